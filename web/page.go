@@ -1,0 +1,232 @@
+// Package web holds the few pages that people see from the gateway. A page is
+// one self-contained document: it loads nothing, and its
+// Content-Security-Policy allows the bytes it carries and no others.
+package web
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Page names one of the gateway's pages.
+type Page string
+
+const (
+	// SignIn asks for a click before the browser goes to the provider.
+	SignIn Page = "sign_in"
+	// SignedOut is where a logout ends.
+	SignedOut Page = "signed_out"
+	// Logout asks for the POST that signs the user out.
+	Logout Page = "logout"
+	// Popup reports the end of a login to the page that opened the window. It
+	// is the only page with a script.
+	Popup Page = "popup"
+	// Continue is seen for an instant; the caller's Refresh header goes on.
+	Continue Page = "continue"
+	// Error explains why a login failed, by Data.Cause.
+	Error Page = "error"
+	// Forbidden tells a signed-in user that the account is not accepted.
+	Forbidden Page = "forbidden"
+	// Unavailable asks for patience; the caller's Refresh header tries again.
+	Unavailable Page = "unavailable"
+)
+
+// Data is what a page may show. Each page uses the fields it needs.
+//
+// The URLs are paths on this origin. Anything else is left out together with
+// its link or button, so that a mistake in a caller does not become an open
+// redirect.
+type Data struct {
+	// Brand is the operator's name of the application, shown as text.
+	// Default: neutral wording.
+	Brand string
+
+	StartURL  string // sign in, start again
+	LogoutURL string // action of the form that signs out (POST)
+	HomeURL   string // where Continue goes, and the way back from Logout and Popup
+	RetryURL  string // "try again" of Unavailable
+
+	// Cause is why a login failed: an error code of RFC 6749, or
+	// missing_parameters or invalid_state. Any other value gets the general
+	// text and is not shown itself.
+	Cause string
+
+	// RetryAfter is the number of seconds until Unavailable tries again, as in
+	// the Refresh header that the caller sets. Zero leaves the number out.
+	RetryAfter int
+
+	Popup PopupMessage
+}
+
+// PopupMessage is what the popup page posts to its opener and on the
+// BroadcastChannel "tollgate":
+//
+//	{"type":"tollgate:login","ok":true,"nonce":…}
+//	{"type":"tollgate:login","ok":false,"nonce":…,"error":…}
+type PopupMessage struct {
+	OK    bool
+	Nonce string
+
+	// Error is a code like Data.Cause, and explains the page too. Any other
+	// value is posted as server_error. Not used when OK.
+	Error string
+
+	// Origin is the exact target origin of the message, such as
+	// https://app.example.com. Required: Render refuses all that is not one
+	// http or https origin, "*" first of all.
+	Origin string
+}
+
+var errOrigin = errors.New("popup needs the exact http or https origin of its opener")
+
+//go:embed templates/*.html
+var templateFiles embed.FS
+
+var templates = parseTemplates(SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable)
+
+// parseTemplates panics on a broken template, for the same reason as
+// mustLoadLanguage.
+func parseTemplates(pages ...Page) map[Page]*template.Template {
+	parsed := make(map[Page]*template.Template, len(pages))
+	for _, p := range pages {
+		parsed[p] = template.Must(template.ParseFS(templateFiles,
+			"templates/layout.html", "templates/parts.html", "templates/"+string(p)+".html"))
+	}
+	return parsed
+}
+
+// Render returns the whole document of a page and the exact value of its
+// Content-Security-Policy header. The caller sends both, with the other headers
+// and the status.
+//
+// A window that comes back from the provider loses its opener when the answer
+// carries a Cross-Origin-Opener-Policy, so the popup page must be sent without
+// one; every other page can have it.
+func Render(page Page, d Data) (body []byte, csp string, err error) {
+	t, ok := templates[page]
+	if !ok {
+		return nil, "", fmt.Errorf("rendering page: no page %q", page)
+	}
+	v := newView(page, d)
+	csp = policy
+	if page == Popup {
+		if !origin.MatchString(v.Popup.Origin) {
+			return nil, "", fmt.Errorf("rendering page popup: %w", errOrigin)
+		}
+		csp = popupPolicy
+	}
+	var b bytes.Buffer
+	if err := t.ExecuteTemplate(&b, "layout.html", v); err != nil {
+		return nil, "", fmt.Errorf("rendering page %s: %w", page, err)
+	}
+	return b.Bytes(), csp, nil
+}
+
+// view is Data made fit to be shown. Templates see only this.
+type view struct {
+	Data
+	Code   string // the cause, where it is one that we know
+	Style  template.CSS
+	Script template.JS
+
+	page Page
+	lang *language
+}
+
+func newView(page Page, d Data) view {
+	d.Brand = oneLine(d.Brand)
+	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL} {
+		if !isPath(*u) {
+			*u = ""
+		}
+	}
+	if page == Popup {
+		d.Cause = d.Popup.Error
+		d.Popup.Error = popupError(d.Popup)
+	}
+	return view{
+		Data:   d,
+		Code:   knownCode(d.Cause),
+		Style:  template.CSS(style), //nolint:gosec // our own embedded file
+		Script: template.JS(script), //nolint:gosec // our own embedded file
+		page:   page,
+		lang:   english,
+	}
+}
+
+// Lang is the language tag of the page.
+func (v view) Lang() string { return v.lang.tag }
+
+// T returns the text of key, or of key_brand where a brand is set and the
+// language has such a text: a sentence without the name is another sentence.
+func (v view) T(key string) (string, error) {
+	if v.Brand != "" {
+		if _, ok := v.lang.text[key+"_brand"]; ok {
+			key += "_brand"
+		}
+	}
+	return v.lang.fill(key, "brand", v.Brand, "code", v.Code, "seconds", strconv.Itoa(v.RetryAfter))
+}
+
+// Why returns one part of the explanation of the cause: title, text or next.
+func (v view) Why(part string) (string, error) {
+	return v.lang.fill("cause." + explanation(v.Cause) + "." + part)
+}
+
+// Title is the title of the window.
+func (v view) Title() (string, error) {
+	title, err := v.pageTitle()
+	if err != nil || v.Brand == "" {
+		return title, err
+	}
+	return v.lang.fill("title_brand", "title", title, "brand", v.Brand)
+}
+
+func (v view) pageTitle() (string, error) {
+	if v.page == Error || (v.page == Popup && !v.Popup.OK) {
+		return v.Why("title")
+	}
+	return v.lang.fill(string(v.page) + ".title")
+}
+
+func popupError(m PopupMessage) string {
+	if m.OK {
+		return ""
+	}
+	if code := knownCode(m.Error); code != "" {
+		return code
+	}
+	return "server_error"
+}
+
+// oneLine keeps a name what it is: valid text on one line.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// isPath reports whether a browser that follows s stays on this origin. A
+// browser reads \ as / and drops tabs and line ends before it looks, so /\evil
+// and "/<tab>/evil" are other hosts.
+func isPath(s string) bool {
+	if !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
+}
+
+// origin is what a browser calls one in Origin and event.origin: no path, no
+// user, no wildcard, one spelling.
+var origin = regexp.MustCompile(`^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
