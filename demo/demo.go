@@ -1,0 +1,238 @@
+// Package demo is the application behind the gateway in `caddy tollgate demo`: it
+// shows who the gateway says is there, spends a little of their money, and shows
+// what an application receives. It knows no OAuth, and that is the point of it.
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// The paths of the application.
+const (
+	homePath     = "/{$}"
+	spendPath    = "/spend"
+	refreshPath  = "/refresh-balance"
+	publicPath   = "/public"
+	optionalPath = "/optional"
+	assetsPath   = "/assets/"
+)
+
+// The gateway's paths that the pages lead to.
+const (
+	startPath    = "/oauth/start"
+	topUpPath    = "/oauth/topup"
+	logoutPath   = "/oauth/logout"
+	userinfoPath = "/oauth/userinfo"
+)
+
+// SpendCents is what one click costs.
+const SpendCents = 50
+
+// spendAmount is SpendCents as the balance is written.
+var spendAmount = big.NewRat(SpendCents, 100)
+
+// ErrInsufficient is what SpendFunc gives when the balance does not suffice.
+var ErrInsufficient = errors.New("insufficient balance")
+
+// SpendFunc takes money from a user.
+type SpendFunc func(userID string, cents int64) error
+
+// headerBalance tells the gateway that the balance it knows is no longer true. It
+// takes the header out, and asks the provider before it passes the balance on again.
+const headerBalance = "Tollgate-Balance"
+
+// app is the application.
+type app struct {
+	spend SpendFunc
+}
+
+// New gives the application.
+func New(spend SpendFunc) http.Handler {
+	a := &app{spend: spend}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+homePath, a.home)
+	mux.HandleFunc("POST "+spendPath, a.spendOnce)
+	mux.HandleFunc("POST "+refreshPath, a.refreshBalance)
+	mux.HandleFunc("GET "+publicPath, a.public)
+	mux.HandleFunc("GET "+optionalPath, a.optional)
+	mux.HandleFunc("GET "+assetsPath, serveAsset)
+
+	// The gateway knows who the person is, not whether they wanted this: another
+	// site's page could send the form, and the session cookie would ride along.
+	sameOrigin := http.NewCrossOriginProtection()
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		showMessage(w, r, http.StatusForbidden, "Refused", "This form was sent by another site.")
+	}))
+	return sameOrigin.Handler(mux)
+}
+
+// user is who the gateway says is there, and what they have left.
+type user struct {
+	ID, Name, Email string
+	// Balance, Age and State are as the gateway wrote them.
+	Balance, Age, State string
+}
+
+// userOf reads the gateway's headers. They can be believed because nothing but the
+// gateway reaches this application, and the gateway removes what a client sends
+// under these names.
+func userOf(h http.Header) (user, bool) {
+	u := user{
+		ID:      decode(h.Get("X-User-Id")),
+		Name:    decode(h.Get("X-User-Name")),
+		Email:   decode(h.Get("X-User-Email")),
+		Balance: h.Get("X-User-Balance"),
+		Age:     h.Get("X-User-Balance-Age"),
+		State:   h.Get("X-User-Balance-State"),
+	}
+	return u, u.ID != ""
+}
+
+// decode undoes the percent-encoding that lets any name stand in a header.
+func decode(value string) string {
+	decoded, err := url.PathUnescape(value)
+	if err != nil || !utf8.ValidString(decoded) {
+		return value
+	}
+	return decoded
+}
+
+// UsedUp reports whether the balance is known and does not suffice for one click.
+func (u user) UsedUp() bool {
+	balance, ok := new(big.Rat).SetString(u.Balance)
+	return ok && balance.Cmp(spendAmount) < 0
+}
+
+// Initial stands in for a portrait.
+func (u user) Initial() string {
+	for _, text := range []string{u.Name, u.Email, u.ID} {
+		if r, size := utf8.DecodeRuneInString(text); size > 0 {
+			return strings.ToUpper(string(r))
+		}
+	}
+	return "?"
+}
+
+// Since says how old the balance is, in words.
+func (u user) Since() string {
+	switch u.Age {
+	case "":
+		return "of unknown age"
+	case "0":
+		return "read just now"
+	case "1":
+		return "read 1 second ago"
+	default:
+		return "read " + u.Age + " seconds ago"
+	}
+}
+
+func (a *app) home(w http.ResponseWriter, r *http.Request) {
+	if _, ok := userOf(r.Header); !ok {
+		showMessage(w, r, http.StatusForbidden, "You went around the gateway",
+			"This is the application itself, and it sees nobody's name here. Its address is for the gateway alone.")
+		return
+	}
+	// A cookie of the application's own, which does arrive.
+	http.SetCookie(w, &http.Cookie{Name: "demo_app", Value: "own-cookie", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	showPage(w, r, http.StatusOK, "home.html", "Your account")
+}
+
+// spendOnce answers with a plain redirect to the page. The gateway re-reads the
+// balance before it lets that request through, so the page needs no script.
+func (a *app) spendOnce(w http.ResponseWriter, r *http.Request) {
+	u, ok := userOf(r.Header)
+	if !ok {
+		showSignedOut(w, r)
+		return
+	}
+	if err := a.spend(u.ID, SpendCents); err != nil && !errors.Is(err, ErrInsufficient) {
+		showMessage(w, r, http.StatusInternalServerError, "Nothing was spent", "The provider's account could not be charged.")
+		return
+	}
+	backHome(w, r)
+}
+
+func (a *app) refreshBalance(w http.ResponseWriter, r *http.Request) {
+	if _, ok := userOf(r.Header); !ok {
+		showSignedOut(w, r)
+		return
+	}
+	backHome(w, r)
+}
+
+func backHome(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(headerBalance, "changed")
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// showSignedOut is for a form that was sent after signing out in another tab. No
+// redirect to the sign-in: browsers would stop it at the provider, under the
+// form-action of our own policy.
+func showSignedOut(w http.ResponseWriter, r *http.Request) {
+	showPage(w, r, http.StatusUnauthorized, "signedout.html", "You are signed out")
+}
+
+func (a *app) public(w http.ResponseWriter, r *http.Request) {
+	if !wantsPage(r) {
+		showText(w, r)
+		return
+	}
+	showPage(w, r, http.StatusOK, "public.html", "A public page")
+}
+
+func (a *app) optional(w http.ResponseWriter, r *http.Request) {
+	if !wantsPage(r) {
+		showText(w, r)
+		return
+	}
+	title := "Hello, stranger"
+	if u, ok := userOf(r.Header); ok {
+		title = fmt.Sprintf("Hello, %s", u.Name)
+	}
+	showPage(w, r, http.StatusOK, "optional.html", title)
+}
+
+// wantsPage reports whether a browser asks, rather than curl.
+func wantsPage(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// headerField is one line of what arrived.
+type headerField struct{ Name, Value string }
+
+// usualOrder is the order in which the headers are explained best.
+var usualOrder = []string{
+	"X-User-Id", "X-User-Name", "X-User-Email", "X-User-Balance", "X-User-Balance-State",
+	"X-User-Balance-Age", "X-User-Quota", "X-User-Used-Quota",
+}
+
+// identityHeaders are the X-User headers that arrived.
+func identityHeaders(h http.Header) []headerField {
+	var fields []headerField
+	for name, values := range h {
+		if strings.HasPrefix(name, "X-User-") {
+			fields = append(fields, headerField{name, strings.Join(values, ", ")})
+		}
+	}
+	rank := func(f headerField) int {
+		if i := slices.Index(usualOrder, f.Name); i >= 0 {
+			return i
+		}
+		return len(usualOrder)
+	}
+	slices.SortFunc(fields, func(x, y headerField) int {
+		if d := rank(x) - rank(y); d != 0 {
+			return d
+		}
+		return strings.Compare(x.Name, y.Name)
+	})
+	return fields
+}

@@ -1,0 +1,125 @@
+package demo
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// ask sends one request, with headers as "Name: value".
+func ask(t *testing.T, spend SpendFunc, method, target string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	if spend == nil {
+		spend = func(string, int64) error {
+			t.Error("money was spent")
+			return nil
+		}
+	}
+	r := httptest.NewRequest(method, "http://127.0.0.1:8080"+target, nil)
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	w := httptest.NewRecorder()
+	New(spend).ServeHTTP(w, r)
+	return w
+}
+
+const html = "Accept: text/html"
+
+func TestWhatTheGatewaySaysIsShown(t *testing.T) {
+	w := ask(t, nil, "GET", "/", html, "X-User-Id: 7", "X-User-Name: %E5%BC%A0 %3Cb%3E", "X-User-Email: a%25b@example.com",
+		"X-User-Balance: 12.30", "X-User-Balance-State: stale", "X-User-Balance-Age: 61", "X-User-Other: new")
+	page := w.Body.String()
+	for _, want := range []string{
+		"张 &lt;b&gt;", "a%b@example.com", "<code>%E5%BC%A0 %3Cb%3E</code>", `id="balance">12.30</p>`, "stale", "read 61 seconds ago",
+		"X-User-Other", "none arrived",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+	if strings.Contains(page, "used up") || strings.Contains(page, "<script") || strings.Contains(page, "style=") {
+		t.Errorf("the page says too much:\n%s", page)
+	}
+	if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Security-Policy") != policy {
+		t.Errorf("the header is %v", w.Header())
+	}
+}
+
+func TestAnUnknownBalanceIsNotUsedUp(t *testing.T) {
+	for balance, want := range map[string]bool{"": false, "soon": false, "0.50": false, "750.00": false, "0.49": true, "0": true, "-3.00": true} {
+		if got := (user{Balance: balance}).UsedUp(); got != want {
+			t.Errorf("%q: got %v", balance, got)
+		}
+	}
+}
+
+func TestSpendingTellsTheGateway(t *testing.T) {
+	for _, err := range []error{nil, ErrInsufficient} {
+		var who string
+		var cents int64
+		w := ask(t, func(id string, c int64) error { who, cents = id, c; return err }, "POST", "/spend", "X-User-Id: 7", "Sec-Fetch-Site: same-origin")
+		if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/" || w.Header().Get("Tollgate-Balance") != "changed" || who != "7" || cents != SpendCents {
+			t.Errorf("%v: got %d, %v; charged %s with %d", err, w.Code, w.Header(), who, cents)
+		}
+	}
+	w := ask(t, func(string, int64) error { return errors.New("down") }, "POST", "/spend", "X-User-Id: 7")
+	if w.Code != http.StatusInternalServerError || w.Header().Get("Tollgate-Balance") != "" {
+		t.Errorf("a fault: got %d, %v", w.Code, w.Header())
+	}
+}
+
+func TestAnotherSitesFormsAreRefused(t *testing.T) {
+	for _, path := range []string{"/spend", "/refresh-balance"} {
+		for _, header := range []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "Origin: https://evil.example", "Origin: null"} {
+			if w := ask(t, nil, "POST", path, "X-User-Id: 7", header); w.Code != http.StatusForbidden {
+				t.Errorf("%s with %s: got %d", path, header, w.Code)
+			}
+		}
+	}
+	spent := 0
+	if w := ask(t, func(string, int64) error { spent++; return nil }, "POST", "/spend", "X-User-Id: 7", "Origin: http://127.0.0.1:8080"); w.Code != http.StatusSeeOther || spent != 1 {
+		t.Errorf("the own origin: got %d", w.Code)
+	}
+}
+
+func TestNobodySpendsNothing(t *testing.T) {
+	for _, path := range []string{"/spend", "/refresh-balance"} {
+		w := ask(t, nil, "POST", path, "Sec-Fetch-Site: same-origin")
+		if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "You are signed out") {
+			t.Errorf("%s: got %d", path, w.Code)
+		}
+	}
+	if w := ask(t, nil, "GET", "/", html); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "around the gateway") {
+		t.Errorf("going around the gateway: got %d", w.Code)
+	}
+	if w := ask(t, nil, "GET", "/spend", "X-User-Id: 7"); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("spending with GET: got %d", w.Code)
+	}
+}
+
+func TestThePublicPageWarnsOfAnIdentity(t *testing.T) {
+	if w := ask(t, nil, "GET", "/public", html); strings.Contains(w.Body.String(), "came through") {
+		t.Errorf("without: %s", w.Body)
+	}
+	if w := ask(t, nil, "GET", "/public", html, "X-User-Id: 7"); !strings.Contains(w.Body.String(), "came through") {
+		t.Errorf("with: %s", w.Body)
+	}
+	if w := ask(t, nil, "GET", "/public", "X-User-Id: 7"); w.Body.String() != "X-User-Id: 7\n" {
+		t.Errorf("as a script: %s", w.Body)
+	}
+}
+
+func TestEveryPageHasItsLinks(t *testing.T) {
+	for _, path := range []string{"/", "/public", "/optional"} {
+		page := ask(t, nil, "GET", path, html, "X-User-Id: 7", "X-User-Name: somebody").Body.String()
+		for _, want := range []string{`href="/public"`, `href="/optional"`, `action="/oauth/logout"`, `href="/assets/style.css"`} {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s has no %s", path, want)
+			}
+		}
+	}
+}
