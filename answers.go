@@ -1,0 +1,171 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/caddy-tollgate/tollgate/web"
+)
+
+// The pages, under the names that this package uses.
+const (
+	pageSignIn      = web.SignIn
+	pageSignedOut   = web.SignedOut
+	pageLogout      = web.Logout
+	pagePopup       = web.Popup
+	pageContinue    = web.Continue
+	pageError       = web.Error
+	pageForbidden   = web.Forbidden
+	pageUnavailable = web.Unavailable
+)
+
+// pageData is what differs from one page to the next; renderPage adds what they
+// have in common.
+type pageData struct {
+	returnTo   string // where the sign-in button leads back to
+	cause      string
+	home       string
+	retryAfter int
+	popup      web.PopupMessage
+}
+
+// renderPage renders one of the gateway's pages.
+func renderPage(s *settings, page web.Page, d pageData) (body []byte, policy string, err error) {
+	d.popup.Origin = s.origin
+	home := d.home
+	if home == "" {
+		home = s.afterLogin
+	}
+	return web.Render(page, web.Data{
+		Brand:      s.brand,
+		StartURL:   s.startURL(d.returnTo),
+		LogoutURL:  s.endpoints["logout"],
+		HomeURL:    home,
+		RetryURL:   home,
+		Cause:      d.cause,
+		RetryAfter: d.retryAfter,
+		Popup:      d.popup,
+	})
+}
+
+// startURL is where a sign-in starts that leads back to the given return path.
+func (s *settings) startURL(returnTo string) string {
+	if returnTo == "" {
+		return s.endpoints["start"]
+	}
+	return s.endpoints["start"] + "?return_to=" + url.QueryEscape(returnTo)
+}
+
+// writeOwnHeaders sets what every answer of the gateway itself carries.
+func writeOwnHeaders(header http.Header) {
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+}
+
+// writePage answers with one of the gateway's pages.
+func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
+	body, policy, err := renderPage(h.settings, page, d)
+	if err != nil {
+		return err
+	}
+	header := w.Header()
+	writeOwnHeaders(header)
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Content-Security-Policy", policy)
+	if page != pagePopup {
+		// With the popup's page under this policy, its opener would be lost on the
+		// way back from the provider.
+		header.Set("Cross-Origin-Opener-Policy", "same-origin-allow-popups")
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		w.Write(body) // a client that went away is nobody's error
+	}
+	return nil
+}
+
+// writeJSON answers with a JSON document.
+func writeJSON(w http.ResponseWriter, r *http.Request, status int, contentType string, document any) error {
+	body, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	header := w.Header()
+	writeOwnHeaders(header)
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		w.Write(body) // a client that went away is nobody's error
+	}
+	return nil
+}
+
+const (
+	typeJSON    = "application/json"
+	typeProblem = "application/problem+json"
+)
+
+// problem is an RFC 9457 problem document. Its error member is what the provider's
+// own sample backend calls it.
+type problem struct {
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Error    string `json:"error"`
+	LoginURL string `json:"login_url,omitempty"`
+}
+
+func writeProblem(w http.ResponseWriter, r *http.Request, p problem) error {
+	p.Type = "about:blank"
+	return writeJSON(w, r, p.Status, typeProblem, p)
+}
+
+// redirect answers with a Location that was put together here, from parts that are
+// known to be safe. http.Redirect would clean the path once more, which can turn a
+// path of this origin into "//host".
+func redirect(w http.ResponseWriter, status int, location string) error {
+	writeOwnHeaders(w.Header())
+	w.Header().Set("Location", location)
+	w.WriteHeader(status)
+	return nil
+}
+
+// denyMethod answers a method that an endpoint does not have.
+func denyMethod(w http.ResponseWriter, r *http.Request, allowed string) error {
+	w.Header().Set("Allow", allowed)
+	return writeProblem(w, r, problem{Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Error: "method_not_allowed"})
+}
+
+// retrySeconds is what Retry-After says, and how often the page that waits tries
+// again.
+const retrySeconds = 5
+
+// writeUnavailable answers that the provider, or the store, does not answer. The
+// session is kept: no cookie is touched. The page tries again by itself.
+func (h *Handler) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
+	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
+	if !isNavigation(r) {
+		return writeProblem(w, r, problem{Title: "The sign-in service does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+	}
+	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
+	return h.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable,
+		pageData{returnTo: returnTo, home: returnTo, retryAfter: retrySeconds})
+}
+
+// writeForbidden answers a user whom the provider does not call active.
+func (h *Handler) writeForbidden(w http.ResponseWriter, r *http.Request) error {
+	if !isNavigation(r) {
+		return writeProblem(w, r, problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
+	}
+	return h.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
+}
+
+// writeBadRequest answers a request whose path can be read in two ways.
+func writeBadRequest(w http.ResponseWriter, r *http.Request) error {
+	return writeProblem(w, r, problem{Title: "The path can be read in two ways", Status: http.StatusBadRequest, Error: "ambiguous_path"})
+}

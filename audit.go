@@ -1,0 +1,60 @@
+package tollgate
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// audit writes one audit event: who, which session, from where. The session is
+// named by its hash; no token, code, state, cookie or secret is ever part of it.
+func (h *Handler) audit(event string, r *http.Request, s *session, fields ...zap.Field) {
+	fields = append(fields, requestFields(r)...)
+	if s != nil {
+		fields = append(fields, zap.String("user_id", s.user.id()), zap.String("session", s.id.hash()))
+	}
+	h.logger.Named("audit").Info(event, fields...)
+}
+
+// requestFields say from where, and which, a request was.
+func requestFields(r *http.Request) []zap.Field {
+	var fields []zap.Field
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		fields = append(fields, zap.String("client_ip", ip))
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		if id, ok := repl.GetString("http.request.uuid"); ok {
+			fields = append(fields, zap.String("request_id", id))
+		}
+	}
+	return fields
+}
+
+// logRefresh writes down how a refresh went. It runs apart from any request. A
+// failure that only the operator can mend is an error; one that will pass is not.
+func (h *Handler) logRefresh(s *session, err error) {
+	log := h.logger.Named("audit")
+	fields := []zap.Field{zap.String("user_id", s.user.id()), zap.String("session", s.id.hash())}
+	if err == nil {
+		log.Info("refresh", fields...)
+		return
+	}
+	if pe, ok := errors.AsType[*providerError](err); ok {
+		fields = append(fields, zap.Int("status", pe.status), zap.String("code", pe.code))
+	}
+	fields = append(fields, zap.String("reason", err.Error()))
+	if failureOf(err) == failureOperator {
+		h.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
+	}
+	log.Info("refresh_failed", fields...)
+}
+
+// logOwn takes a request out of the access log, whose line would hold the code and
+// the state, and writes a line of our own without them.
+func (h *Handler) logOwn(r *http.Request, endpoint string) {
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	h.logger.Info("handled request", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
+}

@@ -1,0 +1,270 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// directive is the name in the Caddyfile.
+const directive = "tollgate"
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective(directive, parseCaddyfile)
+	// After basic_auth and forward_auth, before everything that may use the identity.
+	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "request_header")
+}
+
+func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h := new(Handler)
+	if err := h.UnmarshalCaddyfile(helper.Dispenser); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. One word per
+// setting, the same word as the JSON key; a word that takes one value may stand
+// once.
+//
+//	tollgate [<matcher>] {
+//		provider aihubmix|oauth2 {
+//			base_url               <url>
+//			client_id              <id>
+//			client_secret          <secret>
+//			client_authentication  client_secret_post|client_secret_basic|none
+//			authorization_endpoint <url>
+//			token_endpoint         <url>
+//			userinfo_endpoint      <url>
+//			topup_endpoint         <url>|off
+//			revocation_endpoint    <url>
+//			balance_endpoint       <url>
+//			scopes                 <scope...>
+//			auto_authorize         on|off
+//			pkce                   on|off
+//			authorize_param        <name> <value>
+//			token_lifetime         <duration>
+//			timeout                <duration>
+//			fields {
+//				<field> <dotted path>
+//			}
+//			active_status          <status>|any
+//		}
+//		redirect_uri   <url>
+//		secret         <current> [<previous...>]
+//		path_prefix    <path>
+//		endpoints {
+//			<endpoint> <path>
+//		}
+//		public         <path...>
+//		optional       <path...>
+//		balance {
+//			max_age    <duration>
+//			max_stale  <duration>
+//		}
+//		identity [<preset...>] {
+//			header     <name> <value>
+//		}
+//		session {
+//			store         cookie
+//			lifetime      <duration>
+//			idle_timeout  off|<duration>
+//			same_site     lax|strict|none
+//			cookie_name   <name>
+//			cookie_domain <domain>
+//			partitioned   on|off
+//		}
+//		refresh_before <duration>
+//		login_page     on|off
+//		after_login    <path>
+//		after_logout   <path>
+//		error_redirect <path>
+//		brand          <name>
+//		insecure_http
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	p := &wordParser{Dispenser: d, positions: map[string]position{"": here(d)}}
+	err := p.block("", words{
+		"provider":       p.provider(&h.Provider),
+		"redirect_uri":   p.text(&h.RedirectURI),
+		"secret":         p.list(&h.Secret),
+		"path_prefix":    p.text(&h.PathPrefix),
+		"endpoints":      p.table(&h.Endpoints, endpointNames),
+		"public":         p.repeatedList(&h.Public),
+		"optional":       p.repeatedList(&h.Optional),
+		"balance":        p.balance(&h.Balance),
+		"identity":       p.identity(&h.Identity),
+		"session":        p.session(&h.Session),
+		"refresh_before": p.duration(&h.RefreshBefore),
+		"login_page":     p.onOff(&h.LoginPage),
+		"after_login":    p.text(&h.AfterLogin),
+		"after_logout":   p.text(&h.AfterLogout),
+		"error_redirect": p.text(&h.ErrorRedirect),
+		"brand":          p.text(&h.Brand),
+		"insecure_http":  p.bare(&h.InsecureHTTP),
+	})
+	if err != nil {
+		return err
+	}
+	return p.tryOut(h)
+}
+
+// tryOut resolves the whole configuration once, so that a setting that cannot be
+// used is reported with its line, which nobody knows any more later on. Where a
+// placeholder had its part in it, another environment may fill it in: that is a
+// warning here, and stops the start.
+func (p *wordParser) tryOut(h *Handler) error {
+	_, err := h.resolve(caddy.NewReplacer())
+	if err == nil {
+		return nil
+	}
+	bad, ok := errors.AsType[*settingError](err)
+	if !ok {
+		return p.WrapErr(err)
+	}
+	at := p.positionOf(bad.setting)
+	if bad.placeholder {
+		caddy.Log().Named("config.adapter.caddyfile").Warn(
+			fmt.Sprintf("%s:%d: %s: %v", at.file, at.line, directive, bad))
+		return nil
+	}
+	return fmt.Errorf("%w, at %s:%d", bad, at.file, at.line)
+}
+
+func (p *wordParser) provider(target **Provider) word {
+	return word{once: true, parse: func(path string) error {
+		provider := new(Provider)
+		*target = provider
+		if !p.NextArg() {
+			return p.ArgErr()
+		}
+		provider.Preset = p.Val()
+		if !slices.Contains(providerPresets, provider.Preset) {
+			return p.Errf("unknown provider '%s'%s", p.Val(), didYouMean(p.Val(), providerPresets))
+		}
+		if p.NextArg() {
+			return p.ArgErr()
+		}
+		return p.block(path, words{
+			"base_url":               p.text(&provider.BaseURL),
+			"client_id":              p.text(&provider.ClientID),
+			"client_secret":          p.text(&provider.ClientSecret),
+			"client_authentication":  p.text(&provider.ClientAuthentication),
+			"authorization_endpoint": p.text(&provider.AuthorizationEndpoint),
+			"token_endpoint":         p.text(&provider.TokenEndpoint),
+			"userinfo_endpoint":      p.text(&provider.UserinfoEndpoint),
+			"topup_endpoint":         p.text(&provider.TopupEndpoint),
+			"revocation_endpoint":    p.text(&provider.RevocationEndpoint),
+			"balance_endpoint":       p.text(&provider.BalanceEndpoint),
+			"scopes":                 p.repeatedList(&provider.Scopes),
+			"auto_authorize":         p.onOffDefault(&provider.AutoAuthorize),
+			"pkce":                   p.onOffDefault(&provider.PKCE),
+			"authorize_param":        p.pair(&provider.AuthorizeParam),
+			"token_lifetime":         p.duration(&provider.TokenLifetime),
+			"timeout":                p.duration(&provider.Timeout),
+			"fields":                 p.table(&provider.Fields, userFieldWords[:]),
+			"active_status":          p.text(&provider.ActiveStatus),
+		})
+	}}
+}
+
+func (p *wordParser) balance(target **Balance) word {
+	return word{once: true, parse: func(path string) error {
+		balance := new(Balance)
+		*target = balance
+		if p.NextArg() {
+			return p.ArgErr()
+		}
+		return p.block(path, words{
+			"max_age":   p.duration(&balance.MaxAge),
+			"max_stale": p.duration(&balance.MaxStale),
+		})
+	}}
+}
+
+func (p *wordParser) identity(target **Identity) word {
+	return word{once: true, parse: func(path string) error {
+		identity := new(Identity)
+		*target = identity
+		for p.NextArg() {
+			if _, known := identityPresets[p.Val()]; !known {
+				return p.Errf("unknown preset '%s'%s", p.Val(), didYouMean(p.Val(), presetNames()))
+			}
+			identity.Presets = append(identity.Presets, p.Val())
+		}
+		return p.block(path, words{"header": p.pair(&identity.Header)})
+	}}
+}
+
+func (p *wordParser) session(target **Session) word {
+	return word{once: true, parse: func(path string) error {
+		session := new(Session)
+		*target = session
+		if p.NextArg() {
+			return p.ArgErr()
+		}
+		return p.block(path, words{
+			"store":         p.store(&session.Store),
+			"lifetime":      p.duration(&session.Lifetime),
+			"idle_timeout":  p.durationOrOff(&session.IdleTimeout),
+			"same_site":     p.text(&session.SameSite),
+			"cookie_name":   p.text(&session.CookieName),
+			"cookie_domain": p.text(&session.CookieDomain),
+			"partitioned":   p.onOff(&session.Partitioned),
+		})
+	}}
+}
+
+// storeNamespace is the namespace of the session stores' modules.
+const storeNamespace = "tollgate.stores"
+
+func (p *wordParser) store(target *json.RawMessage) word {
+	return word{once: true, parse: func(string) error {
+		if !p.NextArg() {
+			return p.ArgErr()
+		}
+		name := p.Val()
+		names := storeNames()
+		if !slices.Contains(names, name) {
+			return p.Errf("unknown session store '%s'%s", name, didYouMean(name, names))
+		}
+		module, err := caddyfile.UnmarshalModule(p.Dispenser, storeNamespace+"."+name)
+		if err != nil {
+			return err
+		}
+		*target = caddyconfig.JSONModuleObject(module, "module", name, nil)
+		return nil
+	}}
+}
+
+// storeNames are the session stores that this program was built with.
+func storeNames() []string {
+	var names []string
+	for _, info := range caddy.GetModules(storeNamespace) {
+		names = append(names, info.ID.Name())
+	}
+	return names
+}
+
+func presetNames() []string {
+	names := make([]string, 0, len(identityPresets))
+	for name := range identityPresets {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Interface guards.
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,254 @@
+package tollgate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// wordParser reads blocks of words, and remembers where each setting stands.
+type wordParser struct {
+	*caddyfile.Dispenser
+	positions map[string]position // by setting, as in settingError
+}
+
+type position struct {
+	file string
+	line int
+}
+
+func here(d *caddyfile.Dispenser) position { return position{d.File(), d.Line()} }
+
+// positionOf is where a setting stands, or else the block that it is missing from.
+func (p *wordParser) positionOf(setting string) position {
+	for {
+		if at, ok := p.positions[setting]; ok {
+			return at
+		}
+		cut := len(setting) - 1
+		for cut > 0 && setting[cut] != '.' {
+			cut--
+		}
+		setting = setting[:max(cut, 0)]
+	}
+}
+
+// word reads what follows one word of a block.
+type word struct {
+	// once: a second mention is an error.
+	once bool
+	// parse reads the arguments. The path is the setting's name, with its block.
+	parse func(path string) error
+}
+
+type words map[string]word
+
+// block reads a block of words, or nothing where there is no block.
+func (p *wordParser) block(path string, known words) error {
+	for nesting := p.Nesting(); p.NextBlock(nesting); {
+		name := p.Val()
+		w, ok := known[name]
+		if !ok {
+			return p.Errf("unknown word '%s'%s", name, didYouMean(name, slices.Sorted(maps.Keys(known))))
+		}
+		full := name
+		if path != "" {
+			full = path + "." + name
+		}
+		if _, mentioned := p.positions[full]; mentioned && w.once {
+			return p.Errf("%s stands twice", name)
+		}
+		p.positions[full] = here(p.Dispenser)
+		if err := w.parse(full); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value reads exactly one argument, which may not be empty.
+func (p *wordParser) value(target *string) error {
+	name := p.Val()
+	if !p.AllArgs(target) {
+		return p.ArgErr()
+	}
+	if *target == "" {
+		return p.Errf("%s is empty", name)
+	}
+	return nil
+}
+
+func (p *wordParser) text(target *string) word {
+	return word{once: true, parse: func(string) error { return p.value(target) }}
+}
+
+func (p *wordParser) list(target *[]string) word {
+	return word{once: true, parse: func(string) error { return p.values(target) }}
+}
+
+// repeatedList is a list that may be continued by the same word on another line.
+func (p *wordParser) repeatedList(target *[]string) word {
+	return word{parse: func(string) error { return p.values(target) }}
+}
+
+func (p *wordParser) values(target *[]string) error {
+	name, args := p.Val(), p.RemainingArgs()
+	if len(args) == 0 {
+		return p.ArgErr()
+	}
+	if slices.Contains(args, "") {
+		return p.Errf("%s is empty", name)
+	}
+	*target = append(*target, args...)
+	return nil
+}
+
+func (p *wordParser) bare(target *bool) word {
+	return word{once: true, parse: func(string) error {
+		if p.NextArg() {
+			return p.ArgErr()
+		}
+		*target = true
+		return nil
+	}}
+}
+
+func (p *wordParser) onOff(target *bool) word {
+	return word{once: true, parse: func(string) error {
+		var text string
+		if err := p.value(&text); err != nil {
+			return err
+		}
+		switch text {
+		case "on":
+			*target = true
+		case "off":
+			*target = false
+		default:
+			return p.Errf("'%s' is neither on nor off", text)
+		}
+		return nil
+	}}
+}
+
+// onOffDefault is for a setting that is on unless it is turned off.
+func (p *wordParser) onOffDefault(target **bool) word {
+	inner := new(bool)
+	w := p.onOff(inner)
+	return word{once: true, parse: func(path string) error {
+		*target = inner
+		return w.parse(path)
+	}}
+}
+
+func (p *wordParser) duration(target *caddy.Duration) word {
+	return word{once: true, parse: func(string) error {
+		var text string
+		if err := p.value(&text); err != nil {
+			return err
+		}
+		d, err := caddy.ParseDuration(text)
+		if err != nil {
+			return p.Errf("'%s' is not a duration such as 90s, 5m or 30d", text)
+		}
+		if d <= 0 {
+			return p.Errf("'%s' must be more than zero", text)
+		}
+		*target = caddy.Duration(d)
+		return nil
+	}}
+}
+
+func (p *wordParser) durationOrOff(target *caddy.Duration) word {
+	w := p.duration(target)
+	return word{once: true, parse: func(path string) error {
+		if p.CountRemainingArgs() == 1 {
+			if p.NextArg(); p.Val() == "off" {
+				*target = 0
+				return nil
+			}
+			p.Prev()
+		}
+		return w.parse(path)
+	}}
+}
+
+// pair reads a name and a value, and may stand again with another name.
+func (p *wordParser) pair(target *map[string]string) word {
+	return word{parse: func(string) error {
+		var name, value string
+		if !p.AllArgs(&name, &value) {
+			return p.ArgErr()
+		}
+		return p.put(target, name, value)
+	}}
+}
+
+// table reads a block of names and values, of which the names are known.
+func (p *wordParser) table(target *map[string]string, names []string) word {
+	return word{once: true, parse: func(path string) error {
+		if p.NextArg() {
+			return p.ArgErr()
+		}
+		known := words{}
+		for _, name := range names {
+			known[name] = word{once: true, parse: func(string) error {
+				var value string
+				if err := p.value(&value); err != nil {
+					return err
+				}
+				return p.put(target, name, value)
+			}}
+		}
+		return p.block(path, known)
+	}}
+}
+
+func (p *wordParser) put(target *map[string]string, name, value string) error {
+	if *target == nil {
+		*target = make(map[string]string)
+	}
+	if _, taken := (*target)[name]; taken {
+		return p.Errf("%s stands twice", name)
+	}
+	(*target)[name] = value
+	return nil
+}
+
+// didYouMean names the known word that is nearest to what was written, if any is
+// near.
+func didYouMean(written string, known []string) string {
+	best, bestDistance := "", max(2, len(written)/3)+1
+	for _, candidate := range known {
+		if d := editDistance(written, candidate); d < bestDistance {
+			best, bestDistance = candidate, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean '%s'?", best)
+}
+
+// editDistance counts the letters to insert, delete or replace.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,259 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of what a browser and a server take. A browser drops a cookie whose name
+// and value exceed 4,096 bytes without a word, and Caddy's header budget is
+// 16 KiB: all our cookies together stay under 8 KiB.
+const (
+	maxCookie       = 4096
+	maxSessionValue = 2 * (maxCookie - 160) // two chunks; 160 for the name and the attributes
+)
+
+// secondChunk is what the second cookie's name adds to the session cookie's, where
+// a session does not fit into one.
+const secondChunk = "-2"
+
+// cookieJar makes and reads all cookies of one site. Nothing else does.
+type cookieJar struct {
+	name        string
+	domain      string // with cookie_domain
+	secure      bool   // the external origin is https
+	sameSite    http.SameSite
+	partitioned bool
+}
+
+// defaultCookieName is the session cookie's name where none is configured. The
+// prefixes make the browser refuse the cookie unless it is Secure and, without a
+// domain, comes from this very host (RFC 6265bis section 4.1.3). On plain http
+// there is neither prefix nor Secure, since not every browser takes Secure
+// cookies there, loopback included.
+func defaultCookieName(secure bool, domain string) string {
+	switch {
+	case !secure:
+		return "tollgate"
+	case domain != "":
+		return "__Secure-tollgate"
+	default:
+		return "__Host-tollgate"
+	}
+}
+
+func (j *cookieJar) loginName(flow string) string { return j.name + "-login-" + flow }
+
+// signedOutName is the cookie that remembers a logout until the next sign-in.
+func (j *cookieJar) signedOutName() string { return j.name + "-signed-out" }
+
+// owns reports whether a cookie of this name is the gateway's. Names are compared
+// exactly, case included.
+func (j *cookieJar) owns(name string) bool {
+	rest, ok := strings.CutPrefix(name, j.name)
+	if !ok {
+		return false
+	}
+	return rest == "" || rest == secondChunk || rest == "-signed-out" || strings.HasPrefix(rest, "-login-")
+}
+
+// make is the one constructor of cookies. A maxAge below zero makes the deletion,
+// which carries the same attributes, since a browser ignores it otherwise.
+func (j *cookieJar) make(name, value string, maxAge time.Duration, sameSite http.SameSite, partitioned bool) string {
+	c := http.Cookie{
+		Name:        name,
+		Value:       value,
+		Path:        "/",
+		Domain:      j.domain,
+		MaxAge:      -1,
+		Secure:      j.secure,
+		HttpOnly:    true,
+		SameSite:    sameSite,
+		Partitioned: partitioned,
+	}
+	if maxAge > 0 {
+		c.MaxAge = int(maxAge / time.Second)
+	}
+	return c.String()
+}
+
+// session gives the Set-Cookie values for a session's value: one, or two chunks.
+// The first character says how many there are. A second cookie that the browser
+// still holds of an earlier, longer session is deleted.
+func (j *cookieJar) session(value string, maxAge time.Duration, hasSecond bool) []string {
+	fits := maxCookie - len(j.name) - len("1.")
+	if len(value) <= fits {
+		cookies := []string{j.make(j.name, "1."+value, maxAge, j.sameSite, j.partitioned)}
+		if hasSecond {
+			cookies = append(cookies, j.make(j.name+secondChunk, "", -1, j.sameSite, j.partitioned))
+		}
+		return cookies
+	}
+	return []string{
+		j.make(j.name, "2."+value[:fits], maxAge, j.sameSite, j.partitioned),
+		j.make(j.name+secondChunk, value[fits:], maxAge, j.sameSite, j.partitioned),
+	}
+}
+
+// login gives the Set-Cookie value of one pending login. It is always Lax: the
+// callback comes from another site, where a Strict cookie would be missing.
+func (j *cookieJar) login(flow, value string) string {
+	return j.make(j.loginName(flow), value, loginLifetime, http.SameSiteLaxMode, false)
+}
+
+// signedOut remembers that this browser signed out.
+func (j *cookieJar) signedOut() string {
+	return j.make(j.signedOutName(), "1", maxLifetime, http.SameSiteLaxMode, false)
+}
+
+// remove gives the deletion of a cookie of ours.
+func (j *cookieJar) remove(name string) string {
+	if name == j.name || name == j.name+secondChunk {
+		return j.make(name, "", -1, j.sameSite, j.partitioned)
+	}
+	return j.make(name, "", -1, http.SameSiteLaxMode, false)
+}
+
+// sentCookies are the gateway's own cookies as one request brought them.
+type sentCookies struct {
+	first, second       string // of the session
+	hasFirst, hasSecond bool
+	// duplicate: two cookies of one name. A browser sends that when a sibling
+	// domain has planted one, and nobody can say which is ours.
+	duplicate bool
+	logins    []sentLogin
+	signedOut bool
+}
+
+type sentLogin struct {
+	name  string
+	value string
+}
+
+// maxSentLogins bounds how many login cookies of one request are looked at. We
+// never leave more than maxPendingLogins with a browser.
+const maxSentLogins = 20
+
+// take reads the gateway's cookies from a request and removes them from what the
+// upstream will see. All other cookies pass byte for byte.
+func (j *cookieJar) take(header http.Header) sentCookies {
+	var sent sentCookies
+	lines := header["Cookie"]
+	if len(lines) == 0 {
+		return sent
+	}
+	kept := lines[:0:0]
+	changed := false
+	for _, line := range lines {
+		rest := j.takeLine(line, &sent)
+		changed = changed || len(rest) != len(line)
+		if rest != "" {
+			kept = append(kept, rest)
+		}
+	}
+	switch {
+	case !changed:
+	case len(kept) == 0:
+		delete(header, "Cookie")
+	default:
+		header["Cookie"] = kept
+	}
+	return sent
+}
+
+// takeLine takes our cookies out of one Cookie header line. A line without any is
+// returned as it is.
+func (j *cookieJar) takeLine(line string, sent *sentCookies) string {
+	if !strings.Contains(line, j.name) {
+		return line
+	}
+	var kept strings.Builder
+	found := false
+	for rest, more := line, true; more; {
+		var pair string
+		whole := rest
+		pair, rest, more = strings.Cut(rest, ";")
+		name, value, _ := strings.Cut(pair, "=")
+		name = textproto.TrimString(name)
+		if j.owns(name) {
+			if !found {
+				found = true
+				kept.Grow(len(line))
+				kept.WriteString(line[:len(line)-len(whole)])
+			}
+			sent.add(j, name, textproto.TrimString(value))
+			continue
+		}
+		if found {
+			kept.WriteString(pair)
+			if more {
+				kept.WriteByte(';')
+			}
+		}
+	}
+	if !found {
+		return line
+	}
+	return strings.Trim(kept.String(), "; \t")
+}
+
+func (s *sentCookies) add(j *cookieJar, name, value string) {
+	switch name {
+	case j.name:
+		s.duplicate = s.duplicate || s.hasFirst
+		s.first, s.hasFirst = value, true
+	case j.name + secondChunk:
+		s.duplicate = s.duplicate || s.hasSecond
+		s.second, s.hasSecond = value, true
+	case j.signedOutName():
+		s.signedOut = true
+	default:
+		if len(s.logins) < maxSentLogins {
+			s.logins = append(s.logins, sentLogin{name, value})
+		}
+	}
+}
+
+// sessionValue puts the session cookie's value together again, or false when
+// there is none, or it is none that we made.
+func (s *sentCookies) sessionValue() (string, bool) {
+	if s.duplicate || len(s.first) < 2 || s.first[1] != '.' {
+		return "", false
+	}
+	switch s.first[0] {
+	case '1':
+		return s.first[2:], true // without a copy: this is every request's way
+	case '2':
+		if !s.hasSecond || len(s.first)+len(s.second) > 2*maxCookie {
+			return "", false
+		}
+		return s.first[2:] + s.second, true
+	default:
+		return "", false
+	}
+}
+
+// isOwnSetCookie reports whether a Set-Cookie line sets a cookie of the gateway.
+func (j *cookieJar) isOwnSetCookie(line string) bool {
+	pair, _, _ := strings.Cut(line, ";")
+	name, _, _ := strings.Cut(pair, "=")
+	return j.owns(textproto.TrimString(name))
+}
+
+// validCookieName says what is wrong with a configured cookie name.
+func validCookieName(name string, secure bool, domain string) string {
+	switch {
+	case !isHeaderName(name):
+		return strconv.Quote(name) + " is not a cookie name"
+	case len(name) > 100:
+		return "is longer than 100 bytes"
+	case strings.HasPrefix(strings.ToLower(name), "__host-") && (!secure || domain != ""):
+		return "the prefix __Host- needs an https origin and no cookie_domain"
+	case strings.HasPrefix(strings.ToLower(name), "__secure-") && !secure:
+		return "the prefix __Secure- needs an https origin"
+	}
+	return ""
+}

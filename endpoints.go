@@ -1,0 +1,242 @@
+package tollgate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// endpointNames are the gateway's own endpoints.
+var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "health", "ready"}
+
+// serveEndpoint answers a request for one of the gateway's own endpoints. None of
+// them ever reaches the upstream.
+func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
+	setPlaceholders(replacerOf(r), nil)
+	isGet := r.Method == http.MethodGet
+	isRead := isGet || r.Method == http.MethodHead
+	isPost := r.Method == http.MethodPost
+	switch {
+	case name == "start" && isGet:
+		return h.serveStart(w, r, v)
+	case name == "callback" && isGet:
+		return h.serveCallback(w, r, v)
+	case name == "userinfo" && isRead:
+		return h.withSession(w, r, v, h.serveUserinfo)
+	case name == "refresh" && isPost:
+		return h.sameOriginOnly(w, r, v, h.serveRefresh)
+	case name == "topup" && isRead:
+		return h.withSession(w, r, v, h.serveTopup)
+	case name == "logout" && isRead:
+		return h.serveLogoutPage(w, r)
+	case name == "logout" && isPost:
+		return h.sameOriginOnly(w, r, v, h.serveLogout)
+	case name == "health" && isRead:
+		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+	case name == "ready" && isRead:
+		return h.serveReady(w, r)
+	}
+	return denyMethod(w, r, allowedMethods[name])
+}
+
+var allowedMethods = map[string]string{
+	"start":    "GET",
+	"callback": "GET",
+	"userinfo": "GET, HEAD",
+	"refresh":  "POST",
+	"topup":    "GET, HEAD",
+	"logout":   "GET, HEAD, POST",
+	"health":   "GET, HEAD",
+	"ready":    "GET, HEAD",
+}
+
+type endpointFunc func(w http.ResponseWriter, r *http.Request, v *visit) error
+
+// sameOriginOnly refuses what another site's page has sent.
+func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
+	if !isSameOrigin(r, h.origin) {
+		return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+	}
+	return serve(w, r, v)
+}
+
+// withSession serves an endpoint that needs a session with an active user. The
+// answer carries the session cookie where that was renewed.
+func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
+	err := h.openSession(r.Context(), v)
+	switch {
+	case err != nil:
+		h.logger.Error("no session can be told", zap.Error(err))
+		return h.writeUnavailable(w, r, h.returnPathOf(r))
+	case v.session == nil:
+		return h.demandLogin(w, r, v)
+	}
+	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
+	rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
+	err = serve(rw, r, v)
+	rw.finish()
+	return err
+}
+
+// userinfoAnswer is what the userinfo and refresh endpoints say: the provider's own
+// members, with the provider's own types, the balance with its age, and the
+// session's times.
+type userinfoAnswer struct {
+	id      *identity
+	expires time.Time
+}
+
+// MarshalJSON implements json.Marshaler.
+func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
+	members := make(map[string]any, fieldCount+2)
+	for f, name := range userFieldJSON {
+		members[name] = nil
+		if raw := a.id.info.fields[f]; raw != "" {
+			members[name] = json.RawMessage(raw)
+		}
+	}
+	balance := map[string]any{"value": nil, "state": a.id.state, "age": int64(max(a.id.age, 0) / time.Second)}
+	if a.id.balanceKnown() {
+		balance["value"] = a.id.text(valueBalance)
+	}
+	members["balance"] = balance
+	members["session"] = map[string]int64{
+		"issued_at":  a.id.session.created.Unix(),
+		"expires_at": a.expires.Unix(),
+	}
+	return json.Marshal(members)
+}
+
+func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
+	id := h.identify(r.Context(), v.session)
+	if !id.info.isActive(h.activeStatus, h.statusMissingOK) {
+		return h.writeForbidden(w, r)
+	}
+	return writeJSON(w, r, http.StatusOK, typeJSON,
+		userinfoAnswer{id: id, expires: v.session.end(h.lifetime, h.idleTimeout)})
+}
+
+// serveRefresh re-reads the user information. A session that asks more than once a
+// second is answered with what is known.
+func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return h.withSession(w, r, v, func(w http.ResponseWriter, r *http.Request, v *visit) error {
+		now := h.now()
+		if _, first := h.state.rereads.SetIfAbsent(v.session.id, now); first {
+			err := h.state.users.reread(r.Context(), v.session, h.userReader(v.session))
+			switch {
+			case errors.Is(err, errSessionEnded):
+				return h.demandLogin(w, r, v)
+			case err != nil:
+				return h.writeUnavailable(w, r, h.returnPathOf(r))
+			}
+		}
+		return h.serveUserinfo(w, r, v)
+	})
+}
+
+// serveTopup leads to where the user can top up. What the provider answers is
+// checked; the balance is re-read before its next use.
+func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if h.client.topupEndpoint == "" {
+		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
+	}
+	var location string
+	err := h.withAccessToken(r.Context(), v.session, func(access string) (err error) {
+		location, err = h.client.topupURL(r.Context(), access)
+		return err
+	})
+	switch {
+	case errors.Is(err, errSessionEnded):
+		return h.demandLogin(w, r, v)
+	case err != nil:
+		h.logger.Warn("the top-up URL could not be read", zap.String("session", v.session.id.hash()), zap.Error(err))
+		return h.writeUnavailable(w, r, h.returnPathOf(r))
+	}
+	h.state.users.outdate(v.session)
+	if wantsJSON(r) {
+		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
+	}
+	return redirect(w, http.StatusSeeOther, location)
+}
+
+// signedOutQuery is what a logout adds to the logout page's address.
+const signedOutQuery = "done"
+
+func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has(signedOutQuery) {
+		return h.writePage(w, r, http.StatusOK, pageSignedOut, pageData{})
+	}
+	return h.writePage(w, r, http.StatusOK, pageLogout, pageData{})
+}
+
+// serveLogout ends the session and clears every cookie of ours. One that cannot be
+// found now, because the store does not answer, at least leaves the browser.
+func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if err := h.findSession(r.Context(), v); err != nil {
+		h.logger.Error("a session could not be ended", zap.Error(err))
+	}
+	if v.session != nil {
+		h.endSession(r.Context(), v.session, h.now())
+		h.revoke(v.session)
+		h.audit("logout", r, v.session)
+	}
+	for _, name := range h.cookiesToClear(v) {
+		w.Header().Add("Set-Cookie", h.cookies.remove(name))
+	}
+	w.Header().Add("Set-Cookie", h.cookies.signedOut())
+	switch {
+	case wantsJSON(r):
+		writeOwnHeaders(w.Header())
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case h.afterLogout != "":
+		return redirect(w, http.StatusSeeOther, h.afterLogout)
+	default:
+		return redirect(w, http.StatusSeeOther, h.endpoints["logout"]+"?"+signedOutQuery)
+	}
+}
+
+// endSession makes a session no session any more.
+func (h *Handler) endSession(ctx context.Context, s *session, from time.Time) {
+	h.state.renewals.end(s, from)
+	if err := h.store.remove(ctx, s); err != nil {
+		h.logger.Error("a session could not be removed", zap.String("session", s.id.hash()), zap.Error(err))
+	}
+}
+
+// revoke tells the provider, where it has an endpoint for that. Nobody waits for
+// it, and the session is over whatever comes of it.
+func (h *Handler) revoke(s *session) {
+	if h.client.revocationEndpoint == "" || !s.tokens.refreshable() {
+		return
+	}
+	go func() { // ends with the request's own timeout
+		if err := h.client.revoke(context.Background(), s.tokens.refresh); err != nil {
+			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.id.hash()), zap.Error(err))
+		}
+	}()
+}
+
+func (h *Handler) cookiesToClear(v *visit) []string {
+	names := []string{h.cookies.name}
+	if v.sent.hasSecond {
+		names = append(names, h.cookies.name+secondChunk)
+	}
+	for _, cookie := range v.sent.logins {
+		names = append(names, cookie.name)
+	}
+	return names
+}
+
+// serveReady says whether the gateway could serve a request now.
+func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) error {
+	if err := h.store.ready(r.Context()); err != nil {
+		h.logger.Error("not ready", zap.Error(err))
+		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+	}
+	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+}

@@ -1,0 +1,288 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// visit is one request on its way through the hall: what the browser sent, and the
+// session that it stands for.
+type visit struct {
+	sent sentCookies
+	// session is the newest generation of the session, or nil when there is none.
+	session *session
+	// carried is the generation that the browser holds.
+	carried uint64
+	// reseal asks for a new cookie: the old one was sealed with a previous secret, or
+	// the idle timeout has to be moved on.
+	reseal bool
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
+// one direction: strip, route, session, renew, rules, identity.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h.identity.strip(r)
+	v := &visit{sent: h.cookies.take(r.Header)}
+
+	name, unambiguous := h.routes.endpoint(r)
+	if !unambiguous {
+		return writeBadRequest(w, r)
+	}
+	if name != "" {
+		return h.serveEndpoint(w, r, v, name)
+	}
+	access, unambiguous := h.routes.access(r)
+	if !unambiguous {
+		return writeBadRequest(w, r)
+	}
+	if access == accessPublic {
+		return h.pass(w, r, v, nil, next)
+	}
+
+	err := h.openSession(r.Context(), v)
+	switch {
+	case access == accessOptional && (err != nil || v.session == nil):
+		return h.pass(w, r, v, nil, next)
+	case err != nil:
+		h.logger.Error("no session can be told", zap.Error(err))
+		return h.writeUnavailable(w, r, h.returnPathOf(r))
+	case v.session == nil:
+		return h.demandLogin(w, r, v)
+	}
+
+	id := h.identify(r.Context(), v.session)
+	if !id.info.isActive(h.activeStatus, h.statusMissingOK) {
+		if access == accessOptional {
+			return h.pass(w, r, v, nil, next)
+		}
+		h.audit("denied", r, v.session, zap.String("reason", "status"))
+		return h.writeForbidden(w, r)
+	}
+	return h.pass(w, r, v, id, next)
+}
+
+// findSession finds the session of a visit, as new as this process knows it. No
+// session is no error; an error means that nobody can tell now.
+func (h *Handler) findSession(ctx context.Context, v *visit) error {
+	value, ok := v.sent.sessionValue()
+	if !ok {
+		if v.sent.duplicate {
+			h.logger.Warn("two session cookies of one name: a sibling domain may have planted one", zap.String("cookie", h.cookies.name))
+		}
+		return nil
+	}
+	s, reseal, ok, err := h.store.load(ctx, value)
+	if err != nil || !ok {
+		return err
+	}
+	newest, live := h.state.renewals.latest(s)
+	if !live {
+		return nil
+	}
+	if s.lastSeen.After(newest.lastSeen) {
+		newest = newest.seen(s.lastSeen)
+	}
+	if !h.now().Before(newest.end(h.lifetime, h.idleTimeout)) {
+		return nil
+	}
+	v.session, v.carried, v.reseal = newest, s.generation, reseal
+	return nil
+}
+
+// openSession finds the session of a visit, and has its tokens renewed when that
+// is due.
+func (h *Handler) openSession(ctx context.Context, v *visit) error {
+	if err := h.findSession(ctx, v); err != nil || v.session == nil {
+		return err
+	}
+	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
+	v.session = renewed
+	if errors.Is(err, errSessionEnded) {
+		return nil
+	}
+	return err
+}
+
+// renewWhenDue refreshes the tokens of a session ahead of their end. While they are
+// valid nobody waits for that; afterwards everybody waits for the same refresh.
+func (h *Handler) renewWhenDue(ctx context.Context, s *session, now time.Time) (*session, error) {
+	valid := s.tokens.valid(now)
+	switch {
+	case !s.tokens.refreshable():
+		if !valid {
+			return nil, errSessionEnded
+		}
+	case !valid:
+		return h.state.renewals.wait(ctx, s, h.refresher(s))
+	case !now.Before(s.tokens.refreshAt(h.refreshBefore, s.id)):
+		h.state.renewals.start(s, h.refresher(s))
+	}
+	return s, nil
+}
+
+// refresher spends the refresh token of s, and writes down how it went.
+func (h *Handler) refresher(s *session) refreshFunc {
+	return func(ctx context.Context, old tokens) (tokens, error) {
+		renewed, err := h.client.refresh(ctx, old)
+		h.logRefresh(s, err)
+		return renewed, err
+	}
+}
+
+// identify gives who the session's user is, with what the provider said last.
+func (h *Handler) identify(ctx context.Context, s *session) *identity {
+	info, state := h.state.users.current(ctx, s, h.ages, h.userReader(s))
+	return &identity{session: s, info: info, state: state, age: h.now().Sub(info.readAt)}
+}
+
+// userReader reads the user information with the session's access token. If the
+// provider does not accept that, the token is refreshed once and the question
+// repeated once.
+func (h *Handler) userReader(s *session) readFunc {
+	return func(ctx context.Context) (userInfo, error) {
+		var info userInfo
+		err := h.withAccessToken(ctx, s, func(access string) (err error) {
+			info, err = h.client.userInfo(ctx, access)
+			return err
+		})
+		if err != nil {
+			h.logger.Warn("the user information could not be read", zap.String("session", s.id.hash()), zap.Error(err))
+		}
+		return info, err
+	}
+}
+
+// withAccessToken asks the provider something in the user's name. A 401 refreshes
+// the token once, together with everybody else's need for it, and asks once more.
+func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(access string) error) error {
+	s, live := h.state.renewals.latest(s)
+	if !live {
+		return errSessionEnded
+	}
+	err := ask(s.tokens.access)
+	if err == nil || failureOf(err) != failureUnauthorized || !s.tokens.refreshable() {
+		return err
+	}
+	renewed, renewErr := h.state.renewals.wait(ctx, s, h.refresher(s))
+	if renewErr != nil {
+		return renewErr
+	}
+	return ask(renewed.tokens.access)
+}
+
+// pass hands the request to the upstream, with the identity or as anonymous.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *identity, next caddyhttp.Handler) error {
+	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
+	repl := replacerOf(r)
+	setPlaceholders(repl, id)
+	if id != nil {
+		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
+		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
+		rw.balanceChanged = func() { h.state.users.outdate(v.session) }
+	}
+	err := next.ServeHTTP(rw, r)
+	rw.finish()
+	return err
+}
+
+// renewedCookies gives the Set-Cookie values of an answer, when the browser should
+// hold another session cookie than it does. It is asked when the header is written:
+// a refresh that was finished meanwhile is delivered, and an older generation never
+// overwrites a newer one.
+func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
+	newest, live := h.state.renewals.latest(v.session)
+	if !live {
+		return nil
+	}
+	now := h.now()
+	if newest.generation <= v.carried && !v.reseal && !newest.slideDue(now, h.idleTimeout) {
+		return nil
+	}
+	if h.idleTimeout > 0 {
+		newest = newest.seen(now)
+	}
+	cookies, err := h.sessionCookies(ctx, newest, v.sent.hasSecond)
+	if err != nil {
+		// The session lives on in memory, and the next answer tries again.
+		h.logger.Error("the session cookie cannot be written", zap.String("session", newest.id.hash()), zap.Error(err))
+		return nil
+	}
+	return cookies
+}
+
+// sessionCookies saves a session and gives its Set-Cookie values.
+func (h *Handler) sessionCookies(ctx context.Context, s *session, hasSecond bool) ([]string, error) {
+	value, err := h.store.save(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return h.cookies.session(value, s.end(h.lifetime, h.idleTimeout).Sub(h.now()), hasSecond), nil
+}
+
+// demandLogin answers a request that needs a session and has none: a person goes to
+// the provider, or to the sign-in page; everything else gets a 401.
+func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if v.sent.duplicate {
+		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.name))
+	}
+	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest")
+	returnTo := h.returnPathOf(r)
+	switch {
+	case !isNavigation(r):
+		return writeUnauthenticated(w, r, h.startURL(returnTo))
+	case h.LoginPage:
+		w.Header().Set("WWW-Authenticate", challenge)
+		return h.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
+	default:
+		return redirect(w, http.StatusFound, h.startURL(returnTo))
+	}
+}
+
+// challenge is what RFC 9110 section 15.5.2 asks of every 401. No browser opens a
+// password prompt for it.
+const challenge = `Cookie realm="tollgate"`
+
+func writeUnauthenticated(w http.ResponseWriter, r *http.Request, loginURL string) error {
+	w.Header().Set("WWW-Authenticate", challenge)
+	return writeProblem(w, r, problem{
+		Title:    "Authentication required",
+		Status:   http.StatusUnauthorized,
+		Error:    "Not authenticated",
+		LoginURL: loginURL,
+	})
+}
+
+// returnPathOf is where the person comes back to after signing in: the page they
+// were going to. A script's request leads back to the page that it runs on, where
+// the browser says which, so that nobody lands on JSON.
+func (h *Handler) returnPathOf(r *http.Request) string {
+	target := ""
+	if isNavigation(r) {
+		target = originalURL(r).RequestURI()
+	} else if referer, err := url.Parse(r.Referer()); err == nil && serializeOrigin(referer) == h.origin {
+		target = referer.RequestURI()
+	}
+	return h.returnPath(target)
+}
+
+// returnPath gives a safe return path, or after_login. Going back to the endpoints
+// that make up a sign-in would begin another one.
+func (h *Handler) returnPath(raw string) string {
+	cleaned, ok := cleanReturnPath(raw)
+	if !ok {
+		return h.afterLogin
+	}
+	path, _, _ := strings.Cut(cleaned, "?")
+	path, _, _ = strings.Cut(path, "#")
+	if path == h.endpoints["start"] || path == h.endpoints["callback"] {
+		return h.afterLogin
+	}
+	return cleaned
+}

@@ -1,0 +1,108 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// keyring holds the sealers of one site.
+type keyring struct {
+	session *sealer
+	login   *sealer
+}
+
+func newKeyring(secrets [][]byte, clientID, redirectURI string) (*keyring, error) {
+	session, err := newSealer(secrets, clientID, redirectURI, purposeSession, maxSessionValue)
+	if err != nil {
+		return nil, err
+	}
+	login, err := newSealer(secrets, clientID, redirectURI, purposeLogin, maxCookie-200)
+	if err != nil {
+		return nil, err
+	}
+	return &keyring{session: session, login: login}, nil
+}
+
+// The made secret's place in Caddy's storage, and the lock under which it is made.
+const (
+	storedSecretKey  = "tollgate/secret"
+	storedSecretLock = "tollgate_secret"
+)
+
+// keySource gives the keyring. With a configured secret it is there from the
+// start. Without one, a secret is made at first use and kept in Caddy's own
+// storage, which is not touched before: `caddy validate` provisions, too, and the
+// storage may be on the network.
+type keySource struct {
+	storage     certmagic.Storage
+	clientID    string
+	redirectURI string
+
+	made atomic.Pointer[keyring]
+	mu   sync.Mutex // held while the storage is asked
+}
+
+// keyring returns the keys, or an error while the storage cannot be reached.
+func (k *keySource) keyring(ctx context.Context) (*keyring, error) {
+	if keys := k.made.Load(); keys != nil {
+		return keys, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if keys := k.made.Load(); keys != nil {
+		return keys, nil
+	}
+	// One visitor's hang-up must not fail the others that wait for the key.
+	secret, err := storedSecret(context.WithoutCancel(ctx), k.storage)
+	if err != nil {
+		return nil, fmt.Errorf("reading the secret from Caddy's storage: %w", err)
+	}
+	keys, err := newKeyring([][]byte{secret}, k.clientID, k.redirectURI)
+	if err != nil {
+		return nil, err
+	}
+	k.made.Store(keys)
+	return keys, nil
+}
+
+// storedSecret loads the secret from the storage, or makes it under the storage's
+// lock: of all processes that share the storage, one makes it and all use it.
+func storedSecret(ctx context.Context, storage certmagic.Storage) (secret []byte, err error) {
+	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	if err := storage.Lock(ctx, storedSecretLock); err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	defer func() {
+		if unlockErr := storage.Unlock(context.WithoutCancel(ctx), storedSecretLock); err == nil && unlockErr != nil {
+			err = fmt.Errorf("unlocking: %w", unlockErr)
+		}
+	}()
+	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	text := newSecret()
+	if err := storage.Store(ctx, storedSecretKey, []byte(text+"\n")); err != nil {
+		return nil, fmt.Errorf("storing: %w", err)
+	}
+	return parseSecret(text)
+}
+
+func loadSecret(ctx context.Context, storage certmagic.Storage) ([]byte, error) {
+	text, err := storage.Load(ctx, storedSecretKey)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := parseSecret(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("the value of %s %w", storedSecretKey, err)
+	}
+	return secret, nil
+}

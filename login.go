@@ -1,0 +1,152 @@
+package tollgate
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+const (
+	// loginLifetime is how long a started login waits for its callback: time to
+	// register with the provider, to find a password, to confirm an e-mail address.
+	loginLifetime = time.Hour
+
+	// maxPendingLogins is how many logins may wait in one browser. The oldest goes:
+	// cookies that pile up end in a request that no server takes.
+	maxPendingLogins = 5
+
+	// maxLoginBytes bounds the pending logins' cookies together, for the same
+	// reason: long return paths are worth fewer of them.
+	maxLoginBytes = 4096
+
+	// maxNonce bounds the nonce that a popup's opener gives, in bytes.
+	maxNonce = 128
+)
+
+// login is one sign-in that was started and waits for its callback. It travels
+// sealed in a cookie of its own, so that it is bound to the browser, and tabs
+// cannot be mixed up (RFC 9700 sections 2.1 and 4.7.1).
+type login struct {
+	state      string
+	verifier   string
+	returnPath string
+	popup      bool
+	nonce      string // of the popup's opener
+	started    time.Time
+}
+
+func newLogin(returnPath string, popup bool, nonce string, now time.Time) *login {
+	state := make([]byte, 32)
+	rand.Read(state) // never fails: the runtime ends the program instead
+	return &login{
+		state:      base64.RawURLEncoding.EncodeToString(state),
+		verifier:   oauth2.GenerateVerifier(),
+		returnPath: returnPath,
+		popup:      popup,
+		nonce:      nonce,
+		started:    now,
+	}
+}
+
+// flowOf is the part of a login cookie's name that finds the cookie of a state,
+// without giving the state away.
+func flowOf(state string) string {
+	sum := sha256.Sum256([]byte("tollgate login flow\x00" + state))
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+// matches compares the state that came back, in constant time.
+func (l *login) matches(state string) bool {
+	return subtle.ConstantTimeCompare([]byte(l.state), []byte(state)) == 1
+}
+
+func (l *login) expired(now time.Time) bool {
+	return now.Sub(l.started) >= loginLifetime || l.started.After(now.Add(time.Minute))
+}
+
+// loginVersion names the binary form below.
+const loginVersion = 1
+
+func (l *login) appendBinary(b []byte) []byte {
+	b = append(b, loginVersion)
+	b = binary.AppendVarint(b, l.started.UnixMilli())
+	popup := byte(0)
+	if l.popup {
+		popup = 1
+	}
+	b = append(b, popup)
+	for _, text := range []string{l.state, l.verifier, l.returnPath, l.nonce} {
+		b = appendText(b, text)
+	}
+	return b
+}
+
+func parseLogin(b []byte) (*login, bool) {
+	r := recordReader{rest: b}
+	if r.byte() != loginVersion {
+		return nil, false
+	}
+	l := &login{started: time.UnixMilli(r.varint()), popup: r.byte() == 1}
+	for _, text := range []*string{&l.state, &l.verifier, &l.returnPath, &l.nonce} {
+		*text = r.text()
+	}
+	return l, !r.failed && len(r.rest) == 0
+}
+
+// openLogin opens a login cookie's value.
+func openLogin(s *sealer, value string, now time.Time) (*login, bool) {
+	plain, _, ok := s.open(value)
+	if !ok {
+		return nil, false
+	}
+	l, ok := parseLogin(plain)
+	if !ok || l.expired(now) {
+		return nil, false
+	}
+	return l, true
+}
+
+// surplusLogins names the login cookies that have to go before one more, of the
+// given size, may be set: those that do not open any more, and the oldest beyond
+// the limits.
+func surplusLogins(s *sealer, sent []sentLogin, size int, now time.Time) []string {
+	type pending struct {
+		sentLogin
+		started time.Time
+	}
+	var surplus []string
+	var live []pending
+	for _, cookie := range sent {
+		l, ok := openLogin(s, cookie.value, now)
+		if !ok {
+			surplus = append(surplus, cookie.name)
+			continue
+		}
+		live = append(live, pending{cookie, l.started})
+		size += len(cookie.value)
+	}
+	slices.SortFunc(live, func(a, b pending) int { return a.started.Compare(b.started) })
+	for len(live) >= maxPendingLogins || (len(live) > 0 && size > maxLoginBytes) {
+		surplus = append(surplus, live[0].name)
+		size -= len(live[0].value)
+		live = live[1:]
+	}
+	return surplus
+}
+
+// isNonce reports whether a popup's nonce is one: short, and of plain characters,
+// since it comes from any page that opens us.
+func isNonce(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && s[i] != '-' && s[i] != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxNonce
+}

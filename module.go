@@ -1,0 +1,225 @@
+// Package tollgate is an authentication gateway for Caddy. It stands in front of an
+// existing web application, signs people in with AIHubMix's OAuth 2.0, keeps their
+// sessions, and tells the application who they are and what they have left to
+// spend.
+package tollgate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler signs people in, and passes their requests on with headers that say who
+// they are. A request without a session is redirected to the provider when a
+// person is navigating, and answered with 401 otherwise.
+//
+// Every text may hold placeholders such as `{env.X}` and `{file./path}`, which are
+// read when the configuration is loaded. One that is missing or empty stops the
+// start.
+//
+// For later directives and the access log it sets these placeholders, which are
+// empty for an anonymous request:
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.auth.user.id}` | The provider's immutable user id
+// `{http.auth.user.username}` | The user name
+// `{http.auth.user.email}` | The e-mail address
+// `{http.auth.user.balance}` | The balance, as the provider wrote it
+// `{http.auth.user.balance_age}` | Whole seconds since the provider said so
+// `{http.auth.user.balance_state}` | `fresh`, `stale` or `unknown`
+// `{http.auth.user.quota}` | The quota, as the provider wrote it
+// `{http.auth.user.used_quota}` | The used quota, as the provider wrote it
+// `{http.auth.user.status}` | The user's status, as the provider wrote it
+// `{http.auth.user.session}` | A hash that names the session in logs
+type Handler struct {
+	// The OAuth 2.0 provider. Required.
+	Provider *Provider `json:"provider,omitempty"`
+
+	// The callback's full URL, exactly as it is registered with the provider. Its
+	// origin is the external origin of this site, and its path the path of the
+	// callback. Must be https, or http on loopback. Required.
+	RedirectURI string `json:"redirect_uri,omitempty"`
+
+	// The secrets that seal the cookies: the current one first, then previous ones,
+	// whose cookies are still opened and then sealed anew. Each is at least 32 random
+	// bytes, written as 64 or more hex digits or in base64url; `caddy tollgate keygen`
+	// prints one. Default: one is made at first use and kept in Caddy's own storage.
+	Secret []string `json:"secret,omitempty"`
+
+	// The path under which the gateway's own endpoints stand. Default: `/oauth`.
+	PathPrefix string `json:"path_prefix,omitempty"`
+
+	// A path of its own for single endpoints, by name, where the application expects
+	// it elsewhere. Default: `<path_prefix>/<name>`; the callback's is the path of
+	// `redirect_uri`.
+	Endpoints map[string]string `json:"endpoints,omitempty"`
+
+	// Path patterns, as of Caddy's path matcher, that need no login. They carry no
+	// identity either. Default: none.
+	Public []string `json:"public,omitempty"`
+
+	// Path patterns, as of Caddy's path matcher, that carry the identity when there
+	// is a session, and pass as anonymous otherwise. Default: none.
+	Optional []string `json:"optional,omitempty"`
+
+	// How old the user information may be.
+	Balance *Balance `json:"balance,omitempty"`
+
+	// The headers that tell the upstream who the user is.
+	Identity *Identity `json:"identity,omitempty"`
+
+	// How sessions are kept.
+	Session *Session `json:"session,omitempty"`
+
+	// How long before its end an access token is refreshed, but at most a fifth of
+	// its life. Default: 5m.
+	RefreshBefore caddy.Duration `json:"refresh_before,omitempty"`
+
+	// Whether a person who is not signed in sees a page with a button first.
+	// Default: false, which sends them straight to the provider.
+	LoginPage bool `json:"login_page,omitempty"`
+
+	// Where a person goes after a sign-in that began nowhere in particular.
+	// Default: `/`.
+	AfterLogin string `json:"after_login,omitempty"`
+
+	// Where a person goes after signing out. Default: a page that says so.
+	AfterLogout string `json:"after_logout,omitempty"`
+
+	// A path of the application that is given the error code of a sign-in that
+	// failed, as `?error=<code>`. Default: an error page.
+	ErrorRedirect string `json:"error_redirect,omitempty"`
+
+	// The application's name on the gateway's pages. Default: none.
+	Brand string `json:"brand,omitempty"`
+
+	// Allows a redirect_uri that is plain http and not on loopback. Everybody on the
+	// way can then read and steal sessions.
+	InsecureHTTP bool `json:"insecure_http,omitempty"`
+
+	*settings
+	store  sessionStore
+	keys   *keySource
+	state  *shared
+	routes *routes
+	now    func() time.Time
+	logger *zap.Logger
+
+	stateKey string // in the pool, once it is held
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.tollgate",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// storeModule is what a module of the namespace tollgate.stores does: it opens the
+// store, without touching the network or the storage yet.
+type storeModule interface {
+	open(keys func(context.Context) (*keyring, error)) sessionStore
+}
+
+// Provision sets up the handler. It asks no network, so the gateway starts while
+// the provider is down, and `caddy validate` leaves no trace.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if h.now == nil {
+		h.now = time.Now
+	}
+	resolved, err := h.resolve(caddy.NewReplacer())
+	if err != nil {
+		return err
+	}
+	h.settings = resolved
+	h.client.now = h.now
+	h.client.http = newProviderClient(h.client.timeout)
+
+	if h.keys, err = h.newKeySource(ctx); err != nil {
+		return err
+	}
+	if h.store, err = h.openStore(ctx); err != nil {
+		return err
+	}
+	if h.routes, err = newRoutes(ctx, resolved.endpoints, h.Public, h.Optional); err != nil {
+		return err
+	}
+	return h.holdState()
+}
+
+func (h *Handler) newKeySource(ctx caddy.Context) (*keySource, error) {
+	source := &keySource{storage: ctx.Storage(), clientID: h.client.config.ClientID, redirectURI: h.redirectURI}
+	if len(h.secrets) == 0 {
+		return source, nil
+	}
+	keys, err := newKeyring(h.secrets, source.clientID, source.redirectURI)
+	if err != nil {
+		return nil, fmt.Errorf("secret: %w", err)
+	}
+	source.made.Store(keys)
+	return source, nil
+}
+
+func (h *Handler) openStore(ctx caddy.Context) (sessionStore, error) {
+	options := h.Session
+	if options == nil {
+		options = &Session{}
+	}
+	if len(options.Store) == 0 {
+		return new(CookieStore).open(h.keys.keyring), nil
+	}
+	module, err := ctx.LoadModule(options, "Store")
+	if err != nil {
+		return nil, fmt.Errorf("session.store: %w", err)
+	}
+	store, ok := module.(storeModule)
+	if !ok {
+		return nil, fmt.Errorf("session.store: %T is no session store", module)
+	}
+	return store.open(h.keys.keyring), nil
+}
+
+// Validate implements caddy.Validator. Provision has resolved every setting
+// already; what is left to try is what only the whole can show.
+func (h *Handler) Validate() error {
+	_, _, err := renderPage(h.settings, pageSignedOut, pageData{})
+	return err
+}
+
+// Cleanup lets go of the shared state. Requests of this handler may still be under
+// way; they keep what they use.
+func (h *Handler) Cleanup() error {
+	if closer, ok := h.store.(interface{ close() }); ok {
+		closer.close()
+	}
+	return h.releaseState()
+}
+
+// MarshalLogObject keeps secrets out of Caddy's handler traces, which log a
+// handler's whole configuration.
+func (h *Handler) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("redirect_uri", h.RedirectURI)
+	return nil
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ zapcore.ObjectMarshaler     = (*Handler)(nil)
+)

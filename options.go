@@ -1,0 +1,144 @@
+package tollgate
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Provider is the OAuth 2.0 provider that people sign in with.
+//
+// Every text here may hold placeholders such as `{env.X}` and `{file./path}`,
+// which are read when the configuration is loaded. One that is missing or empty
+// stops the start.
+type Provider struct {
+	// The kind of provider: `aihubmix`, or `oauth2` for any other server that
+	// speaks plain OAuth 2.0. With `oauth2` there is no default `base_url`, and a
+	// user information answer without a status is accepted unless `active_status`
+	// is set. Default: `aihubmix`.
+	Preset string `json:"preset,omitempty"`
+
+	// What the endpoints below are relative to. Must be https, or http on loopback.
+	// Default: `https://api.aihubmix.com` with `aihubmix`.
+	BaseURL string `json:"base_url,omitempty"`
+
+	// The client identifier that the provider gave this application. Required.
+	ClientID string `json:"client_id,omitempty"`
+
+	// The client secret that goes with it. Required, except with the client
+	// authentication `none`. It is sent to the token endpoint (and the revocation
+	// endpoint, where there is one) and nowhere else.
+	ClientSecret string `json:"client_secret,omitempty"`
+
+	// How the client secret is sent (RFC 6749 section 2.3.1): `client_secret_post`
+	// in the body, `client_secret_basic` in the Authorization header, or `none` for
+	// a client without a secret. Default: `client_secret_post`.
+	ClientAuthentication string `json:"client_authentication,omitempty"`
+
+	// Where the browser is sent to sign in. Default: `<base_url>/api/oauth2/authorize`.
+	AuthorizationEndpoint string `json:"authorization_endpoint,omitempty"`
+
+	// Where codes and refresh tokens become tokens. Default: `<base_url>/api/oauth2/token`.
+	TokenEndpoint string `json:"token_endpoint,omitempty"`
+
+	// Where the user information is read. Default: `<base_url>/api/oauth2/userinfo`.
+	UserinfoEndpoint string `json:"userinfo_endpoint,omitempty"`
+
+	// Where the top-up URL is asked for; `off` for a provider without one.
+	// Default: `<base_url>/api/oauth2/topup`.
+	TopupEndpoint string `json:"topup_endpoint,omitempty"`
+
+	// Where refresh tokens are revoked at logout (RFC 7009). Default: none.
+	RevocationEndpoint string `json:"revocation_endpoint,omitempty"`
+
+	// Where a provider that keeps the balance apart from the user information
+	// answers it, in the same `fields`. Default: none.
+	BalanceEndpoint string `json:"balance_endpoint,omitempty"`
+
+	// The scopes to ask for. Default: `profile` and `balance`.
+	Scopes []string `json:"scopes,omitempty"`
+
+	// Whether to send `auto_authorize=true`, which skips the provider's consent
+	// page. The first login after a logout leaves it out, so that signing out is
+	// not undone by itself. Default: true.
+	AutoAuthorize *bool `json:"auto_authorize,omitempty"`
+
+	// Whether to use PKCE with S256 (RFC 7636). A provider that does not know it
+	// ignores it. Default: true.
+	PKCE *bool `json:"pkce,omitempty"`
+
+	// More parameters for the authorization endpoint, by name. The ones that
+	// tollgate sends itself cannot be set here.
+	AuthorizeParam map[string]string `json:"authorize_param,omitempty"`
+
+	// How long an access token lives when the provider's answer has no usable
+	// expires_in. Default: 2h.
+	TokenLifetime caddy.Duration `json:"token_lifetime,omitempty"`
+
+	// How long one request to the provider may take. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Where each field stands in the user information answer, as a dotted path of
+	// member names. The fields are `id`, `username`, `email`, `quota`,
+	// `used_quota`, `balance`, `status` and `created_time`. Default: the field's own
+	// name, and `balance_formatted` for `balance`.
+	Fields map[string]string `json:"fields,omitempty"`
+
+	// The status of a user who may be served. A user of any other is refused with
+	// 403. `any` accepts all. Default: `1`.
+	ActiveStatus string `json:"active_status,omitempty"`
+}
+
+// Balance says how old the user information, and with it the balance, may be.
+type Balance struct {
+	// Information older than this is re-read: while it is still used, or before, when
+	// it is older than `max_stale`. Default: 60s.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	// How old a balance may be used while the provider does not answer. An older one
+	// is unknown. Not below `max_age`. Default: 15m.
+	MaxStale caddy.Duration `json:"max_stale,omitempty"`
+}
+
+// Identity says which headers tell the upstream who the user is.
+type Identity struct {
+	// Sets of headers: `default` (X-User-…), `webauth` (X-WEBAUTH-…), `remote`
+	// (Remote-…), `forwarded` (X-Forwarded-User, …), `auth_request`
+	// (X-Auth-Request-…), or `none`. Default: `default`.
+	Presets []string `json:"presets,omitempty"`
+
+	// Headers of your own, by name. The value may hold placeholders, such as
+	// `{http.auth.user.id}`. It is percent-encoded like every identity header, and a
+	// header of this name that a client sends is removed.
+	Header map[string]string `json:"header,omitempty"`
+}
+
+// Session says how sessions are kept.
+type Session struct {
+	// Where sessions are kept: a module of the namespace `tollgate.stores`.
+	// Default: `cookie`.
+	Store json.RawMessage `json:"store,omitempty" caddy:"namespace=tollgate.stores inline_key=module"`
+
+	// How long a session lives at most, from its sign-in. Up to 30d, the life of the
+	// provider's refresh tokens. Default: 30d.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+
+	// How long a session lives without a request. Default: off.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// The SameSite attribute of the session cookie: `lax`, `strict` or `none`.
+	// `none` needs an https origin. Default: `lax`.
+	SameSite string `json:"same_site,omitempty"`
+
+	// The session cookie's name, to the letter. Default: `__Host-tollgate` on https
+	// (`__Secure-tollgate` with `cookie_domain`), `tollgate` on plain http.
+	CookieName string `json:"cookie_name,omitempty"`
+
+	// The Domain attribute, for a session that several hosts of one domain share.
+	// It gives up the protection of the prefix `__Host-`. Default: none.
+	CookieDomain string `json:"cookie_domain,omitempty"`
+
+	// Whether the session cookie has the attribute Partitioned, for an application
+	// that stands in other sites' frames. Needs an https origin. Default: false.
+	Partitioned bool `json:"partitioned,omitempty"`
+}

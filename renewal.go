@@ -1,0 +1,208 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+)
+
+// Back-off after a refresh that failed. While the access token is still valid
+// nobody waits for the next try; afterwards people do.
+const (
+	backOffValid   = 30 * time.Second
+	backOffExpired = 2 * time.Second
+)
+
+// Bounds of what is remembered of sessions in this process, each until the
+// session's absolute end. A remembered session takes about two kilobytes, an
+// ended one well under two hundred bytes.
+const (
+	maxSuccessors = 100_000
+	maxEnded      = 1_000_000
+)
+
+// errSessionEnded: the provider said `invalid_grant`, or the session was ended.
+var errSessionEnded = errors.New("the session has ended")
+
+// renewals makes sure that a refresh token is spent once, however many requests
+// ask, however old the cookies are that they carry, and across config reloads.
+//
+// It remembers the newest generation of each session that was renewed here, so a
+// browser that comes with an older cookie (its answer was lost, its tab was
+// closed, it was restored from a crash) goes on with the newest tokens and never
+// makes anybody spend the old ones again. With the cookie store this memory is
+// the process's own: it ends with the process, and above maxSuccessors sessions
+// the ones used least are forgotten.
+type renewals struct {
+	flights  singleflight.Group
+	newest   *otter.Cache[sessionID, *session]
+	ended    *otter.Cache[sessionID, ending]
+	failures *otter.Cache[sessionID, refreshFailure]
+	now      func() time.Time
+}
+
+// ending says from when a session is no session any more, and until when that
+// has to be remembered.
+type ending struct {
+	from  time.Time
+	until time.Time
+}
+
+// refreshFailure is the last refresh of a session that failed.
+type refreshFailure struct {
+	at         time.Time
+	generation uint64
+	err        error
+	// unanswered: the refresh token went out and nothing came back.
+	unanswered bool
+}
+
+func newRenewals(now func() time.Time) *renewals {
+	return &renewals{
+		newest: otter.Must(&otter.Options[sessionID, *session]{
+			MaximumSize: maxSuccessors,
+			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[sessionID, *session]) time.Duration {
+				return e.Value.created.Add(maxLifetime).Sub(now())
+			}),
+		}),
+		ended: otter.Must(&otter.Options[sessionID, ending]{
+			MaximumSize: maxEnded,
+			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[sessionID, ending]) time.Duration {
+				return e.Value.until.Sub(now())
+			}),
+		}),
+		failures: otter.Must(&otter.Options[sessionID, refreshFailure]{MaximumSize: maxSuccessors}),
+		now:      now,
+	}
+}
+
+// latest is the newest known generation of s, or false when s has ended.
+func (r *renewals) latest(s *session) (*session, bool) {
+	if end, ok := r.ended.GetIfPresent(s.id); ok && !r.now().Before(end.from) {
+		return nil, false
+	}
+	if newest, ok := r.newest.GetIfPresent(s.id); ok && newest.generation > s.generation {
+		return newest, true
+	}
+	return s, true
+}
+
+// endGrace is how long a session lives on that the same user's next sign-in in
+// the same browser replaced: requests that are under way with the old cookie are
+// still answered.
+const endGrace = 30 * time.Second
+
+// end makes s no session any more, from the given moment on, in each of its
+// generations. An earlier end stays.
+func (r *renewals) end(s *session, from time.Time) {
+	r.ended.Compute(s.id, func(old ending, found bool) (ending, otter.ComputeOp) {
+		if found && old.from.Before(from) {
+			return old, otter.CancelOp
+		}
+		return ending{from: from, until: s.created.Add(maxLifetime)}, otter.WriteOp
+	})
+}
+
+// refreshFunc spends a refresh token. It may give new tokens and an error both.
+type refreshFunc func(context.Context, tokens) (tokens, error)
+
+// start begins a refresh of s unless one is under way, and returns at once.
+func (r *renewals) start(s *session, refresh refreshFunc) {
+	if r.backingOff(s) == nil {
+		r.fly(s, refresh)
+	}
+}
+
+// wait refreshes s, or joins the refresh that is under way, and waits for its end
+// or the caller's. The refresh itself runs on a context of its own: a browser that
+// goes away cannot lose a rotated token.
+func (r *renewals) wait(ctx context.Context, s *session, refresh refreshFunc) (*session, error) {
+	if err := r.backingOff(s); err != nil {
+		return nil, err
+	}
+	select {
+	case done := <-r.fly(s, refresh):
+		if done.Err != nil {
+			return nil, done.Err
+		}
+		return done.Val.(*session), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fly runs the one refresh of a session. Who comes late, with an older cookie or
+// after the flight has landed, gets the successor and spends nothing.
+func (r *renewals) fly(s *session, refresh refreshFunc) <-chan singleflight.Result {
+	return r.flights.DoChan(string(s.id[:]), func() (any, error) {
+		newest, live := r.latest(s)
+		if !live {
+			return nil, errSessionEnded
+		}
+		if newest.generation > s.generation {
+			return newest, nil
+		}
+		if err := r.backingOff(s); err != nil {
+			return nil, err
+		}
+		return r.refresh(s, refresh)
+	})
+}
+
+// refresh spends the refresh token and remembers what came of it, before anybody
+// uses it.
+func (r *renewals) refresh(s *session, refresh refreshFunc) (*session, error) {
+	renewed, err := refresh(context.Background(), s.tokens)
+	if renewed != s.tokens {
+		s = s.renewed(renewed)
+		r.newest.Set(s.id, s)
+	}
+	if err == nil {
+		r.failures.Invalidate(s.id)
+		return s, nil
+	}
+	if failureOf(err) == failureEnded {
+		r.end(s, r.now())
+		return nil, errors.Join(errSessionEnded, err)
+	}
+	r.failures.Set(s.id, refreshFailure{
+		at:         r.now(),
+		generation: s.generation,
+		err:        err,
+		unanswered: failureOf(err) == failureUnanswered,
+	})
+	return nil, err
+}
+
+// backingOff gives the last failure while it is too early for another try.
+//
+// A refresh token that went out without an answer may have been spent. It is not
+// sent again while the access token is valid; after that there is nothing left to
+// lose, and sending it once more is what can still save the session.
+func (r *renewals) backingOff(s *session) error {
+	last, ok := r.failures.GetIfPresent(s.id)
+	if !ok || last.generation != s.generation {
+		return nil
+	}
+	now := r.now()
+	valid := s.tokens.valid(now)
+	pause := backOffExpired
+	if valid {
+		pause = backOffValid
+	}
+	if (valid && last.unanswered) || now.Sub(last.at) < pause {
+		return last.err
+	}
+	return nil
+}
+
+// close stops the housekeeping of the tables. Requests that are still under way
+// may go on using them.
+func (r *renewals) close() {
+	r.newest.StopAllGoroutines()
+	r.ended.StopAllGoroutines()
+	r.failures.StopAllGoroutines()
+}

@@ -1,0 +1,124 @@
+package tollgate
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// responseWriter stands between the upstream's answer and the client. At the moment
+// the header goes out, and not before, it takes out what an upstream may not say
+// and adds the session cookie where that has to be renewed: a header that was set
+// earlier would be joined by the upstream's, Cache-Control included, and would
+// ride on a 103, too.
+type responseWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	cookies *cookieJar
+	// setCookies gives the Set-Cookie values for this answer. It is asked once.
+	setCookies func() []string
+	// balanceChanged is told when the upstream says that it spent money.
+	balanceChanged func()
+	wroteHeader    bool
+}
+
+func wrap(w http.ResponseWriter) *caddyhttp.ResponseWriterWrapper {
+	return &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *responseWriter) WriteHeader(status int) {
+	if w.wroteHeader {
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		w.clean()
+	} else {
+		w.finish()
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError sends what is there. http.ResponseController would find the writer
+// below, and its flush sends the header behind our back.
+func (w *responseWriter) FlushError() error {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// finish makes the header ready to be sent: also when nothing was written, or the
+// error that a handler returned is about to be.
+func (w *responseWriter) finish() {
+	if w.wroteHeader {
+		return
+	}
+	w.wroteHeader = true
+	w.clean()
+	if w.setCookies == nil {
+		return
+	}
+	if cookies := w.setCookies(); len(cookies) > 0 {
+		header := w.Header()
+		header["Set-Cookie"] = append(header["Set-Cookie"], cookies...)
+		forbidCaching(header)
+	}
+}
+
+// headerBalance is how an upstream says that it spent the user's money.
+const headerBalance = "Tollgate-Balance"
+
+// clean takes out the upstream's cookies under our names, and what it says to us.
+func (w *responseWriter) clean() {
+	header := w.Header()
+	if said, ok := header[headerBalance]; ok {
+		delete(header, headerBalance)
+		if w.balanceChanged != nil && len(said) > 0 && said[0] == "changed" {
+			w.balanceChanged()
+		}
+	}
+	lines := header["Set-Cookie"]
+	for i, line := range lines {
+		if w.cookies.isOwnSetCookie(line) {
+			header["Set-Cookie"] = w.without(lines, i)
+			break
+		}
+	}
+}
+
+// without gives the Set-Cookie lines that are not ours; the first of ours is known.
+func (w *responseWriter) without(lines []string, first int) []string {
+	kept := append([]string(nil), lines[:first]...)
+	for _, line := range lines[first+1:] {
+		if !w.cookies.isOwnSetCookie(line) {
+			kept = append(kept, line)
+		}
+	}
+	return kept
+}
+
+// forbidCaching keeps shared caches from storing an answer that carries a session
+// cookie, whatever the upstream said of it.
+func forbidCaching(header http.Header) {
+	for _, name := range []string{"Expires", "Surrogate-Control", "Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control"} {
+		delete(header, name)
+	}
+	header["Cache-Control"] = []string{"private, no-store"}
+}

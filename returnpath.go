@@ -1,0 +1,98 @@
+package tollgate
+
+import (
+	"net/url"
+	"strings"
+)
+
+// maxReturnPath bounds a return path in bytes. It is sealed into the login
+// cookie, which has to stay well below a browser's 4,096 bytes.
+const maxReturnPath = 1024
+
+// cleanReturnPath gives the path (with query and fragment) that a browser may be
+// sent to after a sign-in or sign-out, or false when raw is not safely a path of
+// this origin.
+//
+// It is judged as a browser's URL parser would read it, not as Go's would: a
+// backslash counts as a slash there, tabs and newlines vanish, and dot segments
+// may be percent-encoded. Everything that such a parser treats specially is
+// refused or resolved here, and the result is put together anew from its parts,
+// so that no later clean-up of the path can turn it into "//host"
+// (oauth2-proxy's three rounds of the same fix; Caddy CVE-2022-28923).
+func cleanReturnPath(raw string) (string, bool) {
+	if raw == "" || len(raw) > maxReturnPath || raw[0] != '/' {
+		return "", false
+	}
+	if strings.HasPrefix(raw, "//") || strings.ContainsFunc(raw, isUnsafeInPath) {
+		return "", false
+	}
+
+	rest, fragment, hasFragment := strings.Cut(raw, "#")
+	path, query, hasQuery := strings.Cut(rest, "?")
+	u, err := url.Parse(path)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" {
+		return "", false
+	}
+	// An encoded backslash or control byte is a plain one to many an upstream.
+	if strings.ContainsFunc(u.Path, isUnsafeInPath) {
+		return "", false
+	}
+
+	cleaned := resolveDots(u.EscapedPath())
+	if hasQuery {
+		cleaned += "?" + escapeOdd(query)
+	}
+	if hasFragment {
+		cleaned += "#" + escapeOdd(fragment)
+	}
+	if len(cleaned) > maxReturnPath {
+		return "", false
+	}
+	return cleaned, true
+}
+
+// isUnsafeInPath reports whether a browser, or something between it and us,
+// would read r other than as a plain character.
+func isUnsafeInPath(r rune) bool {
+	return r == '\\' || r < 0x20 || r == 0x7f || r == '\uFFFD'
+}
+
+// resolveDots removes "." and ".." segments, encoded ones included, from an
+// escaped absolute path. The result begins with exactly one slash.
+func resolveDots(escaped string) string {
+	segments := strings.Split(strings.TrimLeft(escaped, "/"), "/")
+	kept := make([]string, 0, len(segments))
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		switch strings.ReplaceAll(strings.ToLower(segment), "%2e", ".") {
+		case ".":
+		case "..":
+			if len(kept) > 0 {
+				kept = kept[:len(kept)-1]
+			}
+		default:
+			kept = append(kept, segment)
+			continue
+		}
+		if last {
+			kept = append(kept, "") // "/a/." and "/a/b/.." both end in a slash
+		}
+	}
+	return "/" + strings.TrimLeft(strings.Join(kept, "/"), "/")
+}
+
+// escapeOdd percent-encodes what must not stand bare in a Location header or in
+// an HTML attribute. What is encoded already stays as it is.
+func escapeOdd(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if c <= 0x20 || c >= 0x7f || strings.IndexByte("\"'<>\\^`{|}#", c) >= 0 {
+			b.WriteString("%" + string(hex[c>>4]) + string(hex[c&15]))
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}

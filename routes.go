@@ -1,0 +1,91 @@
+package tollgate
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// routes decides by path: which endpoint of ours a request is for, and else who may
+// pass there.
+type routes struct {
+	endpoints map[string]string // path to name
+	public    caddyhttp.MatchPath
+	optional  caddyhttp.MatchPath
+}
+
+func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string) (*routes, error) {
+	rt := &routes{
+		endpoints: make(map[string]string, len(endpoints)),
+		public:    slices.Clone(public), // Provision changes them in place
+		optional:  slices.Clone(optional),
+	}
+	for name, path := range endpoints {
+		rt.endpoints[path] = name
+	}
+	for setting, patterns := range map[string]caddyhttp.MatchPath{"public": rt.public, "optional": rt.optional} {
+		if err := patterns.Provision(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+	}
+	return rt, nil
+}
+
+// endpoint names the endpoint that a request is for, or nothing. It goes by the
+// path as the client sent it, whatever directives before us made of it. ok is
+// false when an endpoint is meant by some readings of the path and not by others.
+func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
+	u := originalURL(r)
+	if isOrdinary(u) {
+		return rt.endpoints[u.Path], true
+	}
+	return agree(readings(u), func(path string) string { return rt.endpoints[path] })
+}
+
+// access says who may pass at the path as it stands here. ok is false when that
+// depends on how the path is read.
+func (rt *routes) access(r *http.Request) (a access, ok bool) {
+	if len(rt.public) == 0 && len(rt.optional) == 0 {
+		return accessProtected, true
+	}
+	if isOrdinary(r.URL) {
+		return rt.accessOf(r), true
+	}
+	return agree(readings(r.URL), func(path string) access {
+		read := r.WithContext(r.Context())
+		read.URL = &url.URL{Path: path}
+		return rt.accessOf(read)
+	})
+}
+
+func (rt *routes) accessOf(r *http.Request) access {
+	if matches(rt.public, r) {
+		return accessPublic
+	}
+	if matches(rt.optional, r) {
+		return accessOptional
+	}
+	return accessProtected
+}
+
+// matches treats a pattern that cannot be matched as no match: then the path is
+// protected.
+func matches(patterns caddyhttp.MatchPath, r *http.Request) bool {
+	if len(patterns) == 0 {
+		return false
+	}
+	ok, err := patterns.MatchWithError(r)
+	return err == nil && ok
+}
+
+// originalURL is the URL as the client sent it, before any rewrite.
+func originalURL(r *http.Request) *url.URL {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		return original.URL
+	}
+	return r.URL
+}

@@ -1,0 +1,88 @@
+package tollgate
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/gorilla/securecookie"
+)
+
+// Purposes of sealing. Each has keys of its own, so that a value sealed for one
+// never opens as another.
+const (
+	purposeSession = "tollgate session cookie 1"
+	purposeLogin   = "tollgate login cookie 1"
+)
+
+// macKeySize and blockKeySize are securecookie's strongest: HMAC-SHA256 with a
+// 64-byte key, AES-256.
+const (
+	macKeySize   = 64
+	blockKeySize = 32
+)
+
+// sealer seals with the current secret and opens what any configured secret
+// sealed. It knows bytes and purposes, nothing of HTTP.
+type sealer struct {
+	codecs []*securecookie.SecureCookie // current first
+	name   string
+}
+
+// newSealer derives the keys for one purpose at one site from the secrets. The
+// site (client id and redirect URI) salts them, so that two sites with one secret
+// cannot read each other's cookies; the lengths in front of the parts keep two
+// different pairs from giving one salt (Envoy CVE-2023-35941).
+func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLength int) (*sealer, error) {
+	salt := binary.AppendUvarint(nil, uint64(len(clientID)))
+	salt = append(salt, clientID...)
+	salt = binary.AppendUvarint(salt, uint64(len(redirectURI)))
+	salt = append(salt, redirectURI...)
+
+	s := &sealer{name: purpose}
+	for _, secret := range secrets {
+		keys, err := hkdf.Key(sha256.New, secret, salt, purpose, macKeySize+blockKeySize)
+		if err != nil {
+			return nil, fmt.Errorf("deriving keys: %w", err)
+		}
+		codec := securecookie.New(keys[:macKeySize], keys[macKeySize:])
+		codec.SetSerializer(securecookie.NopEncoder{})
+		codec.MaxLength(maxLength)
+		codec.MaxAge(0) // times stand inside our own records, and only there
+		s.codecs = append(s.codecs, codec)
+	}
+	return s, nil
+}
+
+// seal gives an unreadable, unchangeable text of the base64url alphabet.
+func (s *sealer) seal(plain []byte) (string, error) {
+	return s.codecs[0].Encode(s.name, plain)
+}
+
+// open gives back what seal was given, and whether a previous secret had sealed
+// it. Whatever is wrong with the value, the answer is the same.
+func (s *sealer) open(sealed string) (plain []byte, previous, ok bool) {
+	if !isCanonical(sealed) {
+		return nil, false, false
+	}
+	for i, codec := range s.codecs {
+		if codec.Decode(s.name, sealed, &plain) == nil {
+			return plain, i > 0, true
+		}
+	}
+	return nil, false, false
+}
+
+// isCanonical reports whether sealed is the one spelling of its bytes: decoders
+// also take stray bits at the end and line breaks within, which would give one
+// session many cookie values.
+func isCanonical(sealed string) bool {
+	if sealed == "" || strings.ContainsAny(sealed, "\r\n") {
+		return false
+	}
+	_, err := base64.URLEncoding.Strict().DecodeString(sealed)
+	return err == nil
+}

@@ -1,0 +1,51 @@
+package tollgate
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// minSecret is the least number of bytes of a secret.
+const minSecret = 32
+
+// newSecret makes a secret as keygen prints it: 32 random bytes in base64url.
+func newSecret() string {
+	b := make([]byte, minSecret)
+	rand.Read(b) // never fails: the runtime ends the program instead
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// parseSecret reads a configured secret: 64 or more hex digits, else base64url.
+// Padding and the standard base64 alphabet are taken, too, because common tools
+// print them. The error never repeats the secret.
+func parseSecret(s string) ([]byte, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return nil, errors.New("is empty")
+	}
+	if len(s) >= 2*minSecret && isHex(s) {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			return nil, errors.New("has an odd number of hex digits")
+		}
+		return b, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(toURLAlphabet.Replace(strings.TrimRight(s, "=")))
+	if err != nil {
+		return nil, errors.New("is neither 64 or more hex digits nor base64url; `caddy tollgate keygen` prints a good one")
+	}
+	if len(b) < minSecret {
+		return nil, fmt.Errorf("is too short: %d bytes, and at least %d random bytes are needed; `caddy tollgate keygen` prints a good one", len(b), minSecret)
+	}
+	return b, nil
+}
+
+var toURLAlphabet = strings.NewReplacer("+", "-", "/", "_")
+
+func isHex(s string) bool {
+	return strings.Trim(s, "0123456789abcdefABCDEF") == ""
+}

@@ -1,0 +1,220 @@
+package tollgate
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"time"
+)
+
+// sessionID names one session for its whole life: 128 random bits.
+type sessionID [16]byte
+
+// hash is what logs and operators see of a session: it finds the session's
+// lines, and opens nothing.
+func (id sessionID) hash() string {
+	sum := sha256.Sum256(append([]byte("tollgate session hash\x00"), id[:]...))
+	return hex.EncodeToString(sum[:8])
+}
+
+// session is one signed-in browser: who it is, and the tokens that speak for the
+// user. A session is never changed once it is shared; a renewal makes a new value
+// with the next generation.
+type session struct {
+	id         sessionID
+	generation uint64
+	// created never moves: the absolute lifetime counts from it.
+	created time.Time
+	// lastSeen moves at most once in slideInterval, and only with an idle timeout.
+	lastSeen time.Time
+	tokens   tokens
+	// user is what the provider said when this value was written. Newer
+	// information, where this process has it, is in userInfos.
+	user userInfo
+}
+
+// newSession starts a session. An id is only ever minted here, after a
+// successful exchange; one that a browser brings along is never adopted.
+func newSession(now time.Time, t tokens, u userInfo) *session {
+	s := &session{generation: 1, created: now, lastSeen: now, tokens: t, user: u}
+	rand.Read(s.id[:]) // never fails: the runtime ends the program instead
+	return s
+}
+
+// renewed is s with other tokens.
+func (s *session) renewed(t tokens) *session {
+	next := *s
+	next.tokens = t
+	next.generation++
+	return &next
+}
+
+// maxLifetime is the longest absolute lifetime of a session: the provider's
+// refresh tokens live for 30 days, and no session outlives its refresh token.
+const maxLifetime = 30 * 24 * time.Hour
+
+// slideInterval is how far lastSeen may lag behind, so that an idle timeout does
+// not cost a new cookie with every answer.
+const slideInterval = time.Minute
+
+// slideDue reports whether lastSeen should be written anew.
+func (s *session) slideDue(now time.Time, idle time.Duration) bool {
+	return idle > 0 && now.Sub(s.lastSeen) >= min(slideInterval, idle/4)
+}
+
+// seen is s with a later lastSeen. The tokens, and so the generation, stay.
+func (s *session) seen(now time.Time) *session {
+	next := *s
+	next.lastSeen = now
+	return &next
+}
+
+// end is the moment from which s is no session any more.
+func (s *session) end(lifetime, idle time.Duration) time.Time {
+	end := s.created.Add(lifetime)
+	if idle > 0 {
+		end = earlier(end, s.lastSeen.Add(idle))
+	}
+	return end
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// sessionStore keeps sessions between requests. No store knows the handler, and
+// the handler knows no store by name.
+//
+// The three results of load are never mixed up: a session; no session (false and
+// a nil error: the value is missing, foreign, outdated or made up); and a store
+// that cannot say (an error), which never signs anybody out.
+type sessionStore interface {
+	// load gives the session that a cookie value stands for, and whether the
+	// cookie should be written anew (it was sealed with a previous secret).
+	load(ctx context.Context, value string) (s *session, reseal, ok bool, err error)
+
+	// save keeps s and gives the cookie value that stands for it.
+	save(ctx context.Context, s *session) (value string, err error)
+
+	// remove forgets s for good, as far as the store can.
+	remove(ctx context.Context, s *session) error
+
+	// ready reports whether the store could serve a request now.
+	ready(ctx context.Context) error
+}
+
+// recordVersion names the binary form below. A record of any other version is no
+// session; it is never read by guess.
+const recordVersion = 1
+
+// appendBinary appends the compact binary form of s: version, id, numbers as
+// uvarints, times in Unix milliseconds, texts behind their length.
+func (s *session) appendBinary(b []byte) []byte {
+	b = append(b, recordVersion)
+	b = append(b, s.id[:]...)
+	b = binary.AppendUvarint(b, s.generation)
+	for _, t := range []time.Time{s.created, s.lastSeen, s.tokens.issued, s.tokens.expires, s.user.readAt} {
+		b = binary.AppendVarint(b, t.UnixMilli())
+	}
+	for _, text := range []string{s.tokens.access, s.tokens.refresh, s.tokens.scope} {
+		b = appendText(b, text)
+	}
+	for _, value := range s.user.fields {
+		b = appendText(b, string(value))
+	}
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+var errRecord = errors.New("not a session record of this version")
+
+// parseSession reads the binary form. Whatever is not exactly one record, to its
+// last byte, is an error.
+func parseSession(b []byte) (*session, error) {
+	r := recordReader{rest: b}
+	if r.byte() != recordVersion {
+		return nil, errRecord
+	}
+	s := &session{}
+	copy(s.id[:], r.bytes(len(s.id)))
+	s.generation = r.uvarint()
+	var readAt time.Time
+	for _, t := range []*time.Time{&s.created, &s.lastSeen, &s.tokens.issued, &s.tokens.expires, &readAt} {
+		*t = time.UnixMilli(r.varint())
+	}
+	for _, text := range []*string{&s.tokens.access, &s.tokens.refresh, &s.tokens.scope} {
+		*text = r.text()
+	}
+	var fields [fieldCount]scalar
+	for i := range fields {
+		fields[i] = scalar(r.text())
+	}
+	s.user = newUserInfo(fields, readAt)
+	if r.failed || len(r.rest) > 0 {
+		return nil, errRecord
+	}
+	return s, nil
+}
+
+// recordReader takes a record apart. After the first failure every read gives
+// zero, so that the parser reads straight down and asks once.
+type recordReader struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *recordReader) bytes(n int) []byte {
+	if r.failed || n < 0 || n > len(r.rest) {
+		r.failed = true
+		return nil
+	}
+	taken := r.rest[:n]
+	r.rest = r.rest[n:]
+	return taken
+}
+
+func (r *recordReader) byte() byte {
+	if b := r.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *recordReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.failed = true
+		return 0
+	}
+	r.bytes(n)
+	return v
+}
+
+func (r *recordReader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	if n <= 0 {
+		r.failed = true
+		return 0
+	}
+	r.bytes(n)
+	return v
+}
+
+func (r *recordReader) text() string {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.failed = true
+		return ""
+	}
+	return string(r.bytes(int(n)))
+}

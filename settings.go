@@ -1,0 +1,494 @@
+package tollgate
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Defaults, in one place.
+const (
+	defaultBaseURL       = "https://api.aihubmix.com"
+	defaultPathPrefix    = "/oauth"
+	defaultAfterLogin    = "/"
+	defaultTokenLifetime = 2 * time.Hour
+	defaultTimeout       = 10 * time.Second
+	defaultMaxAge        = time.Minute
+	defaultMaxStale      = 15 * time.Minute
+	defaultRefreshBefore = 5 * time.Minute
+	defaultLifetime      = maxLifetime
+	defaultActiveStatus  = "1"
+)
+
+// providerPresets are the kinds of provider.
+var providerPresets = []string{"aihubmix", "oauth2"}
+
+// settingError is a setting that cannot be used. Setting is the name as the
+// operator writes it, with its block: "provider.client_secret".
+type settingError struct {
+	setting string
+	err     error
+	// raw is true where the setting's text holds a placeholder, which another
+	// environment may fill in differently.
+	placeholder bool
+}
+
+func (e *settingError) Error() string { return e.setting + ": " + e.err.Error() }
+func (e *settingError) Unwrap() error { return e.err }
+
+func badSetting(setting, format string, args ...any) error {
+	return &settingError{setting: setting, err: fmt.Errorf(format, args...)}
+}
+
+// settings is the configuration with its placeholders read, its defaults filled in
+// and its texts parsed.
+type settings struct {
+	client      *oauthClient
+	redirectURI string
+	origin      string // scheme and host of redirect_uri: the external origin
+	secrets     [][]byte
+	endpoints   map[string]string // name to path
+	afterLogin  string
+	afterLogout string // empty: the signed-out page
+	errorPath   string // empty: an error page
+	brand       string
+
+	activeStatus    string
+	statusMissingOK bool
+	ages            ages
+	identity        *identityHeaders
+	cookies         *cookieJar
+	lifetime        time.Duration
+	idleTimeout     time.Duration
+	refreshBefore   time.Duration
+}
+
+// resolver reads settings one after the other and keeps the first fault, so that
+// the code below reads straight down.
+type resolver struct {
+	repl *caddy.Replacer
+	err  error
+}
+
+func (r *resolver) fail(setting, format string, args ...any) {
+	if r.err == nil {
+		r.err = badSetting(setting, format, args...)
+	}
+}
+
+// text gives a setting's text with its placeholders read. A text that was given
+// and turns out empty is a fault: an unset `{env.X}` must stop the start.
+func (r *resolver) text(setting, raw, byDefault string) string {
+	if raw == "" {
+		return byDefault
+	}
+	text, err := r.repl.ReplaceOrErr(raw, true, true)
+	if err == nil && strings.TrimSpace(text) == "" {
+		err = errors.New("is empty")
+	}
+	if err != nil && r.err == nil {
+		r.err = &settingError{setting: setting, err: err, placeholder: strings.Contains(raw, "{")}
+	}
+	return text
+}
+
+// check runs a check of a setting's text, and notes whether a placeholder had its
+// part in it.
+func (r *resolver) check(setting, raw string, problem error) {
+	if problem != nil && r.err == nil {
+		r.err = &settingError{setting: setting, err: problem, placeholder: strings.Contains(raw, "{")}
+	}
+}
+
+func (r *resolver) duration(setting string, d caddy.Duration, byDefault time.Duration) time.Duration {
+	if d < 0 {
+		r.fail(setting, "must be more than zero")
+	}
+	if d == 0 {
+		return byDefault
+	}
+	return time.Duration(d)
+}
+
+// url gives an absolute URL that is https, or http on loopback.
+func (r *resolver) url(setting, raw, byDefault string) string {
+	text := r.text(setting, raw, byDefault)
+	if r.err != nil || text == "" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "":
+		r.check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
+	case u.User != nil || u.Fragment != "":
+		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
+	case !isSecureURL(u):
+		r.check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
+	}
+	return text
+}
+
+// path gives a path of this origin.
+func (r *resolver) path(setting, raw, byDefault string) string {
+	text := r.text(setting, raw, byDefault)
+	if r.err != nil || text == "" {
+		return text
+	}
+	cleaned, ok := cleanReturnPath(text)
+	if !ok {
+		r.check(setting, raw, fmt.Errorf("%q is not a path of this origin", text))
+	}
+	return cleaned
+}
+
+func (r *resolver) oneOf(setting, value, byDefault string, allowed ...string) string {
+	if value == "" {
+		return byDefault
+	}
+	if !slices.Contains(allowed, value) {
+		r.fail(setting, "%q is none of %s", value, strings.Join(allowed, ", "))
+	}
+	return value
+}
+
+// resolve reads the whole configuration. It asks no network and starts nothing, so
+// that it serves the Caddyfile's error messages, `caddy validate` and the start.
+func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
+	r := &resolver{repl: repl}
+	s := &settings{}
+	origin := s.resolveRedirectURI(r, h)
+	s.resolveProvider(r, h.Provider)
+	s.resolveSecrets(r, h.Secret)
+	s.resolveEndpoints(r, h, origin)
+	s.resolvePages(r, h)
+	s.resolveBalance(r, h.Balance)
+	s.resolveIdentity(r, h.Identity)
+	s.resolveSession(r, h.Session, origin)
+	s.resolvePaths(r, h)
+	if r.err != nil {
+		return nil, r.err
+	}
+	return s, nil
+}
+
+func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
+	const setting = "redirect_uri"
+	if h.RedirectURI == "" {
+		r.fail(setting, "is required: the callback's full URL, exactly as it is registered with the provider")
+	}
+	s.redirectURI = r.text(setting, h.RedirectURI, "")
+	u, err := url.Parse(s.redirectURI)
+	switch {
+	case r.err != nil:
+		return &url.URL{}
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		r.check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
+		return &url.URL{}
+	case u.User != nil || u.Fragment != "" || u.RawQuery != "":
+		r.check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
+	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
+		r.check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path of its own, such as /oauth/callback", s.redirectURI))
+	case !isSecureURL(u) && !h.InsecureHTTP:
+		r.check(setting, h.RedirectURI, fmt.Errorf("%q must be https, or http on loopback (insecure_http allows it all the same)", s.redirectURI))
+	case h.InsecureHTTP && isSecureURL(u):
+		r.fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: take it out")
+	}
+	s.origin = serializeOrigin(u)
+	return u
+}
+
+func (s *settings) resolveProvider(r *resolver, p *Provider) {
+	if p == nil {
+		r.fail("provider", "is required")
+		return
+	}
+	preset := r.oneOf("provider", p.Preset, "aihubmix", providerPresets...)
+	base := ""
+	if preset == "aihubmix" {
+		base = defaultBaseURL
+	}
+	base = strings.TrimRight(r.url("provider.base_url", p.BaseURL, base), "/")
+	endpoint := func(name, raw, defaultPath string) string {
+		byDefault := ""
+		if base != "" {
+			byDefault = base + defaultPath
+		} else if raw == "" {
+			r.fail("provider."+name, "is required where base_url is not set")
+		}
+		return r.url("provider."+name, raw, byDefault)
+	}
+	c := &oauthClient{
+		pkce:          p.PKCE == nil || *p.PKCE,
+		autoAuthorize: p.AutoAuthorize == nil || *p.AutoAuthorize,
+		tokenLifetime: r.duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
+		timeout:       r.duration("provider.timeout", p.Timeout, defaultTimeout),
+	}
+	c.config = oauth2.Config{
+		RedirectURL: s.redirectURI,
+		Scopes:      p.Scopes,
+		Endpoint: oauth2.Endpoint{
+			AuthURL:  endpoint("authorization_endpoint", p.AuthorizationEndpoint, "/api/oauth2/authorize"),
+			TokenURL: endpoint("token_endpoint", p.TokenEndpoint, "/api/oauth2/token"),
+		},
+	}
+	c.userinfoEndpoint = endpoint("userinfo_endpoint", p.UserinfoEndpoint, "/api/oauth2/userinfo")
+	if p.TopupEndpoint != "off" && (p.TopupEndpoint != "" || base != "") {
+		c.topupEndpoint = endpoint("topup_endpoint", p.TopupEndpoint, "/api/oauth2/topup")
+	}
+	c.revocationEndpoint = r.url("provider.revocation_endpoint", p.RevocationEndpoint, "")
+	c.balanceEndpoint = r.url("provider.balance_endpoint", p.BalanceEndpoint, "")
+	if len(c.config.Scopes) == 0 {
+		c.config.Scopes = []string{"profile", "balance"}
+	}
+	c.fields = resolveFields(r, p.Fields)
+	resolveClient(r, p, &c.config)
+	c.authorizeParams = resolveAuthorizeParams(r, p.AuthorizeParam)
+	s.client = c
+
+	s.statusMissingOK = preset == "oauth2" && p.ActiveStatus == ""
+	s.activeStatus = r.text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
+}
+
+func resolveClient(r *resolver, p *Provider, config *oauth2.Config) {
+	if p.ClientID == "" {
+		r.fail("provider.client_id", "is required")
+	}
+	config.ClientID = r.text("provider.client_id", p.ClientID, "")
+	method := r.oneOf("provider.client_authentication", p.ClientAuthentication, "client_secret_post",
+		"client_secret_post", "client_secret_basic", "none")
+	// Fixed, never probed: probing sends a code or a refresh token twice.
+	config.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	if method == "client_secret_basic" {
+		config.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	}
+	switch {
+	case method == "none" && p.ClientSecret != "":
+		r.fail("provider.client_secret", "contradicts client_authentication none")
+	case method != "none" && p.ClientSecret == "":
+		r.fail("provider.client_secret", "is required")
+	default:
+		config.ClientSecret = r.text("provider.client_secret", p.ClientSecret, "")
+	}
+}
+
+// ownAuthorizeParams are the parameters of the authorization request that only
+// tollgate sets.
+var ownAuthorizeParams = []string{
+	"client_id", "redirect_uri", "response_type", "scope", "state", "auto_authorize",
+	"code_challenge", "code_challenge_method",
+}
+
+func resolveAuthorizeParams(r *resolver, params map[string]string) []oauth2.AuthCodeOption {
+	var options []oauth2.AuthCodeOption
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		setting := "provider.authorize_param"
+		if slices.Contains(ownAuthorizeParams, name) || name == "" {
+			r.fail(setting, "%q is set by tollgate itself", name)
+		}
+		options = append(options, oauth2.SetAuthURLParam(name, r.text(setting, params[name], "")))
+	}
+	return options
+}
+
+func resolveFields(r *resolver, fields map[string]string) fieldPaths {
+	var paths fieldPaths
+	for f, name := range userFieldWords {
+		paths[f] = []string{userFieldJSON[f]}
+		if dotted, ok := fields[name]; ok {
+			paths[f] = strings.Split(dotted, ".")
+			if slices.Contains(paths[f], "") {
+				r.fail("provider.fields."+name, "%q is not a dotted path of member names", dotted)
+			}
+		}
+	}
+	for name := range fields {
+		if !slices.Contains(userFieldWords[:], name) {
+			r.fail("provider.fields", "unknown field %q", name)
+		}
+	}
+	return paths
+}
+
+func (s *settings) resolveSecrets(r *resolver, secrets []string) {
+	for _, raw := range secrets {
+		if raw == "" {
+			r.fail("secret", "is empty")
+		}
+		text := r.text("secret", raw, "")
+		if r.err != nil {
+			return
+		}
+		secret, err := parseSecret(text)
+		r.check("secret", raw, err)
+		s.secrets = append(s.secrets, secret)
+	}
+}
+
+func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
+	prefix := strings.TrimRight(r.path("path_prefix", h.PathPrefix, defaultPathPrefix), "/")
+	if strings.ContainsAny(prefix, "?#%") {
+		r.fail("path_prefix", "must be a plain path")
+	}
+	s.endpoints = make(map[string]string, len(endpointNames))
+	byPath := make(map[string]string, len(endpointNames))
+	for _, name := range endpointNames {
+		p := prefix + "/" + name
+		setting := "endpoints." + name
+		if name == "callback" {
+			p = origin.Path
+			if own, ok := h.Endpoints[name]; ok && own != p {
+				r.fail(setting, "contradicts redirect_uri, whose path is the callback: leave it out")
+			}
+		} else if own, ok := h.Endpoints[name]; ok {
+			p = own
+			if own == "" || own[0] != '/' || own == "/" || own != path.Clean(own) || strings.ContainsAny(own, "?#%\\;*{}") {
+				r.fail(setting, "%q is not a plain path", own)
+			}
+		}
+		if other, taken := byPath[p]; taken {
+			r.fail(setting, "has the same path as %s: %s", other, p)
+		}
+		s.endpoints[name], byPath[p] = p, name
+	}
+	for name := range h.Endpoints {
+		if !slices.Contains(endpointNames, name) {
+			r.fail("endpoints", "unknown endpoint %q", name)
+		}
+	}
+}
+
+func (s *settings) resolvePages(r *resolver, h *Handler) {
+	s.afterLogin = r.path("after_login", h.AfterLogin, defaultAfterLogin)
+	s.afterLogout = r.path("after_logout", h.AfterLogout, "")
+	s.errorPath = r.path("error_redirect", h.ErrorRedirect, "")
+	s.brand = r.text("brand", h.Brand, "")
+}
+
+func (s *settings) resolveBalance(r *resolver, b *Balance) {
+	if b == nil {
+		b = &Balance{}
+	}
+	s.ages.maxAge = r.duration("balance.max_age", b.MaxAge, defaultMaxAge)
+	s.ages.maxStale = r.duration("balance.max_stale", b.MaxStale, max(defaultMaxStale, s.ages.maxAge))
+	if s.ages.maxStale < s.ages.maxAge {
+		r.fail("balance.max_stale", "must not be less than max_age")
+	}
+}
+
+func (s *settings) resolveIdentity(r *resolver, i *Identity) {
+	if i == nil {
+		i = &Identity{}
+	}
+	presets := i.Presets
+	if len(presets) == 0 {
+		presets = []string{"default"}
+	}
+	if slices.Contains(presets, "none") && len(presets) > 1 {
+		r.fail("identity", "none contradicts the other presets")
+	}
+	headers, err := newIdentityHeaders(presets, i.Header)
+	r.check("identity", "", err)
+	s.identity = headers
+}
+
+func (s *settings) resolveSession(r *resolver, o *Session, origin *url.URL) {
+	if o == nil {
+		o = &Session{}
+	}
+	s.lifetime = r.duration("session.lifetime", o.Lifetime, defaultLifetime)
+	if s.lifetime > maxLifetime {
+		r.fail("session.lifetime", "must not be more than 30d, the life of the provider's refresh tokens")
+	}
+	s.idleTimeout = r.duration("session.idle_timeout", o.IdleTimeout, 0)
+	if s.idleTimeout > s.lifetime {
+		r.fail("session.idle_timeout", "must not be more than lifetime")
+	}
+	secure := origin.Scheme == "https"
+	sameSite := r.oneOf("session.same_site", o.SameSite, "lax", "lax", "strict", "none")
+	if sameSite == "none" && !secure {
+		r.fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie otherwise")
+	}
+	if o.Partitioned && !secure {
+		r.fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie otherwise")
+	}
+	domain := strings.TrimPrefix(strings.ToLower(r.text("session.cookie_domain", o.CookieDomain, "")), ".")
+	if host := strings.ToLower(origin.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
+		r.fail("session.cookie_domain", "%q is not a domain of redirect_uri's host %q", domain, host)
+	}
+	name := r.text("session.cookie_name", o.CookieName, defaultCookieName(secure, domain))
+	if problem := validCookieName(name, secure, domain); problem != "" {
+		r.fail("session.cookie_name", "%s", problem)
+	}
+	s.cookies = &cookieJar{
+		name:        name,
+		domain:      domain,
+		secure:      secure,
+		sameSite:    map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[sameSite],
+		partitioned: o.Partitioned,
+	}
+}
+
+func (s *settings) resolvePaths(r *resolver, h *Handler) {
+	s.refreshBefore = r.duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
+	checkPatterns(r, "public", h.Public)
+	checkPatterns(r, "optional", h.Optional)
+	for _, pattern := range h.Public {
+		if slices.Contains(h.Optional, pattern) {
+			r.fail("optional", "%q is public already", pattern)
+		}
+	}
+}
+
+func checkPatterns(r *resolver, setting string, patterns []string) {
+	for _, pattern := range patterns {
+		if pattern == "" || (pattern[0] != '/' && pattern[0] != '*') {
+			r.fail(setting, "%q is not a path pattern: it must begin with / or *", pattern)
+		}
+	}
+}
+
+// isSecureURL reports whether u is https, or http on loopback, where nobody else
+// listens in.
+func isSecureURL(u *url.URL) bool {
+	switch u.Scheme {
+	case "https":
+		return u.Host != ""
+	case "http":
+		return isLoopback(u.Hostname())
+	default:
+		return false
+	}
+}
+
+// isLoopback reports whether a host name is this machine for certain
+// (RFC 8252 section 7.3, RFC 6761 section 6.3).
+func isLoopback(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// serializeOrigin is the origin of u as a browser writes it: in lower case, without
+// the scheme's own port.
+func serializeOrigin(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	switch u.Scheme + ":" + u.Port() {
+	case "https:443", "http:80":
+		host = strings.TrimSuffix(host, ":"+u.Port())
+	}
+	return u.Scheme + "://" + host
+}

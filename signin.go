@@ -1,0 +1,307 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/web"
+)
+
+// serveStart sends the browser to the provider, with a state that is bound to it by
+// a cookie. Only a top-level navigation may start a login: an image or a script
+// would fill the browser with pending logins.
+func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
+	h.logOwn(r, "start")
+	if !isNavigation(r) {
+		return writeUnauthenticated(w, r, h.startURL(""))
+	}
+	keys, err := h.keys.keyring(r.Context())
+	if err != nil {
+		h.logger.Error("no login can be started", zap.Error(err))
+		return h.writeUnavailable(w, r, "")
+	}
+	query := queryOf(r)
+	now := h.now()
+	l := newLogin(h.returnPath(query.Get("return_to")), query.Get("popup") == "1", "", now)
+	if nonce := query.Get("nonce"); isNonce(nonce) {
+		l.nonce = nonce
+	}
+	sealed, err := keys.login.seal(l.appendBinary(nil))
+	if err != nil {
+		return err
+	}
+	for _, name := range surplusLogins(keys.login, v.sent.logins, len(sealed), now) {
+		w.Header().Add("Set-Cookie", h.cookies.remove(name))
+	}
+	w.Header().Add("Set-Cookie", h.cookies.login(flowOf(l.state), sealed))
+	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, !v.sent.signedOut))
+}
+
+// serveCallback ends a login. What is checked, and in which order: the parameters,
+// the login cookie, the state, the provider's error, the issuer, the code. Nothing
+// is spent at the provider before all of that holds (RFC 9700 section 4.7.1).
+func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
+	h.logOwn(r, "callback")
+	answer, cause := parseCallback(queryOf(r))
+	if cause != "" {
+		return h.failLogin(w, r, nil, http.StatusBadRequest, cause)
+	}
+	keys, err := h.keys.keyring(r.Context())
+	if err != nil {
+		h.logger.Error("no login can be ended", zap.Error(err))
+		return h.writeUnavailable(w, r, "")
+	}
+	flow := flowOf(answer.state)
+	l := h.pendingLogin(keys, v, flow, answer.state)
+	if l == nil {
+		return h.lateCallback(w, r, v, flow)
+	}
+	w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.loginName(flow)))
+	if answer.errorCode != "" {
+		return h.failLogin(w, r, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
+	}
+	if !h.client.isIssuer(answer.issuer) {
+		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_state")
+	}
+
+	s, err := h.signIn(r, l, flow, answer.code)
+	switch {
+	case errors.Is(err, errLoginSpent):
+		return h.lateCallback(w, r, v, flow)
+	case errors.Is(err, errUserRefused):
+		return h.failLogin(w, r, l, http.StatusForbidden, "access_denied")
+	case err != nil:
+		h.logger.Warn("a sign-in failed at the provider", zap.Error(err))
+		return h.failLogin(w, r, l, signInStatus(err), "server_error")
+	}
+	return h.finishLogin(w, r, v, l, s)
+}
+
+// callbackAnswer is what the provider sent the browser back with.
+type callbackAnswer struct {
+	state, code, errorCode, issuer string
+}
+
+// parseCallback reads the callback's parameters. Others are ignored; one of these
+// that comes twice is refused, since two readers could take different ones
+// (RFC 6749 section 3.1).
+func parseCallback(query url.Values) (answer callbackAnswer, cause string) {
+	for name, value := range map[string]*string{
+		"state": &answer.state, "code": &answer.code, "error": &answer.errorCode, "iss": &answer.issuer,
+	} {
+		if len(query[name]) > 1 {
+			return callbackAnswer{}, "invalid_state"
+		}
+		*value = query.Get(name)
+	}
+	if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
+		return callbackAnswer{}, "missing_parameters"
+	}
+	return answer, ""
+}
+
+// authorizationErrorCodes are those of RFC 6749 section 4.1.2.1. Any other text is
+// whoever's who made the link, and goes no further.
+var authorizationErrorCodes = map[string]bool{
+	"invalid_request": true, "unauthorized_client": true, "access_denied": true, "unsupported_response_type": true,
+	"invalid_scope": true, "server_error": true, "temporarily_unavailable": true,
+}
+
+func authorizationErrorCode(code string) string {
+	if authorizationErrorCodes[code] {
+		return code
+	}
+	return "server_error"
+}
+
+// isIssuer checks the issuer of RFC 9207, where the provider names one: it must be
+// on a host that this client was configured for.
+func (c *oauthClient) isIssuer(issuer string) bool {
+	if issuer == "" {
+		return true
+	}
+	u, err := url.Parse(issuer)
+	if err != nil || !isSecureURL(u) {
+		return false
+	}
+	for _, endpoint := range []string{c.config.Endpoint.AuthURL, c.config.Endpoint.TokenURL, c.userinfoEndpoint} {
+		if known, err := url.Parse(endpoint); err == nil && serializeOrigin(known) == serializeOrigin(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// pendingLogin is the login that this browser started with this state, or nil.
+func (h *Handler) pendingLogin(keys *keyring, v *visit, flow, state string) *login {
+	for _, cookie := range v.sent.logins {
+		if cookie.name != h.cookies.loginName(flow) {
+			continue
+		}
+		if l, ok := openLogin(keys.login, cookie.value, h.now()); ok && l.matches(state) {
+			return l
+		}
+	}
+	return nil
+}
+
+// lateCallback answers a callback whose login is over, or is none of this browser's.
+// With a live session it goes on to its page; else one button starts anew. It never
+// starts a login by itself: that could go round in circles.
+func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, flow string) error {
+	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
+		return h.failLogin(w, r, nil, http.StatusBadRequest, "invalid_state")
+	}
+	target, ok := h.state.spent.GetIfPresent(flow)
+	if !ok {
+		target = h.afterLogin
+	}
+	return redirect(w, http.StatusSeeOther, target)
+}
+
+var (
+	errLoginSpent  = errors.New("the login was ended before")
+	errUserRefused = errors.New("the provider does not call this user active")
+)
+
+// signIn spends the code and reads who it is. A callback that arrives twice at once
+// spends it once, and both get the same session; a later one gets none.
+func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session, error) {
+	result := h.state.exchanges.DoChan(flow, func() (any, error) {
+		if _, first := h.state.spent.SetIfAbsent(flow, l.returnPath); !first {
+			return nil, errLoginSpent
+		}
+		ctx := context.Background() // of its own: the code is spent, whoever leaves
+		t, err := h.client.exchange(ctx, code, l.verifier)
+		if err != nil {
+			return nil, err
+		}
+		info, err := h.client.userInfo(ctx, t.access)
+		if err != nil {
+			return nil, err
+		}
+		if !info.isActive(h.activeStatus, h.statusMissingOK) {
+			return nil, errUserRefused
+		}
+		return newSession(h.now(), t, info), nil
+	})
+	select {
+	case done := <-result:
+		if done.Err != nil {
+			return nil, done.Err
+		}
+		return done.Val.(*session), nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// signInStatus is the status of a sign-in that the provider failed: 400 for a code
+// that it does not take any more, 502 for an answer that is of no use, 503 for none.
+func signInStatus(err error) int {
+	pe, ok := errors.AsType[*providerError](err)
+	switch {
+	case ok && pe.kind == failureEnded:
+		return http.StatusBadRequest
+	case ok && (pe.status == 0 || pe.status >= 500 || pe.status == http.StatusTooManyRequests):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// finishLogin gives the browser its session and sends it on.
+func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, s *session) error {
+	cookies, err := h.sessionCookies(r.Context(), s, v.sent.hasSecond)
+	if err != nil {
+		h.logger.Error("a session cannot be kept", zap.Error(err))
+		return h.failLogin(w, r, l, http.StatusServiceUnavailable, "server_error")
+	}
+	h.replaceSession(r, v, s)
+	for _, cookie := range cookies {
+		w.Header().Add("Set-Cookie", cookie)
+	}
+	if v.sent.signedOut {
+		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.signedOutName()))
+	}
+	h.audit("login", r, s, zap.String("scope", s.tokens.scope))
+
+	switch {
+	case l.popup:
+		return h.writePage(w, r, http.StatusOK, pagePopup,
+			pageData{home: l.returnPath, popup: web.PopupMessage{OK: true, Nonce: l.nonce}})
+	case h.cookies.sameSite == http.SameSiteStrictMode:
+		// A browser does not send a Strict cookie along a redirect that began at the
+		// provider, and we would ask for a login again. A page of ours goes on instead.
+		w.Header().Set("Refresh", "0;url="+l.returnPath)
+		return h.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.returnPath})
+	default:
+		return redirect(w, http.StatusSeeOther, l.returnPath)
+	}
+}
+
+// replaceSession ends the session that this browser had before. Where it was the
+// same user's, requests that are under way in another tab may still finish.
+func (h *Handler) replaceSession(r *http.Request, v *visit, s *session) {
+	if err := h.findSession(r.Context(), v); err != nil || v.session == nil || v.session.id == s.id {
+		return
+	}
+	from := h.now()
+	if v.session.user.id() == s.user.id() {
+		from = from.Add(endGrace)
+	}
+	h.endSession(r.Context(), v.session, from)
+}
+
+// failLogin ends a login that failed: in the popup's page, at the application's own
+// error path, or on an error page with a button to start again.
+func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, l *login, status int, cause string) error {
+	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
+	}
+	returnTo := ""
+	if l != nil {
+		returnTo = l.returnPath
+	}
+	switch {
+	case l != nil && l.popup:
+		return h.writePage(w, r, status, pagePopup,
+			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.nonce, Error: cause}})
+	case h.errorPath != "":
+		return redirect(w, http.StatusSeeOther, withError(h.errorPath, cause))
+	case status == http.StatusForbidden:
+		return h.writePage(w, r, status, pageForbidden, pageData{})
+	default:
+		return h.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
+	}
+}
+
+// withError adds the error code to the application's error path.
+func withError(path, cause string) string {
+	u, err := url.Parse(path)
+	if err != nil {
+		return path
+	}
+	query := u.Query()
+	query.Set("error", cause)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// queryOf reads the query that the client sent, whatever directives before us made
+// of it.
+func queryOf(r *http.Request) url.Values {
+	return originalURL(r).Query()
+}
+
+func replacerOf(r *http.Request) *caddy.Replacer {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return repl
+}

@@ -1,0 +1,180 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+)
+
+// userField numbers what tollgate reads of a user information answer. It reads
+// nothing else: an allow-list, so that nothing unforeseen reaches a browser.
+type userField int
+
+const (
+	fieldID userField = iota
+	fieldUsername
+	fieldEmail
+	fieldQuota
+	fieldUsedQuota
+	fieldBalance
+	fieldStatus
+	fieldCreatedTime
+	fieldCount
+)
+
+// userFieldWords are the words of the configuration's fields block.
+var userFieldWords = [fieldCount]string{
+	"id", "username", "email", "quota", "used_quota", "balance", "status", "created_time",
+}
+
+// userFieldJSON are the members of the provider's own answer, which the userinfo
+// endpoint keeps.
+var userFieldJSON = [fieldCount]string{
+	"id", "username", "email", "quota", "used_quota", "balance_formatted", "status", "created_time",
+}
+
+// scalar is a JSON string, number or boolean exactly as the provider wrote it,
+// or empty where there was none. Numbers never pass through a float64, so that an
+// id or a quota of any size stays exact.
+type scalar string
+
+// text is the value as a person would write it: a string without its quotes.
+func (s scalar) text() string {
+	if !strings.HasPrefix(string(s), `"`) {
+		return string(s)
+	}
+	var text string
+	if json.Unmarshal([]byte(s), &text) != nil {
+		return ""
+	}
+	return text
+}
+
+// userInfo is what the provider said of a user, and when. Make one with
+// newUserInfo.
+type userInfo struct {
+	fields [fieldCount]scalar
+	texts  [fieldCount]string // of fields, worked out once
+	readAt time.Time
+}
+
+func newUserInfo(fields [fieldCount]scalar, readAt time.Time) userInfo {
+	u := userInfo{fields: fields, readAt: readAt}
+	for f, value := range fields {
+		u.texts[f] = value.text()
+	}
+	return u
+}
+
+func (u *userInfo) text(f userField) string { return u.texts[f] }
+
+// id is the provider's immutable id, as exact text: the only thing by which users
+// are told apart.
+func (u *userInfo) id() string { return u.text(fieldID) }
+
+// maxField bounds one field in bytes; the fields stand in the session cookie.
+const maxField = 512
+
+var (
+	errUserInfoRefused = errors.New("the answer says that it is no success")
+	errUserInfoShape   = errors.New("the answer is not a JSON object")
+	errUserInfoNoID    = errors.New("the answer has no id")
+)
+
+// fieldPaths says where each field stands: member names, from the outside in.
+type fieldPaths [fieldCount][]string
+
+// parseUserInfo reads a user information answer. An answer without an id, or one
+// that says success:false, is an error whatever its HTTP status was: the product
+// family answers a bad token or a banned user that way under 200.
+func parseUserInfo(body []byte, paths fieldPaths, now time.Time) (userInfo, error) {
+	object, err := parseAnswer(body)
+	if err != nil {
+		return userInfo{}, err
+	}
+	var fields [fieldCount]scalar
+	for f := range fieldCount {
+		fields[f] = lookUp(object, paths[f])
+	}
+	u := newUserInfo(fields, now)
+	if id := u.id(); id == "" || u.fields[fieldID] == "true" || u.fields[fieldID] == "false" {
+		return userInfo{}, errUserInfoNoID
+	}
+	return u, nil
+}
+
+// addBalance takes the balance fields from the answer of a separate balance
+// endpoint. A field that does not stand there keeps what userinfo said.
+func (u *userInfo) addBalance(body []byte, paths fieldPaths) error {
+	object, err := parseAnswer(body)
+	if err != nil {
+		return err
+	}
+	fields := u.fields
+	for _, f := range []userField{fieldBalance, fieldQuota, fieldUsedQuota} {
+		if value := lookUp(object, paths[f]); value != "" {
+			fields[f] = value
+		}
+	}
+	*u = newUserInfo(fields, u.readAt)
+	return nil
+}
+
+// parseAnswer reads a JSON object and refuses one that says success:false.
+func parseAnswer(body []byte) (map[string]json.RawMessage, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(body, &object); err != nil || object == nil {
+		return nil, errUserInfoShape
+	}
+	if string(object["success"]) == "false" {
+		return nil, errUserInfoRefused
+	}
+	return object, nil
+}
+
+// lookUp follows a path of member names to a scalar. Anything else at its end
+// (null, an object, an array, something overlong) counts as absent.
+func lookUp(object map[string]json.RawMessage, path []string) scalar {
+	for i, name := range path {
+		raw, ok := object[name]
+		if !ok {
+			return ""
+		}
+		if i == len(path)-1 {
+			return toScalar(raw)
+		}
+		object = nil
+		if json.Unmarshal(raw, &object) != nil {
+			return ""
+		}
+	}
+	return ""
+}
+
+func toScalar(raw json.RawMessage) scalar {
+	if len(raw) == 0 || len(raw) > maxField {
+		return ""
+	}
+	switch raw[0] {
+	case '{', '[', 'n':
+		return ""
+	default:
+		return scalar(raw)
+	}
+}
+
+// isActive reports whether the provider says that the user may be served.
+func (u *userInfo) isActive(want string, missingOK bool) bool {
+	if want == anyStatus {
+		return true
+	}
+	status := u.text(fieldStatus)
+	if status == "" {
+		return missingOK
+	}
+	return status == want
+}
+
+// anyStatus is the active_status that accepts every user.
+const anyStatus = "any"
