@@ -1,0 +1,382 @@
+package tollgate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const (
+	testClientID     = "client_of_the_tests"
+	testClientSecret = "secret_of_the_tests_0123456789"
+	testSecret       = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	testUserID       = "12345"
+)
+
+// provisioning guards the globals that Caddy's provisioning writes.
+var provisioning sync.Mutex
+
+// site is a whole gateway in a test: simulated provider, Caddy with tollgate, and an
+// upstream that says what it received.
+type site struct {
+	t        *testing.T
+	provider *simulator.Provider
+	// providerURL and url are the origins of provider and gateway.
+	providerURL string
+	url         string
+	handlers    []*Handler
+	upstream    *upstream
+	caddyfile   string
+	server      *swappable
+	options     siteOptions
+}
+
+// siteOptions are what a test wants otherwise than usual.
+type siteOptions struct {
+	provider simulator.Options
+	// inProvider and inTollgate are more lines for those blocks.
+	inProvider string
+	inTollgate string
+	// before and after are more directives for the site.
+	before, after string
+	handler       http.HandlerFunc // the upstream's own; default: echo
+	// mangle changes the whole Caddyfile at last.
+	mangle func(string) string
+}
+
+// upstream answers every request with what it received, as JSON.
+type upstream struct {
+	*httptest.Server
+	requests atomic.Int64
+	last     atomic.Pointer[received]
+}
+
+// received is a request as the upstream saw it.
+type received struct {
+	Method  string
+	URI     string
+	Header  http.Header
+	Trailer http.Header
+	Body    string
+}
+
+func newUpstream(t *testing.T, own http.HandlerFunc) *upstream {
+	u := &upstream{}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.requests.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		seen := &received{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)}
+		u.last.Store(seen)
+		if own != nil {
+			own(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(seen)
+	}))
+	t.Cleanup(u.Close)
+	return u
+}
+
+// swappable is a server whose handler can be replaced while it serves: a config
+// reload without ports.
+type swappable struct {
+	handler atomic.Pointer[http.Handler]
+}
+
+func (s *swappable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	(*s.handler.Load()).ServeHTTP(w, r)
+}
+
+// newSite starts provider, upstream and gateway.
+func newSite(t *testing.T, options siteOptions) *site {
+	t.Helper()
+	s := &site{t: t, options: options, server: &swappable{}}
+	s.upstream = newUpstream(t, options.handler)
+	front := httptest.NewServer(s.server)
+	t.Cleanup(front.Close)
+	s.url = front.URL
+
+	options.provider.AllowLoginHint = true
+	if options.provider.AutoLogin == "" {
+		options.provider.AutoLogin = "user123"
+	}
+	s.provider = simulator.New(options.provider)
+	s.provider.SetClient(simulator.Client{
+		ID: testClientID, Secret: testClientSecret, Name: "Tests",
+		RedirectURIs: []string{s.url + "/oauth/callback"},
+	})
+	providerServer := httptest.NewServer(s.provider)
+	t.Cleanup(providerServer.Close)
+	s.providerURL = providerServer.URL
+
+	s.caddyfile = s.minimal()
+	if options.mangle != nil {
+		s.caddyfile = options.mangle(s.caddyfile)
+	}
+	s.load()
+	t.Cleanup(func() {
+		for _, h := range s.handlers {
+			h.Cleanup()
+		}
+	})
+	return s
+}
+
+func (s *site) minimal() string {
+	return fmt.Sprintf(`{
+	admin off
+	auto_https off
+	persist_config off
+	storage file_system %s
+}
+http:// {
+	%s
+	tollgate {
+		provider aihubmix {
+			base_url %s
+			client_id %s
+			client_secret %s
+			%s
+		}
+		redirect_uri %s/oauth/callback
+		secret %s
+		%s
+	}
+	reverse_proxy %s
+	%s
+}
+`, s.t.TempDir(), s.options.before, s.providerURL, testClientID, testClientSecret, s.options.inProvider,
+		s.url, testSecret, s.options.inTollgate, s.upstream.URL, s.options.after)
+}
+
+// load provisions the Caddyfile and serves it from now on; requests that are under
+// way finish on the handlers of before.
+func (s *site) load() {
+	s.t.Helper()
+	server, handlers, err := provision(s.caddyfile)
+	if err != nil {
+		s.t.Fatalf("loading the config: %v\n%s", err, s.caddyfile)
+	}
+	old := s.handlers
+	s.handlers = handlers
+	var handler http.Handler = server
+	s.server.handler.Store(&handler)
+	for _, h := range old {
+		if err := h.Cleanup(); err != nil {
+			s.t.Errorf("cleaning up: %v", err)
+		}
+	}
+}
+
+// provision builds a Caddyfile through Caddy's own adapter and provisioning.
+func provision(text string) (*caddyhttp.Server, []*Handler, error) {
+	config, err := adapt(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	return provisionJSON(config)
+}
+
+func adapt(text string) ([]byte, error) {
+	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
+	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
+func provisionJSON(config []byte) (*caddyhttp.Server, []*Handler, error) {
+	provisioning.Lock()
+	defer provisioning.Unlock()
+	var parsed caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
+		return nil, nil, err
+	}
+	ctx, err := caddy.ProvisionContext(&parsed)
+	if err != nil {
+		return nil, nil, err
+	}
+	app, err := ctx.App("http")
+	if err != nil {
+		return nil, nil, err
+	}
+	server := app.(*caddyhttp.App).Servers["srv0"]
+	return server, handlersIn(server.Routes), nil
+}
+
+// handlersIn finds the tollgate handlers of a server, which a test cleans up itself:
+// a provisioned config that is not run has nobody who would.
+func handlersIn(routes caddyhttp.RouteList) []*Handler {
+	var found []*Handler
+	for _, route := range routes {
+		for _, handler := range route.Handlers {
+			switch h := handler.(type) {
+			case *Handler:
+				found = append(found, h)
+			case *caddyhttp.Subroute:
+				found = append(found, handlersIn(h.Routes)...)
+			}
+		}
+	}
+	return found
+}
+
+// browser is a client with a cookie jar that follows no redirect by itself.
+type browser struct {
+	t *testing.T
+	*http.Client
+	site *site
+}
+
+func (s *site) newBrowser() *browser {
+	jar, _ := cookiejar.New(nil)
+	return &browser{t: s.t, site: s, Client: &http.Client{
+		Jar:     jar,
+		Timeout: 30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}}
+}
+
+// answer is a response that was read whole.
+type answer struct {
+	*http.Response
+	text string
+}
+
+func (a *answer) location() string { return a.Header.Get("Location") }
+
+// seen is the request as the upstream saw it, where it answered by itself.
+func (a *answer) seen(t *testing.T) received {
+	t.Helper()
+	var seen received
+	if err := json.Unmarshal([]byte(a.text), &seen); err != nil {
+		t.Fatalf("no answer of the upstream: status %d: %s", a.StatusCode, a.text)
+	}
+	return seen
+}
+
+// do sends a request. Headers come as "Name: value".
+func (b *browser) do(method, target string, body io.Reader, headers ...string) *answer {
+	b.t.Helper()
+	if strings.HasPrefix(target, "/") {
+		target = b.site.url + target
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, target, body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Add(name, value)
+	}
+	res, err := b.Client.Do(req)
+	if err != nil {
+		b.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return &answer{res, string(text)}
+}
+
+// navigation is what a browser says when a person goes to a page.
+var navigation = []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none", "Accept: text/html,application/xhtml+xml,*/*;q=0.8"}
+
+// get is a script's request; visit is a person's.
+func (b *browser) get(target string, headers ...string) *answer {
+	b.t.Helper()
+	return b.do(http.MethodGet, target, nil, headers...)
+}
+
+func (b *browser) visit(target string, headers ...string) *answer {
+	b.t.Helper()
+	return b.do(http.MethodGet, target, nil, append(append([]string(nil), navigation...), headers...)...)
+}
+
+// follow visits a page and every redirect from there.
+func (b *browser) follow(target string) *answer {
+	b.t.Helper()
+	a := b.visit(target)
+	for range 10 {
+		if a.StatusCode < 300 || a.StatusCode > 399 {
+			return a
+		}
+		next, err := a.Request.URL.Parse(a.location())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		a = b.visit(next.String())
+	}
+	b.t.Fatalf("more than ten redirects from %s", target)
+	return nil
+}
+
+// signIn goes through a whole sign-in.
+func (b *browser) signIn() *browser {
+	b.t.Helper()
+	a := b.follow("/")
+	if a.StatusCode != http.StatusOK || a.seen(b.t).Header.Get("X-User-Id") == "" {
+		b.t.Fatalf("signing in: status %d: %s", a.StatusCode, a.text)
+	}
+	return b
+}
+
+// cookies are the gateway's cookies in the jar, by name.
+func (b *browser) cookies() map[string]string {
+	u, _ := url.Parse(b.site.url)
+	found := map[string]string{}
+	for _, c := range b.Jar.Cookies(u) {
+		if strings.HasPrefix(c.Name, "tollgate") {
+			found[c.Name] = c.Value
+		}
+	}
+	return found
+}
+
+// setCookie puts a cookie into the jar.
+func (b *browser) setCookie(name, value string) {
+	u, _ := url.Parse(b.site.url)
+	b.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
+}
+
+// copyOf is another browser with the same cookies.
+func (b *browser) copyOf() *browser {
+	c := b.site.newBrowser()
+	for name, value := range b.cookies() {
+		c.setCookie(name, value)
+	}
+	return c
+}
+
+// eventually waits for something that happens apart from any request.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("it never came to pass that %s", what)
+}
