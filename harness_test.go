@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,7 +49,16 @@ type site struct {
 	caddyfile   string
 	server      *swappable
 	options     siteOptions
+	clock       *clock
+	clocked     *shared // the state that runs on the clock already
 }
+
+// clock is the real time, and what a test has moved it on by.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+
+func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
 
 // siteOptions are what a test wants otherwise than usual.
 type siteOptions struct {
@@ -58,8 +69,6 @@ type siteOptions struct {
 	// before and after are more directives for the site.
 	before, after string
 	handler       http.HandlerFunc // the upstream's own; default: echo
-	// mangle changes the whole Caddyfile at last.
-	mangle func(string) string
 }
 
 // upstream answers every request with what it received, as JSON.
@@ -109,13 +118,14 @@ func (s *swappable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newSite starts provider, upstream and gateway.
 func newSite(t *testing.T, options siteOptions) *site {
 	t.Helper()
-	s := &site{t: t, options: options, server: &swappable{}}
+	s := &site{t: t, options: options, server: &swappable{}, clock: &clock{}}
 	s.upstream = newUpstream(t, options.handler)
 	front := httptest.NewServer(s.server)
 	t.Cleanup(front.Close)
 	s.url = front.URL
 
 	options.provider.AllowLoginHint = true
+	options.provider.Now = s.clock.now
 	if options.provider.AutoLogin == "" {
 		options.provider.AutoLogin = "user123"
 	}
@@ -129,9 +139,6 @@ func newSite(t *testing.T, options siteOptions) *site {
 	s.providerURL = providerServer.URL
 
 	s.caddyfile = s.minimal()
-	if options.mangle != nil {
-		s.caddyfile = options.mangle(s.caddyfile)
-	}
 	s.load()
 	t.Cleanup(func() {
 		for _, h := range s.handlers {
@@ -176,6 +183,9 @@ func (s *site) load() {
 	if err != nil {
 		s.t.Fatalf("loading the config: %v\n%s", err, s.caddyfile)
 	}
+	for _, h := range handlers {
+		s.useClock(h)
+	}
 	old := s.handlers
 	s.handlers = handlers
 	var handler http.Handler = server
@@ -184,6 +194,15 @@ func (s *site) load() {
 		if err := h.Cleanup(); err != nil {
 			s.t.Errorf("cleaning up: %v", err)
 		}
+	}
+}
+
+// useClock lets a handler, before it serves, run on the test's clock.
+func (s *site) useClock(h *Handler) {
+	h.now, h.client.now = s.clock.now, s.clock.now
+	if h.state != s.clocked {
+		h.state.renewals.now, h.state.users.now = s.clock.now, s.clock.now
+		s.clocked = h.state
 	}
 }
 
@@ -379,4 +398,23 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("it never came to pass that %s", what)
+}
+
+var consentForm = regexp.MustCompile(`(?s)<form method="post" action="([^"]+)">\s*<input type="hidden" name="user" value="([^"]+)">`)
+
+// pressAllow agrees on the provider's consent page, and follows from there.
+func (b *browser) pressAllow(page *answer) *answer {
+	b.t.Helper()
+	form := consentForm.FindStringSubmatch(page.text)
+	if form == nil {
+		b.t.Fatalf("no consent form: %s", page.text)
+	}
+	action, err := page.Request.URL.Parse(html.UnescapeString(form[1]))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	body := url.Values{"user": {form[2]}, "decision": {"allow"}}
+	a := b.do(http.MethodPost, action.String(), strings.NewReader(body.Encode()),
+		"Content-Type: application/x-www-form-urlencoded", "Origin: "+b.site.providerURL)
+	return b.follow(a.location())
 }

@@ -1,0 +1,241 @@
+package tollgate
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// forgeries are spellings under which an upstream may take a header for ours.
+var forgeries = []string{
+	"X-User-Id", "x-user-id", "X-USER-ID", "X_User_Id", "X.User.Id", "X~User~Id", "X--User-Id", "X-User--Id",
+	"X|User|Id", "X-User_Id", "X!User!Id", "X-User-Name", "x_user_email", "X-User-Balance", "X_USER_BALANCE_STATE",
+	"X-User-Used_Quota", "X-User-Balance.Age", "X'User'Quota",
+}
+
+// rawRequest writes a request to the letter and reads its answer.
+func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
+	t.Helper()
+	u, _ := url.Parse(s.url)
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "%s\r\n", strings.Join(lines, "\r\n"))
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%q: %v", lines, err)
+	}
+	io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	return res
+}
+
+// cookieLine is the Cookie header of a browser.
+func (b *browser) cookieLine() string {
+	var pairs []string
+	for name, value := range b.cookies() {
+		pairs = append(pairs, name+"="+value)
+	}
+	return "Cookie: other=1; " + strings.Join(pairs, "; ")
+}
+
+func TestAForgedIdentityNeverReachesTheUpstream(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*\noptional /optional/*"})
+	b := s.newBrowser().signIn()
+	for _, path := range []string{"/protected", "/optional/a", "/public/a"} {
+		for _, signedIn := range []bool{true, false} {
+			for _, method := range []string{"GET", "OPTIONS", "POST"} {
+				if path == "/protected" && !signedIn {
+					continue // never reaches the upstream at all
+				}
+				for _, name := range forgeries {
+					lines := []string{method + " " + path + " HTTP/1.1", "Host: gateway", "Content-Length: 0", name + ": forged-value"}
+					if signedIn {
+						lines = append(lines, b.cookieLine())
+					}
+					before := s.upstream.requests.Load()
+					res := rawRequest(t, s, append(lines, "", "")...)
+					if res.StatusCode == http.StatusBadRequest {
+						continue // net/http refuses the name
+					}
+					if s.upstream.requests.Load() == before {
+						t.Fatalf("%s %s %s never arrived: %d", method, path, name, res.StatusCode)
+					}
+					s.wantNoForgery(t, fmt.Sprintf("%s %s as %q", method, path, name))
+				}
+			}
+		}
+	}
+}
+
+// wantNoForgery looks at what the upstream received last.
+func (s *site) wantNoForgery(t *testing.T, what string) {
+	t.Helper()
+	seen := s.upstream.last.Load()
+	for _, header := range []http.Header{seen.Header, seen.Trailer} {
+		for name, values := range header {
+			if strings.Contains(strings.Join(values, ","), "forged") {
+				t.Errorf("%s reached the upstream as %s: %q", what, name, values)
+			}
+		}
+	}
+}
+
+func TestConnectionCannotRemoveTheIdentity(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	for _, lines := range [][]string{
+		{"Connection: X-User-Id"},
+		{"Connection: close, x-user-id"},
+		{"Connection: close", "Connection: X-User-Id, X-User-Name"},
+		{"Connection: keep-alive,X_USER_ID , X-User-Id"},
+		{"connection: Upgrade, X-User-Id", "Upgrade: websocket"},
+	} {
+		request := append([]string{"GET / HTTP/1.1", "Host: gateway", b.cookieLine()}, lines...)
+		rawRequest(t, s, append(request, "", "")...)
+		if got := s.upstream.last.Load().Header.Get("X-User-Id"); got != testUserID {
+			t.Errorf("%q: the upstream saw the user id %q", lines, got)
+		}
+	}
+}
+
+func TestAForgedTrailerNeverReachesTheUpstream(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	b := s.newBrowser().signIn()
+	for _, announced := range []string{"Trailer: X-User-Id, X-Good", "Trailer: X-Good", "X-None: 1"} {
+		for _, path := range []string{"/", "/public/a"} {
+			rawRequest(t, s,
+				"POST "+path+" HTTP/1.1", "Host: gateway", b.cookieLine(), "Transfer-Encoding: chunked", announced, "",
+				"3", "abc", "0", "X-User-Id: forged-value", "x_user_name: forged-value", "X-Good: good", "", "")
+			s.wantNoForgery(t, announced)
+			seen := s.upstream.last.Load()
+			if seen.Body != "abc" {
+				t.Errorf("%s: the body arrived as %q", announced, seen.Body)
+			}
+			if strings.HasPrefix(announced, "Trailer") && seen.Trailer.Get("X-Good") != "good" {
+				t.Errorf("%s: a harmless trailer was lost: %v", announced, seen.Trailer)
+			}
+		}
+	}
+}
+
+func TestTheUpstreamSeesAllCookiesButOurs(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	b := s.newBrowser().signIn()
+	session := "tollgate=" + b.cookies()["tollgate"]
+	for sent, want := range map[string]string{
+		"a=1; " + session + "; b=\"x y\"; c": "a=1; b=\"x y\"; c",
+		session:                              "",
+		session + ";d=4":                     "d=4",
+		"Tollgate=kept; " + session:          "Tollgate=kept",
+		"tollgate-login-abc=x; e=5; tollgate-2=y; " + session:       "e=5",
+		"tollgatex=kept; my-tollgate=kept;" + session + "; f=%20==": "tollgatex=kept; my-tollgate=kept; f=%20==",
+		"g=1;h=2": "g=1;h=2",
+	} {
+		for _, path := range []string{"/", "/public/a"} {
+			if path == "/" && !strings.Contains(sent, session) {
+				continue
+			}
+			rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", "Cookie: "+sent, "", "")
+			if got := s.upstream.last.Load().Header.Get("Cookie"); got != want {
+				t.Errorf("%s: sent %q, the upstream saw %q, want %q", path, sent, got, want)
+			}
+		}
+	}
+}
+
+func TestEveryPresetSetsAllItsHeaders(t *testing.T) {
+	const name = "%E5%BC%A0%E4%BC%9F" // 张伟
+	for preset, want := range map[string]map[string]string{
+		"default":      {"X-User-Id": "24680", "X-User-Name": name, "X-User-Email": "", "X-User-Balance": "0.00", "X-User-Balance-State": "fresh", "X-User-Balance-Age": "0"},
+		"webauth":      {"X-Webauth-User": name, "X-Webauth-Email": "", "X-Webauth-Name": name},
+		"remote":       {"Remote-User": name, "Remote-Name": name, "Remote-Email": ""},
+		"forwarded":    {"X-Forwarded-User": "24680", "X-Forwarded-Email": "", "X-Forwarded-Preferred-Username": name},
+		"auth_request": {"X-Auth-Request-User": "24680", "X-Auth-Request-Email": "", "X-Auth-Request-Preferred-Username": name},
+	} {
+		t.Run(preset, func(t *testing.T) {
+			options := siteOptions{inTollgate: "identity " + preset}
+			options.provider.AutoLogin = "张伟"
+			s := newSite(t, options)
+			seen := s.newBrowser().follow("/").seen(t)
+			for header, value := range want {
+				if got, ok := seen.Header[header]; !ok || len(got) != 1 || got[0] != value {
+					t.Errorf("%s: got %q, want %q", header, got, value)
+				}
+			}
+			if _, other := seen.Header["X-User-Id"]; other != (preset == "default") {
+				t.Errorf("X-User-Id stands there: %v", other)
+			}
+		})
+	}
+}
+
+func TestOwnHeadersExpandOperatorTextOnce(t *testing.T) {
+	options := siteOptions{inTollgate: `identity none {
+			header x-who "{http.auth.user.id} is {http.auth.user.username} on {http.request.method}"
+			header X-Balance {http.auth.user.balance}/{http.auth.user.balance_state}
+		}`}
+	const name = "{env.HOME}é%"
+	options.provider.AutoLogin = name
+	options.provider.Users = []simulator.User{{ID: 12345, Username: name, BalanceCents: 75000, Status: 1}}
+	s := newSite(t, options)
+	seen := s.newBrowser().follow("/").seen(t)
+	if got, want := seen.Header.Get("X-Who"), "12345 is {env.HOME}%C3%A9%25 on GET"; got != want {
+		t.Errorf("X-Who: got %q, want %q", got, want)
+	}
+	if got := seen.Header.Get("X-Balance"); got != "750.00/fresh" {
+		t.Errorf("X-Balance: got %q", got)
+	}
+	if _, ok := seen.Header["X-User-Id"]; ok {
+		t.Error("X-User-Id is set though the preset is none")
+	}
+}
+
+func TestPlaceholdersServeLaterDirectivesAndAreEmptyForTheAnonymous(t *testing.T) {
+	s := newSite(t, siteOptions{
+		inTollgate: "public /public/*\noptional /optional/*",
+		before: `header X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"
+	header >X-Session "{http.auth.user.session}"
+	header >X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"`,
+	})
+	b := s.newBrowser().signIn()
+	a := b.get("/")
+	if got, want := a.Header.Get("X-Seen"), "[12345][user@example.com][750.00][375000000][125000000][1][0]"; got != want {
+		t.Errorf("signed in: got %q, want %q", got, want)
+	}
+	if hash := a.Header.Get("X-Session"); len(hash) != 16 {
+		t.Errorf("the session's hash is %q", hash)
+	}
+	for _, path := range []string{"/public/a", "/optional/a"} {
+		if got, want := s.newBrowser().get(path).Header.Get("X-Seen"), "[][][][][][][]"; got != want {
+			t.Errorf("%s as anonymous: got %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestOurIdentityWinsOverAnEarlierDirectives(t *testing.T) {
+	s := newSite(t, siteOptions{before: `vars x 1
+	header >X-Seen "{http.auth.user.id}"
+	basic_auth {
+		Bob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG
+	}`, inTollgate: "optional /optional/*"})
+	b := s.newBrowser()
+	basic := "Authorization: Basic Qm9iOmhpY2N1cA==" // Bob:hiccup, of Caddy's own tests
+	a := b.visit("/", basic)
+	for a.StatusCode == http.StatusFound || a.StatusCode == http.StatusSeeOther {
+		next, _ := a.Request.URL.Parse(a.location())
+		a = b.visit(next.String(), basic)
+	}
+	if got := a.Header.Get("X-Seen"); got != testUserID {
+		t.Errorf("signed in after basic_auth: the user is %q, want %q (status %d)", got, testUserID, a.StatusCode)
+	}
+}
