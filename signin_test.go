@@ -1,8 +1,18 @@
 package tollgate
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
@@ -28,5 +38,494 @@ func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
 	}
 	if cookie := seen.Header.Get("Cookie"); cookie != "" {
 		t.Errorf("the upstream saw cookies: %q", cookie)
+	}
+}
+
+// startLogin begins a login and gives the authorization URL's parameters.
+func (b *browser) startLogin(query string) url.Values {
+	b.t.Helper()
+	a := b.visit("/oauth/start" + query)
+	if a.StatusCode != http.StatusFound {
+		b.t.Fatalf("start: %d: %s", a.StatusCode, a.text)
+	}
+	u, err := url.Parse(a.location())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return u.Query()
+}
+
+func TestTheAuthorizationRequestIsAsTheProviderDocumentsIt(t *testing.T) {
+	s := newSite(t, siteOptions{inProvider: "authorize_param prompt login\nauthorize_param ui_locales \"pt zh\"\nscopes profile"})
+	a := s.newBrowser().visit("/oauth/start")
+	u, _ := url.Parse(a.location())
+	if got := u.Scheme + "://" + u.Host + u.Path; got != s.providerURL+"/api/oauth2/authorize" {
+		t.Errorf("the endpoint is %s", got)
+	}
+	q := u.Query()
+	for name, want := range map[string]string{
+		"client_id": testClientID, "redirect_uri": s.url + "/oauth/callback", "response_type": "code", "scope": "profile",
+		"auto_authorize": "true", "code_challenge_method": "S256", "prompt": "login", "ui_locales": "pt zh",
+	} {
+		if got := q[name]; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if len(q.Get("state")) < 22 || len(q.Get("code_challenge")) != 43 || strings.Contains(a.location(), testClientSecret) {
+		t.Errorf("state, code_challenge or secret: %s", a.location())
+	}
+}
+
+func TestAutoAuthorizeAndPKCECanBeOff(t *testing.T) {
+	s := newSite(t, siteOptions{inProvider: "auto_authorize off\npkce off"})
+	b := s.newBrowser()
+	q := b.startLogin("")
+	if q.Has("auto_authorize") || q.Has("code_challenge") {
+		t.Errorf("got %v", q)
+	}
+	b.signInWithConsent()
+}
+
+func TestTheTokenRequestsAreAsTheProviderDocumentsThem(t *testing.T) {
+	for _, method := range []string{"client_secret_post", "client_secret_basic"} {
+		s := newSite(t, siteOptions{inProvider: "client_authentication " + method})
+		b := s.newBrowser().signIn()
+		s.clock.advance(over)
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Fatalf("%s: status %d", method, a.StatusCode)
+		}
+		exchange, refresh := s.provider.Requests(simulator.Exchange)[0], s.provider.Requests(simulator.Refresh)[0]
+		want := map[string]string{"grant_type": "authorization_code", "redirect_uri": s.url + "/oauth/callback", "code": exchange.Form.Get("code"), "code_verifier": exchange.Form.Get("code_verifier")}
+		wantRefresh := map[string]string{"grant_type": "refresh_token", "refresh_token": refresh.Form.Get("refresh_token")}
+		if method == "client_secret_post" {
+			for _, w := range []map[string]string{want, wantRefresh} {
+				w["client_id"], w["client_secret"] = testClientID, testClientSecret
+			}
+		}
+		for _, c := range []struct {
+			request simulator.Request
+			want    map[string]string
+		}{{exchange, want}, {refresh, wantRefresh}} {
+			if len(c.request.Form) != len(c.want) || len(c.request.Query) != 0 {
+				t.Errorf("%s: the form is %v", method, c.request.Form)
+			}
+			for name, value := range c.want {
+				if got := c.request.Form[name]; len(got) != 1 || got[0] != value || value == "" {
+					t.Errorf("%s: %s: got %q, want %q", method, name, got, value)
+				}
+			}
+			if _, has := c.request.Header["Authorization"]; has != (method == "client_secret_basic") {
+				t.Errorf("%s: Authorization is there: %v", method, has)
+			}
+			for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key", "Cookie"} {
+				if c.request.Header.Get(name) != "" {
+					t.Errorf("%s: %s is sent", method, name)
+				}
+			}
+		}
+	}
+}
+
+func TestOnlyATopLevelNavigationStartsALogin(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	for _, headers := range [][]string{
+		{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image", "Accept: text/html"},
+		{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"},
+		{"Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"},
+		append([]string{"Purpose: prefetch"}, navigation...),
+		{"Accept: */*"},
+	} {
+		a := s.newBrowser().get("/oauth/start", headers...)
+		if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%q: status %d, cookies %q", headers, a.StatusCode, a.Header.Values("Set-Cookie"))
+		}
+	}
+}
+
+func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	var states []string
+	for i := range 8 {
+		states = append(states, b.startLogin(fmt.Sprintf("?return_to=/page%d", i)).Get("state"))
+		s.clock.advance(time.Second)
+	}
+	if n := len(b.cookies()); n != maxPendingLogins {
+		t.Errorf("%d logins are pending", n)
+	}
+	for i, state := range states {
+		_, pending := b.cookies()["tollgate-login-"+flowOf(state)]
+		if pending != (i >= 3) {
+			t.Errorf("login %d is pending: %v", i, pending)
+		}
+	}
+	// Long return paths count by their size, too.
+	long := s.newBrowser()
+	for i := range 5 {
+		long.startLogin("?return_to=/" + strings.Repeat("x", 900) + fmt.Sprint(i))
+		s.clock.advance(time.Second)
+	}
+	total := 0
+	for name, value := range long.cookies() {
+		total += len(name) + len(value)
+	}
+	if total > maxLoginBytes+maxLoginBytes/2 || len(long.cookies()) == 0 {
+		t.Errorf("the pending logins take %d bytes in %d cookies", total, len(long.cookies()))
+	}
+}
+
+func TestSeveralTabsSignInAtOnceAndEachComesBackToItsPage(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	authorize := make([]string, 5)
+	for i := range authorize {
+		authorize[i] = b.visit(fmt.Sprintf("/oauth/start?return_to=/tab%d", i)).location()
+	}
+	for i := len(authorize) - 1; i >= 0; i-- {
+		if got := b.follow(authorize[i]).seen(t); got.URI != fmt.Sprintf("/tab%d", i) || got.Header.Get("X-User-Id") != testUserID {
+			t.Errorf("tab %d came back to %s", i, got.URI)
+		}
+	}
+	if got := b.cookies(); len(got) != 1 {
+		t.Errorf("cookies are left: %v", got)
+	}
+}
+
+// authorize gives the callback's URL for a login of this browser.
+func (b *browser) authorize(query string) string {
+	b.t.Helper()
+	return b.visit(b.visit("/oauth/start" + query).location()).location()
+}
+
+func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	callback := b.authorize("?return_to=/page")
+	for i := range 3 {
+		a := b.visit(callback)
+		if a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
+			t.Errorf("time %d: %d to %q", i+1, a.StatusCode, a.location())
+		}
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 1 {
+		t.Errorf("%d exchanges", n)
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
+
+func TestACallbackOfAnotherBrowserSpendsNothing(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	attacker := s.newBrowser()
+	callback := attacker.authorize("")
+
+	victim := s.newBrowser()
+	a := victim.visit(callback)
+	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "/oauth/start") || len(victim.cookies()) != 0 {
+		t.Errorf("without a session: %d, %v", a.StatusCode, victim.cookies())
+	}
+	victim.signIn()
+	before := victim.cookies()["tollgate"]
+	if a := victim.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/" || victim.cookies()["tollgate"] != before {
+		t.Errorf("with a session: %d to %q", a.StatusCode, a.location())
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 1 {
+		t.Errorf("%d exchanges, want the victim's own only", n)
+	}
+}
+
+func TestAStateIsUsedOnceEvenWithACopyOfItsCookie(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	callback := b.authorize("")
+	thief := b.copyOf()
+	b.visit(callback)
+	if a := thief.visit(callback); a.StatusCode != http.StatusBadRequest || thief.get("/").StatusCode != http.StatusUnauthorized {
+		t.Errorf("the copy got %d", a.StatusCode)
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 1 {
+		t.Errorf("%d exchanges", n)
+	}
+}
+
+func TestACallbackThatArrivesTwiceAtOnceSpendsItsCodeOnce(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	callback := b.authorize("?return_to=/page")
+	s.provider.SetFault(simulator.Exchange, simulator.Fault{Delay: 200 * time.Millisecond})
+	var both sync.WaitGroup
+	for range 2 {
+		c := b.copyOf()
+		both.Go(func() {
+			if a := c.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/page" || c.get("/").StatusCode != http.StatusOK {
+				t.Errorf("got %d to %q", a.StatusCode, a.location())
+			}
+		})
+	}
+	both.Wait()
+	if n := s.provider.Count(simulator.Exchange); n != 1 {
+		t.Errorf("%d exchanges", n)
+	}
+}
+
+func TestEveryCallbackErrorHasItsCode(t *testing.T) {
+	const pending = "STATE"
+	for query, c := range map[string]struct {
+		code   string
+		status int
+	}{
+		"":                                      {"missing_parameters", 400},
+		"?code=c":                               {"missing_parameters", 400},
+		"?state=" + pending:                     {"missing_parameters", 400},
+		"?code=c&state=other":                   {"invalid_state", 400},
+		"?error=access_denied":                  {"invalid_state", 400},
+		"?error=access_denied&state=x":          {"invalid_state", 400},
+		"?code=c&state=x&state=y":               {"invalid_state", 400},
+		"?code=c&code=d&state=" + pending:       {"invalid_state", 400},
+		"?error=a&error=b&state=" + pending:     {"invalid_state", 400},
+		"?error=access_denied&state=" + pending: {"access_denied", 400},
+		"?error=temporarily_unavailable&state=" + pending:               {"temporarily_unavailable", 400},
+		"?error=%3Cscript%3E&state=" + pending:                          {"server_error", 400},
+		"?code=c&state=" + pending + "&iss=https://evil.example":        {"invalid_state", 400},
+		"?code=wrong&state=" + pending:                                  {"server_error", 400},
+		"?code=wrong&state=" + pending + "&session_state=x&scope=a%20b": {"server_error", 400},
+	} {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser()
+		resolved := strings.ReplaceAll(query, pending, b.startLogin("").Get("state"))
+		a := b.visit("/oauth/callback" + resolved)
+		if a.StatusCode != c.status || !strings.Contains(a.Header.Get("Content-Type"), "text/html") || strings.Contains(a.text, "<script") {
+			t.Errorf("%q: %d: %s", query, a.StatusCode, a.text)
+		}
+		if exchanged := s.provider.Count(simulator.Exchange) > 0; exchanged != strings.Contains(query, "wrong") {
+			t.Errorf("%q: the provider was asked: %v", query, exchanged)
+		}
+
+		redirecting := newSite(t, siteOptions{inTollgate: "error_redirect /welcome?lang=pt"})
+		b = redirecting.newBrowser()
+		resolved = strings.ReplaceAll(query, pending, b.startLogin("").Get("state"))
+		a = b.visit("/oauth/callback" + resolved)
+		if a.StatusCode != http.StatusSeeOther || a.location() != "/welcome?error="+c.code+"&lang=pt" {
+			t.Errorf("%q with error_redirect: %d to %q", query, a.StatusCode, a.location())
+		}
+	}
+}
+
+func TestAProviderThatFailsDuringASignInIsToldPlainly(t *testing.T) {
+	for name, c := range map[string]struct {
+		endpoint simulator.Endpoint
+		fault    simulator.Fault
+		status   int
+	}{
+		"the token endpoint is down":        {simulator.Exchange, simulator.Fault{Status: 503}, 503},
+		"the token endpoint is cut":         {simulator.Exchange, simulator.Fault{Cut: simulator.CutBeforeAnswer}, 503},
+		"the token endpoint hangs":          {simulator.Exchange, simulator.Fault{Hang: true}, 503},
+		"the token answer is HTML":          {simulator.Exchange, simulator.Fault{Body: "<html>"}, 502},
+		"success:false":                     {simulator.Exchange, simulator.Fault{Body: `{"success":false,"message":"x"}`}, 502},
+		"the client is refused":             {simulator.Exchange, simulator.Fault{Status: 401, Body: `{"error":"invalid_client"}`}, 502},
+		"the token endpoint redirects":      {simulator.Exchange, simulator.Fault{Status: 307, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}, 502},
+		"a token of another type":           {simulator.Exchange, simulator.Fault{Body: `{"access_token":"a","token_type":"mac"}`}, 502},
+		"userinfo is down":                  {simulator.UserInfo, simulator.Fault{Status: 500}, 503},
+		"userinfo has no id":                {simulator.UserInfo, simulator.Fault{Body: `{"username":"x"}`}, 502},
+		"userinfo says success:false":       {simulator.UserInfo, simulator.Fault{Body: `{"success":false,"message":"x","id":1}`}, 502},
+		"userinfo is no object":             {simulator.UserInfo, simulator.Fault{Body: `[1]`}, 502},
+		"userinfo is endless":               {simulator.UserInfo, simulator.Fault{Endless: true}, 502},
+		"userinfo says 401 again and again": {simulator.UserInfo, simulator.Fault{Status: 401}, 502},
+		"the user is disabled":              {simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`}, 403},
+		"the user's status is missing":      {simulator.UserInfo, simulator.Fault{Body: `{"id":1}`}, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, siteOptions{inProvider: "timeout 500ms"})
+			b := s.newBrowser()
+			callback := b.authorize("?return_to=/page")
+			s.provider.SetFault(c.endpoint, c.fault)
+			a := b.visit(callback)
+			if a.StatusCode != c.status || !strings.Contains(a.Header.Get("Content-Type"), "text/html") {
+				t.Errorf("got %d: %s", a.StatusCode, a.text)
+			}
+			if got := b.cookies(); len(got) != 0 {
+				t.Errorf("cookies are left: %v", got)
+			}
+			if (a.StatusCode == 503) != (a.Header.Get("Retry-After") != "") {
+				t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
+			}
+		})
+	}
+}
+
+func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	a := b.visit(b.authorize("?popup=1&nonce=abc-123&return_to=/page"))
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, "abc-123") || !strings.Contains(a.text, s.url) {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+	if a.Header.Get("Cross-Origin-Opener-Policy") != "" {
+		t.Error("the popup's page would lose its opener")
+	}
+	if got := b.get("/"); got.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %d", got.StatusCode)
+	}
+	q := b.startLogin(`?popup=1&nonce=%3Cscript%3E`)
+	if a := b.visit("/oauth/callback?error=access_denied&state=" + q.Get("state")); a.StatusCode != http.StatusBadRequest ||
+		!strings.Contains(a.text, "access_denied") || strings.Contains(a.text, "<script>alert") {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+}
+
+func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "after_login /home"})
+	for returnTo, want := range map[string]string{
+		"/page?a=1&b=2":           "/page?a=1&b=2",
+		"https://evil.example/":   "/home",
+		"//evil.example/":         "/home",
+		"/\\evil.example":         "/home",
+		"":                        "/home",
+		"/oauth/start":            "/home",
+		"/oauth/callback?code=x":  "/home",
+		"/a/../oauth/start?x":     "/home",
+		strings.Repeat("/x", 999): "/home",
+	} {
+		b := s.newBrowser()
+		a := b.visit(b.authorize("?return_to=" + url.QueryEscape(returnTo)))
+		if a.location() != want {
+			t.Errorf("%q leads to %q, want %q", returnTo, a.location(), want)
+		}
+	}
+	// The path of the request that started it goes the same way.
+	if a := s.newBrowser().visit("//evil.example/x"); strings.Contains(a.location(), "evil") {
+		t.Errorf("leads to %q", a.location())
+	}
+}
+
+func TestTheSignInPageAsksFirst(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: `login_page on
+		brand "Ada & <Co>"`})
+	a := s.newBrowser().visit("/page")
+	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage") ||
+		!strings.Contains(a.text, "Ada &amp; &lt;Co&gt;") {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+}
+
+func TestAStrictCookieDoesNotGoRound(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "session {\nsame_site strict\n}"})
+	b := s.newBrowser()
+	a := b.visit(b.authorize("?return_to=/page"))
+	if a.StatusCode != http.StatusOK || a.Header.Get("Refresh") != "0;url=/page" || !strings.Contains(a.text, "/page") {
+		t.Errorf("got %d, Refresh %q", a.StatusCode, a.Header.Get("Refresh"))
+	}
+	for _, line := range a.Header.Values("Set-Cookie") {
+		if strings.HasPrefix(line, "tollgate=") && !strings.Contains(line, "SameSite=Strict") {
+			t.Errorf("the session cookie is %q", line)
+		}
+	}
+}
+
+func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	old := b.copyOf()
+	b.follow(b.visit("/oauth/start").location() + "&login_hint=maria")
+	if got := b.get("/").seen(t).Header.Get("X-User-Name"); got != "maria" {
+		t.Fatalf("signed in as %q", got)
+	}
+	if a := old.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the old session: %d", a.StatusCode)
+	}
+	// The same user in another tab: what is under way may finish, then it ends.
+	same := b.copyOf()
+	b.follow(b.visit("/oauth/start").location())
+	if a := same.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("under way in another tab: %d", a.StatusCode)
+	}
+	s.clock.advance(endGrace + time.Second)
+	if a := same.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
+
+func TestAPendingLoginExpires(t *testing.T) {
+	s := newSite(t, siteOptions{provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
+	b := s.newBrowser()
+	callback := b.authorize("")
+	s.clock.advance(loginLifetime + time.Second)
+	if a := b.visit(callback); a.StatusCode != http.StatusBadRequest || s.provider.Count(simulator.Exchange) != 0 {
+		t.Errorf("got %d", a.StatusCode)
+	}
+}
+
+func TestTheGatewayStartsWhileTheProviderIsDown(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	s.caddyfile = strings.ReplaceAll(s.caddyfile, s.providerURL, "http://127.0.0.1:1")
+	s.load()
+	if a := s.newBrowser().visit("/"); a.StatusCode != http.StatusFound {
+		t.Errorf("got %d", a.StatusCode)
+	}
+}
+
+func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
+	mux := http.NewServeMux()
+	provider := newUpstream(t, mux.ServeHTTP)
+	mux.HandleFunc("POST /t", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(`{"access_token":"a","token_type":"bearer","expires_in":"299","refresh_token":"r"}`))
+	})
+	mux.HandleFunc("GET /u", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(`{"data":{"sub":"u-1","name":"Ada","mail":"ada@example.com"}}`))
+	})
+	mux.HandleFunc("GET /b", func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"credits": map[string]string{"left": "-1.5"}, "authorized": r.Header.Get("Authorization") == "Bearer a"})
+	})
+	s := newSite(t, siteOptions{})
+	from, to := strings.Index(s.caddyfile, "provider aihubmix"), strings.Index(s.caddyfile, "redirect_uri")
+	s.caddyfile = s.caddyfile[:from] + fmt.Sprintf(`provider oauth2 {
+			authorization_endpoint %[1]s/a
+			token_endpoint %[1]s/t
+			userinfo_endpoint %[1]s/u
+			balance_endpoint %[1]s/b
+			client_id c
+			client_authentication none
+			fields {
+				id data.sub
+				username data.name
+				email data.mail
+				balance credits.left
+			}
+		}
+		`, provider.URL) + s.caddyfile[to:]
+	s.load()
+	b := s.newBrowser()
+	q := b.startLogin("")
+	seen := b.follow("/oauth/callback?code=c&state=" + q.Get("state")).seen(t)
+	for name, want := range map[string]string{"X-User-Id": "u-1", "X-User-Name": "Ada", "X-User-Email": "ada@example.com", "X-User-Balance": "-1.5", "X-User-Quota": ""} {
+		if got, ok := seen.Header[name]; !ok || got[0] != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if a := b.get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
+		t.Errorf("topup: %d", a.StatusCode)
+	}
+}
+
+func TestExpiresInIsReadAsItComes(t *testing.T) {
+	for text, want := range map[string]int64{
+		`7200`: 7200, `"7200"`: 7200, `3600.5`: 3600, `"299"`: 299, `" 60 "`: 60, `1e3`: 1000,
+		`null`: 0, `""`: 0, `0`: 0, `-5`: 0, `"soon"`: 0, `[]`: 0, `{}`: 0, `true`: 0,
+		`1e300`: maxExpiresIn, `99999999999`: maxExpiresIn, `"NaN"`: 0, `"Inf"`: maxExpiresIn,
+	} {
+		a := parseTokenAnswer([]byte(`{"access_token":"a","expires_in":` + text + `}`))
+		if a.expiresIn != want || a.access != "a" {
+			t.Errorf("%s: got %d, want %d", text, a.expiresIn, want)
+		}
+	}
+	if a := parseTokenAnswer([]byte(`{"access_token":"a"}`)); a.expiresIn != 0 {
+		t.Errorf("missing: got %d", a.expiresIn)
+	}
+	c := &oauthClient{tokenLifetime: 90 * time.Minute}
+	now := time.Unix(1000, 0)
+	if got := c.newTokens(tokens{}, &oauth2.Token{}, now).expires.Sub(now); got != 90*time.Minute {
+		t.Errorf("token_lifetime is not used: %v", got)
 	}
 }
