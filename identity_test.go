@@ -20,8 +20,8 @@ var forgeries = []string{
 	"X-User-Used_Quota", "X-User-Balance.Age", "X'User'Quota",
 }
 
-// rawRequest writes a request to the letter and reads its answer.
-func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
+// dial opens a bare connection to the gateway.
+func dial(t *testing.T, s *site) net.Conn {
 	t.Helper()
 	u, _ := url.Parse(s.url)
 	conn, err := net.Dial("tcp", u.Host)
@@ -29,6 +29,13 @@ func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// rawRequest writes a request to the letter and reads its answer.
+func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
+	t.Helper()
+	conn := dial(t, s)
 	fmt.Fprintf(conn, "%s\r\n", strings.Join(lines, "\r\n"))
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {

@@ -154,7 +154,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.store, err = h.openStore(ctx); err != nil {
 		return err
 	}
-	if h.routes, err = newRoutes(ctx, resolved.endpoints, h.Public, h.Optional); err != nil {
+	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional); err != nil {
 		return err
 	}
 	return h.holdState()

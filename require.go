@@ -105,3 +105,24 @@ func agree[T comparable](forms []string, ask func(path string) T) (T, bool) {
 	}
 	return first, true
 }
+
+// matchesLiterally reports whether a path matches one of the patterns letter by
+// letter, as a server does that cleans nothing.
+func matchesLiterally(patterns []string, p string) bool {
+	p = strings.ToLower(p)
+	for _, pattern := range patterns {
+		pattern = strings.ToLower(pattern)
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		suffix, isSuffix := strings.CutPrefix(pattern, "*")
+		switch {
+		case isPrefix && isSuffix && strings.Contains(p, strings.TrimSuffix(suffix, "*")),
+			isPrefix && !strings.Contains(prefix, "*") && strings.HasPrefix(p, prefix),
+			isSuffix && !strings.Contains(suffix, "*") && strings.HasSuffix(p, suffix):
+			return true
+		}
+		if matched, err := path.Match(pattern, p); err == nil && matched {
+			return true
+		}
+	}
+	return false
+}

@@ -47,29 +47,45 @@ func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
 }
 
 // access says who may pass at the path as it stands here. ok is false when that
-// depends on how the path is read.
+// depends on how the path is read: by Caddy's path matcher, which cleans it, or
+// letter by letter, in any of its forms.
 func (rt *routes) access(r *http.Request) (a access, ok bool) {
 	if len(rt.public) == 0 && len(rt.optional) == 0 {
 		return accessProtected, true
 	}
 	if isOrdinary(r.URL) {
-		return rt.accessOf(r), true
+		return rt.cleanAccess(r), true
 	}
-	return agree(readings(r.URL), func(path string) access {
+	forms := readings(r.URL)
+	literal, ok := agree(forms, rt.literalAccess)
+	if !ok {
+		return accessProtected, false
+	}
+	cleaned, ok := agree(forms, func(path string) access {
 		read := r.WithContext(r.Context())
 		read.URL = &url.URL{Path: path}
-		return rt.accessOf(read)
+		return rt.cleanAccess(read)
 	})
+	return cleaned, ok && cleaned == literal
 }
 
-func (rt *routes) accessOf(r *http.Request) access {
-	if matches(rt.public, r) {
+func (rt *routes) cleanAccess(r *http.Request) access {
+	return accessIf(matches(rt.public, r), func() bool { return matches(rt.optional, r) })
+}
+
+func (rt *routes) literalAccess(path string) access {
+	return accessIf(matchesLiterally(rt.public, path), func() bool { return matchesLiterally(rt.optional, path) })
+}
+
+func accessIf(public bool, optional func() bool) access {
+	switch {
+	case public:
 		return accessPublic
-	}
-	if matches(rt.optional, r) {
+	case optional():
 		return accessOptional
+	default:
+		return accessProtected
 	}
-	return accessProtected
 }
 
 // matches treats a pattern that cannot be matched as no match: then the path is

@@ -59,6 +59,8 @@ type settings struct {
 	origin      string // scheme and host of redirect_uri: the external origin
 	secrets     [][]byte
 	endpoints   map[string]string // name to path
+	public      []string
+	optional    []string
 	afterLogin  string
 	afterLogout string // empty: the signed-out page
 	errorPath   string // empty: an error page
@@ -441,21 +443,30 @@ func (s *settings) resolveSession(r *resolver, o *Session, origin *url.URL) {
 
 func (s *settings) resolvePaths(r *resolver, h *Handler) {
 	s.refreshBefore = r.duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
-	checkPatterns(r, "public", h.Public)
-	checkPatterns(r, "optional", h.Optional)
-	for _, pattern := range h.Public {
-		if slices.Contains(h.Optional, pattern) {
+	s.public = r.patterns("public", h.Public)
+	s.optional = r.patterns("optional", h.Optional)
+	for _, pattern := range s.public {
+		if slices.Contains(s.optional, pattern) {
 			r.fail("optional", "%q is public already", pattern)
 		}
 	}
 }
 
-func checkPatterns(r *resolver, setting string, patterns []string) {
-	for _, pattern := range patterns {
-		if pattern == "" || (pattern[0] != '/' && pattern[0] != '*') {
-			r.fail(setting, "%q is not a path pattern: it must begin with / or *", pattern)
+// patterns gives path patterns as of Caddy's path matcher. One with a percent sign
+// would be compared with the undecoded path, which an upstream reads otherwise.
+func (r *resolver) patterns(setting string, raw []string) []string {
+	patterns := make([]string, 0, len(raw))
+	for _, text := range raw {
+		pattern := r.text(setting, text, "")
+		switch {
+		case pattern == "" || (pattern[0] != '/' && pattern[0] != '*'):
+			r.check(setting, text, fmt.Errorf("%q is not a path pattern: it must begin with / or *", pattern))
+		case strings.ContainsAny(pattern, "%?#"):
+			r.check(setting, text, fmt.Errorf("%q must be written decoded, and without a query", pattern))
 		}
+		patterns = append(patterns, pattern)
 	}
+	return patterns
 }
 
 // isSecureURL reports whether u is https, or http on loopback, where nobody else

@@ -1,0 +1,178 @@
+package tollgate
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// balanceSeen is the balance as the upstream sees it: value, state and age.
+func (b *browser) balanceSeen() string {
+	b.t.Helper()
+	h := b.get("/").seen(b.t).Header
+	return strings.Join([]string{h.Get("X-User-Balance"), h.Get("X-User-Balance-State"), h.Get("X-User-Balance-Age")}, " ")
+}
+
+func TestTheBalanceAgesAndIsReadAnewInTheBackground(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "balance {\nmax_age 30s\nmax_stale 5m\n}"})
+	b := s.newBrowser().signIn()
+	s.provider.Spend(12345, 100)
+	if got := b.balanceSeen(); got != "750.00 fresh 0" {
+		t.Errorf("at once: %q", got)
+	}
+	s.clock.advance(20 * time.Second)
+	if got := b.balanceSeen(); got != "750.00 fresh 20" {
+		t.Errorf("within max_age: %q", got)
+	}
+	s.clock.advance(20 * time.Second)
+	if got := b.balanceSeen(); got != "750.00 stale 40" {
+		t.Errorf("after max_age: %q", got)
+	}
+	eventually(t, "the balance was read anew", func() bool { return strings.HasPrefix(b.balanceSeen(), "749.00 fresh") })
+}
+
+func TestAnOldBalanceIsReadBeforeItIsUsed(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.Spend(12345, 100)
+	s.clock.advance(20 * time.Minute)
+	if got := b.balanceSeen(); got != "749.00 fresh 0" {
+		t.Errorf("after max_stale: %q", got)
+	}
+}
+
+func TestTheBalanceOutlivesTheProviderUpToMaxStale(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "balance {\nmax_age 30s\nmax_stale 5m\n}"})
+	b := s.newBrowser().signIn()
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
+	s.clock.advance(4 * time.Minute)
+	if got := b.balanceSeen(); got != "750.00 stale 240" {
+		t.Errorf("within max_stale: %q", got)
+	}
+	s.clock.advance(2 * time.Minute)
+	a := b.get("/").seen(t)
+	if got := b.balanceSeen(); got != " unknown " {
+		t.Errorf("beyond max_stale: %q", got)
+	}
+	if a.Header.Get("X-User-Id") != testUserID || a.Header.Get("X-User-Email") != "user@example.com" {
+		t.Errorf("the identity is gone, too: %v", a.Header)
+	}
+	for _, name := range []string{"X-User-Balance", "X-User-Quota", "X-User-Used-Quota", "X-User-Balance-Age"} {
+		if got, ok := a.Header[name]; !ok || got[0] != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := b.get("/oauth/userinfo").json(t)["balance"].(map[string]any); got["value"] != nil || got["state"] != "unknown" {
+		t.Errorf("userinfo: %v", got)
+	}
+	s.provider.ClearFaults()
+	s.clock.advance(readBackOff)
+	if got := b.balanceSeen(); got != "750.00 fresh 0" {
+		t.Errorf("after the provider came back: %q", got)
+	}
+}
+
+func TestOneReadAtATimePerUserWhateverTheNumberOfSessions(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	first, second := s.newBrowser().signIn(), s.newBrowser().signIn()
+	s.clock.advance(2 * time.Minute)
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 300 * time.Millisecond})
+	reads := s.provider.Count(simulator.UserInfo)
+	burst(first, 20, "/")
+	got := burst(second, 20, "/")
+	if got.statuses[http.StatusOK] != 20 || got.slowest > 250*time.Millisecond {
+		t.Errorf("got %v, the slowest after %v", got.statuses, got.slowest)
+	}
+	if n := s.provider.Count(simulator.UserInfo) - reads; n != 1 {
+		t.Errorf("%d reads", n)
+	}
+}
+
+func TestAnUnacceptedAccessTokenIsRefreshedOnceAndTheQuestionRepeatedOnce(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.ExpireAccessTokens()
+	reads := s.provider.Count(simulator.UserInfo)
+	if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+	if refreshes, again := s.refreshes(), s.provider.Count(simulator.UserInfo)-reads; refreshes != 1 || again != 2 {
+		t.Errorf("%d refreshes, %d reads", refreshes, again)
+	}
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 401})
+	s.clock.advance(2 * time.Minute)
+	reads = s.provider.Count(simulator.UserInfo)
+	for range 5 {
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("a provider that accepts no token at all: %d", a.StatusCode)
+		}
+	}
+	eventually(t, "the read failed", func() bool { return s.provider.Count(simulator.UserInfo)-reads == 2 })
+	if n := s.refreshes(); n != 2 {
+		t.Errorf("%d refreshes", n)
+	}
+	s.wantNoDoubleSpend()
+}
+
+func TestAUserWhoTookTheGrantBackIsSignedOutWithTheNextRead(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.RevokeUser(12345)
+	s.clock.advance(20 * time.Minute)
+	b.get("/")
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %d", a.StatusCode)
+	}
+}
+
+func TestAUserWhoIsNotActiveIsRefused(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "optional /optional"})
+	b := s.newBrowser().signIn()
+	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":12345,"username":"user123","status":2}`})
+	s.clock.advance(20 * time.Minute)
+	if a := b.get("/"); a.StatusCode != http.StatusForbidden || a.json(t)["error"] != "refused" {
+		t.Errorf("a script: %d %s", a.StatusCode, a.text)
+	}
+	if a := b.visit("/"); a.StatusCode != http.StatusForbidden || !strings.Contains(a.text, "<main") {
+		t.Errorf("a person: %d", a.StatusCode)
+	}
+	if a := b.get("/oauth/userinfo"); a.StatusCode != http.StatusForbidden {
+		t.Errorf("userinfo: %d", a.StatusCode)
+	}
+	if got := b.get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
+		t.Errorf("optional: %q", got)
+	}
+	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "active_status any\n\t\t\tclient_id", 1)
+	s.load()
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("with active_status any: %d", a.StatusCode)
+	}
+}
+
+func TestAnAnswerAboutAnotherUserIsNotBelieved(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":99,"username":"other","status":1,"balance_formatted":"1.00"}`})
+	s.clock.advance(20 * time.Minute)
+	if got := b.get("/").seen(t).Header; got.Get("X-User-Id") != testUserID || got.Get("X-User-Name") != "user123" {
+		t.Errorf("the upstream saw %v", got)
+	}
+}
+
+func TestASessionWithoutTheBalanceScopeNeitherBlindsNorInformsAnother(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	full := s.newBrowser().signIn()
+	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "scopes profile\n\t\t\tclient_id", 1)
+	s.load()
+	bare := s.newBrowser().signIn()
+	if got := bare.balanceSeen(); got != " unknown " {
+		t.Errorf("without the scope: %q", got)
+	}
+	if got := full.balanceSeen(); !strings.HasPrefix(got, "750.00 fresh") {
+		t.Errorf("with the scope: %q", got)
+	}
+}

@@ -1,0 +1,189 @@
+package tollgate
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAnUpstreamCannotSetOurCookies(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public", handler: func(w http.ResponseWriter, r *http.Request) {
+		for _, line := range []string{"a=1; Path=/", "tollgate=evil; Path=/", "tollgate-2=evil", "b=2", "tollgate-login-x=evil", " tollgate =evil", "Tollgate=other"} {
+			w.Header().Add("Set-Cookie", line)
+		}
+		w.WriteHeader(http.StatusTeapot)
+	}})
+	b := s.newBrowser()
+	want := "a=1; Path=/|b=2|Tollgate=other"
+	if got := strings.Join(b.get("/public").Header.Values("Set-Cookie"), "|"); got != want {
+		t.Errorf("public: got %q, want %q", got, want)
+	}
+	b.follow("/public/x")
+	if a := b.get("/"); a.StatusCode != http.StatusTeapot || strings.Join(a.Header.Values("Set-Cookie"), "|") != want {
+		t.Errorf("protected: %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
+
+func TestAnAnswerWithOurCookieIsNotCached(t *testing.T) {
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=3600, s-maxage=3600")
+		w.Header().Set("Expires", "Thu, 01 Dec 2094 16:00:00 GMT")
+		w.Header().Set("CDN-Cache-Control", "max-age=3600")
+		w.Header().Set("ETag", `"x"`)
+		w.Write([]byte("ok"))
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	a := b.get("/")
+	if a.Header.Get("Cache-Control") != "public, max-age=3600, s-maxage=3600" || a.Header.Get("Set-Cookie") != "" {
+		t.Errorf("without our cookie the upstream's words are changed: %v", a.Header)
+	}
+	s.clock.advance(over)
+	a = b.get("/")
+	if a.Header.Get("Set-Cookie") == "" {
+		t.Fatal("no cookie was written")
+	}
+	if got := a.Header["Cache-Control"]; len(got) != 1 || got[0] != "private, no-store" || a.Header.Get("Expires") != "" || a.Header.Get("CDN-Cache-Control") != "" {
+		t.Errorf("with our cookie: %v", a.Header)
+	}
+}
+
+func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.Header().Add("Set-Cookie", "tollgate=evil")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusOK)
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	s.clock.advance(over)
+	hints := 0
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
+			hints++
+			if got := header.Values("Set-Cookie"); len(got) != 0 {
+				t.Errorf("a 103 carries %q", got)
+			}
+			return nil
+		},
+	})
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/", nil)
+	res, err := b.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if hints != 1 || len(res.Header.Values("Set-Cookie")) != 1 || strings.Contains(res.Header.Get("Set-Cookie"), "evil") {
+		t.Errorf("%d hints; the answer itself carries %q", hints, res.Header.Values("Set-Cookie"))
+	}
+}
+
+func TestAnEventStreamPassesAtOnceAndCarriesTheNewCookie(t *testing.T) {
+	more := make(chan struct{})
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/events" {
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		http.NewResponseController(w).Flush()
+		<-more
+		w.Write([]byte("data: 1\n\n"))
+		http.NewResponseController(w).Flush()
+		<-more
+	}})
+	defer close(more)
+	b := s.newBrowser()
+	b.follow("/")
+	s.clock.advance(over)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/events", nil)
+	res, err := b.Client.Do(req)
+	if err != nil {
+		t.Fatalf("the header did not pass before the first event: %v", err)
+	}
+	defer res.Body.Close()
+	if res.Header.Get("Set-Cookie") == "" {
+		t.Error("the new cookie is missing")
+	}
+	more <- struct{}{}
+	if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || line != "data: 1\n" {
+		t.Errorf("the first event: %q, %v", line, err)
+	}
+}
+
+func TestAWebSocketPasses(t *testing.T) {
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSet-Cookie: tollgate=evil\r\n\r\n")
+		rw.Flush()
+		line, _ := rw.ReadString('\n')
+		rw.WriteString("echo " + line)
+		rw.Flush()
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	s.clock.advance(over)
+	conn := dial(t, s)
+	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.cookieLine() + "\r\n\r\n"))
+	reader := bufio.NewReader(conn)
+	res, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols || len(res.Header.Values("Set-Cookie")) != 1 || strings.Contains(res.Header.Get("Set-Cookie"), "evil") {
+		t.Errorf("got %d, %q", res.StatusCode, res.Header.Values("Set-Cookie"))
+	}
+	conn.Write([]byte("hello\n"))
+	if line, err := reader.ReadString('\n'); err != nil || line != "echo hello\n" {
+		t.Errorf("through the WebSocket: %q, %v", line, err)
+	}
+}
+
+func TestTheBalanceHeaderOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	spend := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/spend" {
+			s.provider.Spend(12345, 100)
+			w.Header().Set("Tollgate-Balance", "changed")
+		}
+		w.Write([]byte(r.Header.Get("X-User-Balance") + " " + r.Header.Get("X-User-Balance-State")))
+	}
+	up := newUpstream(t, spend)
+	s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, up.URL, 1)
+	s.load()
+	b := s.newBrowser()
+	b.follow("/")
+	a := b.get("/spend")
+	if a.text != "750.00 fresh" || a.Header.Get("Tollgate-Balance") != "" {
+		t.Errorf("spending: %q, %q", a.text, a.Header.Get("Tollgate-Balance"))
+	}
+	if a := b.get("/"); a.text != "749.00 fresh" {
+		t.Errorf("afterwards: %q", a.text)
+	}
+}
+
+func TestAnUpstreamThatFailsStillDeliversTheNewCookie(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.upstream.Close()
+	s.clock.advance(over)
+	a := b.get("/")
+	if a.StatusCode != http.StatusBadGateway || a.Header.Get("Set-Cookie") == "" {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}

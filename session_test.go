@@ -1,0 +1,361 @@
+package tollgate
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func sampleSession(accessLength int) *session {
+	now := time.UnixMilli(1_700_000_000_123)
+	s := newSession(now, tokens{
+		access: strings.Repeat("a", accessLength), refresh: "refresh_1", scope: "profile balance",
+		issued: now, expires: now.Add(2 * time.Hour),
+	}, newUserInfo([fieldCount]scalar{fieldID: "12345", fieldUsername: `"张伟"`, fieldBalance: `"750.00"`}, now))
+	s.generation = 7
+	return s
+}
+
+var sessionsEqual = cmp.AllowUnexported(session{}, tokens{}, userInfo{})
+
+func TestARecordReadsBackAsItWas(t *testing.T) {
+	want := sampleSession(800)
+	got, err := parseSession(want.appendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, sessionsEqual); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsNotExactlyARecordIsNone(t *testing.T) {
+	record := sampleSession(10).appendBinary(nil)
+	for n := range record {
+		if _, err := parseSession(record[:n]); !errors.Is(err, errRecord) {
+			t.Fatalf("the first %d of %d bytes: %v", n, len(record), err)
+		}
+	}
+	if _, err := parseSession(append(bytes.Clone(record), 0)); !errors.Is(err, errRecord) {
+		t.Errorf("one byte more: %v", err)
+	}
+	other := bytes.Clone(record)
+	other[0]++
+	if _, err := parseSession(other); !errors.Is(err, errRecord) {
+		t.Errorf("another version: %v", err)
+	}
+}
+
+func sampleSealer(t *testing.T, site, purpose string, secrets ...string) *sealer {
+	t.Helper()
+	var keys [][]byte
+	for _, secret := range secrets {
+		keys = append(keys, []byte(strings.Repeat(secret, 32)))
+	}
+	s, err := newSealer(keys, "client", site, purpose, maxSessionValue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestOnlyTheSameSiteSecretAndPurposeOpen(t *testing.T) {
+	s := sampleSealer(t, "https://a.example/cb", purposeSession, "x")
+	sealed, err := s.seal([]byte("plain"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, previous, ok := s.open(sealed); !ok || previous || string(plain) != "plain" {
+		t.Errorf("the sealer itself: %q %v %v", plain, previous, ok)
+	}
+	if _, previous, ok := sampleSealer(t, "https://a.example/cb", purposeSession, "new", "x").open(sealed); !ok || !previous {
+		t.Errorf("as a previous secret: %v %v", previous, ok)
+	}
+	for name, other := range map[string]*sealer{
+		"another site":    sampleSealer(t, "https://b.example/cb", purposeSession, "x"),
+		"another purpose": sampleSealer(t, "https://a.example/cb", purposeLogin, "x"),
+		"another secret":  sampleSealer(t, "https://a.example/cb", purposeSession, "y"),
+	} {
+		if _, _, ok := other.open(sealed); ok {
+			t.Errorf("%s opens it", name)
+		}
+	}
+}
+
+func TestASealedValueHasOneSpellingAndNoByteCanChange(t *testing.T) {
+	s := sampleSealer(t, "https://a.example/cb", purposeSession, "x")
+	sealed, _ := s.seal([]byte("some plain text"))
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for i := range len(sealed) {
+		for _, c := range []byte(alphabet + "=+/ \n\x00") {
+			if sealed[i] == c {
+				continue
+			}
+			if _, _, ok := s.open(sealed[:i] + string(c) + sealed[i+1:]); ok {
+				t.Fatalf("byte %d may be %q instead of %q", i, c, sealed[i])
+			}
+		}
+	}
+	for _, other := range []string{"", sealed + "=", sealed + "\n", "\n" + sealed, strings.TrimRight(sealed, "="), sealed + sealed, sealed[:len(sealed)-4]} {
+		if other == sealed {
+			continue
+		}
+		if _, _, ok := s.open(other); ok {
+			t.Errorf("%q opens, too", other)
+		}
+	}
+}
+
+func TestSecretsAreReadAsHexOrBase64url(t *testing.T) {
+	raw := bytes.Repeat([]byte{0xfb, 0xff, 0x01}, 11) // 33 bytes
+	for text, ok := range map[string]bool{
+		strings.Repeat("0f", 32):                  true,
+		strings.Repeat("0F", 32) + "0":            false, // odd hex
+		base64.RawURLEncoding.EncodeToString(raw): true,
+		base64.URLEncoding.EncodeToString(raw):    true,
+		base64.StdEncoding.EncodeToString(raw):    true,
+		strings.Repeat("a", 42):                   false, // 31 bytes
+		strings.Repeat("a", 43):                   true,
+		"short":                                   false,
+		"":                                        false,
+		strings.Repeat("ä", 40):                   false,
+		newSecret():                               true,
+	} {
+		secret, err := parseSecret(text)
+		if (err == nil) != ok || (ok && len(secret) < minSecret) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if err != nil && len(text) > 4 && strings.Contains(err.Error(), text) {
+			t.Errorf("the error repeats the secret: %v", err)
+		}
+	}
+}
+
+func TestCookieAttributes(t *testing.T) {
+	for name, c := range map[string]struct {
+		jar  cookieJar
+		want string
+	}{
+		"https":         {cookieJar{name: "__Host-tollgate", secure: true, sameSite: http.SameSiteLaxMode}, "__Host-tollgate=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax"},
+		"plain http":    {cookieJar{name: "tollgate", sameSite: http.SameSiteLaxMode}, "tollgate=1.v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"},
+		"a domain":      {cookieJar{name: "__Secure-tollgate", domain: "example.com", secure: true, sameSite: http.SameSiteStrictMode}, "__Secure-tollgate=1.v; Path=/; Domain=example.com; Max-Age=60; HttpOnly; Secure; SameSite=Strict"},
+		"other frames'": {cookieJar{name: "x", secure: true, sameSite: http.SameSiteNoneMode, partitioned: true}, "x=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=None; Partitioned"},
+	} {
+		if got := c.jar.session("v", time.Minute, false); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+		removed := c.jar.remove(c.jar.name)
+		if want := strings.Replace(strings.Replace(c.want, "=1.v;", "=;", 1), "Max-Age=60", "Max-Age=0", 1); removed != want {
+			t.Errorf("%s: the deletion is %q, want %q", name, removed, want)
+		}
+		if login := c.jar.login("f", "v"); !strings.Contains(login, "SameSite=Lax") || !strings.Contains(login, "Max-Age=3600") {
+			t.Errorf("%s: the login cookie is %q", name, login)
+		}
+	}
+}
+
+func TestASessionOfAnySizeTravelsInTwoCookiesAtMost(t *testing.T) {
+	jar := cookieJar{name: "__Host-tollgate", secure: true, sameSite: http.SameSiteLaxMode}
+	for size := 1; size <= maxSessionValue; size++ {
+		if size > 100 && size < maxCookie-300 {
+			continue
+		}
+		value := strings.Repeat("x", size-1) + "y"
+		cookies := jar.session(value, time.Hour, false)
+		header := http.Header{}
+		for _, line := range cookies {
+			pair, _, _ := strings.Cut(line, ";")
+			if len(pair)-1 > maxCookie {
+				t.Fatalf("size %d: a cookie of %d bytes", size, len(pair)-1)
+			}
+			header.Add("Cookie", pair)
+		}
+		sent := jar.take(header)
+		if got, ok := sent.sessionValue(); !ok || got != value {
+			t.Fatalf("size %d: came back as %d bytes, %v", size, len(got), ok)
+		}
+		if len(cookies) > 2 {
+			t.Fatalf("size %d: %d cookies", size, len(cookies))
+		}
+	}
+}
+
+func TestChunksThatDoNotBelongTogetherAreNoSession(t *testing.T) {
+	jar := cookieJar{name: "tollgate"}
+	for _, line := range []string{
+		"tollgate=2.x", "tollgate-2=x", "tollgate=3.x; tollgate-2=y", "tollgate=x", "tollgate=", "tollgate=1", "tollgate=1.x; tollgate=1.y",
+		"tollgate=1.x; tollgate=1.x", "tollgate=2.x; tollgate-2=y; tollgate-2=y", "tollgate=999999999.x", "tollgate=; tollgate=1.x",
+		"tollgate=2." + strings.Repeat("x", maxCookie) + "; tollgate-2=" + strings.Repeat("y", 2*maxCookie),
+	} {
+		sent := jar.take(http.Header{"Cookie": {line}})
+		if value, ok := sent.sessionValue(); ok {
+			t.Errorf("%.60q: %.60q", line, value)
+		}
+	}
+}
+
+func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
+	options := siteOptions{}
+	options.provider.AccessTokenSize = 2800
+	s := newSite(t, options)
+	b := s.newBrowser().signIn()
+	if got := b.cookies(); len(got) != 2 || got["tollgate-2"] == "" {
+		t.Fatalf("%d cookies", len(got))
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("Cookie") != "" {
+		t.Errorf("with two cookies: %d", a.StatusCode)
+	}
+	small := newSite(t, siteOptions{})
+	c := small.newBrowser()
+	c.setCookie("tollgate-2", "stale")
+	c.signIn()
+	if got := c.cookies(); len(got) != 1 {
+		t.Errorf("a stale part is left: %d cookies", len(got))
+	}
+}
+
+func TestASessionTooLargeForCookiesIsRefusedPlainly(t *testing.T) {
+	options := siteOptions{}
+	options.provider.AccessTokenSize = 9000
+	s := newSite(t, options)
+	b := s.newBrowser()
+	a := b.visit(b.authorize(""))
+	if a.StatusCode != http.StatusServiceUnavailable || len(b.cookies()) != 0 {
+		t.Errorf("got %d, %d cookies", a.StatusCode, len(b.cookies()))
+	}
+}
+
+func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	other := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	good := b.cookies()["tollgate"]
+	foreign := other.newBrowser().signIn().cookies()["tollgate"]
+	var first *answer
+	for name, value := range map[string]string{
+		"empty": "", "rubbish": "1.rubbish", "truncated": good[:len(good)-5], "foreign": foreign, "two of one": "2." + good[2:],
+		"a flipped byte": good[:50] + flip(good[50]) + good[51:], "not base64": "1.%%%", "huge": "1." + strings.Repeat("A", 7000),
+		"an unknown chunk count": "9." + good[2:],
+	} {
+		a := s.newBrowser().get("/", "Cookie: tollgate="+value)
+		a.Header.Del("Date")
+		if first == nil {
+			first = a
+		}
+		if a.StatusCode != http.StatusUnauthorized || a.text != first.text || cmp.Diff(a.Header, first.Header) != "" {
+			t.Errorf("%s: %d %v %s", name, a.StatusCode, a.Header, a.text)
+		}
+	}
+	none := s.newBrowser().get("/")
+	none.Header.Del("Date")
+	if cmp.Diff(none.Header, first.Header) != "" || none.text != first.text {
+		t.Errorf("no cookie at all: %v", none.Header)
+	}
+}
+
+func flip(c byte) string {
+	if c == 'A' {
+		return "B"
+	}
+	return "A"
+}
+
+func TestTwoCookiesOfOneNameAreNoSessionAndAreCleared(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	value := s.newBrowser().signIn().cookies()["tollgate"]
+	a := s.newBrowser().get("/", "Cookie: tollgate="+value+"; tollgate="+value)
+	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(strings.Join(a.Header.Values("Set-Cookie"), ";"), "tollgate=;") {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
+
+func TestAPreviousSecretStillOpensAndIsSealedAnew(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	old := b.cookies()["tollgate"]
+	newer := newSecret()
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+newer+" "+testSecret, 1)
+	s.load()
+	if a := b.get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == old {
+		t.Errorf("with the previous secret: %d", a.StatusCode)
+	}
+	s.caddyfile = strings.Replace(s.caddyfile, newer+" "+testSecret, newer, 1)
+	s.load()
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("without the previous secret: %d", a.StatusCode)
+	}
+	c := s.newBrowser()
+	c.setCookie("tollgate", old)
+	if a := c.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the old cookie without its secret: %d", a.StatusCode)
+	}
+}
+
+func TestASessionEndsAfterItsLifetimeAndItsIdleTimeout(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "session {\nlifetime 3h\nidle_timeout 30m\n}"})
+	idle := s.newBrowser().signIn()
+	s.clock.advance(29 * time.Minute)
+	if a := idle.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("shortly before the idle timeout: %d", a.StatusCode)
+	}
+	s.clock.advance(31 * time.Minute)
+	if a := idle.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after the idle timeout: %d", a.StatusCode)
+	}
+	busy := s.newBrowser().signIn()
+	for range 8 {
+		s.clock.advance(20 * time.Minute)
+		if a := busy.get("/"); a.StatusCode != http.StatusOK {
+			t.Fatalf("in use: %d", a.StatusCode)
+		}
+	}
+	s.clock.advance(21 * time.Minute)
+	if a := busy.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after the lifetime: %d", a.StatusCode)
+	}
+}
+
+func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
+	s.load()
+	storage := s.handlers[0].keys.storage
+	if storage.Exists(t.Context(), storedSecretKey) {
+		t.Fatal("the secret was made before its first use")
+	}
+	b := s.newBrowser().signIn()
+	if !storage.Exists(t.Context(), storedSecretKey) {
+		t.Error("the secret was not kept")
+	}
+	s.forget()
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("after a restart: %d", a.StatusCode)
+	}
+}
+
+func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
+	s.caddyfile = strings.Replace(s.caddyfile, "storage file_system ", "storage file_system /dev/null/", 1)
+	s.load()
+	a := b.get("/")
+	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready: %d", a.StatusCode)
+	}
+	if a := b.get("/oauth/health"); a.StatusCode != http.StatusOK {
+		t.Errorf("health: %d", a.StatusCode)
+	}
+	if a := b.visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("start: %d", a.StatusCode)
+	}
+}
