@@ -1,0 +1,330 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// full names every word of the Caddyfile once.
+const full = `provider oauth2 {
+	base_url https://login.example.com
+	client_id id
+	client_secret secret
+	client_authentication client_secret_basic
+	authorization_endpoint https://login.example.com/a
+	token_endpoint https://login.example.com/t
+	userinfo_endpoint https://login.example.com/u
+	topup_endpoint https://login.example.com/p
+	revocation_endpoint https://login.example.com/r
+	balance_endpoint https://login.example.com/b
+	scopes one two
+	auto_authorize off
+	pkce off
+	authorize_param prompt login
+	authorize_param max_age 60
+	token_lifetime 1h
+	timeout 5s
+	fields {
+		id data.sub
+		balance credits
+	}
+	active_status any
+}
+redirect_uri https://app.example.com/back
+secret aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+path_prefix /gate
+endpoints {
+	start /go
+	userinfo /me
+}
+public /public/* /robots.txt
+public *.css
+optional /maybe
+balance {
+	max_age 30s
+	max_stale 10m
+}
+identity webauth remote {
+	header X-Who {http.auth.user.id}
+}
+session {
+	store cookie
+	lifetime 7d
+	idle_timeout 2h
+	same_site strict
+	cookie_name app
+	cookie_domain example.com
+	partitioned on
+}
+refresh_before 1m
+login_page on
+after_login /home
+after_logout /bye
+error_redirect /oops
+brand "My App"`
+
+const fullJSON = `{
+	"provider": {
+		"preset": "oauth2", "base_url": "https://login.example.com", "client_id": "id", "client_secret": "secret",
+		"client_authentication": "client_secret_basic", "authorization_endpoint": "https://login.example.com/a",
+		"token_endpoint": "https://login.example.com/t", "userinfo_endpoint": "https://login.example.com/u",
+		"topup_endpoint": "https://login.example.com/p", "revocation_endpoint": "https://login.example.com/r",
+		"balance_endpoint": "https://login.example.com/b", "scopes": ["one", "two"], "auto_authorize": false, "pkce": false,
+		"authorize_param": {"prompt": "login", "max_age": "60"}, "token_lifetime": 3600000000000, "timeout": 5000000000,
+		"fields": {"id": "data.sub", "balance": "credits"}, "active_status": "any"
+	},
+	"redirect_uri": "https://app.example.com/back",
+	"secret": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"],
+	"path_prefix": "/gate", "endpoints": {"start": "/go", "userinfo": "/me"},
+	"public": ["/public/*", "/robots.txt", "*.css"], "optional": ["/maybe"],
+	"balance": {"max_age": 30000000000, "max_stale": 600000000000},
+	"identity": {"presets": ["webauth", "remote"], "header": {"X-Who": "{http.auth.user.id}"}},
+	"session": {
+		"store": {"module": "cookie"}, "lifetime": 604800000000000, "idle_timeout": 7200000000000, "same_site": "strict",
+		"cookie_name": "app", "cookie_domain": "example.com", "partitioned": true
+	},
+	"refresh_before": 60000000000, "login_page": true, "after_login": "/home", "after_logout": "/bye",
+	"error_redirect": "/oops", "brand": "My App"
+}`
+
+// adaptHandler adapts a site with this block and gives the handler's JSON.
+func adaptHandler(block string) (map[string]any, error) {
+	config, err := adapt("http:// {\n\trespond ok\n\ttollgate {\n" + block + "\n\t}\n}\n")
+	if err != nil {
+		return nil, err
+	}
+	var parsed struct {
+		Apps struct {
+			HTTP struct {
+				Servers map[string]struct {
+					Routes []struct{ Handle []map[string]any }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, err
+	}
+	handle := parsed.Apps.HTTP.Servers["srv0"].Routes[0].Handle
+	if handle[0]["handler"] != "tollgate" {
+		return nil, fmt.Errorf("tollgate does not come first: %v", handle)
+	}
+	delete(handle[0], "handler")
+	return handle[0], nil
+}
+
+func TestEveryWordBecomesItsJSONKey(t *testing.T) {
+	got, err := adaptHandler(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]any
+	if err := json.Unmarshal([]byte(fullJSON), &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// minimalBlock is the whole minimal configuration, from the second line on.
+const minimalBlock = `provider aihubmix {
+	client_id id
+	client_secret secret
+}
+redirect_uri https://app.example.com/oauth/callback
+`
+
+func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
+	minimal := func(more string) string { return minimalBlock + more }
+	replaced := func(old, replacement string) string { return strings.Replace(minimalBlock, old, replacement, 1) }
+	for block, want := range map[string]string{
+		minimal("nope x"):                                                        "unknown word 'nope', at Caddyfile:9",
+		minimal("redirekt_uri x"):                                                "unknown word 'redirekt_uri'; did you mean 'redirect_uri'?, at Caddyfile:9",
+		minimal("require /x"):                                                    "unknown word 'require'",
+		minimal("forward_auth"):                                                  "unknown word 'forward_auth'",
+		minimal("pass_access_token"):                                             "unknown word 'pass_access_token'",
+		minimal("assertion"):                                                     "unknown word 'assertion'",
+		minimal("balance {\non_unknown deny\n}"):                                 "unknown word 'on_unknown', at Caddyfile:10",
+		minimal("session {\nstore redis\n}"):                                     "unknown session store 'redis', at Caddyfile:10",
+		minimal("session {\nstore cokie\n}"):                                     "did you mean 'cookie'?",
+		minimal("session {\nstore cookie x\n}"):                                  "store cookie has no options",
+		minimal("brand a\nbrand b"):                                              "brand stands twice, at Caddyfile:10",
+		minimal("provider aihubmix {\n}"):                                        "provider stands twice, at Caddyfile:9",
+		minimal("secret a\nsecret b"):                                            "secret stands twice, at Caddyfile:10",
+		minimal("brand"):                                                         "wrong argument count or unexpected line ending after 'brand', at Caddyfile:9",
+		minimal("brand a b"):                                                     "Caddyfile:9",
+		minimal("brand \"\""):                                                    "brand is empty, at Caddyfile:9",
+		minimal("login_page maybe"):                                              "'maybe' is neither on nor off, at Caddyfile:9",
+		minimal("refresh_before soon"):                                           "'soon' is not a duration such as 90s, 5m or 30d, at Caddyfile:9",
+		minimal("refresh_before -5m"):                                            "must be more than zero, at Caddyfile:9",
+		minimal("insecure_http yes"):                                             "Caddyfile:9",
+		minimal("insecure_http"):                                                 "insecure_http: contradicts redirect_uri, which is https or on loopback already: take it out, at Caddyfile:9",
+		minimal("secret changeme"):                                               "secret: is too short: 6 bytes, and at least 32 random bytes are needed",
+		minimal("secret " + strings.Repeat("!", 50)):                             "secret: is neither 64 or more hex digits nor base64url",
+		minimal("public page"):                                                   "public: \"page\" is not a path pattern: it must begin with / or *, at Caddyfile:9",
+		minimal("public /%61"):                                                   "public: \"/%61\" must be written decoded, and without a query, at Caddyfile:9",
+		minimal("public /a\noptional /a"):                                        "optional: \"/a\" is public already, at Caddyfile:10",
+		minimal("after_login //evil"):                                            "after_login: \"//evil\" is not a path of this origin, at Caddyfile:9",
+		minimal("after_logout https://x.example"):                                "after_logout: ",
+		minimal("error_redirect x"):                                              "error_redirect: ",
+		minimal("endpoints {\nstrat /x\n}"):                                      "unknown word 'strat'; did you mean 'start'?, at Caddyfile:10",
+		minimal("endpoints {\nstart x\n}"):                                       "endpoints.start: \"x\" is not a plain path, at Caddyfile:10",
+		minimal("endpoints {\nstart /oauth/logout\n}"):                           "has the same path as",
+		minimal("endpoints {\ncallback /x\n}"):                                   "endpoints.callback: contradicts redirect_uri",
+		minimal("path_prefix oauth"):                                             "path_prefix: ",
+		minimal("identity defualt"):                                              "unknown preset 'defualt'; did you mean 'default'?, at Caddyfile:9",
+		minimal("identity none default"):                                         "identity: none contradicts the other presets, at Caddyfile:9",
+		minimal("identity {\nheader \"X Y\" z\n}"):                               "identity: \"X Y\" is not a header name",
+		minimal("identity {\nheader Connection z\n}"):                            "identity: Connection cannot carry the identity",
+		minimal("identity {\nheader X-A 1\nheader x_a 2\n}"):                     "X",
+		minimal("identity {\nheader X-A 1\nheader X-A 2\n}"):                     "X-A stands twice, at Caddyfile:11",
+		minimal("session {\nlifetime 31d\n}"):                                    "session.lifetime: must not be more than 30d",
+		minimal("session {\nlifetime 1h\nidle_timeout 2h\n}"):                    "session.idle_timeout: must not be more than lifetime, at Caddyfile:11",
+		minimal("session {\nsame_site any\n}"):                                   "session.same_site: \"any\" is none of lax, strict, none, at Caddyfile:10",
+		minimal("session {\ncookie_domain other.com\n}"):                         "session.cookie_domain: \"other.com\" is not a domain of redirect_uri's host",
+		minimal("session {\ncookie_domain p.example.com\n}"):                     "session.cookie_domain",
+		minimal("session {\ncookie_name \"a b\"\n}"):                             "session.cookie_name: \"a b\" is not a cookie name",
+		minimal("session {\ncookie_name __Host-x\ncookie_domain example.com\n}"): "the prefix __Host- needs an https origin and no cookie_domain",
+		minimal("balance {\nmax_age 20m\nmax_stale 1m\n}"):                       "balance.max_stale: must not be less than max_age, at Caddyfile:11",
+		replaced("aihubmix", "aihubmx"):                                          "unknown provider 'aihubmx'; did you mean 'aihubmix'?, at Caddyfile:4",
+		replaced("client_secret secret", ""):                                     "provider.client_secret: is required, at Caddyfile:4",
+		replaced("client_secret secret", "client_secret \"\""):                   "client_secret is empty, at Caddyfile:6",
+		replaced("client_id id", ""):                                             "provider.client_id: is required, at Caddyfile:4",
+		replaced("client_id id", "client_authentication none\nclient_id id"):     "provider.client_secret: contradicts client_authentication none, at Caddyfile:7",
+		replaced("client_id id", "client_authentication post\nclient_id id"):     "provider.client_authentication: \"post\" is none of",
+		replaced("client_id id", "base_url http://x.example\nclient_id id"):      "provider.base_url: \"http://x.example\" must be https, or http on loopback, at Caddyfile:5",
+		replaced("client_id id", "token_endpoint x\nclient_id id"):               "provider.token_endpoint: \"x\" is not an absolute URL, at Caddyfile:5",
+		replaced("client_id id", "authorize_param state x\nclient_id id"):        "provider.authorize_param: \"state\" is set by tollgate itself, at Caddyfile:5",
+		replaced("client_id id", "fields {\nnmae x\n}\nclient_id id"):            "unknown word 'nmae'",
+		replaced("client_id id", "fields {\nid a..b\n}\nclient_id id"):           "provider.fields.id: \"a..b\" is not a dotted path of member names, at Caddyfile:6",
+		replaced("aihubmix", "oauth2"):                                           "provider.authorization_endpoint: is required where base_url is not set, at Caddyfile:4",
+		replaced("redirect_uri https://app.example.com/oauth/callback", ""):      "redirect_uri: is required",
+		replaced("https://app", "http://app"):                                    "redirect_uri: \"http://app.example.com/oauth/callback\" must be https, or http on loopback (insecure_http allows it all the same), at Caddyfile:8",
+		replaced("/oauth/callback", ""):                                          "needs a plain path of its own",
+		replaced("/oauth/callback", "/oauth/callback?x=1"):                       "redirect_uri: must have no user, query or fragment",
+		replaced("/oauth/callback", "/oauth/../callback"):                        "needs a plain path of its own",
+		replaced("https://app.example.com/oauth/callback", "http://127.0.0.1:80/cb\nsession {\nsame_site none\n}"):         "session.same_site: none needs an https redirect_uri",
+		replaced("https://app.example.com/oauth/callback", "http://127.0.0.1:80/cb\nsession {\npartitioned on\n}"):         "session.partitioned: needs an https redirect_uri",
+		replaced("https://app.example.com/oauth/callback", "http://127.0.0.1:80/cb\nsession {\ncookie_name __Secure-x\n}"): "the prefix __Secure- needs an https origin",
+	} {
+		if _, err := adaptHandler(block); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
+		}
+	}
+}
+
+func TestAPlaceholderThatIsEmptyIsOnlyWarnedOfByAdaptAndStopsTheStart(t *testing.T) {
+	t.Setenv("TOLLGATE_TEST_EMPTY", "")
+	t.Setenv("TOLLGATE_TEST_BLANK", " ")
+	t.Setenv("TOLLGATE_TEST_HTTP", "http://app.example.com/oauth/callback")
+	for block, want := range map[string]string{
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_UNSET}", 1):    "provider.client_secret: evaluated placeholder {env.TOLLGATE_TEST_UNSET} is empty",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_EMPTY}", 1):    "provider.client_secret: evaluated placeholder {env.TOLLGATE_TEST_EMPTY} is empty",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_BLANK}", 1):    "provider.client_secret: is empty",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {file./nowhere/at/all}", 1):       "provider.client_secret: ",
+		strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", "{env.TOLLGATE_TEST_HTTP}", 1): "redirect_uri: \"http://app.example.com/oauth/callback\" must be https",
+		minimalBlock + "secret {env.TOLLGATE_TEST_UNSET}":                                                      "secret: evaluated placeholder",
+		minimalBlock + "secret {env.TOLLGATE_TEST_HTTP}":                                                       "secret: is neither",
+	} {
+		text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "\n\t}\n}\n"
+		if _, err := adapt(text); err != nil {
+			t.Errorf("adapt: %s: %v", block, err)
+		}
+		if _, _, err := provision(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
+		}
+	}
+}
+
+func TestPlaceholdersAreReadAtTheStart(t *testing.T) {
+	t.Setenv("TOLLGATE_TEST_ID", "id from env")
+	s := newSite(t, siteOptions{})
+	s.caddyfile = strings.Replace(s.caddyfile, "client_id "+testClientID, "client_id {env.TOLLGATE_TEST_ID}", 1)
+	s.load()
+	if got := s.newBrowser().startLogin("").Get("client_id"); got != "id from env" {
+		t.Errorf("client_id: %q", got)
+	}
+}
+
+func TestUnknownJSONKeysAreRefused(t *testing.T) {
+	_, _, err := provisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"srv0":{"routes":[{"handle":[{"handler":"tollgate","redirect_url":"x"}]}]}}}}}`))
+	if err == nil || !strings.Contains(err.Error(), "redirect_url") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheDirectiveNeedsNoOrder(t *testing.T) {
+	config, err := adapt("http:// {\n\treverse_proxy 127.0.0.1:1\n\trequest_header X y\n\ttollgate {\n" + minimalBlock + "\n}\n\tbasic_auth {\n\t\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n\t}\n\trewrite /x /y\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, handler := range []string{`"handler":"rewrite"`, `"handler":"authentication"`, `"handler":"tollgate"`, `"handler":"headers"`, `"handler":"reverse_proxy"`} {
+		at := strings.Index(string(config), handler)
+		if at < last {
+			t.Errorf("%s stands too early: %s", handler, config)
+		}
+		last = at
+	}
+}
+
+func TestDefaultsAreAsDocumented(t *testing.T) {
+	_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + minimalBlock + "}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := handlers[0]
+	t.Cleanup(func() { h.Cleanup() })
+	got := map[string]string{
+		"authorization_endpoint": h.client.config.Endpoint.AuthURL,
+		"token_endpoint":         h.client.config.Endpoint.TokenURL,
+		"userinfo_endpoint":      h.client.userinfoEndpoint,
+		"topup_endpoint":         h.client.topupEndpoint,
+		"revocation_endpoint":    h.client.revocationEndpoint,
+		"balance_endpoint":       h.client.balanceEndpoint,
+		"scopes":                 strings.Join(h.client.config.Scopes, " "),
+		"token_lifetime":         h.client.tokenLifetime.String(),
+		"timeout":                h.client.timeout.String(),
+		"max_age":                h.ages.maxAge.String(),
+		"max_stale":              h.ages.maxStale.String(),
+		"refresh_before":         h.refreshBefore.String(),
+		"lifetime":               h.lifetime.String(),
+		"idle_timeout":           h.idleTimeout.String(),
+		"cookie":                 h.cookies.name,
+		"active_status":          h.activeStatus,
+		"start":                  h.endpoints["start"],
+		"callback":               h.endpoints["callback"],
+		"after_login":            h.afterLogin,
+		"origin":                 h.origin,
+	}
+	want := map[string]string{
+		"authorization_endpoint": "https://api.aihubmix.com/api/oauth2/authorize",
+		"token_endpoint":         "https://api.aihubmix.com/api/oauth2/token",
+		"userinfo_endpoint":      "https://api.aihubmix.com/api/oauth2/userinfo",
+		"topup_endpoint":         "https://api.aihubmix.com/api/oauth2/topup",
+		"revocation_endpoint":    "",
+		"balance_endpoint":       "",
+		"scopes":                 "profile balance",
+		"token_lifetime":         "2h0m0s",
+		"timeout":                "10s",
+		"max_age":                "1m0s",
+		"max_stale":              "15m0s",
+		"refresh_before":         "5m0s",
+		"lifetime":               "720h0m0s",
+		"idle_timeout":           "0s",
+		"cookie":                 "__Host-tollgate",
+		"active_status":          "1",
+		"start":                  "/oauth/start",
+		"callback":               "/oauth/callback",
+		"after_login":            "/",
+		"origin":                 "https://app.example.com",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
