@@ -1,0 +1,65 @@
+package tollgate
+
+import (
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// caddyFree files take values and return values and errors: they know nothing of
+// Caddy, and they do not log.
+var caddyFree = []string{
+	"tokens.go", "tokenanswer.go", "renewal.go", "session.go", "sealing.go", "secret.go", "cookies.go", "login.go",
+	"userinfo.go", "balance.go", "require.go", "returnpath.go", "identity.go", "navigation.go",
+}
+
+func TestImportsKeepTheirDirection(t *testing.T) {
+	for _, file := range caddyFree {
+		for _, path := range importsOf(t, file) {
+			if strings.Contains(path, "caddyserver") || strings.Contains(path, "zap") || path == "log" || path == "log/slog" {
+				t.Errorf("%s imports %s", file, path)
+			}
+		}
+	}
+	for _, folder := range []string{"simulator", "web", "demo"} {
+		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files, %v", folder, err)
+		}
+		for _, file := range files {
+			for _, path := range importsOf(t, file) {
+				isTest := strings.HasSuffix(file, "_test.go")
+				if path == "github.com/caddy-tollgate/tollgate" || (!isTest && strings.Contains(path, ".")) {
+					t.Errorf("%s imports %s", file, path)
+				}
+			}
+		}
+	}
+}
+
+func TestRandomnessComesFromTheSystemOnly(t *testing.T) {
+	files, _ := filepath.Glob("*.go")
+	for _, file := range files {
+		if slices.Contains(importsOf(t, file), "math/rand") || slices.Contains(importsOf(t, file), "math/rand/v2") {
+			t.Errorf("%s imports math/rand", file)
+		}
+	}
+}
+
+func importsOf(t *testing.T, file string) []string {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, spec := range parsed.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		paths = append(paths, path)
+	}
+	return paths
+}

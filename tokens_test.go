@@ -1,0 +1,159 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+func TestARefreshIsDueAheadOfTheEndButNotTooEarly(t *testing.T) {
+	issued := time.Unix(1_700_000_000, 0)
+	for _, lifetime := range []time.Duration{time.Second, 10 * time.Second, time.Minute, 299 * time.Second, 25 * time.Minute, 2 * time.Hour, 30 * 24 * time.Hour} {
+		for _, before := range []time.Duration{time.Second, 5 * time.Minute, 24 * time.Hour} {
+			tok := tokens{issued: issued, expires: issued.Add(lifetime)}
+			window := min(before, lifetime/5)
+			earliest, latest := tok.expires.Add(-window), tok.expires.Add(-window+window/10)
+			different := map[time.Time]bool{}
+			for i := range 50 {
+				id := sessionID{byte(i)}
+				at := tok.refreshAt(before, id)
+				if at.Before(earliest) || at.After(latest) {
+					t.Fatalf("life %v, before %v: due at %v, not between %v and %v", lifetime, before, at, earliest, latest)
+				}
+				if !at.Equal(tok.refreshAt(before, id)) {
+					t.Fatal("the jitter of one session changes")
+				}
+				different[at] = true
+			}
+			if len(different) < 25 {
+				t.Errorf("life %v, before %v: only %d different moments for 50 sessions", lifetime, before, len(different))
+			}
+		}
+	}
+}
+
+// tokenEndpoint answers every request in one way.
+func tokenEndpoint(t *testing.T, status int, body string) *oauthClient {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain") // which nobody may trust
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return &oauthClient{
+		config:        oauth2.Config{Endpoint: oauth2.Endpoint{TokenURL: server.URL, AuthStyle: oauth2.AuthStyleInParams}},
+		tokenLifetime: time.Hour,
+		timeout:       5 * time.Second,
+		http:          newProviderClient(5 * time.Second),
+		now:           time.Now,
+	}
+}
+
+func TestWhatARefreshAnswerMeans(t *testing.T) {
+	const none = failure(-1)
+	for name, c := range map[string]struct {
+		status  int
+		body    string
+		kind    failure
+		refresh string // kept or new
+		access  string
+	}{
+		"all of it":                         {200, `{"access_token":"a2","token_type":"Bearer","expires_in":60,"refresh_token":"r2"}`, none, "r2", "a2"},
+		"no refresh token":                  {200, `{"access_token":"a2"}`, none, "r1", "a2"},
+		"an empty refresh token":            {200, `{"access_token":"a2","refresh_token":""}`, none, "r1", "a2"},
+		"a refresh token of null":           {200, `{"access_token":"a2","refresh_token":null}`, none, "r1", "a2"},
+		"another case":                      {200, `{"access_token":"a2","token_type":"bEaReR"}`, none, "r1", "a2"},
+		"201":                               {201, `{"access_token":"a2"}`, none, "r1", "a2"},
+		"strange members":                   {200, `{"x":[[{}]],"expires_in":{"a":1},"scope":7,"access_token":"a2","refresh_token":"r2"}`, none, "r2", "a2"},
+		"broken after the tokens":           {200, `{"access_token":"a2","refresh_token":"r2","scope":"x`, none, "r2", "a2"},
+		"only the refresh token is whole":   {200, `{"refresh_token":"r2","access_token":"a2`, failureUnanswered, "r2", "a1"},
+		"a refresh token without an access": {200, `{"refresh_token":"r2"}`, failureUnanswered, "r2", "a1"},
+		"an access token with a line break": {200, `{"access_token":"a\r\n2","refresh_token":"r2"}`, failureUnanswered, "r2", "a1"},
+		"a refresh token with a NUL":        {200, `{"access_token":"a2","refresh_token":"r\u0000"}`, none, "r1", "a2"},
+		"another type of token":             {200, `{"access_token":"a2","token_type":"mac"}`, failureOperator, "r1", "a1"},
+		"an array":                          {200, `["a2"]`, failureUnanswered, "r1", "a1"},
+		"a form":                            {200, `access_token=a2&refresh_token=r2`, failureUnanswered, "r1", "a1"},
+		"HTML":                              {200, `<html>`, failureUnanswered, "r1", "a1"},
+		"nothing":                           {200, ``, failureUnanswered, "r1", "a1"},
+		"an access token that is a number":  {200, `{"access_token":5}`, failureUnanswered, "r1", "a1"},
+		"invalid_grant":                     {400, `{"error":"invalid_grant"}`, failureEnded, "r1", "a1"},
+		"invalid_grant under 401":           {401, `{"error":"invalid_grant"}`, failureEnded, "r1", "a1"},
+		"invalid_grant under 200":           {200, `{"error":"invalid_grant"}`, failureEnded, "r1", "a1"},
+		"invalid_grant in another case":     {400, `{"error":"Invalid_Grant"}`, failureTransient, "r1", "a1"},
+		"invalid_grant and tokens":          {200, `{"error":"invalid_grant","access_token":"a2"}`, failureEnded, "r1", "a1"},
+		"invalid_client":                    {401, `{"error":"invalid_client"}`, failureOperator, "r1", "a1"},
+		"invalid_request":                   {400, `{"error":"invalid_request"}`, failureOperator, "r1", "a1"},
+		"unauthorized_client":               {400, `{"error":"unauthorized_client"}`, failureOperator, "r1", "a1"},
+		"401 without a word":                {401, ``, failureOperator, "r1", "a1"},
+		"400 without a word":                {400, ``, failureTransient, "r1", "a1"},
+		"success:false":                     {200, `{"success":false,"message":"invalid_grant"}`, failureTransient, "r1", "a1"},
+		"500":                               {500, `{"error":"server_error"}`, failureTransient, "r1", "a1"},
+		"503 with tokens":                   {503, `{"access_token":"a2"}`, failureTransient, "r1", "a1"},
+		"too long":                          {200, `{"access_token":"` + strings.Repeat("a", maxAnswer) + `"}`, failureUnanswered, "r1", "a1"},
+		"deeply nested":                     {200, `{"x":` + strings.Repeat("[", 100_000) + `,"access_token":"a2"}`, failureUnanswered, "r1", "a1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := tokenEndpoint(t, c.status, c.body)
+			got, err := client.refresh(t.Context(), tokens{access: "a1", refresh: "r1", scope: "s"})
+			kind := none
+			if err != nil {
+				kind = failureOf(err)
+			}
+			if kind != c.kind || got.refresh != c.refresh || got.access != c.access || got.scope != "s" {
+				t.Errorf("got %+v, failure %d: %v", got, kind, err)
+			}
+			if err != nil && (strings.Contains(err.Error(), "a2") || strings.Contains(err.Error(), "html")) {
+				t.Errorf("the error repeats the answer: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheTokenEndpointIsAskedOnceAndNoRedirectIsFollowed(t *testing.T) {
+	asked := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308, 500, 503} {
+		asked = 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			w.Header().Set("Location", other.URL)
+			w.WriteHeader(status)
+		}))
+		client := tokenEndpoint(t, 200, "")
+		client.config.Endpoint.TokenURL = server.URL
+		if _, err := client.refresh(t.Context(), tokens{refresh: "r1"}); failureOf(err) != failureTransient {
+			t.Errorf("%d: %v", status, err)
+		}
+		server.Close()
+		if asked != 1 {
+			t.Errorf("%d: asked %d times", status, asked)
+		}
+	}
+}
+
+func TestUserInfoIsReadExactly(t *testing.T) {
+	paths := resolveFields(&resolver{}, nil)
+	u, err := parseUserInfo([]byte(`{"id":12345678901234567890,"username":"a\"é","email":null,"quota":1e3,"used_quota":-0.0,"balance_formatted":" $1,000.00 ","created_time":[],"status":"1","extra":"x"}`), paths, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f, want := range map[userField]string{
+		fieldID: "12345678901234567890", fieldUsername: `a"é`, fieldEmail: "", fieldQuota: "1e3", fieldUsedQuota: "-0.0",
+		fieldBalance: " $1,000.00 ", fieldCreatedTime: "", fieldStatus: "1",
+	} {
+		if got := u.text(f); got != want {
+			t.Errorf("%s: got %q, want %q", userFieldWords[f], got, want)
+		}
+	}
+	for _, body := range []string{`{}`, `{"id":null}`, `{"id":""}`, `{"id":{}}`, `{"id":true}`, `{"id":false}`, `null`, `[]`, `7`, ``, `{"id":1`, `{"id":1,"success":false}`, `{"id":"` + strings.Repeat("x", maxField) + `"}`} {
+		if u, err := parseUserInfo([]byte(body), paths, time.Now()); err == nil {
+			t.Errorf("%.40s: the id is %q", body, u.id())
+		}
+	}
+}
