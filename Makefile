@@ -1,0 +1,41 @@
+# `make help` lists the targets. `make check` is all that CI runs.
+
+GO             ?= go
+GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME       ?= 30s
+
+.PHONY: help build demo test lint examples docs bench fuzz check
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## build Caddy with tollgate as ./caddy
+	$(GO) build -trimpath -o caddy ./cmd/caddy
+
+demo: ## run the demo: gateway, simulated provider and a small upstream
+	$(GO) run ./cmd/caddy tollgate demo
+
+test: ## run all tests, with the race detector
+	$(GO) test -race ./...
+
+lint: ## vet, and the linters of .golangci.yml
+	$(GO) vet ./...
+	$(GOLANGCI_LINT) run ./...
+
+examples: ## load every example, and follow the ones that can be followed
+	$(GO) test -race -count=1 -run '^TestExamples?' -v .
+
+docs: ## write the table of options in the README from the code
+	TOLLGATE_UPDATE_DOCS=1 $(GO) test -count=1 -run '^TestTheOptionsTable' .
+
+bench: ## compare with plain Caddy in one run, and print the ratios
+	$(GO) run ./bench
+
+fuzz: ## run each fuzz target for FUZZTIME
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+check: lint test examples ## all that CI runs

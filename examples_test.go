@@ -1,0 +1,137 @@
+package tollgate
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/google/go-cmp/cmp"
+)
+
+// setExampleEnv gives the examples the environment that their READMEs speak of.
+func setExampleEnv(t *testing.T) {
+	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
+	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
+	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
+	t.Setenv("TOLLGATE_SECRET", newSecret())
+}
+
+func TestExamplesAdaptAndLoad(t *testing.T) {
+	setExampleEnv(t)
+	folders, err := filepath.Glob("examples/*/Caddyfile")
+	if err != nil || len(folders) < 3 {
+		t.Fatalf("found %d examples: %v", len(folders), err)
+	}
+	for _, file := range folders {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			text := readFile(t, file)
+			if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
+				t.Error("it is not formatted: run `caddy fmt --overwrite`")
+			}
+			_, handlers, err := provision(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(handlers) == 0 {
+				t.Error("no tollgate in it")
+			}
+			for _, h := range handlers {
+				h.Cleanup()
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), "README.md")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
+	setExampleEnv(t)
+	adapted, err := adapt(readFile(t, "examples/minimal/Caddyfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if err := json.Unmarshal(adapted, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, handlers, err := provisionJSON([]byte(readFile(t, "examples/minimal/caddy.json"))); err != nil || len(handlers) != 1 {
+		t.Errorf("loading the JSON: %d handlers, %v", len(handlers), err)
+	} else {
+		handlers[0].Cleanup()
+	}
+}
+
+var fenced = regexp.MustCompile("(?s)```(caddyfile|json)\n(.*?)```")
+
+// TestExamplesInTheREADMEAreTheOnesInTheFolder keeps the README from drifting.
+func TestExamplesInTheREADMEAreTheOnesInTheFolder(t *testing.T) {
+	setExampleEnv(t)
+	blocks := fenced.FindAllStringSubmatch(readFile(t, "README.md"), -1)
+	if len(blocks) < 2 {
+		t.Fatalf("found %d blocks", len(blocks))
+	}
+	var seen string
+	for _, block := range blocks {
+		kind, text := block[1], block[2]
+		seen += text
+		if kind == "caddyfile" {
+			if _, err := adapt(text); err != nil {
+				t.Errorf("%v:\n%s", err, text)
+			}
+		} else if !json.Valid([]byte(text)) {
+			t.Errorf("no JSON:\n%s", text)
+		}
+	}
+	minimal := readFile(t, "examples/minimal/Caddyfile")
+	if !strings.Contains(seen, minimal) {
+		t.Error("the minimal Caddyfile in the README is another one")
+	}
+	var config struct {
+		Apps struct {
+			HTTP struct{ Servers map[string]struct{ Routes []struct{ Handle []struct{ Routes []struct{ Handle []json.RawMessage } } } } }
+		}
+	}
+	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &config); err != nil {
+		t.Fatal(err)
+	}
+	handler := config.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0]
+	found := false
+	for _, block := range blocks {
+		found = found || block[1] == "json" && bytes.Equal(compact(t, block[2]), compact(t, string(handler)))
+	}
+	if !found {
+		t.Errorf("the minimal JSON in the README is another one than %s", compact(t, string(handler)))
+	}
+}
+
+// compact gives JSON with sorted members and no white space.
+func compact(t *testing.T, text string) []byte {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := json.Marshal(value)
+	return b
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,100 @@
+package tollgate
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// optionRow is one option as its field comment describes it.
+type optionRow struct{ word, text string }
+
+// optionRows reads the documented configuration fields, block by block.
+func optionRows(t *testing.T) []optionRow {
+	t.Helper()
+	structs := map[string]*ast.StructType{}
+	for _, file := range []string{"module.go", "options.go"} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = s
+				}
+			}
+			return true
+		})
+	}
+	var rows []optionRow
+	var walk func(structName, path string)
+	walk = func(structName, path string) {
+		for _, field := range structs[structName].Fields.List {
+			if field.Tag == nil {
+				continue
+			}
+			name, _, _ := strings.Cut(reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json"), ",")
+			text := strings.Join(strings.Fields(field.Doc.Text()), " ")
+			if text == "" {
+				t.Errorf("%s.%s has no comment", structName, name)
+			}
+			rows = append(rows, optionRow{path + name, text})
+			if pointer, ok := field.Type.(*ast.StarExpr); ok {
+				if inner, ok := pointer.X.(*ast.Ident); ok && structs[inner.Name] != nil {
+					walk(inner.Name, path+name+" › ")
+				}
+			}
+		}
+	}
+	walk("Handler", "")
+	return rows
+}
+
+const (
+	optionsBegin = "<!-- options: written by `make docs` -->\n"
+	optionsEnd   = "<!-- end of options -->\n"
+)
+
+// TestTheOptionsTableInTheREADMEIsTheCodes compares the table with the field
+// comments, which are the manual. With TOLLGATE_UPDATE_DOCS it writes the table.
+func TestTheOptionsTableInTheREADMEIsTheCodes(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| word | meaning |\n|---|---|\n")
+	for _, row := range optionRows(t) {
+		table.WriteString("| `" + row.word + "` | " + strings.ReplaceAll(row.text, "|", "\\|") + " |\n")
+	}
+	readme := readFile(t, "README.md")
+	before, rest, ok := strings.Cut(readme, optionsBegin)
+	_, after, ok2 := strings.Cut(rest, optionsEnd)
+	if !ok || !ok2 {
+		t.Fatal("the README has no place for the table")
+	}
+	want := before + optionsBegin + table.String() + optionsEnd + after
+	if readme == want {
+		return
+	}
+	if os.Getenv("TOLLGATE_UPDATE_DOCS") == "" {
+		t.Fatal("the table is not the code's: run `make docs`")
+	}
+	if err := os.WriteFile("README.md", []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEveryOptionHasAWordInTheCaddyfile: the same word as the JSON key, or one that
+// the syntax makes superfluous.
+func TestEveryOptionHasAWordInTheCaddyfile(t *testing.T) {
+	without := map[string]bool{"provider › preset": true, "identity › presets": true}
+	for _, row := range optionRows(t) {
+		parts := strings.Split(row.word, " › ")
+		word := parts[len(parts)-1]
+		if !without[row.word] && !strings.Contains("\n"+strings.ReplaceAll(full, "\t", "")+"\ninsecure_http\n", "\n"+word+" ") && word != "insecure_http" {
+			t.Errorf("%s is in no test of the Caddyfile", row.word)
+		}
+	}
+}
