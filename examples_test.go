@@ -100,7 +100,15 @@ func TestExamplesInTheREADMEAreTheOnesInTheFolder(t *testing.T) {
 	}
 	var config struct {
 		Apps struct {
-			HTTP struct{ Servers map[string]struct{ Routes []struct{ Handle []struct{ Routes []struct{ Handle []json.RawMessage } } } } }
+			HTTP struct {
+				Servers map[string]struct {
+					Routes []struct {
+						Handle []struct {
+							Routes []struct{ Handle []json.RawMessage }
+						}
+					}
+				}
+			}
 		}
 	}
 	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &config); err != nil {

@@ -1,0 +1,243 @@
+package tollgate
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// running is a Caddy that really runs: with its own listeners, logs and reloads.
+// There is one in a process at a time.
+type running struct {
+	*site
+	caddyfile string
+	logs      string // the folder
+}
+
+func runCaddy(t *testing.T, access time.Duration) *running {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+
+	s := &site{t: t, clock: &clock{}, url: "http://" + address, upstream: newUpstream(t, nil)}
+	s.provider = simulator.New(simulator.Options{
+		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: access,
+		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
+	})
+	provider := httptest.NewServer(s.provider)
+	t.Cleanup(provider.Close)
+	s.providerURL = provider.URL
+
+	r := &running{site: s, logs: t.TempDir()}
+	r.caddyfile = fmt.Sprintf(`{
+	admin off
+	auto_https off
+	persist_config off
+	storage file_system %s
+	grace_period 5s
+	log default {
+		output file %s
+		level DEBUG
+	}
+}
+http://%s {
+	bind 127.0.0.1
+	log {
+		output file %s
+	}
+	tollgate {
+		provider aihubmix {
+			base_url %s
+			client_id %s
+			client_secret %s
+			timeout 1s
+		}
+		redirect_uri http://%s/oauth/callback
+		secret %s
+	}
+	reverse_proxy %s
+}
+`, t.TempDir(), filepath.Join(r.logs, "default.log"), address, filepath.Join(r.logs, "access.log"),
+		s.providerURL, testClientID, testClientSecret, address, testSecret, s.upstream.URL)
+	r.reload()
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *running) reload() {
+	r.t.Helper()
+	config, err := adapt(r.caddyfile)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	provisioning.Lock()
+	defer provisioning.Unlock()
+	if err := caddy.Load(config, true); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestNoSecretIsEverLogged(t *testing.T) {
+	r := runCaddy(t, 2*time.Hour)
+	secrets := map[string]string{}
+	remember := func(what, value string) {
+		if len(value) > 3 {
+			secrets[value] = what
+			secrets[url.QueryEscape(value)] = what
+		}
+	}
+	remember("the client secret", testClientSecret)
+	remember("the configured secret", testSecret)
+
+	b := r.newBrowser()
+	start := b.visit("/oauth/start?return_to=/page")
+	authorize, _ := url.Parse(start.location())
+	remember("the state", authorize.Query().Get("state"))
+	callback := b.visit(start.location()).location()
+	u, _ := url.Parse(callback)
+	remember("the code", u.Query().Get("code"))
+	for name, value := range b.cookies() {
+		remember("the cookie "+name, value)
+	}
+	b.visit(callback)
+	b.visit(callback)
+	b.get("/page")
+	for name, value := range b.cookies() {
+		remember("the cookie "+name, value)
+	}
+	b.get("/oauth/userinfo")
+	r.provider.ExpireAccessTokens()
+	b.do("POST", "/oauth/refresh", nil)
+	b.visit("/oauth/topup")
+	b.get("/")
+	r.provider.SetFault(simulator.Token, simulator.Fault{Status: 500, Body: `{"error":"x","access_token":"leaked-token-of-the-answer"}`})
+	remember("the provider's answer", "leaked-token-of-the-answer")
+	r.provider.ExpireAccessTokens()
+	time.Sleep(rereadInterval)
+	b.do("POST", "/oauth/refresh", nil)
+	other := r.newBrowser()
+	other.visit(other.authorize(""))
+	other.visit(other.authorize("") + "&iss=https://evil.example")
+	r.provider.ClearFaults()
+	b.visit("/oauth/callback?code=made-up-code-0123456789&state=made-up-state-0123456789")
+	remember("a made-up code", "made-up-code-0123456789")
+	remember("a made-up state", "made-up-state-0123456789")
+	r.upstream.Close()
+	b.get("/page")
+	b.do("POST", "/oauth/logout", nil)
+	for _, endpoint := range []simulator.Endpoint{simulator.Exchange, simulator.Refresh, simulator.UserInfo} {
+		for _, request := range r.provider.Requests(endpoint) {
+			for _, name := range []string{"code", "code_verifier", "refresh_token"} {
+				remember("a "+name, request.Form.Get(name))
+			}
+			remember("an access token", strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer "))
+		}
+	}
+	if len(secrets) < 15 {
+		t.Fatalf("only %d secrets were planted", len(secrets))
+	}
+
+	caddy.Stop() // the logs are written
+	for _, name := range []string{"default.log", "access.log"} {
+		text, err := os.ReadFile(filepath.Join(r.logs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for secret, what := range secrets {
+			if at := strings.Index(string(text), secret); at >= 0 {
+				line := string(text)[strings.LastIndexByte(string(text)[:at], '\n')+1:]
+				line, _, _ = strings.Cut(line, "\n")
+				t.Errorf("%s holds %s: %.600s", name, what, line)
+			}
+		}
+		for _, want := range map[string][]string{
+			"default.log": {`"msg":"login"`, `"msg":"logout"`, `"msg":"refresh"`, `"msg":"refresh_failed"`, `"msg":"login_failed"`, `"endpoint":"callback"`, `"endpoint":"start"`, `"client_ip":"127.0.0.1"`},
+			"access.log":  {`"user_id":"12345"`, `"uri":"/page"`},
+		}[name] {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s has no %s", name, want)
+			}
+		}
+	}
+}
+
+func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
+	// Tokens of ten seconds are refreshed after eight.
+	r := runCaddy(t, 10*time.Second)
+	var browsers []*browser
+	for range 10 {
+		browsers = append(browsers, r.newBrowser().signIn())
+	}
+	var refused, served atomic.Int64
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for _, b := range browsers {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if status := getPatiently(b, r.url+"/"); status == http.StatusOK {
+					served.Add(1)
+				} else {
+					refused.Add(1)
+					t.Errorf("a request was answered with %d", status)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	for range 12 {
+		time.Sleep(time.Second)
+		r.reload()
+	}
+	close(stop)
+	load.Wait()
+	if refused.Load() != 0 || served.Load() == 0 {
+		t.Errorf("%d requests were refused, %d served", refused.Load(), served.Load())
+	}
+	if n := r.provider.Count(simulator.Refresh); n < len(browsers) {
+		t.Errorf("only %d refreshes: the test did not test", n)
+	}
+	if n := r.provider.DoubleSpends(); n != 0 {
+		t.Errorf("%d refresh tokens were spent twice", n)
+	}
+}
+
+// getPatiently repeats a request whose connection was reset before any answer, as
+// browsers do. Caddy itself resets some with each reload, with or without tollgate:
+// the ones that wait in the old listener's queue when the new one takes over.
+func getPatiently(b *browser, target string) int {
+	for range 20 {
+		res, err := b.Client.Get(target)
+		if err == nil {
+			res.Body.Close()
+			return res.StatusCode
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return 0
+}
