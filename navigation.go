@@ -42,13 +42,13 @@ func prefers(header http.Header, wanted, other string) bool {
 	for _, line := range header.Values("Accept") {
 		for item := range strings.SplitSeq(line, ",") {
 			mediaType, q := parseAccept(item)
-			switch {
-			case mediaType == wanted:
+			switch mediaType {
+			case wanted:
 				wantedFirst = wantedFirst || bestOther == 0
 				best = max(best, q)
-			case mediaType == other:
+			case other:
 				bestOther = max(bestOther, q)
-			case mediaType == "text/event-stream":
+			case "text/event-stream":
 				return false // an event stream is never a page
 			}
 		}

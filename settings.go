@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/oauth2"
 )
 
 // Defaults, in one place.

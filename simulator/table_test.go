@@ -69,7 +69,7 @@ func TestRandomSecretsDiffer(t *testing.T) {
 		"refresh": newRefreshToken,
 		"code":    newCode,
 	} {
-		if create() == create() {
+		if first, second := create(), create(); first == second {
 			t.Errorf("two %s secrets are the same", name)
 		}
 	}

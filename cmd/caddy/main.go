@@ -5,7 +5,6 @@ import (
 	_ "time/tzdata" // time zones on machines that have no zone database
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	// Stock Caddy's modules, and ours.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
