@@ -58,3 +58,13 @@ func (h *Handler) logOwn(r *http.Request, endpoint string) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	h.logger.Info("handled request", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
 }
+
+// logFault writes down that nobody can tell whether there is a session. A refresh
+// that failed has been written down already, once for all who waited; a client
+// that went away is nobody's fault.
+func (h *Handler) logFault(r *http.Request, err error) {
+	if _, told := errors.AsType[*providerError](err); told || r.Context().Err() != nil {
+		return
+	}
+	h.logger.Error("the session store does not answer", zap.Error(err))
+}

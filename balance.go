@@ -79,6 +79,8 @@ type knownUser struct {
 	info atomic.Pointer[userInfo]
 	// outdated asks for a new read before the next use.
 	outdated atomic.Bool
+	// reading is true while the provider is being asked.
+	reading atomic.Bool
 	// failedAt is when the last read failed, in Unix milliseconds.
 	failedAt atomic.Int64
 }
@@ -134,10 +136,13 @@ func (u *userInfos) current(ctx context.Context, s *session, limits ages, read r
 	if (age <= limits.maxAge && !outdated) || user.backingOff(now) {
 		return info, state
 	}
-	done := u.startRead(s, user, read)
 	if age <= limits.maxStale && !outdated {
+		if !user.reading.Load() {
+			u.startRead(s, user, read)
+		}
 		return info, state
 	}
+	done := u.startRead(s, user, read)
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
 	select {
@@ -173,6 +178,8 @@ func (u *userInfos) startRead(s *session, user *knownUser, read readFunc) <-chan
 	key := keyOf(s)
 	flight := key.id + "\x00" + key.scope
 	return u.reads.DoChan(flight, func() (any, error) {
+		user.reading.Store(true)
+		defer user.reading.Store(false)
 		wasOutdated := user.outdated.Swap(false)
 		info, err := read(context.Background())
 		if err == nil && info.id() != key.id {

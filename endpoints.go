@@ -70,7 +70,7 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 	err := h.openSession(r.Context(), v)
 	switch {
 	case err != nil:
-		h.logger.Error("no session can be told", zap.Error(err))
+		h.logFault(r, err)
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	case v.session == nil:
 		return h.demandLogin(w, r, v)

@@ -51,7 +51,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case access == accessOptional && (err != nil || v.session == nil):
 		return h.pass(w, r, v, nil, next)
 	case err != nil:
-		h.logger.Error("no session can be told", zap.Error(err))
+		h.logFault(r, err)
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	case v.session == nil:
 		return h.demandLogin(w, r, v)

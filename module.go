@@ -205,6 +205,9 @@ func (h *Handler) Cleanup() error {
 	if closer, ok := h.store.(interface{ close() }); ok {
 		closer.close()
 	}
+	if h.settings != nil && h.client.http != nil {
+		h.client.http.CloseIdleConnections()
+	}
 	return h.releaseState()
 }
 

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -37,7 +38,10 @@ var errSessionEnded = errors.New("the session has ended")
 // the process's own: it ends with the process, and above maxSuccessors sessions
 // the ones used least are forgotten.
 type renewals struct {
-	flights  singleflight.Group
+	flights singleflight.Group
+	// flying holds the sessions whose refresh is under way, so that requests that
+	// need not wait for it do not queue up behind it.
+	flying   sync.Map // of sessionID
 	newest   *otter.Cache[sessionID, *session]
 	ended    *otter.Cache[sessionID, ending]
 	failures *otter.Cache[sessionID, refreshFailure]
@@ -111,7 +115,7 @@ type refreshFunc func(context.Context, tokens) (tokens, error)
 
 // start begins a refresh of s unless one is under way, and returns at once.
 func (r *renewals) start(s *session, refresh refreshFunc) {
-	if r.backingOff(s) == nil {
+	if _, flying := r.flying.Load(s.id); !flying && r.backingOff(s) == nil {
 		r.fly(s, refresh)
 	}
 }
@@ -138,6 +142,8 @@ func (r *renewals) wait(ctx context.Context, s *session, refresh refreshFunc) (*
 // after the flight has landed, gets the successor and spends nothing.
 func (r *renewals) fly(s *session, refresh refreshFunc) <-chan singleflight.Result {
 	return r.flights.DoChan(string(s.id[:]), func() (any, error) {
+		r.flying.Store(s.id, nil)
+		defer r.flying.Delete(s.id)
 		newest, live := r.latest(s)
 		if !live {
 			return nil, errSessionEnded

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -358,4 +360,59 @@ func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
 	if a := b.visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("start: %d", a.StatusCode)
 	}
+}
+
+func TestOnHTTPSTheCookiesAreSecureAndBoundToTheHost(t *testing.T) {
+	for more, want := range map[string]string{
+		"": "__Host-tollgate-login-",
+		"session {\ncookie_domain example.com\n}": "__Secure-tollgate-login-",
+		"session {\ncookie_name my-app\n}":        "my-app-login-",
+	} {
+		server, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + minimalBlock + more + "\n}\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer handlers[0].Cleanup()
+		front := httptest.NewServer(server)
+		defer front.Close()
+		req, _ := http.NewRequest(http.MethodGet, front.URL+"/oauth/start", nil)
+		req.Header.Set("Accept", "text/html")
+		res, err := front.Client().Transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		cookie := res.Header.Get("Set-Cookie")
+		if !strings.HasPrefix(cookie, want) || !strings.Contains(cookie, "; Secure") || strings.Contains(cookie, "Domain=") != strings.Contains(more, "domain") {
+			t.Errorf("%q: %q", more, cookie)
+		}
+	}
+}
+
+func TestReloadsLeakNothing(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	s.newBrowser().signIn()
+	s.load()
+	before := ownGoroutines()
+	for range 30 {
+		s.load()
+	}
+	eventually(t, "the goroutines of old configurations end", func() bool { return ownGoroutines() <= before })
+	s.handlers[0].Cleanup()
+	s.handlers = nil
+	eventually(t, "the goroutines of the last configuration end", func() bool { return ownGoroutines() < before })
+}
+
+// ownGoroutines counts the goroutines that tollgate, or a table of its, has begun.
+func ownGoroutines() int {
+	stacks := make([]byte, 1<<22)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	count := 0
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		_, creator, _ := strings.Cut(stack, "created by ")
+		if strings.HasPrefix(creator, "github.com/maypok86/otter") || strings.HasPrefix(creator, "github.com/caddy-tollgate/tollgate.(") {
+			count++
+		}
+	}
+	return count
 }
