@@ -53,12 +53,17 @@ type site struct {
 	clocked     *shared // the state that runs on the clock already
 }
 
-// clock is the real time, and what a test has moved it on by.
-type clock struct{ offset atomic.Int64 }
+// clock stands still until a test moves it on, however slow the machine is.
+type clock struct {
+	began time.Time
+	moved atomic.Int64
+}
 
-func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+func newClock() *clock { return &clock{began: time.Now().Round(0)} }
 
-func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+func (c *clock) now() time.Time { return c.began.Add(time.Duration(c.moved.Load())) }
+
+func (c *clock) advance(d time.Duration) { c.moved.Add(int64(d)) }
 
 // siteOptions are what a test wants otherwise than usual.
 type siteOptions struct {
@@ -118,7 +123,7 @@ func (s *swappable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newSite starts provider, upstream and gateway.
 func newSite(t *testing.T, options siteOptions) *site {
 	t.Helper()
-	s := &site{t: t, options: options, server: &swappable{}, clock: &clock{}}
+	s := &site{t: t, options: options, server: &swappable{}, clock: newClock()}
 	s.upstream = newUpstream(t, options.handler)
 	front := httptest.NewServer(s.server)
 	t.Cleanup(front.Close)

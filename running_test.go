@@ -36,7 +36,7 @@ func runCaddy(t *testing.T, access time.Duration) *running {
 	address := listener.Addr().String()
 	listener.Close()
 
-	s := &site{t: t, clock: &clock{}, url: "http://" + address, upstream: newUpstream(t, nil)}
+	s := &site{t: t, url: "http://" + address, upstream: newUpstream(t, nil)}
 	s.provider = simulator.New(simulator.Options{
 		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: access,
 		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
