@@ -1,0 +1,131 @@
+// Package decimal reads and compares amounts of money exactly as they are written.
+// No amount passes through binary floating point.
+package decimal
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Decimal is an exact decimal number. The zero value is 0.
+type Decimal struct {
+	negative bool
+	whole    string // digits without leading zeros
+	fraction string // digits without trailing zeros
+}
+
+// maxLength bounds an amount's text, in bytes.
+const maxLength = 256
+
+// Parse reads an optional sign, then digits with an optional fraction, such as
+// `750.00` or `-0.01`. One leading currency sign, before or after the sign, and
+// commas between groups of three digits are read, too. ok is false for anything
+// else: such an amount is unknown, and not zero.
+func Parse(text string) (d Decimal, ok bool) {
+	if len(text) > maxLength {
+		return Decimal{}, false
+	}
+	rest, negative, signed := cutSign(strings.TrimSpace(text))
+	if rest, ok = cutCurrency(rest); ok && !signed {
+		rest, negative, _ = cutSign(rest)
+	}
+	whole, fraction, hasPoint := strings.Cut(rest, ".")
+	if whole, ok = joinThousands(whole); !ok || (hasPoint && !isDigits(fraction)) {
+		return Decimal{}, false
+	}
+	d = Decimal{
+		whole:    strings.TrimLeft(whole, "0"),
+		fraction: strings.TrimRight(fraction, "0"),
+	}
+	d.negative = negative && (d.whole != "" || d.fraction != "") // there is one zero
+	return d, true
+}
+
+func cutSign(s string) (rest string, negative, signed bool) {
+	switch {
+	case strings.HasPrefix(s, "-"):
+		return s[1:], true, true
+	case strings.HasPrefix(s, "+"):
+		return s[1:], false, true
+	default:
+		return s, false, false
+	}
+}
+
+// currencySigns are those of the currencies that balances are written in.
+const currencySigns = "$€£¥₹₩₽₺฿₫₱₴₦₪"
+
+func cutCurrency(s string) (rest string, found bool) {
+	sign, size := utf8.DecodeRuneInString(s)
+	if size == 0 || !strings.ContainsRune(currencySigns, sign) {
+		return s, false
+	}
+	return s[size:], true
+}
+
+// joinThousands takes the commas out of `1,234,567`. A comma anywhere else may be a
+// decimal comma, so that such an amount is not read at all.
+func joinThousands(s string) (digits string, ok bool) {
+	if !strings.Contains(s, ",") {
+		return s, isDigits(s)
+	}
+	groups := strings.Split(s, ",")
+	for i, group := range groups {
+		wrong := len(group) != 3
+		if i == 0 {
+			wrong = len(group) < 1 || len(group) > 3
+		}
+		if wrong || !isDigits(group) {
+			return "", false
+		}
+	}
+	return strings.Join(groups, ""), true
+}
+
+func isDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// Compare gives -1, 0 or 1 as d is less than, equal to or greater than other.
+func (d Decimal) Compare(other Decimal) int {
+	switch {
+	case d.negative && !other.negative:
+		return -1
+	case !d.negative && other.negative:
+		return 1
+	case d.negative:
+		return -compareMagnitude(d, other)
+	default:
+		return compareMagnitude(d, other)
+	}
+}
+
+// compareMagnitude relies on there being no leading and no trailing zeros: more
+// digits before the point are more, and digits compare like text.
+func compareMagnitude(a, b Decimal) int {
+	if len(a.whole) != len(b.whole) {
+		if len(a.whole) < len(b.whole) {
+			return -1
+		}
+		return 1
+	}
+	if c := strings.Compare(a.whole, b.whole); c != 0 {
+		return c
+	}
+	return strings.Compare(a.fraction, b.fraction)
+}
+
+// String gives the number with a leading digit and without superfluous zeros.
+func (d Decimal) String() string {
+	s := d.whole
+	if s == "" {
+		s = "0"
+	}
+	if d.negative {
+		s = "-" + s
+	}
+	if d.fraction != "" {
+		s += "." + d.fraction
+	}
+	return s
+}
