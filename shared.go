@@ -21,6 +21,7 @@ type shared struct {
 	spent *otter.Cache[string, string]
 	// rereads holds when each session last asked for a re-read.
 	rereads *otter.Cache[sessionID, time.Time]
+	loops   *loginLoops
 }
 
 const (
@@ -45,6 +46,7 @@ func newShared(now func() time.Time) *shared {
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, time.Time](rereadInterval),
 		}),
+		loops: newLoginLoops(),
 	}
 }
 
@@ -54,6 +56,7 @@ func (s *shared) Destruct() error {
 	s.users.close()
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
+	s.loops.close()
 	return nil
 }
 

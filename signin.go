@@ -232,7 +232,12 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	h.audit("login", r, s, zap.String("scope", s.tokens.scope))
 
+	loop := h.state.loops.isLoop(loopKey{s.user.id(), r.UserAgent(), l.returnPath})
 	switch {
+	case loop && v.session == nil && !l.popup:
+		h.logger.Warn("a browser signs in over and over again: it does not keep the session cookie",
+			zap.String("cookie", h.cookies.name), zap.String("origin", h.origin), zap.String("session", s.id.hash()))
+		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.returnPath, cause: "login_loop"})
 	case l.popup:
 		return h.writePage(w, r, http.StatusOK, pagePopup,
 			pageData{home: l.returnPath, popup: web.PopupMessage{OK: true, Nonce: l.nonce}})

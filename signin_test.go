@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"sync"
@@ -527,5 +528,50 @@ func TestExpiresInIsReadAsItComes(t *testing.T) {
 	now := time.Unix(1000, 0)
 	if got := c.newTokens(tokens{}, &oauth2.Token{}, now).expires.Sub(now); got != 90*time.Minute {
 		t.Errorf("token_lifetime is not used: %v", got)
+	}
+}
+
+func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	first, second := b.startLogin("").Get("state"), b.startLogin("").Get("state")
+	swapped := b.cookies()["tollgate-login-"+flowOf(second)]
+	b.setCookie("tollgate-login-"+flowOf(first), swapped)
+	for _, state := range []string{first, first + "x", strings.ToUpper(first)} {
+		if a := b.visit("/oauth/callback?code=c&state=" + state); a.StatusCode != http.StatusBadRequest {
+			t.Errorf("got %d", a.StatusCode)
+		}
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 0 {
+		t.Errorf("%d exchanges", n)
+	}
+}
+
+func TestABrowserThatKeepsNoSessionEndsOnAPageThatSaysSo(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	for i := range 2 * loopLogins {
+		a := b.visit(b.authorize("?return_to=/page"))
+		if a.StatusCode == http.StatusBadRequest && i >= loopLogins {
+			if !strings.Contains(a.text, "cookies") || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage") {
+				t.Errorf("the page: %s", a.text)
+			}
+			return
+		}
+		if a.StatusCode != http.StatusSeeOther {
+			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
+		}
+		b.Jar, _ = cookiejar.New(nil) // the session is lost
+	}
+	t.Error("it goes round for ever")
+}
+
+func TestABrowserThatKeepsItsSessionMaySignInAsOftenAsItLikes(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	for i := range 2 * loopLogins {
+		if a := b.visit(b.authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther {
+			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
+		}
 	}
 }

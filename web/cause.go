@@ -7,6 +7,7 @@ var explanations = map[string]string{
 	// Found by the gateway.
 	"missing_parameters": "incomplete",
 	"invalid_state":      "expired",
+	"login_loop":         "loop",
 
 	// RFC 6749 section 4.1.2.1, the authorization endpoint.
 	"access_denied":             "denied",
