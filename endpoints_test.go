@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -229,9 +230,54 @@ func TestTopupFollowsOnlySafeURLs(t *testing.T) {
 			t.Errorf("%s: got %d to %q", body, a.StatusCode, a.location())
 		}
 	}
-	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 302, Header: http.Header{"Location": {"https://evil.example/"}}})
-	if a := b.visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a redirecting provider: %d to %q", a.StatusCode, a.location())
+}
+
+func TestNoRedirectOfTheProviderIsFollowed(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	elsewhere := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(`{"id":666,"status":1,"access_token":"a","topup_url":"https://evil.example/"}`))
+	})
+	b := s.newBrowser().signIn()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, endpoint := range []simulator.Endpoint{simulator.Token, simulator.UserInfo, simulator.TopUp} {
+			s.provider.SetFault(endpoint, simulator.Fault{Status: status, Header: http.Header{"Location": {elsewhere.URL}}})
+		}
+		if a := b.visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%d: topup: %d to %q", status, a.StatusCode, a.location())
+		}
+		s.clock.advance(20 * time.Minute)
+		if got := b.get("/").seen(t).Header.Get("X-User-Id"); got != testUserID {
+			t.Errorf("%d: the upstream saw the user %q", status, got)
+		}
+		if a := s.newBrowser().follow("/"); a.StatusCode < 500 {
+			t.Errorf("%d: a sign-in: %d", status, a.StatusCode)
+		}
+	}
+	if n := elsewhere.requests.Load(); n != 0 {
+		t.Errorf("%d requests went where the provider pointed", n)
+	}
+}
+
+func TestTheClientSecretIsSentToTheTokenEndpointAlone(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.clock.advance(over)
+	b.get("/")
+	b.get("/oauth/topup")
+	b.do("POST", "/oauth/logout", nil)
+	asked := 0
+	for _, endpoint := range simulator.Endpoints() {
+		for _, request := range s.provider.Requests(endpoint) {
+			asked++
+			isToken := request.Path == simulator.TokenPath
+			text := fmt.Sprint(request.Query, request.Header, request.Form, request.Body)
+			if strings.Contains(text, testClientSecret) != isToken {
+				t.Errorf("%s %s: %s", request.Method, request.Path, text)
+			}
+		}
+	}
+	if asked < 6 {
+		t.Errorf("only %d requests were looked at", asked)
 	}
 }
 

@@ -95,6 +95,7 @@ func TestWhatARefreshAnswerMeans(t *testing.T) {
 		"500":                               {500, `{"error":"server_error"}`, failureTransient, "r1", "a1"},
 		"503 with tokens":                   {503, `{"access_token":"a2"}`, failureTransient, "r1", "a1"},
 		"too long":                          {200, `{"access_token":"` + strings.Repeat("a", maxAnswer) + `"}`, failureUnanswered, "r1", "a1"},
+		"a member twice":                    {200, `{"access_token":"a1","refresh_token":"r0","access_token":"a2","refresh_token":"r2"}`, none, "r2", "a2"},
 		"deeply nested":                     {200, `{"x":` + strings.Repeat("[", 100_000) + `,"access_token":"a2"}`, failureUnanswered, "r1", "a1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +152,7 @@ func TestUserInfoIsReadExactly(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", userFieldWords[f], got, want)
 		}
 	}
-	for _, body := range []string{`{}`, `{"id":null}`, `{"id":""}`, `{"id":{}}`, `{"id":true}`, `{"id":false}`, `null`, `[]`, `7`, ``, `{"id":1`, `{"id":1,"success":false}`, `{"id":"` + strings.Repeat("x", maxField) + `"}`} {
+	for _, body := range []string{`{}`, `{"id":null}`, `{"id":""}`, `{"id":{}}`, `{"id":true}`, `{"id":false}`, `null`, `[]`, `7`, ``, `{"id":1`, `{"id":1,"id":2}`, `{"id":1,"status":1,"status":2}`, `{"id":1}{"id":2}`, `{"id":1}x`, `{"id":1,"success":false}`, `{"id":"` + strings.Repeat("x", maxField) + `"}`} {
 		if u, err := parseUserInfo([]byte(body), paths, time.Now()); err == nil {
 			t.Errorf("%.40s: the id is %q", body, u.id())
 		}

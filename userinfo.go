@@ -1,8 +1,10 @@
 package tollgate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"time"
 )
@@ -78,7 +80,7 @@ const maxField = 512
 
 var (
 	errUserInfoRefused = errors.New("the answer says that it is no success")
-	errUserInfoShape   = errors.New("the answer is not a JSON object")
+	errUserInfoShape   = errors.New("the answer is not one JSON object with each member once")
 	errUserInfoNoID    = errors.New("the answer has no id")
 )
 
@@ -123,14 +125,45 @@ func (u *userInfo) addBalance(body []byte, paths fieldPaths) error {
 
 // parseAnswer reads a JSON object and refuses one that says success:false.
 func parseAnswer(body []byte) (map[string]json.RawMessage, error) {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(body, &object); err != nil || object == nil {
+	object, ok := decodeObject(body)
+	if !ok {
 		return nil, errUserInfoShape
 	}
 	if string(object["success"]) == "false" {
 		return nil, errUserInfoRefused
 	}
 	return object, nil
+}
+
+// decodeObject reads one JSON object, whole. An object that names a member twice is
+// none: of two readers each could take another one, and one of the members may be
+// the user's id (RFC 8259 section 4).
+func decodeObject(raw []byte) (map[string]json.RawMessage, bool) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if opening, err := d.Token(); err != nil || opening != json.Delim('{') {
+		return nil, false
+	}
+	object := make(map[string]json.RawMessage)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, false
+		}
+		name, _ := token.(string) // the decoder refuses any other kind of name
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return nil, false
+		}
+		if _, twice := object[name]; twice {
+			return nil, false
+		}
+		object[name] = value
+	}
+	if closing, err := d.Token(); err != nil || closing != json.Delim('}') {
+		return nil, false
+	}
+	_, err := d.Token()
+	return object, errors.Is(err, io.EOF)
 }
 
 // lookUp follows a path of member names to a scalar. Anything else at its end
@@ -144,8 +177,7 @@ func lookUp(object map[string]json.RawMessage, path []string) scalar {
 		if i == len(path)-1 {
 			return toScalar(raw)
 		}
-		object = nil
-		if json.Unmarshal(raw, &object) != nil {
+		if object, ok = decodeObject(raw); !ok {
 			return ""
 		}
 	}
