@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -57,9 +58,10 @@ func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLengt
 	return s, nil
 }
 
-// seal gives an unreadable, unchangeable text of the base64url alphabet.
+// seal gives an unreadable, unchangeable text of the base64url alphabet. What is to
+// be sealed may not be empty.
 func (s *sealer) seal(plain []byte) (string, error) {
-	return s.codecs[0].Encode(s.name, plain)
+	return s.codecs[0].Encode(s.name, bytes.Clone(plain)) // which encrypts in place
 }
 
 // open gives back what seal was given, and whether a previous secret had sealed

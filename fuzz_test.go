@@ -1,0 +1,394 @@
+package tollgate
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// FuzzAccess: whatever an upstream takes a path for, it never reads one that passes
+// as public as one below /admin, or as an endpoint of ours.
+func FuzzAccess(f *testing.F) {
+	for _, seed := range []string{
+		"/public/a", "/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/..%5cadmin", "/public/..;/admin",
+		"/public/%252e%252e%252fadmin", "/public/x%00/../../admin", "//public/a", "/public/./%2e%2e//admin", "/oauth/logout", "/public/..%2foauth/start", "/a%3b/../public/..;x/admin",
+	} {
+		f.Add(seed)
+	}
+	rt, err := newRoutes(caddy.Context{}, map[string]string{"start": "/oauth/start", "logout": "/oauth/logout"}, []string{"/public/*", "*.css"}, []string{"/optional/*"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || u.Path == "" || u.Path[0] != '/' {
+			return
+		}
+		r, err := http.NewRequest(http.MethodGet, "http://gateway/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL = u
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
+		name, ok := rt.endpoint(r)
+		if !ok {
+			return
+		}
+		access, ok := rt.access(r)
+		if !ok {
+			return
+		}
+		for _, read := range upstreamReadings(u) {
+			lower := strings.ToLower(read)
+			if access == accessPublic && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) && !strings.HasSuffix(lower, ".css") {
+				t.Fatalf("%q passes as public, and an upstream reads %q", target, read)
+			}
+			if name == "" && (read == "/oauth/start" || read == "/oauth/logout") {
+				t.Fatalf("%q is none of ours, and an upstream reads %q", target, read)
+			}
+		}
+	})
+}
+
+// upstreamReadings are ways in which servers read a path, written apart from the
+// code under test.
+func upstreamReadings(u *url.URL) []string {
+	decoded, err := url.PathUnescape(u.EscapedPath())
+	if err != nil {
+		decoded = u.Path
+	}
+	twice, err := url.PathUnescape(decoded)
+	if err != nil {
+		twice = decoded
+	}
+	parameters := regexp.MustCompile(`;[^/]*`)
+	var read []string
+	for _, p := range []string{decoded, twice, parameters.ReplaceAllString(decoded, ""), strings.ReplaceAll(decoded, `\`, "/")} {
+		read = append(read, p, path.Clean(p))
+	}
+	return read
+}
+
+// FuzzSessionRecord: what reads as a record, is written and read back the same.
+func FuzzSessionRecord(f *testing.F) {
+	f.Add(sampleSession(20).appendBinary(nil))
+	f.Add([]byte{recordVersion})
+	f.Add([]byte{recordVersion + 1})
+	f.Add(bytes.Repeat([]byte{0xff}, 80))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		s, err := parseSession(record)
+		if err != nil {
+			return
+		}
+		again, err := parseSession(s.appendBinary(nil))
+		if err != nil || *again != *s {
+			t.Fatalf("%x reads as %+v, and then as %+v, %v", record, s, again, err)
+		}
+	})
+}
+
+// FuzzSealed: a sealed value opens as it was, and nothing else opens: no other
+// value, none that differs in a byte, and none for another purpose.
+func FuzzSealed(f *testing.F) {
+	f.Add([]byte("plain"), 3, byte('x'), "made up")
+	f.Add([]byte{}, 0, byte('='), "")
+	secret := [][]byte{bytes.Repeat([]byte{7}, minSecret)}
+	session, _ := newSealer(secret, "c", "https://a.example/cb", purposeSession, maxSessionValue)
+	login, _ := newSealer(secret, "c", "https://a.example/cb", purposeLogin, maxSessionValue)
+	f.Fuzz(func(t *testing.T, plain []byte, at int, b byte, madeUp string) {
+		sealed, err := session.seal(plain)
+		if err != nil || len(plain) == 0 {
+			return // too long, or not allowed
+		}
+		opened, _, ok := session.open(sealed)
+		if !ok || !bytes.Equal(opened, plain) {
+			t.Fatalf("%x comes back as %x, %v", plain, opened, ok)
+		}
+		if _, _, ok := login.open(sealed); ok {
+			t.Fatal("it opens for another purpose")
+		}
+		if at >= 0 && at < len(sealed) && sealed[at] != b {
+			if _, _, ok := session.open(sealed[:at] + string(rune(b)) + sealed[at+1:]); ok {
+				t.Fatalf("byte %d of %q may be %q", at, sealed, b)
+			}
+		}
+		if _, _, ok := session.open(madeUp); ok {
+			t.Fatalf("%q opens", madeUp)
+		}
+	})
+}
+
+// FuzzLoginRecord: what reads as a login is written and read back the same, and an
+// expired one, or one from the future, is none.
+func FuzzLoginRecord(f *testing.F) {
+	now := time.UnixMilli(1_700_000_000_000)
+	f.Add(newLogin("/page?x", true, "nonce", now).appendBinary(nil), int64(0))
+	f.Add([]byte{loginVersion, 0}, int64(5))
+	f.Fuzz(func(t *testing.T, record []byte, later int64) {
+		l, ok := parseLogin(record)
+		if !ok {
+			return
+		}
+		again, ok := parseLogin(l.appendBinary(nil))
+		if !ok || *again != *l {
+			t.Fatalf("%x reads as %+v, and then as %+v, %v", record, l, again, ok)
+		}
+		at := now.Add(time.Duration(later))
+		if age := at.Sub(l.started); !l.expired(at) && (age >= loginLifetime || age < -time.Minute) {
+			t.Fatalf("a login of %v is still good", age)
+		}
+	})
+}
+
+// FuzzCookies: the upstream sees exactly the cookies that are not ours, in their
+// order, and the session's value is bounded, whatever the counters say.
+func FuzzCookies(f *testing.F) {
+	for _, seed := range []string{
+		"a=1; tollgate=1.x; b=2", "tollgate=2.x; tollgate-2=y", "tollgate=9.x", "tollgate-login-a=b;;; ;c", "tollgate=1.x; tollgate=1.y",
+		" tollgate = 1.x ;a", "Tollgate=1.x", "=;=;tollgate", "a=\"tollgate=1.x; b\"", "tollgate-signed-out=1; tollgate-login-=",
+	} {
+		f.Add(seed)
+	}
+	jar := &cookieJar{name: "tollgate"}
+	f.Fuzz(func(t *testing.T, line string) {
+		header := http.Header{"Cookie": {line}}
+		sent := jar.take(header)
+		var want, got []string
+		for pair := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(pair, "=")
+			switch name = strings.Trim(name, " \t\r\n"); {
+			case name == "tollgate", name == "tollgate-2", name == "tollgate-signed-out", strings.HasPrefix(name, "tollgate-login-"):
+			case strings.Trim(pair, " \t") != "":
+				want = append(want, strings.Trim(pair, " \t"))
+			}
+		}
+		for pair := range strings.SplitSeq(header.Get("Cookie"), ";") {
+			if strings.Trim(pair, " \t") != "" {
+				got = append(got, strings.Trim(pair, " \t"))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%q: the upstream sees %q, want %q", line, got, want)
+		}
+		if value, ok := sent.sessionValue(); ok && len(value) > len(line) {
+			t.Fatalf("%q: the session's value is %q", line, value)
+		}
+		if len(sent.logins) > maxSentLogins {
+			t.Fatalf("%d logins are looked at", len(sent.logins))
+		}
+	})
+}
+
+// FuzzCallback: a callback is acted on only with each parameter once, and with all
+// that is needed.
+func FuzzCallback(f *testing.F) {
+	for _, seed := range []string{"code=c&state=s", "state=s&state=t", "error=e&state=s", "code=&state=", "code=c&state=s&iss=i&iss=j", "a;b", "%zz", "code=c&Code=d&state=s"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		values, _ := url.ParseQuery(query)
+		answer, cause := parseCallback(values)
+		if cause != "" {
+			if answer != (callbackAnswer{}) || (cause != "missing_parameters" && cause != "invalid_state") {
+				t.Fatalf("%q: %+v with the cause %q", query, answer, cause)
+			}
+			return
+		}
+		for name, value := range map[string]string{"code": answer.code, "state": answer.state, "error": answer.errorCode, "iss": answer.issuer} {
+			if n := len(values[name]); n > 1 || (n == 1 && values[name][0] != value) || (n == 0 && value != "") {
+				t.Fatalf("%q: %s is %q of %q", query, name, value, values[name])
+			}
+		}
+		if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
+			t.Fatalf("%q passes", query)
+		}
+	})
+}
+
+// FuzzTokenAnswer: a rotated refresh token that a strict reader finds is never lost,
+// and no token ever holds a control byte.
+func FuzzTokenAnswer(f *testing.F) {
+	for _, seed := range []string{
+		`{"access_token":"a","refresh_token":"r","expires_in":7200}`, `{"refresh_token":"r","x":[{`, `{"expires_in":"1e9","access_token":"a"}`,
+		`{"error":"invalid_grant"}`, `{"success":false}`, `[]`, `{"access_token":"a\u0000"}`, `{"access_token":"a","access_token":"b"}`,
+	} {
+		f.Add([]byte(seed), 200)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, status int) {
+		a := parseTokenAnswer(body)
+		for _, token := range []string{a.access, a.refresh} {
+			if strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+				t.Fatalf("%q: a token is %q", body, token)
+			}
+		}
+		if a.expiresIn < 0 || a.expiresIn > maxExpiresIn {
+			t.Fatalf("%q: %d seconds", body, a.expiresIn)
+		}
+		err := a.judge(status, nil)
+		if err == nil && (a.access == "" || a.refused || a.errorCode != "" || (status != 200 && status != 201)) {
+			t.Fatalf("%d %q passes", status, body)
+		}
+		if err != nil && failureOf(err) == failureEnded && a.errorCode != "invalid_grant" {
+			t.Fatalf("%d %q ends a session", status, body)
+		}
+		var strict map[string]json.RawMessage
+		if json.Unmarshal(body, &strict) == nil {
+			if want := tokenText(strict["refresh_token"]); want != "" && a.refresh != want {
+				t.Fatalf("%q: the refresh token %q is read as %q", body, want, a.refresh)
+			}
+		}
+	})
+}
+
+// FuzzUserInfo: an answer that passes is about one user, whose id is the exact text
+// that the provider wrote.
+func FuzzUserInfo(f *testing.F) {
+	for _, seed := range []string{
+		`{"id":12345,"username":"a","balance_formatted":"1.00"}`, `{"id":"x"}`, `{"id":1,"id":2}`, `{"id":9007199254740993}`,
+		`{"success":false,"id":1}`, `{"id":null}`, `{"id":{"id":1}}`, `{"id":1e400}`, `{"id":"\u0000"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	paths := resolveFields(&resolver{}, nil)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		u, err := parseUserInfo(body, paths, time.Now())
+		if err != nil {
+			return
+		}
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.UseNumber()
+		var strict map[string]any
+		if err := d.Decode(&strict); err != nil {
+			t.Fatalf("%q passes: %v", body, err)
+		}
+		var want string
+		switch id := strict["id"].(type) {
+		case string:
+			want = id
+		case json.Number:
+			want = id.String()
+		}
+		if want == "" || u.id() != want || strict["success"] == false {
+			t.Fatalf("%q: the id is %q, want %q", body, u.id(), want)
+		}
+		for field := range fieldCount {
+			if raw := u.fields[field]; raw != "" && !json.Valid([]byte(raw)) {
+				t.Fatalf("%q: %s is %q", body, userFieldJSON[field], raw)
+			}
+		}
+	})
+}
+
+var notAlphanumeric = regexp.MustCompile(`[^A-Za-z0-9]+`)
+
+// foldedAlike is the fold of header names, written apart from the code under test.
+func foldedAlike(name string) string {
+	return strings.ToLower(notAlphanumeric.ReplaceAllString(name, "-"))
+}
+
+// FuzzStrip: no header field, trailer or Connection token is left that folds to one
+// of ours, and all others are.
+func FuzzStrip(f *testing.F) {
+	for _, seed := range forgeries {
+		f.Add(seed, "keep-alive, "+seed)
+	}
+	f.Add("X-Other", "close,, X-Other ,")
+	headers, err := newIdentityHeaders([]string{"default", "remote"}, map[string]string{"x-own": "1"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ours := map[string]bool{}
+	for _, h := range append(slices.Clone(identityPresets["default"]), identityPresets["remote"]...) {
+		ours[foldedAlike(h.name)] = true
+	}
+	ours["x-own"] = true
+	f.Fuzz(func(t *testing.T, name, connection string) {
+		r := &http.Request{Header: http.Header{name: {"x"}, "X-Kept": {"x"}}, Trailer: http.Header{name: {"x"}}}
+		if name != "Connection" {
+			r.Header["Connection"] = []string{connection, name}
+		}
+		headers.strip(r)
+		forged := ours[foldedAlike(name)]
+		if _, left := r.Header[name]; name != "Connection" && left == forged {
+			t.Fatalf("%q is left: %v", name, left)
+		}
+		if _, left := r.Trailer[name]; left == forged {
+			t.Fatalf("%q is left in the trailers: %v", name, left)
+		}
+		if _, left := r.Header["X-Kept"]; !left {
+			t.Fatal("another header is lost")
+		}
+		if name == "Connection" {
+			return
+		}
+		left := map[string]bool{}
+		for _, line := range r.Header["Connection"] {
+			for token := range strings.SplitSeq(line, ",") {
+				left[strings.Trim(token, " \t\r\n")] = true
+			}
+		}
+		for token := range strings.SplitSeq(connection+","+name, ",") {
+			token = strings.Trim(token, " \t\r\n")
+			if token != "" && left[token] == ours[foldedAlike(token)] {
+				t.Fatalf("Connection %q, %q becomes %q", connection, name, r.Header["Connection"])
+			}
+		}
+	})
+}
+
+// FuzzHeaderValue: a value that goes out is printable ASCII, and decodes to what went
+// in.
+func FuzzHeaderValue(f *testing.F) {
+	for _, seed := range []string{"user123", "张伟", "a%41", "a\r\nX-User-Id: 1", "\x00\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		encoded := encodeHeaderValue(value)
+		if strings.ContainsFunc(encoded, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+			t.Fatalf("%q becomes %q", value, encoded)
+		}
+		if decoded, err := url.PathUnescape(encoded); err != nil || decoded != value {
+			t.Fatalf("%q comes back as %q, %v", value, decoded, err)
+		}
+	})
+}
+
+// FuzzCaddyfile: what is accepted is a configuration that loads again from its JSON.
+func FuzzCaddyfile(f *testing.F) {
+	f.Add(minimalBlock)
+	f.Add(full)
+	f.Add(minimalBlock + "session {\nstore cookie\n}\nidentity none {\nheader X {y}\n}")
+	f.Add("provider {\n}\nprovider")
+	f.Add("secret {env.X}\npublic\n}")
+	f.Fuzz(func(t *testing.T, block string) {
+		if strings.Contains(block, "{file.") || strings.Contains(block, "{$") {
+			return // which would read this machine's files and environment
+		}
+		var h Handler
+		if h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("tollgate {\n"+block+"\n}")) != nil {
+			return
+		}
+		text, err := json.Marshal(&h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Handler
+		if err := caddy.StrictUnmarshalJSON(text, &again); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if twice, _ := json.Marshal(&again); !bytes.Equal(twice, text) {
+			t.Fatalf("%s becomes %s", text, twice)
+		}
+	})
+}
