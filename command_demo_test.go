@@ -1,0 +1,229 @@
+package tollgate
+
+import (
+	"fmt"
+	"html"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// demoBrowser walks through the demo as a person does.
+type demoBrowser struct {
+	*browser
+	url string
+}
+
+// startDemoCommand starts the demo on a free port.
+func startDemoCommand(t *testing.T, more ...string) (*runningCommand, *demoBrowser) {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_DATA_HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", home)
+	t.Cleanup(func() {
+		for _, folder := range []string{home, os.TempDir()} {
+			if entries, err := os.ReadDir(folder); err != nil || len(entries) != 0 {
+				t.Errorf("the demo left %v: %v", entries, err)
+			}
+		}
+	})
+	began := time.Now()
+	r := startCommand(t, "Ctrl-C ends it", append([]string{"demo", "--listen", "127.0.0.1:0"}, more...)...)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the demo took %v to start", took)
+	}
+	origin := r.between("Open   ", "/\n")
+	b := (&site{t: t, url: origin}).newBrowser()
+	b.Transport = &http.Transport{}
+	t.Cleanup(b.CloseIdleConnections)
+	return r, &demoBrowser{b, origin}
+}
+
+// submit sends a form of a page as a browser does, and follows where it leads.
+func (b *demoBrowser) submit(from *answer, action string, values url.Values) *answer {
+	b.t.Helper()
+	target, err := from.Request.URL.Parse(action)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	origin := serializeOrigin(from.Request.URL)
+	a := b.do(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
+		"Content-Type: application/x-www-form-urlencoded", "Origin: "+origin, "Sec-Fetch-Site: same-origin",
+		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html")
+	if a.StatusCode < 300 || a.StatusCode > 399 {
+		return a
+	}
+	next, err := a.Request.URL.Parse(a.location())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return b.follow(next.String())
+}
+
+var formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
+
+// onlyForm is the action of the first form of a page.
+func (b *demoBrowser) onlyForm(a *answer) string {
+	b.t.Helper()
+	found := formAction.FindStringSubmatch(a.text)
+	if found == nil {
+		b.t.Fatalf("%s has no form: status %d: %s", a.Request.URL, a.StatusCode, a.text)
+	}
+	return html.UnescapeString(found[1])
+}
+
+// signInAs opens a page and clicks on a user of the provider.
+func (b *demoBrowser) signInAs(path, userID string) *answer {
+	b.t.Helper()
+	page := b.follow(b.url + path)
+	if !strings.Contains(page.text, "Sign in as") {
+		b.t.Fatalf("no sign-in page but status %d from %s: %s", page.StatusCode, page.Request.URL, page.text)
+	}
+	return b.submit(page, b.onlyForm(page), url.Values{"user": {userID}})
+}
+
+func (b *demoBrowser) wantBalance(a *answer, want string) {
+	b.t.Helper()
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, `id="balance">`+want+"</p>") {
+		b.t.Fatalf("the page does not say %s: status %d from %s: %s", want, a.StatusCode, a.Request.URL, a.text)
+	}
+}
+
+func TestTheDemoFromSignInToSignOut(t *testing.T) {
+	r, b := startDemoCommand(t)
+
+	home := b.signInAs("/", testUserID)
+	b.wantBalance(home, "750.00")
+	for _, want := range []string{"user123", "user@example.com", "12345", "X-User-Balance-State", "fresh", `rel="noopener"`} {
+		if !strings.Contains(home.text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if policy := home.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("the policy is %q", policy)
+	}
+
+	home = b.submit(home, "/spend", nil)
+	b.wantBalance(home, "749.50")
+	if !strings.Contains(home.text, "<code>demo_app=own-cookie</code>") {
+		t.Error("the application's own cookie does not arrive, or not alone")
+	}
+
+	// The second tab has the same cookies, and goes to the provider to top up.
+	topUp := b.follow(b.url + "/oauth/topup")
+	added := b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"10"}})
+	if !strings.Contains(added.text, "$10 added") {
+		t.Fatalf("topping up: status %d: %s", added.StatusCode, added.text)
+	}
+	b.wantBalance(b.submit(home, "/refresh-balance", nil), "759.50")
+	b.wantBalance(b.follow(b.url+"/"), "759.50")
+
+	if out := b.submit(home, "/oauth/logout", nil); out.StatusCode != http.StatusOK || out.Request.URL.Path != "/oauth/logout" {
+		t.Errorf("signing out ended at %s with %d", out.Request.URL, out.StatusCode)
+	}
+	// The first tab still shows its buttons.
+	stale := b.submit(home, "/spend", nil)
+	if stale.StatusCode != http.StatusUnauthorized || !strings.Contains(stale.text, "You are signed out") {
+		t.Errorf("spending after signing out: %d: %s", stale.StatusCode, stale.text)
+	}
+	if asked := b.follow(b.url + "/"); !strings.Contains(asked.text, "Allow access?") {
+		t.Errorf("the next visit is not asked: status %d from %s", asked.StatusCode, asked.Request.URL)
+	}
+
+	r.stop()
+	if err := r.ended(); err != nil {
+		t.Error(err)
+	}
+	for _, origin := range []string{b.url, r.between("simulated AIHubMix at ", ".\n")} {
+		u, err := url.Parse(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conn, err := net.DialTimeout("tcp", u.Host, time.Second); err == nil {
+			conn.Close()
+			t.Errorf("%s still listens", origin)
+		}
+	}
+}
+
+func TestTheDemoLetsATopUpShowOnReload(t *testing.T) {
+	_, b := startDemoCommand(t)
+	b.wantBalance(b.signInAs("/", "67890"), "3.20")
+	topUp := b.follow(b.url + "/oauth/topup")
+	b.wantBalance(b.follow(b.url+"/"), "3.20")
+	b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"5"}})
+	// No button: max_age is over soon.
+	eventually(t, "a reload shows the new balance", func() bool {
+		time.Sleep(100 * time.Millisecond)
+		return strings.Contains(b.follow(b.url+"/").text, `id="balance">8.20</p>`)
+	})
+}
+
+func TestTheDemoSaysWhenTheBalanceIsUsedUp(t *testing.T) {
+	_, b := startDemoCommand(t)
+	home := b.signInAs("/", "24680")
+	b.wantBalance(home, "0.00")
+	if !strings.Contains(home.text, "Your balance is used up") || !strings.Contains(home.text, "张伟") || !strings.Contains(home.text, "%E5%BC%A0%E4%BC%9F") {
+		t.Errorf("the page says %s", home.text)
+	}
+	b.wantBalance(b.submit(home, "/spend", nil), "0.00")
+}
+
+func TestTheDemosPublicAndOptionalPages(t *testing.T) {
+	_, b := startDemoCommand(t)
+	if a := b.visit("/public", "X-User-Id: 1", "X_User_Name: x"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "header arrived") {
+		t.Errorf("public: status %d: %s", a.StatusCode, a.text)
+	}
+	if a := b.get("/optional", "X-User-Id: 1"); a.text != "No X-User header arrived here.\n" {
+		t.Errorf("optional, as a script: status %d: %s", a.StatusCode, a.text)
+	}
+	if a := b.visit("/optional"); !strings.Contains(a.text, "Hello, stranger") {
+		t.Errorf("optional: status %d: %s", a.StatusCode, a.text)
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("home, as a script: status %d", a.StatusCode)
+	}
+	for _, asset := range []string{"/assets/style.css", "/assets/icon.svg"} {
+		if a := b.get(asset); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: status %d", asset, a.StatusCode)
+		}
+	}
+	if a := b.signInAs("/oauth/start?return_to=/optional", testUserID); !strings.Contains(a.text, "Hello, user123") {
+		t.Errorf("optional, signed in: status %d: %s", a.StatusCode, a.text)
+	}
+}
+
+func TestTheDemoLeadsOtherNamesOfThisMachineToItsOwn(t *testing.T) {
+	_, b := startDemoCommand(t)
+	u, err := url.Parse(b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := b.visit(fmt.Sprintf("http://localhost:%s/optional?x=1", u.Port())); a.location() != b.url+"/optional?x=1" {
+		t.Errorf("localhost leads to %q: status %d", a.location(), a.StatusCode)
+	}
+}
+
+func TestTheDemoRefreshesShortTokens(t *testing.T) {
+	_, b := startDemoCommand(t, "--access-lifetime", "1s")
+	home := b.signInAs("/", testUserID)
+	time.Sleep(1200 * time.Millisecond)
+	b.wantBalance(b.submit(home, "/spend", nil), "749.50")
+}
+
+func TestTheDemoUnderTheNameLocalhost(t *testing.T) {
+	r := startCommand(t, "Ctrl-C ends it", "demo", "--listen", "localhost:0", "--verbose")
+	if origin := r.between("Open   ", "/\n"); !strings.HasPrefix(origin, "http://localhost:") {
+		t.Errorf("it is at %s", origin)
+	}
+	if provider := r.between("simulated AIHubMix at ", ".\n"); !strings.HasPrefix(provider, "http://127.0.0.1:") {
+		t.Errorf("the provider is at %s, which shares its cookies", provider)
+	}
+}
