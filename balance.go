@@ -77,8 +77,9 @@ type userInfos struct {
 // knownUser is one user. Its fields are set by any request at any time.
 type knownUser struct {
 	info atomic.Pointer[userInfo]
-	// outdated asks for a new read before the next use.
-	outdated atomic.Bool
+	// changes counts how often the information was said to be outdated, and seen how
+	// many of these the last good read began after.
+	changes, seen atomic.Int64
 	// reading is true while the provider is being asked.
 	reading atomic.Bool
 	// failedAt is when the last read failed, in Unix milliseconds.
@@ -103,18 +104,33 @@ func (u *userInfos) known(s *session) *knownUser {
 	if !ok {
 		user, _ = u.users.SetIfAbsent(key, &knownUser{})
 	}
-	user.learn(&s.user)
+	if info := user.info.Load(); info == nil || s.user.readAt.After(info.readAt) {
+		user.learn(&s.user)
+	}
 	return user
 }
 
-// learn takes newer information over older.
+// learn takes information over that is not older than what is known.
 func (k *knownUser) learn(info *userInfo) {
 	for {
 		old := k.info.Load()
-		if old != nil && !info.readAt.After(old.readAt) {
+		if old != nil && info.readAt.Before(old.readAt) {
 			return
 		}
 		if k.info.CompareAndSwap(old, info) {
+			return
+		}
+	}
+}
+
+// outdated reports whether the information changed after it was last asked for.
+func (k *knownUser) outdated() bool { return k.seen.Load() < k.changes.Load() }
+
+// sawChanges notes that a good read began after so many changes.
+func (k *knownUser) sawChanges(count int64) {
+	for {
+		old := k.seen.Load()
+		if count <= old || k.seen.CompareAndSwap(old, count) {
 			return
 		}
 	}
@@ -130,7 +146,7 @@ type readFunc func(context.Context) (userInfo, error)
 // its age, and its state says so.
 func (u *userInfos) current(ctx context.Context, s *session, limits ages, read readFunc) (*userInfo, balanceState) {
 	user := u.known(s)
-	info, outdated, now := user.info.Load(), user.outdated.Load(), u.now()
+	info, outdated, now := user.info.Load(), user.outdated(), u.now()
 	state := limits.state(info, outdated, now)
 	age := now.Sub(info.readAt)
 	if (age <= limits.maxAge && !outdated) || user.backingOff(now) {
@@ -142,15 +158,27 @@ func (u *userInfos) current(ctx context.Context, s *session, limits ages, read r
 		}
 		return info, state
 	}
-	done := u.startRead(s, user, read)
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	u.waitForRead(ctx, s, user, read)
 	info = user.info.Load()
-	return info, limits.state(info, user.outdated.Load(), u.now())
+	return info, limits.state(info, user.outdated(), u.now())
+}
+
+// waitForRead waits for a read that knows of every change so far. The one that is
+// under way may have begun too early for that; the next one has not.
+func (u *userInfos) waitForRead(ctx context.Context, s *session, user *knownUser, read readFunc) {
+	changes := user.changes.Load()
+	for range 2 {
+		select {
+		case done := <-u.startRead(s, user, read):
+			if done.Err != nil || user.seen.Load() >= changes {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (k *knownUser) backingOff(now time.Time) bool {
@@ -170,7 +198,7 @@ func (u *userInfos) reread(ctx context.Context, s *session, read readFunc) error
 
 // outdate makes the next use of s's user information ask the provider first.
 func (u *userInfos) outdate(s *session) {
-	u.known(s).outdated.Store(true)
+	u.known(s).changes.Add(1)
 }
 
 // startRead begins the one read of a user, on a context of its own.
@@ -180,20 +208,18 @@ func (u *userInfos) startRead(s *session, user *knownUser, read readFunc) <-chan
 	return u.reads.DoChan(flight, func() (any, error) {
 		user.reading.Store(true)
 		defer user.reading.Store(false)
-		wasOutdated := user.outdated.Swap(false)
+		changes := user.changes.Load()
 		info, err := read(context.Background())
 		if err == nil && info.id() != key.id {
 			err = &providerError{endpoint: endpointUserinfo, reason: "the answer is about another user"}
 		}
 		if err != nil {
 			user.failedAt.Store(u.now().UnixMilli())
-			if wasOutdated {
-				user.outdated.Store(true)
-			}
 			return nil, err
 		}
 		user.failedAt.Store(0)
 		user.learn(&info)
+		user.sawChanges(changes)
 		return nil, nil
 	})
 }

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -175,5 +176,43 @@ func TestASessionWithoutTheBalanceScopeNeitherBlindsNorInformsAnother(t *testing
 	}
 	if got := full.balanceSeen(); !strings.HasPrefix(got, "750.00 fresh") {
 		t.Errorf("with the scope: %q", got)
+	}
+}
+
+func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	h := s.handlers[0]
+	load := func() *session {
+		signedIn, _, _, _ := h.store.load(t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+		return signedIn
+	}
+	// A read is under way; its answer is made before the change, and comes after it.
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 400 * time.Millisecond, DelayAfterWork: true, Times: 1})
+	h.state.users.outdate(load())
+	var slow sync.WaitGroup
+	slow.Go(func() { b.copyOf().get("/") })
+	eventually(t, "the first read is under way", func() bool { return s.provider.Count(simulator.UserInfo) == 2 })
+	s.provider.Spend(12345, 100)
+	h.state.users.outdate(load())
+
+	if got := b.balanceSeen(); got != "749.00 fresh 0" {
+		t.Errorf("after the change: %q", got)
+	}
+	slow.Wait()
+	if got := b.balanceSeen(); got != "749.00 fresh 0" {
+		t.Errorf("afterwards: %q", got)
+	}
+}
+
+func TestABalanceThatIsKnownToBeOutdatedIsNeverCalledFresh(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	b.get("/oauth/topup")
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
+	for range 3 {
+		if got := b.balanceSeen(); got != "750.00 stale 0" {
+			t.Errorf("while the provider fails: %q", got)
+		}
 	}
 }

@@ -207,6 +207,8 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		replaced("https://app", "http://app"):                                    "redirect_uri: \"http://app.example.com/oauth/callback\" must be https, or http on loopback (insecure_http allows it all the same), at Caddyfile:8",
 		replaced("/oauth/callback", ""):                                          "needs a plain path of its own",
 		replaced("/oauth/callback", "/oauth/callback?x=1"):                       "redirect_uri: must have no user, query or fragment",
+		replaced("/oauth/callback", "/oauth/callback?"):                          "redirect_uri: must have no user, query or fragment",
+		replaced("/oauth/callback", "/oauth/callback#"):                          "redirect_uri: must have no user, query or fragment",
 		replaced("/oauth/callback", "/oauth/../callback"):                        "needs a plain path of its own",
 		replaced("https://app.example.com/oauth/callback", "http://127.0.0.1:80/cb\nsession {\nsame_site none\n}"):         "session.same_site: none needs an https redirect_uri",
 		replaced("https://app.example.com/oauth/callback", "http://127.0.0.1:80/cb\nsession {\npartitioned on\n}"):         "session.partitioned: needs an https redirect_uri",

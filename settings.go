@@ -196,7 +196,7 @@ func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		r.check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
 		return &url.URL{}
-	case u.User != nil || u.Fragment != "" || u.RawQuery != "":
+	case u.User != nil || strings.ContainsAny(s.redirectURI, "?#"): // url.Parse forgets an empty query
 		r.check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
 	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
 		r.check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path of its own, such as /oauth/callback", s.redirectURI))
