@@ -50,6 +50,9 @@ func (j *cookieJar) loginName(flow string) string { return j.name + "-login-" + 
 // signedOutName is the cookie that remembers a logout until the next sign-in.
 func (j *cookieJar) signedOutName() string { return j.name + "-signed-out" }
 
+// recentName is the cookie that counts recent sign-ins.
+func (j *cookieJar) recentName() string { return j.name + "-recent" }
+
 // owns reports whether a cookie of this name is the gateway's. Names are compared
 // exactly, case included.
 func (j *cookieJar) owns(name string) bool {
@@ -57,7 +60,7 @@ func (j *cookieJar) owns(name string) bool {
 	if !ok {
 		return false
 	}
-	return rest == "" || rest == secondChunk || rest == "-signed-out" || strings.HasPrefix(rest, "-login-")
+	return rest == "" || rest == secondChunk || rest == "-signed-out" || rest == "-recent" || strings.HasPrefix(rest, "-login-")
 }
 
 // make is the one constructor of cookies. A maxAge below zero makes the deletion,
@@ -109,6 +112,11 @@ func (j *cookieJar) signedOut() string {
 	return j.make(j.signedOutName(), "1", maxLifetime, http.SameSiteLaxMode, false)
 }
 
+// recent counts a sign-in.
+func (j *cookieJar) recent(l recentLogins) string {
+	return j.make(j.recentName(), l.String(), loopWindow, http.SameSiteLaxMode, false)
+}
+
 // remove gives the deletion of a cookie of ours.
 func (j *cookieJar) remove(name string) string {
 	if name == j.name || name == j.name+secondChunk {
@@ -126,6 +134,7 @@ type sentCookies struct {
 	duplicate bool
 	logins    []sentLogin
 	signedOut bool
+	recent    recentLogins
 }
 
 type sentLogin struct {
@@ -210,6 +219,8 @@ func (s *sentCookies) add(j *cookieJar, name, value string) {
 		s.second, s.hasSecond = value, true
 	case j.signedOutName():
 		s.signedOut = true
+	case j.recentName():
+		s.recent = parseRecentLogins(value)
 	default:
 		if len(s.logins) < maxSentLogins {
 			s.logins = append(s.logins, sentLogin{name, value})

@@ -226,6 +226,9 @@ func (h *Handler) cookiesToClear(v *visit) []string {
 	if v.sent.hasSecond {
 		names = append(names, h.cookies.name+secondChunk)
 	}
+	if v.sent.recent.count > 0 {
+		names = append(names, h.cookies.recentName())
+	}
 	for _, cookie := range v.sent.logins {
 		names = append(names, cookie.name)
 	}

@@ -366,12 +366,13 @@ func (b *browser) signIn() *browser {
 	return b
 }
 
-// cookies are the gateway's cookies in the jar, by name.
+// cookies are the gateway's cookies in the jar, by name, but for the one that counts
+// recent sign-ins.
 func (b *browser) cookies() map[string]string {
 	u, _ := url.Parse(b.site.url)
 	found := map[string]string{}
 	for _, c := range b.Jar.Cookies(u) {
-		if strings.HasPrefix(c.Name, "tollgate") {
+		if strings.HasPrefix(c.Name, "tollgate") && c.Name != "tollgate-recent" {
 			found[c.Name] = c.Value
 		}
 	}

@@ -21,7 +21,6 @@ type shared struct {
 	spent *otter.Cache[string, string]
 	// rereads holds when each session last asked for a re-read.
 	rereads *otter.Cache[sessionID, time.Time]
-	loops   *loginLoops
 }
 
 const (
@@ -46,7 +45,6 @@ func newShared(now func() time.Time) *shared {
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, time.Time](rereadInterval),
 		}),
-		loops: newLoginLoops(),
 	}
 }
 
@@ -56,7 +54,6 @@ func (s *shared) Destruct() error {
 	s.users.close()
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
-	s.loops.close()
 	return nil
 }
 

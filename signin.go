@@ -232,9 +232,14 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	h.audit("login", r, s, zap.String("scope", s.tokens.scope))
 
-	loop := h.state.loops.isLoop(loopKey{s.user.id(), r.UserAgent(), l.returnPath})
+	recent := recentLogins{}
+	if v.session == nil {
+		recent = v.sent.recent
+	}
+	recent = recent.next(l.returnPath)
+	w.Header().Add("Set-Cookie", h.cookies.recent(recent))
 	switch {
-	case loop && v.session == nil && !l.popup:
+	case recent.isLoop() && !l.popup:
 		h.logger.Warn("a browser signs in over and over again: it does not keep the session cookie",
 			zap.String("cookie", h.cookies.name), zap.String("origin", h.origin), zap.String("session", s.id.hash()))
 		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.returnPath, cause: "login_loop"})
