@@ -44,8 +44,6 @@ func (a ages) state(u *userInfo, outdated bool, now time.Time) balanceState {
 const (
 	// maxUsers bounds the users remembered; one takes well under a kilobyte.
 	maxUsers = 100_000
-	// userIdle is how long a user that nobody asks for is remembered.
-	userIdle = time.Hour
 	// readBackOff is the pause after a read that failed. Requests in between go on
 	// with what is known.
 	readBackOff = 5 * time.Second
@@ -88,11 +86,8 @@ type knownUser struct {
 
 func newUserInfos(now func() time.Time) *userInfos {
 	return &userInfos{
-		users: otter.Must(&otter.Options[userKey, *knownUser]{
-			MaximumSize:      maxUsers,
-			ExpiryCalculator: otter.ExpiryAccessing[userKey, *knownUser](userIdle),
-		}),
-		now: now,
+		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
+		now:   now,
 	}
 }
 
@@ -144,9 +139,9 @@ type readFunc func(context.Context) (userInfo, error)
 // re-read meanwhile. What is too old or known to be outdated is re-read first; if
 // that fails, or takes longer than readPatience, the old information goes out with
 // its age, and its state says so.
-func (u *userInfos) current(ctx context.Context, s *session, limits ages, read readFunc) (*userInfo, balanceState) {
+func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limits ages, read readFunc) (*userInfo, balanceState) {
 	user := u.known(s)
-	info, outdated, now := user.info.Load(), user.outdated(), u.now()
+	info, outdated := user.info.Load(), user.outdated()
 	state := limits.state(info, outdated, now)
 	age := now.Sub(info.readAt)
 	if (age <= limits.maxAge && !outdated) || user.backingOff(now) {

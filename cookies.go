@@ -190,7 +190,6 @@ func (j *cookieJar) takeLine(line string, sent *sentCookies) string {
 		if j.owns(name) {
 			if !found {
 				found = true
-				kept.Grow(len(line))
 				kept.WriteString(line[:len(line)-len(whole)])
 			}
 			sent.add(j, name, textproto.TrimString(value))

@@ -20,6 +20,8 @@ type visit struct {
 	session *session
 	// carried is the generation that the browser holds.
 	carried uint64
+	// version is that of the renewals from which session was taken.
+	version uint64
 	// reseal asks for a new cookie: the old one was sealed with a previous secret, or
 	// the idle timeout has to be moved on.
 	reseal bool
@@ -82,6 +84,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if err != nil || !ok {
 		return err
 	}
+	v.version = h.state.renewals.version.Load()
 	newest, live := h.state.renewals.latest(s)
 	if !live {
 		return nil
@@ -138,7 +141,7 @@ func (h *Handler) refresher(s *session) refreshFunc {
 
 // identify gives who the session's user is, with what the provider said last.
 func (h *Handler) identify(ctx context.Context, s *session) *identity {
-	info, state := h.state.users.current(ctx, s, h.ages, h.userReader(s))
+	info, state := h.state.users.current(ctx, s, h.now(), h.ages, h.userReader(s))
 	return &identity{session: s, info: info, state: state, age: h.now().Sub(info.readAt)}
 }
 
@@ -197,6 +200,10 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *ide
 // a refresh that was finished meanwhile is delivered, and an older generation never
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
+	unchanged := v.version == h.state.renewals.version.Load() && v.session.generation == v.carried
+	if unchanged && !v.reseal && h.idleTimeout == 0 {
+		return nil
+	}
 	newest, live := h.state.renewals.latest(v.session)
 	if !live {
 		return nil

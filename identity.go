@@ -78,6 +78,9 @@ type identityHeaders struct {
 	preset []identityHeader
 	own    []ownHeader
 	folded map[string]struct{}
+	// begins holds the bytes that a name of ours may begin with: most of a request's
+	// headers are none of ours for that alone.
+	begins [256]bool
 }
 
 // newIdentityHeaders puts presets and own headers together. An own header of the
@@ -98,6 +101,7 @@ func newIdentityHeaders(presets []string, own map[string]string) (*identityHeade
 		h.own = append(h.own, ownHeader{canonical, template})
 		h.folded[foldName(canonical)] = struct{}{}
 	}
+	defer h.noteBeginnings()
 	slices.SortFunc(h.own, func(a, b ownHeader) int { return strings.Compare(a.name, b.name) })
 	for _, preset := range presets {
 		headers, known := identityPresets[preset]
@@ -112,6 +116,15 @@ func newIdentityHeaders(presets []string, own map[string]string) (*identityHeade
 		}
 	}
 	return h, nil
+}
+
+func (h *identityHeaders) noteBeginnings() {
+	for c := range len(h.begins) {
+		first := appendFolded(nil, string([]byte{byte(c)}))
+		for folded := range h.folded {
+			h.begins[c] = h.begins[c] || folded[0] == first[0]
+		}
+	}
 }
 
 // isReservedHeader names the headers that frame or route a request; one of them
@@ -171,6 +184,9 @@ func appendFolded(b []byte, name string) []byte {
 
 // forges reports whether an upstream could take name for one of ours.
 func (h *identityHeaders) forges(name string) bool {
+	if name == "" || !h.begins[name[0]] {
+		return false
+	}
 	var stack [maxFolded]byte
 	_, ours := h.folded[string(appendFolded(stack[:0], name))]
 	return ours
@@ -262,33 +278,60 @@ type identity struct {
 // balanceKnown reports whether the balance and the quotas may be shown.
 func (id *identity) balanceKnown() bool { return id.state != balanceUnknown }
 
-// text is the value of a preset's header, or of a placeholder. Each is there on
-// every identified request, and empty when unknown.
-func (id *identity) text(v identityValue) string {
+// fieldOf is the user information's field that a value is, or fieldCount for the
+// two that are not of it.
+func fieldOf(v identityValue) userField {
 	switch v {
 	case valueID:
-		return id.info.id()
+		return fieldID
 	case valueUsername:
-		return id.info.text(fieldUsername)
+		return fieldUsername
 	case valueEmail:
-		return id.info.text(fieldEmail)
-	case valueBalanceState:
-		return string(id.state)
+		return fieldEmail
+	case valueBalance:
+		return fieldBalance
+	case valueQuota:
+		return fieldQuota
+	case valueUsedQuota:
+		return fieldUsedQuota
+	default:
+		return fieldCount
 	}
-	if !id.balanceKnown() {
+}
+
+// shows reports whether a value may be shown: the balance and what comes with it
+// only while it is known.
+func (id *identity) shows(v identityValue) bool {
+	switch v {
+	case valueBalance, valueQuota, valueUsedQuota, valueBalanceAge:
+		return id.balanceKnown()
+	default:
+		return true
+	}
+}
+
+// text is the value of a placeholder. Each is there on every identified request,
+// and empty when unknown.
+func (id *identity) text(v identityValue) string {
+	if !id.shows(v) {
 		return ""
 	}
 	switch v {
-	case valueBalance:
-		return id.info.text(fieldBalance)
-	case valueQuota:
-		return id.info.text(fieldQuota)
-	case valueUsedQuota:
-		return id.info.text(fieldUsedQuota)
+	case valueBalanceState:
+		return string(id.state)
 	case valueBalanceAge:
 		return strconv.FormatInt(int64(max(id.age, 0)/time.Second), 10)
+	default:
+		return id.info.text(fieldOf(v))
 	}
-	return ""
+}
+
+// header is the value of a preset's header: the text, encoded.
+func (id *identity) header(v identityValue) string {
+	if f := fieldOf(v); f != fieldCount && id.shows(v) {
+		return id.info.headers[f]
+	}
+	return id.text(v)
 }
 
 // set writes the identity into a request's header. The values of one request
@@ -302,7 +345,7 @@ func (h *identityHeaders) set(header http.Header, id *identity, expand func(stri
 		header[name] = values[last : last+1 : last+1]
 	}
 	for _, p := range h.preset {
-		put(p.name, encodeHeaderValue(id.text(p.value)))
+		put(p.name, id.header(p.value))
 	}
 	for _, o := range h.own {
 		put(o.name, encodeHeaderValue(expand(o.template)))

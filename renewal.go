@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -45,7 +46,10 @@ type renewals struct {
 	newest   *otter.Cache[sessionID, *session]
 	ended    *otter.Cache[sessionID, ending]
 	failures *otter.Cache[sessionID, refreshFailure]
-	now      func() time.Time
+	// version counts the changes of newest and ended: who sees it unchanged need not
+	// ask again.
+	version atomic.Uint64
+	now     func() time.Time
 }
 
 // ending says from when a session is no session any more, and until when that
@@ -102,6 +106,7 @@ const endGrace = 30 * time.Second
 // end makes s no session any more, from the given moment on, in each of its
 // generations. An earlier end stays.
 func (r *renewals) end(s *session, from time.Time) {
+	defer r.version.Add(1)
 	r.ended.Compute(s.id, func(old ending, found bool) (ending, otter.ComputeOp) {
 		if found && old.from.Before(from) {
 			return old, otter.CancelOp
@@ -165,6 +170,7 @@ func (r *renewals) refresh(s *session, refresh refreshFunc) (*session, error) {
 	if renewed != s.tokens {
 		s = s.renewed(renewed)
 		r.newest.Set(s.id, s)
+		r.version.Add(1)
 	}
 	if err == nil {
 		r.failures.Invalidate(s.id)

@@ -41,9 +41,9 @@ func (*CookieStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (*CookieStore) open(keys func(context.Context) (*keyring, error)) sessionStore {
 	return &cookieStore{
 		keys: keys,
-		opened: otter.Must(&otter.Options[string, *session]{
+		opened: otter.Must(&otter.Options[string, *openedCookie]{
 			MaximumWeight: maxOpenedBytes,
-			Weigher:       func(value string, _ *session) uint32 { return uint32(2*len(value)) + 256 },
+			Weigher:       func(_ string, o *openedCookie) uint32 { return uint32(2*len(o.value)) + 512 },
 		}),
 	}
 }
@@ -59,12 +59,25 @@ type cookieStore struct {
 	// same browser's next request costs no cryptography. An entry says nothing
 	// about whether the session is over, or renewed: that is asked of renewals with
 	// every request.
-	opened *otter.Cache[string, *session]
+	//
+	// The key is the value's tail, which is part of its authentication code, since
+	// hashing all of it would cost more than the rest; the whole value is compared.
+	opened *otter.Cache[string, *openedCookie]
 }
 
+// openedCookie is a cookie value and the session that it was opened to.
+type openedCookie struct {
+	value   string
+	session *session
+}
+
+const tailLength = 32
+
+func tailOf(value string) string { return value[max(0, len(value)-tailLength):] }
+
 func (c *cookieStore) load(ctx context.Context, value string) (s *session, reseal, ok bool, err error) {
-	if s, ok := c.opened.GetIfPresent(value); ok {
-		return s, false, true, nil
+	if o, ok := c.opened.GetIfPresent(tailOf(value)); ok && o.value == value {
+		return o.session, false, true, nil
 	}
 	keys, err := c.keys(ctx)
 	if err != nil {
@@ -79,7 +92,8 @@ func (c *cookieStore) load(ctx context.Context, value string) (s *session, resea
 	}
 	if !previous {
 		// The request's header is one long string; keep only our part of it.
-		c.opened.Set(strings.Clone(value), s)
+		o := &openedCookie{strings.Clone(value), s}
+		c.opened.Set(tailOf(o.value), o)
 	}
 	return s, previous, true, nil
 }

@@ -57,14 +57,18 @@ func (s scalar) text() string {
 // newUserInfo.
 type userInfo struct {
 	fields [fieldCount]scalar
-	texts  [fieldCount]string // of fields, worked out once
-	readAt time.Time
+	// texts and headers are the fields' texts, plain and encoded for a header, worked
+	// out once.
+	texts   [fieldCount]string
+	headers [fieldCount]string
+	readAt  time.Time
 }
 
 func newUserInfo(fields [fieldCount]scalar, readAt time.Time) userInfo {
 	u := userInfo{fields: fields, readAt: readAt}
 	for f, value := range fields {
 		u.texts[f] = value.text()
+		u.headers[f] = encodeHeaderValue(u.texts[f])
 	}
 	return u
 }
