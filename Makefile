@@ -2,9 +2,10 @@
 
 GO             ?= go
 GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4
 FUZZTIME       ?= 30s
 
-.PHONY: help build demo test lint examples docs bench fuzz check
+.PHONY: help build demo test lint examples docs bench fuzz vuln check
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,5 +38,8 @@ fuzz: ## run each fuzz target for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+vuln: ## fail on a known vulnerability that the code reaches (asks vuln.go.dev)
+	$(GOVULNCHECK) ./...
 
 check: lint test examples ## all that CI runs

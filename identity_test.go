@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -245,4 +246,32 @@ func TestOurIdentityWinsOverAnEarlierDirectives(t *testing.T) {
 	if got := a.Header.Get("X-Seen"); got != testUserID {
 		t.Errorf("signed in after basic_auth: the user is %q, want %q (status %d)", got, testUserID, a.StatusCode)
 	}
+}
+
+func TestAForgedTrailerOverHTTP2NeverReachesTheUpstream(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	front := httptest.NewUnstartedServer(s.server)
+	front.EnableHTTP2 = true
+	front.StartTLS()
+	defer front.Close()
+	body, writer := io.Pipe()
+	req, _ := http.NewRequest(http.MethodPost, front.URL+"/public/a", body)
+	req.Trailer = http.Header{"X-User-Id": nil, "X_user_name": nil, "X-Good": nil}
+	go func() {
+		writer.Write([]byte("abc"))
+		req.Trailer["X-User-Id"] = []string{"forged-value"}
+		req.Trailer["X_user_name"] = []string{"forged-value"}
+		req.Trailer["X-Good"] = []string{"good"}
+		writer.Close()
+	}()
+	res, err := front.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	seen := s.upstream.last.Load()
+	if res.ProtoMajor != 2 || seen.Body != "abc" || seen.Trailer.Get("X-Good") != "good" {
+		t.Errorf("%s: the body %q, the trailers %v", res.Proto, seen.Body, seen.Trailer)
+	}
+	s.wantNoForgery(t, "HTTP/2")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -258,6 +259,22 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 	none.Header.Del("Date")
 	if cmp.Diff(none.Header, first.Header) != "" || none.text != first.text {
 		t.Errorf("no cookie at all: %v", none.Header)
+	}
+}
+
+func TestThousandsOfCookiesAreNoWorkAndNoSession(t *testing.T) {
+	jar := cookieJar{name: "tollgate"}
+	var line strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&line, "tollgate-login-%d=x; other%d=y; ", i, i)
+	}
+	header := http.Header{"Cookie": {line.String()}}
+	sent := jar.take(header)
+	if len(sent.logins) != maxSentLogins || strings.Contains(header.Get("Cookie"), "tollgate") || strings.Count(header.Get("Cookie"), "other") != 5000 {
+		t.Errorf("%d logins, %d bytes left", len(sent.logins), len(header.Get("Cookie")))
+	}
+	if _, ok := sent.sessionValue(); ok {
+		t.Error("a session")
 	}
 }
 

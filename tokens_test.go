@@ -158,3 +158,35 @@ func TestUserInfoIsReadExactly(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersThatTrickleEndWithTheTimeout: one byte now and then keeps no request
+// open for longer than the timeout, and costs no memory to speak of.
+func TestAnswersThatTrickleEndWithTheTimeout(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for {
+			if _, err := w.Write([]byte(" ")); err != nil {
+				return
+			}
+			http.NewResponseController(w).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}))
+	defer server.Close()
+	client := tokenEndpoint(t, 200, "")
+	client.timeout = 300 * time.Millisecond
+	client.config.Endpoint.TokenURL, client.userinfoEndpoint, client.topupEndpoint = server.URL, server.URL, server.URL
+	for name, ask := range map[string]func() error{
+		"token":    func() error { _, err := client.refresh(t.Context(), tokens{refresh: "r"}); return err },
+		"userinfo": func() error { _, err := client.userInfo(t.Context(), "a"); return err },
+		"topup":    func() error { _, err := client.topupURL(t.Context(), "a"); return err },
+	} {
+		began := time.Now()
+		if err := ask(); err == nil || failureOf(err) == failureEnded || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: %v after %v", name, err, time.Since(began))
+		}
+	}
+}
