@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,4 +63,24 @@ func importsOf(t *testing.T, file string) []string {
 		paths = append(paths, path)
 	}
 	return paths
+}
+
+var quotedTest = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`")
+
+// TestSECURITYNamesTestsThatExist keeps the threat model from drifting.
+func TestSECURITYNamesTestsThatExist(t *testing.T) {
+	files, _ := filepath.Glob("*_test.go")
+	var code strings.Builder
+	for _, file := range files {
+		code.WriteString(readFile(t, file))
+	}
+	names := quotedTest.FindAllStringSubmatch(readFile(t, "SECURITY.md"), -1)
+	if len(names) < 30 {
+		t.Fatalf("found %d names", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(code.String(), "func "+name[1]+"(") {
+			t.Errorf("there is no %s", name[1])
+		}
+	}
 }

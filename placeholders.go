@@ -9,13 +9,23 @@ import (
 // placeholderPrefix begins every placeholder that tollgate sets.
 const placeholderPrefix = "http.auth.user."
 
-var placeholderNames = []string{
-	"id", "username", "email", "balance", "balance_age", "balance_state", "quota", "used_quota", "status", "session",
+// placeholders are what may follow the prefix.
+var placeholders = map[string]func(*identity) string{
+	"id":            func(id *identity) string { return id.text(valueID) },
+	"username":      func(id *identity) string { return id.text(valueUsername) },
+	"email":         func(id *identity) string { return id.text(valueEmail) },
+	"balance":       func(id *identity) string { return id.text(valueBalance) },
+	"balance_age":   func(id *identity) string { return id.text(valueBalanceAge) },
+	"balance_state": func(id *identity) string { return id.text(valueBalanceState) },
+	"quota":         func(id *identity) string { return id.text(valueQuota) },
+	"used_quota":    func(id *identity) string { return id.text(valueUsedQuota) },
+	"status":        func(id *identity) string { return id.info.text(fieldStatus) },
+	"session":       func(id *identity) string { return id.session.id.hash() },
 }
 
 // setPlaceholders makes the identity known to later directives and the access log.
-// Each placeholder is there on every request: Caddy leaves an unknown one standing
-// as text.
+// Each placeholder is there on every request, and empty for an anonymous one: Caddy
+// leaves an unknown placeholder standing as text.
 //
 // They are worked out when somebody asks. Only where another directive has set a
 // user before us must ours be written over it.
@@ -25,54 +35,24 @@ func setPlaceholders(repl *caddy.Replacer, id *identity) {
 	}
 	if id != nil {
 		if _, taken := repl.Get(placeholderPrefix + "id"); taken {
-			for _, name := range placeholderNames {
-				repl.Set(placeholderPrefix+name, id.placeholder(name))
+			for name, value := range placeholders {
+				repl.Set(placeholderPrefix+name, value(id))
 			}
 			return
 		}
 	}
 	repl.Map(func(key string) (any, bool) {
 		name, ours := strings.CutPrefix(key, placeholderPrefix)
-		if !ours {
+		value, known := placeholders[name]
+		switch {
+		case !ours || !known:
 			return nil, false
+		case id == nil:
+			return "", true
+		default:
+			return value(id), true
 		}
-		for _, known := range placeholderNames {
-			if name == known {
-				return id.placeholder(name), true
-			}
-		}
-		return nil, false
 	})
-}
-
-// placeholder is the value of one placeholder; empty for an anonymous request.
-func (id *identity) placeholder(name string) string {
-	if id == nil {
-		return ""
-	}
-	switch name {
-	case "id":
-		return id.text(valueID)
-	case "username":
-		return id.text(valueUsername)
-	case "email":
-		return id.text(valueEmail)
-	case "balance":
-		return id.text(valueBalance)
-	case "balance_age":
-		return id.text(valueBalanceAge)
-	case "balance_state":
-		return id.text(valueBalanceState)
-	case "quota":
-		return id.text(valueQuota)
-	case "used_quota":
-		return id.text(valueUsedQuota)
-	case "status":
-		return id.info.text(fieldStatus)
-	case "session":
-		return id.session.id.hash()
-	}
-	return ""
 }
 
 // expand fills in the placeholders of operator text, once: what a client or the
