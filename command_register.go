@@ -1,23 +1,15 @@
 package tollgate
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"path"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -239,101 +231,6 @@ func askForToken(cmd *cobra.Command, stdin *os.File) (string, error) {
 	}
 }
 
-// registeredApp is what the provider made.
-type registeredApp struct {
-	ClientID     string `json:"client_id"`
-	ClientSecret string `json:"client_secret"`
-	RedirectURI  string `json:"redirect_uri"`
-}
-
-// registerApp asks the provider, once.
-func registerApp(ctx context.Context, base, token string, o registerOptions) (registeredApp, error) {
-	request, err := json.Marshal(map[string]string{
-		"name": o.name, "description": o.description, "redirect_uri": o.redirectURI,
-	})
-	if err != nil {
-		return registeredApp{}, fmt.Errorf("registering the application: %w", err)
-	}
-	var sent atomic.Bool
-	req, err := http.NewRequestWithContext(withSentTrace(ctx, &sent), http.MethodPost, base+appsPath, bytes.NewReader(request))
-	if err != nil {
-		return registeredApp{}, fmt.Errorf("registering the application: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	client := newProviderClient(registerTimeout)
-	defer client.CloseIdleConnections()
-	res, err := client.Do(req)
-	if err != nil {
-		return registeredApp{}, registrationFault(base, transportReason(err), sent.Load())
-	}
-	defer res.Body.Close()
-	body, err := readAnswer(res.Body)
-	if err != nil {
-		return registeredApp{}, registrationFault(base, err.Error(), true)
-	}
-	return readRegistration(res.StatusCode, body, token)
-}
-
-func registrationFault(base, reason string, sent bool) error {
-	if sent {
-		reason += "; it may be registered all the same, so look there before you try again"
-	}
-	return fmt.Errorf("registering the application at %s: %s", base, reason)
-}
-
-// readRegistration reads the provider's answer. The provider says no under a good
-// status, too, and why in `message`.
-func readRegistration(status int, body []byte, token string) (registeredApp, error) {
-	var answer struct {
-		Success bool          `json:"success"`
-		Message string        `json:"message"`
-		Data    registeredApp `json:"data"`
-	}
-	err := json.Unmarshal(body, &answer)
-	why := ""
-	if message := printable(answer.Message, token); err == nil && message != "" {
-		why = ": " + message
-	}
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return registeredApp{}, fmt.Errorf("the provider does not accept the developer token (status %d)%s", status, why)
-	case status >= 300 && status < 400:
-		return registeredApp{}, fmt.Errorf("the provider answered with a redirect (status %d), which is not followed: it would take the developer token elsewhere. Is --base-url right?", status)
-	case status < 200 || status > 299:
-		return registeredApp{}, fmt.Errorf("the provider did not register the application (status %d)%s", status, why)
-	case err != nil:
-		return registeredApp{}, errors.New("the provider's answer is not the JSON it should be. Is --base-url right?")
-	case !answer.Success:
-		return registeredApp{}, fmt.Errorf("the provider did not register the application%s", why)
-	case answer.Data.ClientID == "" || answer.Data.ClientSecret == "":
-		return registeredApp{}, errors.New("the provider's answer has no client_id or no client_secret")
-	}
-	return answer.Data, nil
-}
-
-// maxMessage bounds what is shown of a text of the provider, in runes.
-const maxMessage = 200
-
-// printable makes a text of the provider fit for a terminal: one line without
-// control or formatting characters, of bounded length, and without the developer
-// token, should the provider repeat it.
-func printable(text, token string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
-	text = strings.Join(strings.Fields(text), " ")
-	text = strings.ReplaceAll(text, token, "[developer token]")
-	if runes := []rune(text); len(runes) > maxMessage {
-		text = string(runes[:maxMessage]) + "…"
-	}
-	return text
-}
-
 // printRegistration says what to do now. The block goes to the standard output
 // alone, so that it can be redirected.
 func printRegistration(cmd *cobra.Command, o registerOptions, site *url.URL) error {
@@ -364,138 +261,4 @@ localhost:3000, and start with: caddy run --envfile %s
 }
 `, address, baseURL)
 	return err
-}
-
-// keepCredentials writes the env file, or else saves the credentials somewhere: the
-// provider does not show the secret again.
-func keepCredentials(file *envFile, app registeredApp, redirectURI string) error {
-	content, err := envFileContent([]envVariable{
-		{"OAUTH_CLIENT_ID", app.ClientID},
-		{"OAUTH_CLIENT_SECRET", app.ClientSecret},
-		{"OAUTH_REDIRECT_URI", redirectURI},
-	})
-	if err == nil {
-		err = file.write(content)
-	}
-	if err == nil {
-		return nil
-	}
-	app.RedirectURI = redirectURI
-	saved, saveErr := saveCredentials(app)
-	if saveErr != nil {
-		return fmt.Errorf("the application is registered, but its client secret is lost: %w; %w. Make a new secret in the provider's console, or delete the application there and register it again", err, saveErr)
-	}
-	return fmt.Errorf("the application is registered, but the env file could not be written: %w. Its client id and client secret are in %s, which only you can read: move them to a safe place, and do not register again", err, saved)
-}
-
-// saveCredentials writes a file in the system's temporary folder. JSON can hold
-// what an env file cannot.
-func saveCredentials(app registeredApp) (string, error) {
-	content, err := json.MarshalIndent(map[string]string{
-		"client_id": app.ClientID, "client_secret": app.ClientSecret, "redirect_uri": app.RedirectURI,
-	}, "", "\t")
-	if err != nil {
-		return "", err
-	}
-	file, err := os.CreateTemp("", "tollgate-credentials-*.json") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = file.Write(append(content, '\n'))
-	return file.Name(), errors.Join(err, file.Close())
-}
-
-type envVariable struct{ name, value string }
-
-// envFileContent writes variables so that Caddy's --envfile, systemd's
-// EnvironmentFile and a shell read the same. Docker's --env-file does, too, as long
-// as no value needs quotes.
-func envFileContent(variables []envVariable) (string, error) {
-	var b strings.Builder
-	for _, v := range variables {
-		value := v.value
-		if !isPlainText(value) {
-			// Caddy takes # for a comment, even between quotes.
-			for _, r := range value {
-				if r < ' ' || r > '~' || strings.ContainsRune(`'\#`, r) {
-					return "", fmt.Errorf("%s holds a character that an env file cannot", v.name)
-				}
-			}
-			value = "'" + value + "'"
-		}
-		b.WriteString(v.name + "=" + value + "\n")
-	}
-	return b.String(), nil
-}
-
-// envFile is the file for the credentials. It is opened before the provider is
-// asked, so that a folder that cannot be written to is found out in time.
-type envFile struct {
-	path string
-	file *os.File
-	// replaces: file stands beside path, and takes its place when it is complete.
-	replaces bool
-	done     bool
-}
-
-// checkEnvFile refuses a path that may not be written.
-func checkEnvFile(path string, force bool) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("--env-file: %w", err)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("--env-file: %s is not a regular file", path)
-	case !force:
-		return errEnvFileExists(path)
-	}
-	return nil
-}
-
-func errEnvFileExists(path string) error {
-	return fmt.Errorf("--env-file: %s exists: its secret may be in use. Name another file, or replace it with --force", path)
-}
-
-func reserveEnvFile(path string, force bool) (*envFile, error) {
-	f := &envFile{path: path, replaces: force}
-	var err error
-	if force {
-		f.file, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
-	} else {
-		f.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the person who runs this names the file
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil, errEnvFileExists(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--env-file: %w", err)
-	}
-	return f, nil
-}
-
-func (f *envFile) write(content string) error {
-	_, err := f.file.WriteString(content)
-	if err == nil {
-		err = f.file.Sync()
-	}
-	if err = errors.Join(err, f.file.Close()); err != nil {
-		return err
-	}
-	if f.replaces {
-		if err := os.Rename(f.file.Name(), f.path); err != nil {
-			return err
-		}
-	}
-	f.done = true
-	return nil
-}
-
-// discard removes a file that was not written.
-func (f *envFile) discard() {
-	if !f.done {
-		_ = f.file.Close()
-		_ = os.Remove(f.file.Name())
-	}
 }

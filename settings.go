@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -33,23 +32,6 @@ const (
 // providerPresets are the kinds of provider.
 var providerPresets = []string{"aihubmix", "oauth2"}
 
-// settingError is a setting that cannot be used. Setting is the name as the
-// operator writes it, with its block: "provider.client_secret".
-type settingError struct {
-	setting string
-	err     error
-	// raw is true where the setting's text holds a placeholder, which another
-	// environment may fill in differently.
-	placeholder bool
-}
-
-func (e *settingError) Error() string { return e.setting + ": " + e.err.Error() }
-func (e *settingError) Unwrap() error { return e.err }
-
-func badSetting(setting, format string, args ...any) error {
-	return &settingError{setting: setting, err: fmt.Errorf(format, args...)}
-}
-
 // settings is the configuration with its placeholders read, its defaults filled in
 // and its texts parsed.
 type settings struct {
@@ -73,94 +55,6 @@ type settings struct {
 	lifetime        time.Duration
 	idleTimeout     time.Duration
 	refreshBefore   time.Duration
-}
-
-// resolver reads settings one after the other and keeps the first fault, so that
-// the code below reads straight down.
-type resolver struct {
-	repl *caddy.Replacer
-	err  error
-}
-
-func (r *resolver) fail(setting, format string, args ...any) {
-	if r.err == nil {
-		r.err = badSetting(setting, format, args...)
-	}
-}
-
-// text gives a setting's text with its placeholders read. A text that was given
-// and turns out empty is a fault: an unset `{env.X}` must stop the start.
-func (r *resolver) text(setting, raw, byDefault string) string {
-	if raw == "" {
-		return byDefault
-	}
-	text, err := r.repl.ReplaceOrErr(raw, true, true)
-	if err == nil && strings.TrimSpace(text) == "" {
-		err = errors.New("is empty")
-	}
-	if err != nil && r.err == nil {
-		r.err = &settingError{setting: setting, err: err, placeholder: strings.Contains(raw, "{")}
-	}
-	return text
-}
-
-// check runs a check of a setting's text, and notes whether a placeholder had its
-// part in it.
-func (r *resolver) check(setting, raw string, problem error) {
-	if problem != nil && r.err == nil {
-		r.err = &settingError{setting: setting, err: problem, placeholder: strings.Contains(raw, "{")}
-	}
-}
-
-func (r *resolver) duration(setting string, d caddy.Duration, byDefault time.Duration) time.Duration {
-	if d < 0 {
-		r.fail(setting, "must be more than zero")
-	}
-	if d == 0 {
-		return byDefault
-	}
-	return time.Duration(d)
-}
-
-// url gives an absolute URL that is https, or http on loopback.
-func (r *resolver) url(setting, raw, byDefault string) string {
-	text := r.text(setting, raw, byDefault)
-	if r.err != nil || text == "" {
-		return ""
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "":
-		r.check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
-	case u.User != nil || u.Fragment != "":
-		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
-	case !isSecureURL(u):
-		r.check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
-	}
-	return text
-}
-
-// path gives a path of this origin.
-func (r *resolver) path(setting, raw, byDefault string) string {
-	text := r.text(setting, raw, byDefault)
-	if r.err != nil || text == "" {
-		return text
-	}
-	cleaned, ok := cleanReturnPath(text)
-	if !ok {
-		r.check(setting, raw, fmt.Errorf("%q is not a path of this origin", text))
-	}
-	return cleaned
-}
-
-func (r *resolver) oneOf(setting, value, byDefault string, allowed ...string) string {
-	if value == "" {
-		return byDefault
-	}
-	if !slices.Contains(allowed, value) {
-		r.fail(setting, "%q is none of %s", value, strings.Join(allowed, ", "))
-	}
-	return value
 }
 
 // resolve reads the whole configuration. It asks no network and starts nothing, so
@@ -449,56 +343,4 @@ func (s *settings) resolvePaths(r *resolver, h *Handler) {
 			r.fail("optional", "%q is public already", pattern)
 		}
 	}
-}
-
-// patterns gives path patterns as of Caddy's path matcher. One with a percent sign
-// would be compared with the undecoded path, which an upstream reads otherwise.
-func (r *resolver) patterns(setting string, raw []string) []string {
-	patterns := make([]string, 0, len(raw))
-	for _, text := range raw {
-		pattern := r.text(setting, text, "")
-		switch {
-		case pattern == "" || (pattern[0] != '/' && pattern[0] != '*'):
-			r.check(setting, text, fmt.Errorf("%q is not a path pattern: it must begin with / or *", pattern))
-		case strings.ContainsAny(pattern, "%?#"):
-			r.check(setting, text, fmt.Errorf("%q must be written decoded, and without a query", pattern))
-		}
-		patterns = append(patterns, pattern)
-	}
-	return patterns
-}
-
-// isSecureURL reports whether u is https, or http on loopback, where nobody else
-// listens in.
-func isSecureURL(u *url.URL) bool {
-	switch u.Scheme {
-	case "https":
-		return u.Host != ""
-	case "http":
-		return isLoopback(u.Hostname())
-	default:
-		return false
-	}
-}
-
-// isLoopback reports whether a host name is this machine for certain
-// (RFC 8252 section 7.3, RFC 6761 section 6.3).
-func isLoopback(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}
-
-// serializeOrigin is the origin of u as a browser writes it: in lower case, without
-// the scheme's own port.
-func serializeOrigin(u *url.URL) string {
-	host := strings.ToLower(u.Host)
-	switch u.Scheme + ":" + u.Port() {
-	case "https:443", "http:80":
-		host = strings.TrimSuffix(host, ":"+u.Port())
-	}
-	return u.Scheme + "://" + host
 }

@@ -18,9 +18,6 @@ func TestMain(m *testing.M) {
 }
 
 func TestWholeRun(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts Caddy")
-	}
 	o, err := parseOptions([]string{"-connections", "4", "-rounds", "2", "-duration", "50ms", "-sessions", "20", "-other-cookies", "1"})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	// Stock Caddy's modules, and ours.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 

@@ -1,0 +1,108 @@
+package tollgate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"unicode"
+)
+
+// registeredApp is what the provider made.
+type registeredApp struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+	RedirectURI  string `json:"redirect_uri"`
+}
+
+// registerApp asks the provider, once.
+func registerApp(ctx context.Context, base, token string, o registerOptions) (registeredApp, error) {
+	request, err := json.Marshal(map[string]string{
+		"name": o.name, "description": o.description, "redirect_uri": o.redirectURI,
+	})
+	if err != nil {
+		return registeredApp{}, fmt.Errorf("registering the application: %w", err)
+	}
+	var sent atomic.Bool
+	req, err := http.NewRequestWithContext(withSentTrace(ctx, &sent), http.MethodPost, base+appsPath, bytes.NewReader(request))
+	if err != nil {
+		return registeredApp{}, fmt.Errorf("registering the application: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	client := newProviderClient(registerTimeout)
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
+	if err != nil {
+		return registeredApp{}, registrationFault(base, transportReason(err), sent.Load())
+	}
+	defer res.Body.Close()
+	body, err := readAnswer(res.Body)
+	if err != nil {
+		return registeredApp{}, registrationFault(base, err.Error(), true)
+	}
+	return readRegistration(res.StatusCode, body, token)
+}
+
+func registrationFault(base, reason string, sent bool) error {
+	if sent {
+		reason += "; it may be registered all the same, so look there before you try again"
+	}
+	return fmt.Errorf("registering the application at %s: %s", base, reason)
+}
+
+// readRegistration reads the provider's answer. The provider says no under a good
+// status, too, and why in `message`.
+func readRegistration(status int, body []byte, token string) (registeredApp, error) {
+	var answer struct {
+		Success bool          `json:"success"`
+		Message string        `json:"message"`
+		Data    registeredApp `json:"data"`
+	}
+	err := json.Unmarshal(body, &answer)
+	why := ""
+	if message := printable(answer.Message, token); err == nil && message != "" {
+		why = ": " + message
+	}
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return registeredApp{}, fmt.Errorf("the provider does not accept the developer token (status %d)%s", status, why)
+	case status >= 300 && status < 400:
+		return registeredApp{}, fmt.Errorf("the provider answered with a redirect (status %d), which is not followed: it would take the developer token elsewhere. Is --base-url right?", status)
+	case status < 200 || status > 299:
+		return registeredApp{}, fmt.Errorf("the provider did not register the application (status %d)%s", status, why)
+	case err != nil:
+		return registeredApp{}, errors.New("the provider's answer is not the JSON it should be. Is --base-url right?")
+	case !answer.Success:
+		return registeredApp{}, fmt.Errorf("the provider did not register the application%s", why)
+	case answer.Data.ClientID == "" || answer.Data.ClientSecret == "":
+		return registeredApp{}, errors.New("the provider's answer has no client_id or no client_secret")
+	}
+	return answer.Data, nil
+}
+
+// maxMessage bounds what is shown of a text of the provider, in runes.
+const maxMessage = 200
+
+// printable makes a text of the provider fit for a terminal: one line without
+// control or formatting characters, of bounded length, and without the developer
+// token, should the provider repeat it.
+func printable(text, token string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	text = strings.ReplaceAll(text, token, "[developer token]")
+	if runes := []rune(text); len(runes) > maxMessage {
+		text = string(runes[:maxMessage]) + "…"
+	}
+	return text
+}
