@@ -2,6 +2,8 @@ package tollgate
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +33,7 @@ type ages struct {
 // to be outdated is stale however young it is, and a user information answer
 // without a balance (the scope was not granted) leaves the balance unknown.
 func (a ages) state(u *userInfo, outdated bool, now time.Time) balanceState {
-	switch age := now.Sub(u.readAt); {
+	switch age := ageOf(u, now); {
 	case u.fields[fieldBalance] == "" || age > a.maxStale:
 		return balanceUnknown
 	case age > a.maxAge || outdated:
@@ -40,6 +42,19 @@ func (a ages) state(u *userInfo, outdated bool, now time.Time) balanceState {
 		return balanceFresh
 	}
 }
+
+// ageOf is how old information is. What was read in the future, by a clock that was
+// set back since, is of any age.
+func ageOf(u *userInfo, now time.Time) time.Duration {
+	age := now.Sub(u.readAt)
+	if age < -clockSlack {
+		return math.MaxInt64
+	}
+	return max(age, 0)
+}
+
+// clockSlack is how far two readings of the clock may lie the wrong way round.
+const clockSlack = time.Minute
 
 const (
 	// maxUsers bounds the users remembered; one takes well under a kilobyte.
@@ -80,8 +95,33 @@ type knownUser struct {
 	changes, seen atomic.Int64
 	// reading is true while the provider is being asked.
 	reading atomic.Bool
+	// hanging is true while a read goes on that has used up a request's patience.
+	hanging atomic.Bool
+	// refused is true after the provider accepted no access token of the user's.
+	refused atomic.Bool
 	// failedAt is when the last read failed, in Unix milliseconds.
 	failedAt atomic.Int64
+}
+
+// userView is what is known of a user, for one request.
+type userView struct {
+	info  *userInfo
+	state balanceState
+	age   time.Duration
+	// refused: the provider accepts no access token of the user's, and what is known
+	// is too old to go by.
+	refused bool
+}
+
+func (k *knownUser) view(limits ages, now time.Time) userView {
+	info := k.info.Load()
+	age := ageOf(info, now)
+	return userView{
+		info:    info,
+		state:   limits.state(info, k.outdated(), now),
+		age:     age,
+		refused: age > limits.maxStale && k.refused.Load(),
+	}
 }
 
 func newUserInfos(now func() time.Time) *userInfos {
@@ -100,16 +140,17 @@ func (u *userInfos) known(s *session) *knownUser {
 		user, _ = u.users.SetIfAbsent(key, &knownUser{})
 	}
 	if info := user.info.Load(); info == nil || s.user.readAt.After(info.readAt) {
-		user.learn(&s.user)
+		user.learn(&s.user, u.now())
 	}
 	return user
 }
 
-// learn takes information over that is not older than what is known.
-func (k *knownUser) learn(info *userInfo) {
+// learn takes information over that is not older than what is known, or when what
+// is known is from the future.
+func (k *knownUser) learn(info *userInfo, now time.Time) {
 	for {
 		old := k.info.Load()
-		if old != nil && info.readAt.Before(old.readAt) {
+		if old != nil && info.readAt.Before(old.readAt) && !old.readAt.After(now) {
 			return
 		}
 		if k.info.CompareAndSwap(old, info) {
@@ -134,61 +175,67 @@ func (k *knownUser) sawChanges(count int64) {
 // readFunc asks the provider for the user information of one user.
 type readFunc func(context.Context) (userInfo, error)
 
-// current is the information to use for a request of s, and what its balance is
-// worth. Fresh information is used as it is. Stale information is used, too, and
-// re-read meanwhile. What is too old or known to be outdated is re-read first; if
-// that fails, or takes longer than readPatience, the old information goes out with
-// its age, and its state says so.
-func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limits ages, read readFunc) (*userInfo, balanceState) {
+// current is what is known of the user of s, for a request. Fresh information is used
+// as it is. Stale information is used, too, and re-read meanwhile. What is too old or
+// known to be outdated is re-read first; if that fails, or takes longer than
+// readPatience, the old information goes out with its age, and its state says so.
+func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limits ages, read readFunc) userView {
 	user := u.known(s)
-	info, outdated := user.info.Load(), user.outdated()
-	state := limits.state(info, outdated, now)
-	age := now.Sub(info.readAt)
-	if (age <= limits.maxAge && !outdated) || user.backingOff(now) {
-		return info, state
-	}
-	if age <= limits.maxStale && !outdated {
-		if !user.reading.Load() {
+	view, outdated := user.view(limits, now), user.outdated()
+	reading := user.reading.Load()
+	switch {
+	case view.age <= limits.maxAge && !outdated, user.backingOff(now), reading && user.hanging.Load():
+		return view
+	case view.age <= limits.maxStale && !outdated:
+		if !reading {
 			u.startRead(s, user, read)
 		}
-		return info, state
+		return view
 	}
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
 	u.waitForRead(ctx, s, user, read)
-	info = user.info.Load()
-	return info, limits.state(info, user.outdated(), u.now())
+	return user.view(limits, u.now())
 }
 
 // waitForRead waits for a read that knows of every change so far. The one that is
-// under way may have begun too early for that; the next one has not.
+// under way may have begun too early for that, or with a session that is over; the
+// next one has not.
 func (u *userInfos) waitForRead(ctx context.Context, s *session, user *knownUser, read readFunc) {
 	changes := user.changes.Load()
 	for range 2 {
 		select {
 		case done := <-u.startRead(s, user, read):
-			if done.Err != nil || user.seen.Load() >= changes {
+			ended := errors.Is(done.Err, errSessionEnded)
+			if (done.Err != nil && !ended) || user.seen.Load() >= changes && !ended {
 				return
 			}
 		case <-ctx.Done():
+			user.hanging.Store(true)
 			return
 		}
 	}
 }
 
 func (k *knownUser) backingOff(now time.Time) bool {
-	return now.UnixMilli()-k.failedAt.Load() < readBackOff.Milliseconds()
+	return within(now.Sub(time.UnixMilli(k.failedAt.Load())), readBackOff)
 }
 
 // reread asks the provider now, or joins the read that is under way, and waits for
-// the answer.
-func (u *userInfos) reread(ctx context.Context, s *session, read readFunc) error {
-	select {
-	case done := <-u.startRead(s, u.known(s), read):
-		return done.Err
-	case <-ctx.Done():
-		return ctx.Err()
+// the answer. A read that failed because another session of the user's has ended says
+// nothing about this one.
+func (u *userInfos) reread(ctx context.Context, s *session, read readFunc) (err error) {
+	for range 2 {
+		select {
+		case done := <-u.startRead(s, u.known(s), read):
+			if err = done.Err; !errors.Is(err, errSessionEnded) {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	return err
 }
 
 // outdate makes the next use of s's user information ask the provider first.
@@ -202,22 +249,35 @@ func (u *userInfos) startRead(s *session, user *knownUser, read readFunc) <-chan
 	flight := key.id + "\x00" + key.scope
 	return u.reads.DoChan(flight, func() (any, error) {
 		user.reading.Store(true)
-		defer user.reading.Store(false)
+		defer func() {
+			user.hanging.Store(false)
+			user.reading.Store(false)
+		}()
 		changes := user.changes.Load()
 		info, err := read(context.Background())
 		if err == nil && info.id() != key.id {
 			err = &providerError{endpoint: endpointUserinfo, reason: "the answer is about another user"}
 		}
 		if err != nil {
-			user.failedAt.Store(u.now().UnixMilli())
+			user.noteFailure(err, u.now())
 			return nil, err
 		}
 		user.failedAt.Store(0)
-		user.learn(&info)
+		user.refused.Store(false)
+		user.learn(&info, u.now())
 		user.sawChanges(changes)
 		return nil, nil
 	})
 }
 
-// close stops the housekeeping of the table.
-func (u *userInfos) close() { u.users.StopAllGoroutines() }
+// noteFailure makes the next requests wait before they ask again. The end of one
+// session is no failure of the user's others.
+func (k *knownUser) noteFailure(err error, now time.Time) {
+	if errors.Is(err, errSessionEnded) {
+		return
+	}
+	k.failedAt.Store(now.UnixMilli())
+	if failureOf(err) == failureUnauthorized {
+		k.refused.Store(true)
+	}
+}

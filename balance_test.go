@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -189,12 +190,12 @@ func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
 	}
 	// A read is under way; its answer is made before the change, and comes after it.
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 400 * time.Millisecond, DelayAfterWork: true, Times: 1})
-	h.state.users.outdate(load())
+	h.users.outdate(load())
 	var slow sync.WaitGroup
 	slow.Go(func() { b.copyOf().get("/") })
 	eventually(t, "the first read is under way", func() bool { return s.provider.Count(simulator.UserInfo) == 2 })
 	s.provider.Spend(12345, 100)
-	h.state.users.outdate(load())
+	h.users.outdate(load())
 
 	if got := b.balanceSeen(); got != "749.00 fresh 0" {
 		t.Errorf("after the change: %q", got)
@@ -214,5 +215,112 @@ func TestABalanceThatIsKnownToBeOutdatedIsNeverCalledFresh(t *testing.T) {
 		if got := b.balanceSeen(); got != "750.00 stale 0" {
 			t.Errorf("while the provider fails: %q", got)
 		}
+	}
+}
+
+func TestAUserWhomTheProviderRefusesIsServedUpToMaxStaleAndNoLonger(t *testing.T) {
+	for name, fault := range map[string]simulator.Fault{
+		"401":           {Status: 401},
+		"success:false": {Body: `{"success":false,"message":"banned"}`},
+	} {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser().signIn()
+		s.provider.SetFault(simulator.UserInfo, fault)
+		s.clock.advance(5 * time.Minute)
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: within max_stale: %d", name, a.StatusCode)
+		}
+		s.clock.advance(15 * time.Minute)
+		if a := b.get("/"); a.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: beyond max_stale: %d", name, a.StatusCode)
+		}
+		s.provider.ClearFaults()
+		s.clock.advance(readBackOff + time.Second)
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: after the provider took the user back: %d", name, a.StatusCode)
+		}
+	}
+}
+
+func TestASessionThatEndsWhileItsUserIsAskedForReachesNothing(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.RevokeUser(12345)
+	s.clock.advance(20 * time.Minute)
+	before := s.upstream.requests.Load()
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized || s.upstream.requests.Load() != before {
+		t.Errorf("got %d, and %d requests reached the upstream", a.StatusCode, s.upstream.requests.Load()-before)
+	}
+}
+
+func TestAClockThatIsSetBackStopsNoReads(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.clock.advance(-time.Hour)
+	s.provider.Spend(12345, 100)
+	if got := b.balanceSeen(); got != "749.00 fresh 0" {
+		t.Errorf("after the step: %q", got)
+	}
+	s.clock.advance(2 * time.Hour)
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503, Times: 1})
+	b.get("/")
+	s.clock.advance(-time.Hour)
+	s.provider.Spend(12345, 100)
+	b.get("/oauth/topup") // asks for a new read
+	if got := b.balanceSeen(); got != "748.00 fresh 0" {
+		t.Errorf("after a failure and another step: %q", got)
+	}
+}
+
+func TestATokenThatStaysUnacceptedIsNotRefreshedAgainAndAgain(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 401})
+	for range 20 {
+		b.get("/oauth/topup")
+	}
+	if n := s.refreshes(); n != 1 {
+		t.Errorf("%d refreshes", n)
+	}
+}
+
+func TestOneSessionsEndIsNoOthersFault(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	ended, live := s.newBrowser().signIn(), s.newBrowser().signIn()
+	h := s.handlers[0]
+	load := func(b *browser) *session {
+		found, _, _, _ := h.store.load(t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+		return found
+	}
+	over := load(ended)
+	// The ended session's read is under way when the live one asks.
+	release := make(chan struct{})
+	reading := h.users.startRead(over, h.users.known(over), func(context.Context) (userInfo, error) {
+		<-release
+		return userInfo{}, errSessionEnded
+	})
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		close(release)
+	}()
+	if a := live.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
+		t.Errorf("the live session got %d: %s", a.StatusCode, a.text)
+	}
+	<-reading
+}
+
+func TestAHangingProviderCostsPatienceOnce(t *testing.T) {
+	s := newSite(t, siteOptions{inProvider: "timeout 5s"})
+	b := s.newBrowser().signIn()
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Hang: true})
+	s.clock.advance(20 * time.Minute)
+	began := time.Now()
+	for range 5 {
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("got %d", a.StatusCode)
+		}
+	}
+	if took := time.Since(began); took >= 2*readPatience {
+		t.Errorf("five requests took %v", took)
 	}
 }

@@ -32,7 +32,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. One word per
 // setting, the same word as the JSON key; a word that takes one value may stand
-// once.
+// once. Requests that the matcher leaves out pass by altogether: their headers are
+// not cleaned either.
 //
 //	tollgate [<matcher>] {
 //		provider aihubmix|oauth2 {

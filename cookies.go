@@ -10,7 +10,8 @@ import (
 
 // Limits of what a browser and a server take. A browser drops a cookie whose name
 // and value exceed 4,096 bytes without a word, and Caddy's header budget is
-// 16 KiB: all our cookies together stay under 8 KiB.
+// 16 KiB. All our cookies together stay under 8 KiB, but for a session and a return
+// path that are both of the longest kind.
 const (
 	maxCookie       = 4096
 	maxSessionValue = 2 * (maxCookie - 160) // two chunks; 160 for the name and the attributes
@@ -249,8 +250,14 @@ func (s *sentCookies) sessionValue() (string, bool) {
 // isOwnSetCookie reports whether a Set-Cookie line sets a cookie of the gateway.
 func (j *cookieJar) isOwnSetCookie(line string) bool {
 	pair, _, _ := strings.Cut(line, ";")
-	name, _, _ := strings.Cut(pair, "=")
-	return j.owns(textproto.TrimString(name))
+	name, value, _ := strings.Cut(pair, "=")
+	if name = textproto.TrimString(name); name == "" {
+		// A browser sends a nameless cookie back as its value alone, and a value such as
+		// `tollgate=x` then reads as a name (RFC 6265bis section 5.7).
+		name, _, _ = strings.Cut(value, "=")
+		name = textproto.TrimString(name)
+	}
+	return j.owns(name)
 }
 
 // validCookieName says what is wrong with a configured cookie name.

@@ -17,6 +17,9 @@ var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup"
 // them ever reaches the upstream.
 func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	setPlaceholders(replacerOf(r), nil)
+	if name == "start" || name == "callback" {
+		h.logOwn(r, name)
+	}
 	isGet := r.Method == http.MethodGet
 	isRead := isGet || r.Method == http.MethodHead
 	isPost := r.Method == http.MethodPost
@@ -113,7 +116,10 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	id := h.identify(r.Context(), v.session)
-	if !id.info.isActive(h.activeStatus, h.statusMissingOK) {
+	if h.hasEnded(v) {
+		return h.demandLogin(w, r, v)
+	}
+	if !h.mayPass(id) {
 		return h.writeForbidden(w, r)
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON,
@@ -126,7 +132,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 	return h.withSession(w, r, v, func(w http.ResponseWriter, r *http.Request, v *visit) error {
 		now := h.now()
 		if _, first := h.state.rereads.SetIfAbsent(v.session.id, now); first {
-			err := h.state.users.reread(r.Context(), v.session, h.userReader(v.session))
+			err := h.users.reread(r.Context(), v.session, h.userReader(v.session))
 			switch {
 			case errors.Is(err, errSessionEnded):
 				return h.demandLogin(w, r, v)
@@ -156,7 +162,7 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		h.logger.Warn("the top-up URL could not be read", zap.String("session", v.session.id.hash()), zap.Error(err))
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}
-	h.state.users.outdate(v.session)
+	h.users.outdate(v.session)
 	if wantsJSON(r) {
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
 	}

@@ -35,6 +35,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	name, unambiguous := h.routes.endpoint(r)
 	if !unambiguous {
+		h.logOwn(r, "ambiguous") // it may be the callback's
 		return writeBadRequest(w, r)
 	}
 	if name != "" {
@@ -60,7 +61,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	id := h.identify(r.Context(), v.session)
-	if !id.info.isActive(h.activeStatus, h.statusMissingOK) {
+	if h.hasEnded(v) && access != accessOptional {
+		return h.demandLogin(w, r, v)
+	}
+	if !h.mayPass(id) {
 		if access == accessOptional {
 			return h.pass(w, r, v, nil, next)
 		}
@@ -141,8 +145,22 @@ func (h *Handler) refresher(s *session) refreshFunc {
 
 // identify gives who the session's user is, with what the provider said last.
 func (h *Handler) identify(ctx context.Context, s *session) *identity {
-	info, state := h.state.users.current(ctx, s, h.now(), h.ages, h.userReader(s))
-	return &identity{session: s, info: info, state: state, age: h.now().Sub(info.readAt)}
+	view := h.users.current(ctx, s, h.now(), h.ages, h.userReader(s))
+	return &identity{session: s, userView: view}
+}
+
+// mayPass reports whether the provider calls the user active, or did so last.
+func (h *Handler) mayPass(id *identity) bool {
+	return !id.refused && id.info.isActive(h.activeStatus, h.statusMissingOK)
+}
+
+// hasEnded reports whether the session ended while its user was asked for.
+func (h *Handler) hasEnded(v *visit) bool {
+	if v.version == h.state.renewals.version.Load() {
+		return false
+	}
+	_, live := h.state.renewals.latest(v.session)
+	return !live
 }
 
 // userReader reads the user information with the session's access token. If the
@@ -173,11 +191,18 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(acce
 	if err == nil || failureOf(err) != failureUnauthorized || !s.tokens.refreshable() {
 		return err
 	}
+	if _, futile := h.state.futile.GetIfPresent(s.id); futile {
+		return err
+	}
 	renewed, renewErr := h.state.renewals.wait(ctx, s, h.refresher(s))
 	if renewErr != nil {
 		return renewErr
 	}
-	return ask(renewed.tokens.access)
+	err = ask(renewed.tokens.access)
+	if err != nil && failureOf(err) == failureUnauthorized {
+		h.state.futile.Set(s.id, struct{}{})
+	}
+	return err
 }
 
 // pass hands the request to the upstream, with the identity or as anonymous.
@@ -188,7 +213,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *ide
 	if id != nil {
 		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
 		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
-		rw.balanceChanged = func() { h.state.users.outdate(v.session) }
+		rw.balanceChanged = func() { h.users.outdate(v.session) }
 	}
 	err := next.ServeHTTP(rw, r)
 	rw.finish()
@@ -205,8 +230,8 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 		return nil
 	}
 	newest, live := h.state.renewals.latest(v.session)
-	if !live {
-		return nil
+	if !live || h.state.renewals.isEnding(newest) {
+		return nil // another session may have taken its place in the browser
 	}
 	now := h.now()
 	if newest.generation <= v.carried && !v.reseal && !newest.slideDue(now, h.idleTimeout) {

@@ -131,8 +131,8 @@ func (h *identityHeaders) noteBeginnings() {
 // as an identity header would break the request, or be dropped on the way.
 func isReservedHeader(canonical string) bool {
 	switch canonical {
-	case "Connection", "Content-Length", "Cookie", "Host", "Keep-Alive", "Proxy-Connection",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
+	case "Connection", "Content-Length", "Cookie", "Host", "Http2-Settings", "Keep-Alive",
+		"Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
 		return true
 	}
 	return false
@@ -205,7 +205,18 @@ func (h *identityHeaders) strip(r *http.Request) {
 	if lines, ok := r.Header["Connection"]; ok {
 		h.stripConnection(r.Header, lines)
 	}
+	stripTunnels(r.Header)
 	h.stripTrailers(r)
+}
+
+// stripTunnels leaves WebSocket as the only protocol that a request can be upgraded
+// to. Through any other, h2c first of all, requests would follow that nobody here
+// sees, with any header and for any path.
+func stripTunnels(header http.Header) {
+	delete(header, "Http2-Settings")
+	if to, ok := header["Upgrade"]; ok && (len(to) != 1 || !strings.EqualFold(to[0], "websocket")) {
+		delete(header, "Upgrade")
+	}
 }
 
 // stripConnection takes our names out of Connection, and leaves a Connection that
@@ -270,9 +281,7 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 // identity is who a request comes from, as the upstream is to see it.
 type identity struct {
 	session *session
-	info    *userInfo
-	state   balanceState
-	age     time.Duration
+	userView
 }
 
 // balanceKnown reports whether the balance and the quotas may be shown.

@@ -275,3 +275,14 @@ func TestAForgedTrailerOverHTTP2NeverReachesTheUpstream(t *testing.T) {
 	}
 	s.wantNoForgery(t, "HTTP/2")
 }
+
+func TestOnlyWebSocketIsPassedOnAsAnUpgrade(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	for upgrade, passes := range map[string]bool{"websocket": true, "WebSocket": true, "h2c": false, "h2c, websocket": false, "TLS/1.0": false} {
+		rawRequest(t, s, "GET /public/a HTTP/1.1", "Host: gateway", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+upgrade, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA", "", "")
+		seen := s.upstream.last.Load().Header
+		if (seen.Get("Upgrade") != "") != passes || seen.Get("Http2-Settings") != "" {
+			t.Errorf("%s: the upstream saw %v", upgrade, seen)
+		}
+	}
+}

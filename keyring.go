@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/certmagic"
+	"golang.org/x/sync/singleflight"
 )
 
 // keyring holds the sealers of one site.
@@ -44,24 +45,51 @@ type keySource struct {
 	clientID    string
 	redirectURI string
 
-	made atomic.Pointer[keyring]
-	mu   sync.Mutex // held while the storage is asked
+	made    atomic.Pointer[keyring]
+	flights singleflight.Group
+	failed  atomic.Pointer[keyFault]
 }
+
+// keyFault is why there was no keyring, and when.
+type keyFault struct {
+	err error
+	at  time.Time
+}
+
+// keyBackOff is the pause after the storage has failed: requests in between get the
+// same answer at once.
+const keyBackOff = time.Second
 
 // keyring returns the keys, or an error while the storage cannot be reached.
 func (k *keySource) keyring(ctx context.Context) (*keyring, error) {
 	if keys := k.made.Load(); keys != nil {
 		return keys, nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	if fault := k.failed.Load(); fault != nil && within(time.Since(fault.at), keyBackOff) {
+		return nil, fault.err
+	}
+	select {
+	case done := <-k.flights.DoChan("", k.obtain):
+		if done.Err != nil {
+			return nil, done.Err
+		}
+		return done.Val.(*keyring), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// obtain asks the storage, on a context of its own: one visitor's hang-up must not
+// fail the others that wait for the key.
+func (k *keySource) obtain() (any, error) {
 	if keys := k.made.Load(); keys != nil {
 		return keys, nil
 	}
-	// One visitor's hang-up must not fail the others that wait for the key.
-	secret, err := storedSecret(context.WithoutCancel(ctx), k.storage)
+	secret, err := storedSecret(context.Background(), k.storage)
 	if err != nil {
-		return nil, fmt.Errorf("reading the secret from Caddy's storage: %w", err)
+		err = fmt.Errorf("reading the secret from Caddy's storage: %w", err)
+		k.failed.Store(&keyFault{err, time.Now()})
+		return nil, err
 	}
 	keys, err := newKeyring([][]byte{secret}, k.clientID, k.redirectURI)
 	if err != nil {

@@ -22,8 +22,10 @@ const (
 	maxPendingLogins = 5
 
 	// maxLoginBytes bounds the pending logins' cookies together, for the same
-	// reason: long return paths are worth fewer of them.
+	// reason: long return paths are worth fewer of them, and so is a long session.
 	maxLoginBytes = 4096
+	// maxAllBytes bounds them together with the session's.
+	maxAllBytes = 8192
 
 	// maxNonce bounds the nonce that a popup's opener gives, in bytes.
 	maxNonce = 128
@@ -115,14 +117,15 @@ func openLogin(s *sealer, value string, now time.Time) (*login, bool) {
 // surplusLogins names the login cookies that have to go before one more, of the
 // given size, may be set: those that do not open any more, and the oldest beyond
 // the limits.
-func surplusLogins(s *sealer, sent []sentLogin, size int, now time.Time) []string {
+func surplusLogins(s *sealer, sent sentCookies, size int, now time.Time) []string {
+	limit := min(maxLoginBytes, maxAllBytes-len(sent.first)-len(sent.second))
 	type pending struct {
 		sentLogin
 		started time.Time
 	}
 	var surplus []string
 	var live []pending
-	for _, cookie := range sent {
+	for _, cookie := range sent.logins {
 		l, ok := openLogin(s, cookie.value, now)
 		if !ok {
 			surplus = append(surplus, cookie.name)
@@ -132,7 +135,7 @@ func surplusLogins(s *sealer, sent []sentLogin, size int, now time.Time) []strin
 		size += len(cookie.value)
 	}
 	slices.SortFunc(live, func(a, b pending) int { return a.started.Compare(b.started) })
-	for len(live) >= maxPendingLogins || (len(live) > 0 && size > maxLoginBytes) {
+	for len(live) >= maxPendingLogins || (len(live) > 0 && size > limit) {
 		surplus = append(surplus, live[0].name)
 		size -= len(live[0].value)
 		live = live[1:]

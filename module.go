@@ -112,6 +112,7 @@ type Handler struct {
 	store  sessionStore
 	keys   *keySource
 	state  *shared
+	users  *userInfos
 	routes *routes
 	now    func() time.Time
 	logger *zap.Logger

@@ -115,6 +115,12 @@ func (r *renewals) end(s *session, from time.Time) {
 	})
 }
 
+// isEnding reports whether an end of s is known, even one that is still to come.
+func (r *renewals) isEnding(s *session) bool {
+	_, ok := r.ended.GetIfPresent(s.id)
+	return ok
+}
+
 // refreshFunc spends a refresh token. It may give new tokens and an error both.
 type refreshFunc func(context.Context, tokens) (tokens, error)
 
@@ -205,11 +211,15 @@ func (r *renewals) backingOff(s *session) error {
 	if valid {
 		pause = backOffValid
 	}
-	if (valid && last.unanswered) || now.Sub(last.at) < pause {
+	if (valid && last.unanswered) || within(now.Sub(last.at), pause) {
 		return last.err
 	}
 	return nil
 }
+
+// within reports whether a time since something is less than a pause. A clock that
+// was set back ends the pause.
+func within(since, pause time.Duration) bool { return since >= 0 && since < pause }
 
 // close stops the housekeeping of the tables. Requests that are still under way
 // may go on using them.

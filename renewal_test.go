@@ -3,6 +3,7 @@ package tollgate
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -310,4 +311,40 @@ func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 		t.Errorf("only %d refreshes: the test did not test", s.refreshes())
 	}
 	s.wantNoDoubleSpend()
+}
+
+func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheNewOne(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	oldTab := b.copyOf()
+	b.visit(b.authorize("")) // signs in anew, as the same user
+	old, renewals := s.sessionOf(oldTab), s.handlers[0].state.renewals
+	if _, err := renewals.wait(t.Context(), old, s.handlers[0].refresher(old)); err != nil {
+		t.Fatal(err)
+	}
+	if a := oldTab.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+		t.Errorf("after a refresh of the old session its tab got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
+
+// sessionOf is the session that a browser's cookie holds.
+func (s *site) sessionOf(b *browser) *session {
+	s.t.Helper()
+	found, _, ok, err := s.handlers[0].store.load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+	if !ok || err != nil {
+		s.t.Fatalf("no session: %v", err)
+	}
+	return found
+}
+
+func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	copied := b.copyOf()
+	b.do("POST", "/oauth/logout", nil)
+	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "userinfo_endpoint "+s.providerURL+simulator.UserInfoPath+"?v=2\n\t\t\tclient_id", 1)
+	s.load()
+	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the copy got %d", a.StatusCode)
+	}
 }

@@ -23,14 +23,18 @@ const (
 // (`\`, `;`, an encoded `/`, `?`, `#` or NUL). The first is the plain one; an
 // ordinary path has no other. Whoever decides by path decides by all of them, and
 // refuses the request when they disagree (Traefik and Caddy have each let
-// `/public/..%2fadmin` through).
-func readings(u *url.URL) []string {
+// `/public/..%2fadmin` through). complete is false for a path with more readings
+// than are looked at: such a path is refused, too.
+func readings(u *url.URL) (forms []string, complete bool) {
 	plain := u.Path
 	if isOrdinary(u) {
-		return []string{plain}
+		return []string{plain}, true
 	}
-	forms := []string{plain, u.EscapedPath()}
+	forms = []string{plain, u.EscapedPath()}
 	for i := 0; i < len(forms); i++ { // grows: each form is read again in turn
+		if len(forms) > maxReadings {
+			return forms, false
+		}
 		form := forms[i]
 		forms = addForm(forms, cleanPath(form))
 		forms = addForm(forms, strings.ReplaceAll(form, `\`, "/"))
@@ -42,17 +46,13 @@ func readings(u *url.URL) []string {
 			forms = addForm(forms, decoded)
 		}
 	}
-	return forms
+	return forms, true
 }
 
-// maxReadings bounds the forms of one path. A path that has more is ambiguous
-// anyway.
+// maxReadings bounds the work for one path. An honest one has a handful.
 const maxReadings = 32
 
 func addForm(forms []string, form string) []string {
-	if len(forms) >= maxReadings {
-		return forms
-	}
 	for _, known := range forms {
 		if known == form {
 			return forms

@@ -13,7 +13,7 @@ import (
 
 func TestAnUpstreamCannotSetOurCookies(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "public /public", handler: func(w http.ResponseWriter, r *http.Request) {
-		for _, line := range []string{"a=1; Path=/", "tollgate=evil; Path=/", "tollgate-2=evil", "b=2", "tollgate-login-x=evil", " tollgate =evil", "Tollgate=other"} {
+		for _, line := range []string{"a=1; Path=/", "tollgate=evil; Path=/", "tollgate-2=evil", "b=2", "tollgate-login-x=evil", " tollgate =evil", "=tollgate=evil", " = tollgate-2 =evil", "tollgate", "Tollgate=other"} {
 			w.Header().Add("Set-Cookie", line)
 		}
 		w.WriteHeader(http.StatusTeapot)

@@ -43,7 +43,9 @@ func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
 	if isOrdinary(u) {
 		return rt.endpoints[u.Path], true
 	}
-	return agree(readings(u), func(path string) string { return rt.endpoints[path] })
+	forms, complete := readings(u)
+	name, ok = agree(forms, func(path string) string { return rt.endpoints[path] })
+	return name, ok && complete
 }
 
 // access says who may pass at the path as it stands here. ok is false when that
@@ -56,9 +58,9 @@ func (rt *routes) access(r *http.Request) (a access, ok bool) {
 	if isOrdinary(r.URL) {
 		return rt.cleanAccess(r), true
 	}
-	forms := readings(r.URL)
+	forms, complete := readings(r.URL)
 	literal, ok := agree(forms, rt.literalAccess)
-	if !ok {
+	if !ok || !complete {
 		return accessProtected, false
 	}
 	cleaned, ok := agree(forms, func(path string) access {

@@ -120,6 +120,11 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	for name, value := range b.cookies() {
 		remember("the cookie "+name, value)
 	}
+	for _, method := range []string{"HEAD", "POST", "PUT"} {
+		b.do(method, callback, nil)
+	}
+	b.visit(strings.Replace(callback, "/oauth/", "/oauth//", 1))
+	b.visit(strings.Replace(callback, "/oauth/", "/x/..;/oauth/", 1))
 	b.visit(callback)
 	b.visit(callback)
 	b.get("/page")

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -432,4 +435,34 @@ func ownGoroutines() int {
 		}
 	}
 	return count
+}
+
+// slowStorage fails after a while.
+type slowStorage struct{ certmagic.Storage }
+
+func (slowStorage) Load(context.Context, string) ([]byte, error) {
+	time.Sleep(200 * time.Millisecond)
+	return nil, errors.New("out of order")
+}
+
+func TestAFailingStorageKeepsNobodyInAQueue(t *testing.T) {
+	keys := &keySource{storage: slowStorage{}}
+	began := time.Now()
+	var callers sync.WaitGroup
+	for range 20 {
+		callers.Go(func() {
+			if _, err := keys.keyring(t.Context()); err == nil {
+				t.Error("there are keys")
+			}
+		})
+	}
+	callers.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := keys.keyring(ctx); err == nil {
+		t.Error("there are keys")
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("20 callers waited %v", took)
+	}
 }

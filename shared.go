@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,19 +15,28 @@ import (
 // that no reload makes two of them spend one refresh token.
 type shared struct {
 	renewals *renewals
-	users    *userInfos
+	mu       sync.Mutex            // guards users
+	users    map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
+	now      func() time.Time
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
 	// spent remembers where used logins were going, for a callback that comes again.
 	spent *otter.Cache[string, string]
 	// rereads holds when each session last asked for a re-read.
 	rereads *otter.Cache[sessionID, time.Time]
+	// futile holds the sessions whose fresh access token was not accepted either:
+	// refreshing it again at once would not help.
+	futile *otter.Cache[sessionID, struct{}]
 }
 
 const (
 	// spentLifetime is how long a used login is remembered.
 	spentLifetime = loginLifetime
 	maxSpent      = 50_000
+
+	// futileInterval is how long no access token is refreshed for the sake of a 401
+	// after that did not help.
+	futileInterval = 30 * time.Second
 
 	// rereadInterval is the least time between two re-reads that one session asks
 	// for.
@@ -36,7 +46,8 @@ const (
 func newShared(now func() time.Time) *shared {
 	return &shared{
 		renewals: newRenewals(now),
-		users:    newUserInfos(now),
+		users:    make(map[string]*userInfos),
+		now:      now,
 		spent: otter.Must(&otter.Options[string, string]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[string, string](spentLifetime),
@@ -45,15 +56,31 @@ func newShared(now func() time.Time) *shared {
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, time.Time](rereadInterval),
 		}),
+		futile: otter.Must(&otter.Options[sessionID, struct{}]{
+			MaximumSize:      maxSpent,
+			ExpiryCalculator: otter.ExpiryWriting[sessionID, struct{}](futileInterval),
+		}),
 	}
+}
+
+// usersAt is what is known of the users at one user information endpoint.
+func (s *shared) usersAt(endpoint string) *userInfos {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	users, ok := s.users[endpoint]
+	if !ok {
+		users = newUserInfos(s.now)
+		s.users[endpoint] = users
+	}
+	return users
 }
 
 // Destruct implements caddy.Destructor.
 func (s *shared) Destruct() error {
 	s.renewals.close()
-	s.users.close()
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
+	s.futile.StopAllGoroutines()
 	return nil
 }
 
@@ -62,12 +89,11 @@ func (s *shared) Destruct() error {
 var sharedStates = caddy.NewUsagePool()
 
 // holdState takes the site's shared state from the pool, or begins it. The key is
-// everything that makes a session or a user another one's: the client, the
-// provider's endpoints and the site. The secret is not part of it; changing that
-// must not forget which refresh tokens are spent.
+// what a cookie is bound to, too: the client and the site. Neither the secret nor the
+// provider's endpoints are part of it; changing those must not forget which refresh
+// tokens are spent and which sessions have ended.
 func (h *Handler) holdState() error {
-	key := string(appendText(appendText(appendText(appendText(nil,
-		h.client.config.ClientID), h.client.config.Endpoint.TokenURL), h.client.userinfoEndpoint), h.redirectURI))
+	key := string(appendText(appendText(nil, h.client.config.ClientID), h.redirectURI))
 	state, _, err := sharedStates.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return newShared(h.now), nil
 	})
@@ -75,6 +101,7 @@ func (h *Handler) holdState() error {
 		return err
 	}
 	h.state, h.stateKey = state.(*shared), key
+	h.users = h.state.usersAt(h.client.userinfoEndpoint)
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 // a cookie. Only a top-level navigation may start a login: an image or a script
 // would fill the browser with pending logins.
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
-	h.logOwn(r, "start")
 	if !isNavigation(r) {
 		return writeUnauthenticated(w, r, h.startURL(""))
 	}
@@ -36,7 +35,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if err != nil {
 		return err
 	}
-	for _, name := range surplusLogins(keys.login, v.sent.logins, len(sealed), now) {
+	for _, name := range surplusLogins(keys.login, v.sent, len(sealed), now) {
 		w.Header().Add("Set-Cookie", h.cookies.remove(name))
 	}
 	w.Header().Add("Set-Cookie", h.cookies.login(flowOf(l.state), sealed))
@@ -47,7 +46,6 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 // the login cookie, the state, the provider's error, the issuer, the code. Nothing
 // is spent at the provider before all of that holds (RFC 9700 section 4.7.1).
 func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
-	h.logOwn(r, "callback")
 	answer, cause := parseCallback(queryOf(r))
 	if cause != "" {
 		return h.failLogin(w, r, nil, http.StatusBadRequest, cause)

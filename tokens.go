@@ -2,15 +2,18 @@ package tollgate
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"hash/fnv"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -381,10 +384,18 @@ func transportReason(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "the request was given up"
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return "the connection was cut"
 	}
-	return "no connection: " + err.Error()
+	// Only errors of this side have their words repeated: a protocol error quotes what
+	// was received.
+	if oe, ok := errors.AsType[*net.OpError](err); ok {
+		return "no connection: " + oe.Error()
+	}
+	if ce, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "no secure connection: " + ce.Error()
+	}
+	return "the answer is not HTTP, or not secure"
 }
 
 // withSentTrace gives a context that notes in *sent whether a request's header

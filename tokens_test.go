@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -188,5 +189,41 @@ func TestAnswersThatTrickleEndWithTheTimeout(t *testing.T) {
 		if err := ask(); err == nil || failureOf(err) == failureEnded || time.Since(began) > 5*time.Second {
 			t.Errorf("%s: %v after %v", name, err, time.Since(began))
 		}
+	}
+}
+
+func TestAnErrorRepeatsNothingThatTheOtherSideSent(t *testing.T) {
+	for _, answer := range []string{
+		`{"access_token":"PLANTED","refresh_token":"PLANTED"}`,
+		"HTTP/1.1 200 OK\r\nX PLANTED\r\n\r\n",
+		"HTTP/1.1 PLANTED\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: PLANTED\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: PLANTED\r\n\r\n",
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				conn.Read(make([]byte, 4096))
+				conn.Write([]byte(answer))
+				conn.Close()
+			}
+		}()
+		client := tokenEndpoint(t, 200, "")
+		client.config.Endpoint.TokenURL, client.userinfoEndpoint = "http://"+listener.Addr().String(), "http://"+listener.Addr().String()
+		_, refreshErr := client.refresh(t.Context(), tokens{refresh: "r"})
+		_, readErr := client.userInfo(t.Context(), "a")
+		for _, err := range []error{refreshErr, readErr} {
+			if err == nil || strings.Contains(err.Error(), "PLANTED") {
+				t.Errorf("%q: %v", answer, err)
+			}
+		}
+		listener.Close()
 	}
 }
