@@ -82,13 +82,15 @@ func resolveDots(escaped string) string {
 }
 
 // escapeOdd percent-encodes what must not stand bare in a Location header or in
-// an HTML attribute. What is encoded already stays as it is.
+// an HTML attribute, and a percent sign that begins no escape, which not every URL
+// parser takes. What is encoded already stays as it is.
 func escapeOdd(s string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(s) {
 		c := s[i]
-		if c <= 0x20 || c >= 0x7f || strings.IndexByte("\"'<>\\^`{|}#", c) >= 0 {
+		bare := c == '%' && (i+2 >= len(s) || !isHex(s[i+1:i+3]))
+		if bare || c <= 0x20 || c >= 0x7f || strings.IndexByte("\"'<>\\^`{|}#", c) >= 0 {
 			b.WriteString("%" + string(hex[c>>4]) + string(hex[c&15]))
 			continue
 		}
