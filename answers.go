@@ -157,6 +157,14 @@ func (h *Handler) writeUnavailable(w http.ResponseWriter, r *http.Request, retur
 		pageData{returnTo: returnTo, home: returnTo, retryAfter: retrySeconds})
 }
 
+// writeBadAnswer answers that the provider's answer is of no use.
+func (h *Handler) writeBadAnswer(w http.ResponseWriter, r *http.Request) error {
+	if !isNavigation(r) {
+		return writeProblem(w, r, problem{Title: "The provider's answer is of no use", Status: http.StatusBadGateway, Error: "bad_answer"})
+	}
+	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: "server_error"})
+}
+
 // writeForbidden answers a user whom the provider does not call active.
 func (h *Handler) writeForbidden(w http.ResponseWriter, r *http.Request) error {
 	if !isNavigation(r) {

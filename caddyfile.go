@@ -148,14 +148,14 @@ func (p *wordParser) provider(target **Provider) word {
 		provider := new(Provider)
 		*target = provider
 		if !p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		provider.Preset = p.Val()
 		if !slices.Contains(providerPresets, provider.Preset) {
 			return p.Errf("unknown provider '%s'%s", p.Val(), didYouMean(p.Val(), providerPresets))
 		}
 		if p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		return p.block(path, words{
 			"base_url":               p.text(&provider.BaseURL),
@@ -185,7 +185,7 @@ func (p *wordParser) balance(target **Balance) word {
 		balance := new(Balance)
 		*target = balance
 		if p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		return p.block(path, words{
 			"max_age":   p.duration(&balance.MaxAge),
@@ -213,7 +213,7 @@ func (p *wordParser) session(target **Session) word {
 		session := new(Session)
 		*target = session
 		if p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		return p.block(path, words{
 			"store":         p.store(&session.Store),
@@ -231,9 +231,9 @@ func (p *wordParser) session(target **Session) word {
 const storeNamespace = "tollgate.stores"
 
 func (p *wordParser) store(target *json.RawMessage) word {
-	return word{once: true, parse: func(string) error {
+	return word{once: true, parse: func(path string) error {
 		if !p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		name := p.Val()
 		names := storeNames()

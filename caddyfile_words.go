@@ -69,47 +69,51 @@ func (p *wordParser) block(path string, known words) error {
 	return nil
 }
 
+// wrongArgs is the error of a word with too few or too many arguments.
+func (p *wordParser) wrongArgs(path string) error {
+	return p.Errf("%s: wrong number of arguments", path)
+}
+
 // value reads exactly one argument, which may not be empty.
-func (p *wordParser) value(target *string) error {
-	name := p.Val()
+func (p *wordParser) value(path string, target *string) error {
 	if !p.AllArgs(target) {
-		return p.ArgErr()
+		return p.wrongArgs(path)
 	}
 	if *target == "" {
-		return p.Errf("%s is empty", name)
+		return p.Errf("%s is empty", path)
 	}
 	return nil
 }
 
 func (p *wordParser) text(target *string) word {
-	return word{once: true, parse: func(string) error { return p.value(target) }}
+	return word{once: true, parse: func(path string) error { return p.value(path, target) }}
 }
 
 func (p *wordParser) list(target *[]string) word {
-	return word{once: true, parse: func(string) error { return p.values(target) }}
+	return word{once: true, parse: func(path string) error { return p.values(path, target) }}
 }
 
 // repeatedList is a list that may be continued by the same word on another line.
 func (p *wordParser) repeatedList(target *[]string) word {
-	return word{parse: func(string) error { return p.values(target) }}
+	return word{parse: func(path string) error { return p.values(path, target) }}
 }
 
-func (p *wordParser) values(target *[]string) error {
-	name, args := p.Val(), p.RemainingArgs()
+func (p *wordParser) values(path string, target *[]string) error {
+	args := p.RemainingArgs()
 	if len(args) == 0 {
-		return p.ArgErr()
+		return p.wrongArgs(path)
 	}
 	if slices.Contains(args, "") {
-		return p.Errf("%s is empty", name)
+		return p.Errf("%s is empty", path)
 	}
 	*target = append(*target, args...)
 	return nil
 }
 
 func (p *wordParser) bare(target *bool) word {
-	return word{once: true, parse: func(string) error {
+	return word{once: true, parse: func(path string) error {
 		if p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		*target = true
 		return nil
@@ -117,9 +121,9 @@ func (p *wordParser) bare(target *bool) word {
 }
 
 func (p *wordParser) onOff(target *bool) word {
-	return word{once: true, parse: func(string) error {
+	return word{once: true, parse: func(path string) error {
 		var text string
-		if err := p.value(&text); err != nil {
+		if err := p.value(path, &text); err != nil {
 			return err
 		}
 		switch text {
@@ -128,7 +132,7 @@ func (p *wordParser) onOff(target *bool) word {
 		case "off":
 			*target = false
 		default:
-			return p.Errf("'%s' is neither on nor off", text)
+			return p.Errf("%s: '%s' is neither on nor off", path, text)
 		}
 		return nil
 	}}
@@ -145,17 +149,17 @@ func (p *wordParser) onOffDefault(target **bool) word {
 }
 
 func (p *wordParser) duration(target *caddy.Duration) word {
-	return word{once: true, parse: func(string) error {
+	return word{once: true, parse: func(path string) error {
 		var text string
-		if err := p.value(&text); err != nil {
+		if err := p.value(path, &text); err != nil {
 			return err
 		}
 		d, err := caddy.ParseDuration(text)
 		if err != nil {
-			return p.Errf("'%s' is not a duration such as 90s, 5m or 30d", text)
+			return p.Errf("%s: '%s' is not a duration such as 90s, 5m or 30d", path, text)
 		}
 		if d <= 0 {
-			return p.Errf("'%s' must be more than zero", text)
+			return p.Errf("%s: '%s' must be more than zero", path, text)
 		}
 		*target = caddy.Duration(d)
 		return nil
@@ -178,12 +182,12 @@ func (p *wordParser) durationOrOff(target *caddy.Duration) word {
 
 // pair reads a name and a value, and may stand again with another name.
 func (p *wordParser) pair(target *map[string]string) word {
-	return word{parse: func(string) error {
+	return word{parse: func(path string) error {
 		var name, value string
 		if !p.AllArgs(&name, &value) {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
-		return p.put(target, name, value)
+		return p.put(path, target, name, value)
 	}}
 }
 
@@ -191,28 +195,28 @@ func (p *wordParser) pair(target *map[string]string) word {
 func (p *wordParser) table(target *map[string]string, names []string) word {
 	return word{once: true, parse: func(path string) error {
 		if p.NextArg() {
-			return p.ArgErr()
+			return p.wrongArgs(path)
 		}
 		known := words{}
 		for _, name := range names {
-			known[name] = word{once: true, parse: func(string) error {
+			known[name] = word{once: true, parse: func(entry string) error {
 				var value string
-				if err := p.value(&value); err != nil {
+				if err := p.value(entry, &value); err != nil {
 					return err
 				}
-				return p.put(target, name, value)
+				return p.put(path, target, name, value)
 			}}
 		}
 		return p.block(path, known)
 	}}
 }
 
-func (p *wordParser) put(target *map[string]string, name, value string) error {
+func (p *wordParser) put(path string, target *map[string]string, name, value string) error {
 	if *target == nil {
 		*target = make(map[string]string)
 	}
 	if _, taken := (*target)[name]; taken {
-		return p.Errf("%s stands twice", name)
+		return p.Errf("%s: %s stands twice", path, name)
 	}
 	(*target)[name] = value
 	return nil

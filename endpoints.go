@@ -29,11 +29,11 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 	case name == "callback" && isGet:
 		return h.serveCallback(w, r, v)
 	case name == "userinfo" && isRead:
-		return h.withSession(w, r, v, h.serveUserinfo)
+		return h.withSession(w, r, v, h.denyScript, h.serveUserinfo)
 	case name == "refresh" && isPost:
 		return h.sameOriginOnly(w, r, v, h.serveRefresh)
 	case name == "topup" && isRead:
-		return h.withSession(w, r, v, h.serveTopup)
+		return h.withSession(w, r, v, h.demandLogin, h.serveTopup)
 	case name == "logout" && isRead:
 		return h.serveLogoutPage(w, r)
 	case name == "logout" && isPost:
@@ -67,16 +67,21 @@ func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visi
 	return serve(w, r, v)
 }
 
-// withSession serves an endpoint that needs a session with an active user. The
-// answer carries the session cookie where that was renewed.
-func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
+// denyScript answers 401 whoever asks: what stands behind it is no page.
+func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, _ *visit) error {
+	return writeUnauthenticated(w, r, h.startURL(h.returnPathOf(r)))
+}
+
+// withSession serves an endpoint that needs a session, and denies it to who has none.
+// The answer carries the session cookie where that was renewed.
+func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, deny, serve endpointFunc) error {
 	err := h.openSession(r.Context(), v)
 	switch {
 	case err != nil:
 		h.logFault(r, err)
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	case v.session == nil:
-		return h.demandLogin(w, r, v)
+		return deny(w, r, v)
 	}
 	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
 	rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
@@ -117,7 +122,7 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	id := h.identify(r.Context(), v.session)
 	if h.hasEnded(v) {
-		return h.demandLogin(w, r, v)
+		return h.denyScript(w, r, v)
 	}
 	if !h.mayPass(id) {
 		return h.writeForbidden(w, r)
@@ -129,13 +134,12 @@ func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit
 // serveRefresh re-reads the user information. A session that asks more than once a
 // second is answered with what is known.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
-	return h.withSession(w, r, v, func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		now := h.now()
-		if _, first := h.state.rereads.SetIfAbsent(v.session.id, now); first {
+	return h.withSession(w, r, v, h.denyScript, func(w http.ResponseWriter, r *http.Request, v *visit) error {
+		if _, first := h.state.rereads.SetIfAbsent(v.session.id, h.now()); first {
 			err := h.users.reread(r.Context(), v.session, h.userReader(v.session))
 			switch {
 			case errors.Is(err, errSessionEnded):
-				return h.demandLogin(w, r, v)
+				return h.denyScript(w, r, v)
 			case err != nil:
 				return h.writeUnavailable(w, r, h.returnPathOf(r))
 			}
@@ -160,6 +164,9 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		return h.demandLogin(w, r, v)
 	case err != nil:
 		h.logger.Warn("the top-up URL could not be read", zap.String("session", v.session.id.hash()), zap.Error(err))
+		if pe, ok := errors.AsType[*providerError](err); ok && pe.status == http.StatusOK {
+			return h.writeBadAnswer(w, r) // trying again would not help
+		}
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}
 	h.users.outdate(v.session)

@@ -125,9 +125,11 @@ func TestUserinfoAnswersTheProvidersMembersAndTheBalancesAge(t *testing.T) {
 
 func TestUserinfoWithoutASessionIsNotAuthenticated(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	a := s.newBrowser().get("/oauth/userinfo")
-	if a.StatusCode != http.StatusUnauthorized || a.json(t)["error"] != "Not authenticated" {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	for _, headers := range [][]string{nil, navigation} {
+		a := s.newBrowser().get("/oauth/userinfo", headers...)
+		if a.StatusCode != http.StatusUnauthorized || a.json(t)["error"] != "Not authenticated" {
+			t.Errorf("got %d: %s", a.StatusCode, a.text)
+		}
 	}
 }
 
@@ -226,7 +228,7 @@ func TestTopupFollowsOnlySafeURLs(t *testing.T) {
 	} {
 		s.provider.SetFault(simulator.TopUp, simulator.Fault{Body: body})
 		a := b.visit("/oauth/topup")
-		if (a.StatusCode == http.StatusSeeOther) != ok || (a.location() != "") != ok {
+		if ok != (a.StatusCode == http.StatusSeeOther) || ok == (a.StatusCode == http.StatusBadGateway) || ok != (a.location() != "") {
 			t.Errorf("%s: got %d to %q", body, a.StatusCode, a.location())
 		}
 	}

@@ -85,7 +85,8 @@ type Provider struct {
 	Fields map[string]string `json:"fields,omitempty"`
 
 	// The status of a user who may be served. A user of any other is refused with
-	// 403. `any` accepts all. Default: `1`.
+	// 403, and so is one without a status, except as `preset` says. `any` accepts all.
+	// Default: `1`.
 	ActiveStatus string `json:"active_status,omitempty"`
 }
 
@@ -127,7 +128,9 @@ type Session struct {
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// The SameSite attribute of the session cookie: `lax`, `strict` or `none`.
-	// `none` needs an https origin. Default: `lax`.
+	// `none` needs an https origin. With `strict` a sign-in ends on a page that goes on
+	// by itself, since a browser sends no such cookie along a redirect from the
+	// provider. Default: `lax`.
 	SameSite string `json:"same_site,omitempty"`
 
 	// The session cookie's name, to the letter. Default: `__Host-tollgate` on https

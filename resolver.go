@@ -3,8 +3,10 @@ package tollgate
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +58,21 @@ func (r *resolver) text(setting, raw, byDefault string) string {
 		r.err = &settingError{setting: setting, err: err, placeholder: strings.Contains(raw, "{")}
 	}
 	return text
+}
+
+var placeholderIn = regexp.MustCompile(`\{([a-z_.]+\.[^{}]*)\}`)
+
+// template checks a text whose placeholders are read with every request: one of ours
+// has to exist, and one of the environment or of a file may not be empty.
+func (r *resolver) template(setting, raw string) {
+	for _, found := range placeholderIn.FindAllStringSubmatch(raw, -1) {
+		switch name, ours := strings.CutPrefix(found[1], placeholderPrefix); {
+		case ours && placeholders[name] == nil:
+			r.fail(setting, "unknown placeholder %s%s", found[0], didYouMean(name, slices.Sorted(maps.Keys(placeholders))))
+		case strings.HasPrefix(found[1], "env."), strings.HasPrefix(found[1], "file."):
+			r.text(setting, found[0], "")
+		}
+	}
 }
 
 // check runs a check of a setting's text, and notes whether a placeholder had its

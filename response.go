@@ -78,7 +78,9 @@ func (w *responseWriter) finish() {
 	if cookies := w.setCookies(); len(cookies) > 0 {
 		header := w.Header()
 		header["Set-Cookie"] = append(header["Set-Cookie"], cookies...)
-		forbidCaching(header)
+		if header.Get("Cache-Control") != "no-store" { // as our own answers have it
+			forbidCaching(header)
+		}
 	}
 }
 

@@ -88,6 +88,10 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// errSessionTooLarge: the session, with its tokens, does not fit where the store
+// keeps it.
+var errSessionTooLarge = errors.New("the session is too large: its tokens do not fit into two cookies")
+
 // sessionStore keeps sessions between requests. No store knows the handler, and
 // the handler knows no store by name.
 //

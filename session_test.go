@@ -232,7 +232,7 @@ func TestASessionTooLargeForCookiesIsRefusedPlainly(t *testing.T) {
 	s := newSite(t, options)
 	b := s.newBrowser()
 	a := b.visit(b.authorize(""))
-	if a.StatusCode != http.StatusServiceUnavailable || len(b.cookies()) != 0 {
+	if a.StatusCode != http.StatusBadGateway || len(b.cookies()) != 0 {
 		t.Errorf("got %d, %d cookies", a.StatusCode, len(b.cookies()))
 	}
 }

@@ -219,7 +219,11 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	cookies, err := h.sessionCookies(r.Context(), s, v.sent.hasSecond)
 	if err != nil {
 		h.logger.Error("a session cannot be kept", zap.Error(err))
-		return h.failLogin(w, r, l, http.StatusServiceUnavailable, "server_error")
+		status := http.StatusServiceUnavailable
+		if errors.Is(err, errSessionTooLarge) {
+			status = http.StatusBadGateway // and stays so: the provider's tokens are what they are
+		}
+		return h.failLogin(w, r, l, status, "server_error")
 	}
 	h.replaceSession(r, v, s)
 	for _, cookie := range cookies {

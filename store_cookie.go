@@ -105,7 +105,7 @@ func (c *cookieStore) save(ctx context.Context, s *session) (string, error) {
 	}
 	value, err := keys.session.seal(s.appendBinary(nil))
 	if err != nil {
-		return "", fmt.Errorf("sealing the session (its tokens may be too long for two cookies): %w", err)
+		return "", fmt.Errorf("%w (%w)", errSessionTooLarge, err)
 	}
 	return value, nil
 }
