@@ -243,13 +243,20 @@ func TestAUserWhomTheProviderRefusesIsServedUpToMaxStaleAndNoLonger(t *testing.T
 }
 
 func TestASessionThatEndsWhileItsUserIsAskedForReachesNothing(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{inTollgate: "optional /optional"})
 	b := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
 	s.clock.advance(20 * time.Minute)
 	before := s.upstream.requests.Load()
 	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized || s.upstream.requests.Load() != before {
 		t.Errorf("got %d, and %d requests reached the upstream", a.StatusCode, s.upstream.requests.Load()-before)
+	}
+
+	other := s.newBrowser().signIn()
+	s.provider.RevokeUser(12345)
+	s.clock.advance(20 * time.Minute)
+	if got := other.get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
+		t.Errorf("at an optional path the upstream saw %q", got)
 	}
 }
 

@@ -61,13 +61,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	id := h.identify(r.Context(), v.session)
-	if h.hasEnded(v) && access != accessOptional {
+	ended, refused := h.hasEnded(v), !h.mayPass(id)
+	switch {
+	case access == accessOptional && (ended || refused):
+		return h.pass(w, r, v, nil, next)
+	case ended:
 		return h.demandLogin(w, r, v)
-	}
-	if !h.mayPass(id) {
-		if access == accessOptional {
-			return h.pass(w, r, v, nil, next)
-		}
+	case refused:
 		h.audit("denied", r, v.session, zap.String("reason", "status"))
 		return h.writeForbidden(w, r)
 	}
