@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -32,6 +33,20 @@ const (
 	testSecret       = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	testUserID       = "12345"
 )
+
+// TestMain keeps what Caddy stores by default, a made secret among it, out of the
+// home of whoever runs the tests.
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "tollgate-tests-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	caddy.DefaultStorage.Path = folder
+	status := m.Run()
+	os.RemoveAll(folder)
+	os.Exit(status)
+}
 
 // provisioning guards the globals that Caddy's provisioning writes.
 var provisioning sync.Mutex
