@@ -2,7 +2,7 @@
 
 GO             ?= go
 GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4
+GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME       ?= 30s
 
 .PHONY: help build demo test lint examples docs bench fuzz vuln check
