@@ -33,11 +33,13 @@ bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench
 
 fuzz: ## run each fuzz target for FUZZTIME
-	@set -e; for package in $$($(GO) list ./...); do \
+	@set -e; count=0; for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+			count=$$((count + 1)); \
 		done; \
-	done
+	done; \
+	echo "$$count fuzz targets"; test $$count -gt 0
 
 vuln: ## fail on a known vulnerability that the code reaches (asks vuln.go.dev)
 	$(GOVULNCHECK) ./...
