@@ -255,8 +255,8 @@ func TestWhatTheProviderAnswersIsNotTrusted(t *testing.T) {
 		{"a cut connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was cut; it may be registered all the same"},
 		{
 			"a message for the terminal",
-			answerJSON(200, `{"success":false,"message":"a\u001b[31m red\r\nline\u202e, `+testDeveloperToken+` `+strings.Repeat("x", 500)+`"}`),
-			"the application: a [31m red line , [developer token] xxx",
+			answerJSON(200, `{"success":false,"message":"a\u001b[31m red\r\nline\u202e, `+testDeveloperToken+` `+strings.Repeat("q", 500)+`"}`),
+			"the application: a [31m red line , [developer token] qqq",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

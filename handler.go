@@ -22,8 +22,7 @@ type visit struct {
 	carried uint64
 	// version is that of the renewals from which session was taken.
 	version uint64
-	// reseal asks for a new cookie: the old one was sealed with a previous secret, or
-	// the idle timeout has to be moved on.
+	// reseal asks for a new cookie: the old one was sealed with a previous secret.
 	reseal bool
 }
 
