@@ -184,10 +184,7 @@ func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	h := s.handlers[0]
-	load := func() *session {
-		signedIn, _, _, _ := h.store.load(t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
-		return signedIn
-	}
+	load := func() *session { return s.sessionOf(b) }
 	// A read is under way; its answer is made before the change, and comes after it.
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 400 * time.Millisecond, DelayAfterWork: true, Times: 1})
 	h.users.outdate(load())
@@ -295,11 +292,7 @@ func TestOneSessionsEndIsNoOthersFault(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	ended, live := s.newBrowser().signIn(), s.newBrowser().signIn()
 	h := s.handlers[0]
-	load := func(b *browser) *session {
-		found, _, _, _ := h.store.load(t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
-		return found
-	}
-	over := load(ended)
+	over := s.sessionOf(ended)
 	// The ended session's read is under way when the live one asks.
 	release := make(chan struct{})
 	reading := h.users.startRead(over, h.users.known(over), func(context.Context) (userInfo, error) {

@@ -186,14 +186,19 @@ func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request) error 
 	return h.writePage(w, r, http.StatusOK, pageLogout, pageData{})
 }
 
-// serveLogout ends the session and clears every cookie of ours. One that cannot be
-// found now, because the store does not answer, at least leaves the browser.
+// serveLogout ends the session and clears every cookie of ours. While nobody can end
+// it, because the store does not answer, the cookies stay: a session that is not over
+// must not look like it.
 func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if err := h.findSession(r.Context(), v); err != nil {
-		h.logger.Error("a session could not be ended", zap.Error(err))
+	err := h.findSession(r.Context(), v)
+	if err == nil && v.session != nil {
+		err = h.endSession(r.Context(), v.session, h.now())
+	}
+	if err != nil {
+		h.logFault(r, err)
+		return h.writeUnavailable(w, r, h.endpoints["logout"])
 	}
 	if v.session != nil {
-		h.endSession(r.Context(), v.session, h.now())
 		h.revoke(v.session)
 		h.audit("logout", r, v.session)
 	}
@@ -213,12 +218,13 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 }
 
-// endSession makes a session no session any more.
-func (h *Handler) endSession(ctx context.Context, s *session, from time.Time) {
-	h.state.renewals.end(s, from)
-	if err := h.store.remove(ctx, s); err != nil {
-		h.logger.Error("a session could not be removed", zap.String("session", s.id.hash()), zap.Error(err))
+// endSession makes a session no session any more, here and in its store.
+func (h *Handler) endSession(ctx context.Context, s *session, from time.Time) error {
+	if err := h.store.end(ctx, s, from); err != nil {
+		return err
 	}
+	h.state.renewals.end(s, from)
+	return nil
 }
 
 // revoke tells the provider, where it has an endpoint for that. Nobody waits for

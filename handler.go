@@ -22,8 +22,8 @@ type visit struct {
 	carried uint64
 	// version is that of the renewals from which session was taken.
 	version uint64
-	// reseal asks for a new cookie: the old one was sealed with a previous secret.
-	reseal bool
+	// rewrite asks for a new cookie, whatever else: the secret or the store has changed.
+	rewrite bool
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
@@ -83,10 +83,11 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 		}
 		return nil
 	}
-	s, reseal, ok, err := h.store.load(ctx, value)
-	if err != nil || !ok {
+	found, err := h.store.load(ctx, value)
+	if err != nil || found.session == nil {
 		return err
 	}
+	s := found.session
 	v.version = h.state.renewals.version.Load()
 	newest, live := h.state.renewals.latest(s)
 	if !live {
@@ -98,7 +99,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if !h.now().Before(newest.end(h.lifetime, h.idleTimeout)) {
 		return nil
 	}
-	v.session, v.carried, v.reseal = newest, s.generation, reseal
+	v.session, v.carried, v.rewrite = newest, s.generation, found.rewrite
 	return nil
 }
 
@@ -126,19 +127,27 @@ func (h *Handler) renewWhenDue(ctx context.Context, s *session, now time.Time) (
 			return nil, errSessionEnded
 		}
 	case !valid:
-		return h.state.renewals.wait(ctx, s, h.refresher(s))
+		return h.state.renewals.wait(ctx, s, h.renewal(s))
 	case !now.Before(s.tokens.refreshAt(h.refreshBefore, s.id)):
-		h.state.renewals.start(s, h.refresher(s))
+		h.state.renewals.start(s, h.renewal(s))
 	}
 	return s, nil
 }
 
-// refresher spends the refresh token of s, and writes down how it went.
-func (h *Handler) refresher(s *session) refreshFunc {
-	return func(ctx context.Context, old tokens) (tokens, error) {
-		renewed, err := h.client.refresh(ctx, old)
-		h.logRefresh(s, err)
-		return renewed, err
+// renewal says how the tokens of s are renewed, and writes down how it went.
+func (h *Handler) renewal(s *session) renewal {
+	return renewal{
+		spend: func(ctx context.Context, old tokens) (tokens, error) {
+			renewed, err := h.client.refresh(ctx, old)
+			h.logRefresh(s, err)
+			return renewed, err
+		},
+		store: h.tickets,
+		lease: h.lease,
+		unsaved: func(err error) {
+			h.logger.Error("renewed tokens cannot be written down yet; they are kept in memory, and written as soon as the store takes them",
+				zap.String("session", s.id.hash()), zap.Error(err))
+		},
 	}
 }
 
@@ -193,7 +202,7 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(acce
 	if _, futile := h.state.futile.GetIfPresent(s.id); futile {
 		return err
 	}
-	renewed, renewErr := h.state.renewals.wait(ctx, s, h.refresher(s))
+	renewed, renewErr := h.state.renewals.wait(ctx, s, h.renewal(s))
 	if renewErr != nil {
 		return renewErr
 	}
@@ -224,8 +233,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *ide
 // a refresh that was finished meanwhile is delivered, and an older generation never
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
-	unchanged := v.version == h.state.renewals.version.Load() && v.session.generation == v.carried
-	if unchanged && !v.reseal && h.idleTimeout == 0 {
+	// A ticket stays the same however often the session behind it changes.
+	carried := h.tickets != nil || (v.version == h.state.renewals.version.Load() && v.session.generation == v.carried)
+	if carried && !v.rewrite && h.idleTimeout == 0 {
 		return nil
 	}
 	newest, live := h.state.renewals.latest(v.session)
@@ -233,11 +243,19 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 		return nil // another session may have taken its place in the browser
 	}
 	now := h.now()
-	if newest.generation <= v.carried && !v.reseal && !newest.slideDue(now, h.idleTimeout) {
+	slide := newest.slideDue(now, h.idleTimeout)
+	carried = h.tickets != nil || newest.generation <= v.carried
+	if carried && !v.rewrite && !slide {
 		return nil
 	}
 	if h.idleTimeout > 0 {
 		newest = newest.seen(now)
+	}
+	if h.tickets != nil && slide {
+		newest = h.noteSeen(ctx, newest)
+	}
+	if h.tickets != nil && !v.rewrite {
+		return nil
 	}
 	cookies, err := h.sessionCookies(ctx, newest, v.sent.hasSecond)
 	if err != nil {
@@ -248,13 +266,30 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	return cookies
 }
 
-// sessionCookies saves a session and gives its Set-Cookie values.
+// noteSeen writes down when a session was used last. A write that fails, or that comes
+// late, is left to the next request.
+func (h *Handler) noteSeen(ctx context.Context, s *session) *session {
+	saved, err := h.tickets.save(ctx, s)
+	switch {
+	case err == nil:
+		return saved
+	case !errors.Is(err, errRecordMoved):
+		h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.id.hash()), zap.Error(err))
+	}
+	return s
+}
+
+// sessionCookies gives the Set-Cookie values of a session.
 func (h *Handler) sessionCookies(ctx context.Context, s *session, hasSecond bool) ([]string, error) {
-	value, err := h.store.save(ctx, s)
+	value, err := h.store.cookie(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return h.cookies.session(value, s.end(h.lifetime, h.idleTimeout).Sub(h.now()), hasSecond), nil
+	end := s.end(h.lifetime, h.idleTimeout)
+	if h.tickets != nil {
+		end = s.end(h.lifetime, 0) // the idle timeout is the record's matter
+	}
+	return h.cookies.session(value, end.Sub(h.now()), hasSecond), nil
 }
 
 // demandLogin answers a request that needs a session and has none: a person goes to

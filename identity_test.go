@@ -220,7 +220,7 @@ func TestPlaceholdersServeLaterDirectivesAndAreEmptyForTheAnonymous(t *testing.T
 	if got, want := a.Header.Get("X-Seen"), "[12345][user@example.com][750.00][375000000][125000000][1][0]"; got != want {
 		t.Errorf("signed in: got %q, want %q", got, want)
 	}
-	if hash := a.Header.Get("X-Session"); len(hash) != 16 {
+	if hash := a.Header.Get("X-Session"); len(hash) != 32 {
 		t.Errorf("the session's hash is %q", hash)
 	}
 	for _, path := range []string{"/public/a", "/optional/a"} {

@@ -12,22 +12,62 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// keyring holds the sealers of one site.
+// keyring holds the keys of one site, each derived from the site's secrets.
 type keyring struct {
 	session *sealer
+	ticket  *sealer
 	login   *sealer
+	// moved and index are keys for movedTicket and userIndexName, one for each
+	// secret, the current one first.
+	moved [][]byte
+	index [][]byte
 }
 
 func newKeyring(secrets [][]byte, clientID, redirectURI string) (*keyring, error) {
-	session, err := newSealer(secrets, clientID, redirectURI, purposeSession, maxSessionValue)
-	if err != nil {
-		return nil, err
+	k := &keyring{}
+	for purpose, target := range map[string]struct {
+		sealer    **sealer
+		maxLength int
+	}{
+		purposeSession: {&k.session, maxSessionValue},
+		purposeTicket:  {&k.ticket, maxCookie},
+		purposeLogin:   {&k.login, maxCookie - 200},
+	} {
+		made, err := newSealer(secrets, clientID, redirectURI, purpose, target.maxLength)
+		if err != nil {
+			return nil, err
+		}
+		*target.sealer = made
 	}
-	login, err := newSealer(secrets, clientID, redirectURI, purposeLogin, maxCookie-200)
-	if err != nil {
-		return nil, err
+	for purpose, target := range map[string]*[][]byte{purposeMoved: &k.moved, purposeIndex: &k.index} {
+		made, err := deriveKeys(secrets, clientID, redirectURI, purpose, 32)
+		if err != nil {
+			return nil, err
+		}
+		*target = made
 	}
-	return &keyring{session: session, login: login}, nil
+	return k, nil
+}
+
+// openSession opens a cookie value that is a whole session, and says which secret
+// had sealed it.
+func (k *keyring) openSession(value string) (s *session, which int, ok bool) {
+	plain, which, ok := k.session.open(value)
+	if !ok {
+		return nil, 0, false
+	}
+	s, err := parseSession(plain)
+	return s, which, err == nil // of another version: no session
+}
+
+// openTicket opens a cookie value that is a ticket.
+func (k *keyring) openTicket(value string) (t ticket, which int, ok bool) {
+	plain, which, ok := k.ticket.open(value)
+	if !ok {
+		return ticket{}, 0, false
+	}
+	t, ok = parseTicket(plain)
+	return t, which, ok
 }
 
 // The made secret's place in Caddy's storage, and the lock under which it is made.

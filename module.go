@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -109,12 +110,17 @@ type Handler struct {
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	*settings
-	store  sessionStore
-	keys   *keySource
-	state  *shared
-	users  *userInfos
+	store sessionStore
+	// tickets is the store where it is a server-side one, or nil.
+	tickets *ticketStore
+	keys    *keySource
+	state   *shared
+	users   *userInfos
+	// lease is how long a lock between processes lasts that is not renewed.
+	lease  time.Duration
 	routes *routes
 	now    func() time.Time
+	ctx    caddy.Context
 	logger *zap.Logger
 
 	stateKey string // in the pool, once it is held
@@ -131,13 +137,25 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // storeModule is what a module of the namespace tollgate.stores does: it opens the
 // store, without touching the network or the storage yet.
 type storeModule interface {
-	open(keys func(context.Context) (*keyring, error)) sessionStore
+	open(env storeEnv) sessionStore
+}
+
+// storeEnv is what the handler gives to the store that it opens.
+type storeEnv struct {
+	keys    func(context.Context) (*keyring, error)
+	storage certmagic.Storage
+	// latest is the newest that this process knows of a session, or false when it has
+	// ended.
+	latest func(*session) (*session, bool)
+	// lifetime is how long sessions live at most.
+	lifetime time.Duration
+	now      func() time.Time
 }
 
 // Provision sets up the handler. It asks no network, so the gateway starts while
 // the provider is down, and `caddy validate` leaves no trace.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.ctx, h.logger = ctx, ctx.Logger()
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -148,17 +166,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.settings = resolved
 	h.client.now = h.now
 	h.client.http = newProviderClient(h.client.timeout)
+	h.lease = h.client.timeout + leaseMargin
 
 	if h.keys, err = h.newKeySource(ctx); err != nil {
-		return err
-	}
-	if h.store, err = h.openStore(ctx); err != nil {
 		return err
 	}
 	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional); err != nil {
 		return err
 	}
-	return h.holdState()
+	if err := h.holdState(); err != nil {
+		return err
+	}
+	return h.openStore(ctx)
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keySource, error) {
@@ -174,23 +193,27 @@ func (h *Handler) newKeySource(ctx caddy.Context) (*keySource, error) {
 	return source, nil
 }
 
-func (h *Handler) openStore(ctx caddy.Context) (sessionStore, error) {
-	options := h.Session
-	if options == nil {
-		options = &Session{}
-	}
-	if len(options.Store) == 0 {
-		return new(CookieStore).open(h.keys.keyring), nil
-	}
-	module, err := ctx.LoadModule(options, "Store")
-	if err != nil {
-		return nil, fmt.Errorf("session.store: %w", err)
+func (h *Handler) openStore(ctx caddy.Context) error {
+	module := any(new(CookieStore))
+	if h.Session != nil && len(h.Session.Store) > 0 {
+		var err error
+		if module, err = ctx.LoadModule(h.Session, "Store"); err != nil {
+			return fmt.Errorf("session.store: %w", err)
+		}
 	}
 	store, ok := module.(storeModule)
 	if !ok {
-		return nil, fmt.Errorf("session.store: %T is no session store", module)
+		return fmt.Errorf("session.store: %T is no session store", module)
 	}
-	return store.open(h.keys.keyring), nil
+	h.store = store.open(storeEnv{
+		keys:     h.keys.keyring,
+		storage:  ctx.Storage(),
+		latest:   func(s *session) (*session, bool) { return h.state.renewals.latest(s) },
+		lifetime: h.lifetime,
+		now:      func() time.Time { return h.now() },
+	})
+	h.tickets, _ = h.store.(*ticketStore)
+	return nil
 }
 
 // Validate implements caddy.Validator. Provision has resolved every setting
@@ -200,16 +223,27 @@ func (h *Handler) Validate() error {
 	return err
 }
 
-// Cleanup lets go of the shared state. Requests of this handler may still be under
-// way; they keep what they use.
+// Cleanup lets go of the shared state; the last one to do so waits for the refreshes
+// that are under way. Requests of this handler may still be under way, too; they keep
+// what they use.
 func (h *Handler) Cleanup() error {
-	if closer, ok := h.store.(interface{ close() }); ok {
-		closer.close()
+	err := h.releaseState()
+	if h.store != nil {
+		h.store.close()
 	}
 	if h.settings != nil && h.client.http != nil {
 		h.client.http.CloseIdleConnections()
 	}
-	return h.releaseState()
+	return err
+}
+
+// gracePeriod is how long the configuration lets requests finish; zero is for ever.
+func (h *Handler) gracePeriod() time.Duration {
+	app, err := h.ctx.AppIfConfigured("http")
+	if err != nil {
+		return 0
+	}
+	return time.Duration(app.(*caddyhttp.App).GracePeriod)
 }
 
 // MarshalLogObject keeps secrets out of Caddy's handler traces, which log a

@@ -116,7 +116,8 @@ type Identity struct {
 
 // Session says how sessions are kept.
 type Session struct {
-	// Where sessions are kept: a module of the namespace `tollgate.stores`.
+	// Where sessions are kept: `cookie`, in the browser; `storage`, in Caddy's storage;
+	// `redis`, in Redis or Valkey. docs/sessions.md says what each promises.
 	// Default: `cookie`.
 	Store json.RawMessage `json:"store,omitempty" caddy:"namespace=tollgate.stores inline_key=module"`
 

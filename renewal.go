@@ -49,7 +49,12 @@ type renewals struct {
 	// version counts the changes of newest and ended: who sees it unchanged need not
 	// ask again.
 	version atomic.Uint64
-	now     func() time.Time
+	// running counts what must not be cut off: refreshes, and tokens that are not
+	// written down yet.
+	running atomic.Int64
+	// closed is closed when nobody waits for these any more.
+	closed chan struct{}
+	now    func() time.Time
 }
 
 // ending says from when a session is no session any more, and until when that
@@ -83,6 +88,7 @@ func newRenewals(now func() time.Time) *renewals {
 			}),
 		}),
 		failures: otter.Must(&otter.Options[sessionID, refreshFailure]{MaximumSize: maxSuccessors}),
+		closed:   make(chan struct{}),
 		now:      now,
 	}
 }
@@ -121,29 +127,54 @@ func (r *renewals) isEnding(s *session) bool {
 	return ok
 }
 
-// refreshFunc spends a refresh token. It may give new tokens and an error both.
-type refreshFunc func(context.Context, tokens) (tokens, error)
+// remember makes s the newest generation that is known of its session, unless a newer
+// one is.
+func (r *renewals) remember(s *session) {
+	defer r.version.Add(1)
+	r.newest.Compute(s.id, func(old *session, found bool) (*session, otter.ComputeOp) {
+		if found && old.generation > s.generation {
+			return old, otter.CancelOp
+		}
+		return s, otter.WriteOp
+	})
+}
+
+// renewal is how the tokens of one session are renewed.
+type renewal struct {
+	// spend spends the refresh token. It may give new tokens and an error both.
+	spend func(context.Context, tokens) (tokens, error)
+	// store is the server-side store that keeps the session, or nil. The processes that
+	// share it share the one refresh.
+	store *ticketStore
+	// lease is how long another process waits for one that may have died meanwhile: more
+	// than any refresh takes.
+	lease time.Duration
+	// unsaved is told why new tokens could not be written down at once.
+	unsaved func(error)
+}
 
 // start begins a refresh of s unless one is under way, and returns at once.
-func (r *renewals) start(s *session, refresh refreshFunc) {
+func (r *renewals) start(s *session, how renewal) {
 	if _, flying := r.flying.Load(s.id); !flying && r.backingOff(s) == nil {
-		r.fly(s, refresh)
+		r.fly(s, how)
 	}
 }
 
 // wait refreshes s, or joins the refresh that is under way, and waits for its end
 // or the caller's. The refresh itself runs on a context of its own: a browser that
 // goes away cannot lose a rotated token.
-func (r *renewals) wait(ctx context.Context, s *session, refresh refreshFunc) (*session, error) {
+func (r *renewals) wait(ctx context.Context, s *session, how renewal) (*session, error) {
 	if err := r.backingOff(s); err != nil {
 		return nil, err
 	}
 	select {
-	case done := <-r.fly(s, refresh):
+	case done := <-r.fly(s, how):
 		if done.Err != nil {
 			return nil, done.Err
 		}
 		return done.Val.(*session), nil
+	case <-time.After(how.lease):
+		return nil, errRefreshUnknown
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -151,8 +182,10 @@ func (r *renewals) wait(ctx context.Context, s *session, refresh refreshFunc) (*
 
 // fly runs the one refresh of a session. Who comes late, with an older cookie or
 // after the flight has landed, gets the successor and spends nothing.
-func (r *renewals) fly(s *session, refresh refreshFunc) <-chan singleflight.Result {
+func (r *renewals) fly(s *session, how renewal) <-chan singleflight.Result {
 	return r.flights.DoChan(string(s.id[:]), func() (any, error) {
+		r.running.Add(1)
+		defer r.running.Add(-1)
 		r.flying.Store(s.id, nil)
 		defer r.flying.Delete(s.id)
 		newest, live := r.latest(s)
@@ -165,34 +198,44 @@ func (r *renewals) fly(s *session, refresh refreshFunc) <-chan singleflight.Resu
 		if err := r.backingOff(s); err != nil {
 			return nil, err
 		}
-		return r.refresh(s, refresh)
+		return r.refresh(s, how)
 	})
 }
 
 // refresh spends the refresh token and remembers what came of it, before anybody
 // uses it.
-func (r *renewals) refresh(s *session, refresh refreshFunc) (*session, error) {
-	renewed, err := refresh(context.Background(), s.tokens)
-	if renewed != s.tokens {
-		s = s.renewed(renewed)
-		r.newest.Set(s.id, s)
-		r.version.Add(1)
+func (r *renewals) refresh(s *session, how renewal) (renewed *session, err error) {
+	if how.store != nil {
+		renewed, err = r.refreshShared(s, how)
+	} else {
+		renewed, err = r.spend(s, how)
 	}
 	if err == nil {
 		r.failures.Invalidate(s.id)
-		return s, nil
+		return renewed, nil
 	}
-	if failureOf(err) == failureEnded {
+	if failureOf(err) == failureEnded || errors.Is(err, errSessionEnded) {
 		r.end(s, r.now())
 		return nil, errors.Join(errSessionEnded, err)
 	}
 	r.failures.Set(s.id, refreshFailure{
 		at:         r.now(),
-		generation: s.generation,
+		generation: renewed.generation,
 		err:        err,
 		unanswered: failureOf(err) == failureUnanswered,
 	})
 	return nil, err
+}
+
+// spend spends the refresh token of s. It gives the newest generation there is, also
+// beside an error.
+func (r *renewals) spend(s *session, how renewal) (*session, error) {
+	renewed, err := how.spend(context.Background(), s.tokens)
+	if renewed != s.tokens {
+		s = s.renewed(renewed)
+		r.remember(s)
+	}
+	return s, err
 }
 
 // backingOff gives the last failure while it is too early for another try.
@@ -208,7 +251,7 @@ func (r *renewals) backingOff(s *session) error {
 	now := r.now()
 	valid := s.tokens.valid(now)
 	pause := backOffExpired
-	if valid {
+	if _, asked := errors.AsType[*providerError](last.err); valid && asked {
 		pause = backOffValid
 	}
 	if (valid && last.unanswered) || within(now.Sub(last.at), pause) {
@@ -221,9 +264,19 @@ func (r *renewals) backingOff(s *session) error {
 // was set back ends the pause.
 func within(since, pause time.Duration) bool { return since >= 0 && since < pause }
 
+// drain waits until no refresh is under way any more and all tokens are written down,
+// but not for longer than the given time.
+func (r *renewals) drain(patience time.Duration) {
+	const look = 10 * time.Millisecond
+	for began := time.Now(); r.running.Load() > 0 && time.Since(began) < patience; {
+		time.Sleep(look)
+	}
+}
+
 // close stops the housekeeping of the tables. Requests that are still under way
 // may go on using them.
 func (r *renewals) close() {
+	close(r.closed)
 	r.newest.StopAllGoroutines()
 	r.ended.StopAllGoroutines()
 	r.failures.StopAllGoroutines()

@@ -319,7 +319,7 @@ func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheNewOne(t *testing.T) {
 	oldTab := b.copyOf()
 	b.visit(b.authorize("")) // signs in anew, as the same user
 	old, renewals := s.sessionOf(oldTab), s.handlers[0].state.renewals
-	if _, err := renewals.wait(t.Context(), old, s.handlers[0].refresher(old)); err != nil {
+	if _, err := renewals.wait(t.Context(), old, s.handlers[0].renewal(old)); err != nil {
 		t.Fatal(err)
 	}
 	if a := oldTab.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
@@ -330,11 +330,11 @@ func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheNewOne(t *testing.T) {
 // sessionOf is the session that a browser's cookie holds.
 func (s *site) sessionOf(b *browser) *session {
 	s.t.Helper()
-	found, _, ok, err := s.handlers[0].store.load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
-	if !ok || err != nil {
+	found, err := s.handlers[0].store.load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+	if found.session == nil || err != nil {
 		s.t.Fatalf("no session: %v", err)
 	}
-	return found
+	return found.session
 }
 
 func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {

@@ -5,18 +5,20 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"strings"
 
 	"github.com/gorilla/securecookie"
 )
 
-// Purposes of sealing. Each has keys of its own, so that a value sealed for one
-// never opens as another.
+// Purposes of keys. Each has keys of its own, so that a value sealed for one never
+// opens as another.
 const (
 	purposeSession = "tollgate session cookie 1"
+	purposeTicket  = "tollgate ticket 1"
 	purposeLogin   = "tollgate login cookie 1"
+	purposeMoved   = "tollgate moved record 1"
+	purposeIndex   = "tollgate user index 1"
 )
 
 // macKeySize and blockKeySize are securecookie's strongest: HMAC-SHA256 with a
@@ -33,22 +35,14 @@ type sealer struct {
 	name   string
 }
 
-// newSealer derives the keys for one purpose at one site from the secrets. The
-// site (client id and redirect URI) salts them, so that two sites with one secret
-// cannot read each other's cookies; the lengths in front of the parts keep two
-// different pairs from giving one salt (Envoy CVE-2023-35941).
+// newSealer makes the sealer for one purpose at one site.
 func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLength int) (*sealer, error) {
-	salt := binary.AppendUvarint(nil, uint64(len(clientID)))
-	salt = append(salt, clientID...)
-	salt = binary.AppendUvarint(salt, uint64(len(redirectURI)))
-	salt = append(salt, redirectURI...)
-
+	derived, err := deriveKeys(secrets, clientID, redirectURI, purpose, macKeySize+blockKeySize)
+	if err != nil {
+		return nil, err
+	}
 	s := &sealer{name: purpose}
-	for _, secret := range secrets {
-		keys, err := hkdf.Key(sha256.New, secret, salt, purpose, macKeySize+blockKeySize)
-		if err != nil {
-			return nil, fmt.Errorf("deriving keys: %w", err)
-		}
+	for _, keys := range derived {
 		codec := securecookie.New(keys[:macKeySize], keys[macKeySize:])
 		codec.SetSerializer(securecookie.NopEncoder{})
 		codec.MaxLength(maxLength)
@@ -58,24 +52,41 @@ func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLengt
 	return s, nil
 }
 
+// deriveKeys derives one key from each secret, for one purpose at one site. The site
+// (client id and redirect URI) salts them, so that two sites with one secret cannot
+// read each other's cookies; the lengths in front of the parts keep two different
+// pairs from giving one salt (Envoy CVE-2023-35941).
+func deriveKeys(secrets [][]byte, clientID, redirectURI, purpose string, size int) ([][]byte, error) {
+	salt := appendText(appendText(nil, clientID), redirectURI)
+	derived := make([][]byte, 0, len(secrets))
+	for _, secret := range secrets {
+		key, err := hkdf.Key(sha256.New, secret, salt, purpose, size)
+		if err != nil {
+			return nil, fmt.Errorf("deriving keys: %w", err)
+		}
+		derived = append(derived, key)
+	}
+	return derived, nil
+}
+
 // seal gives an unreadable, unchangeable text of the base64url alphabet. What is to
 // be sealed may not be empty.
 func (s *sealer) seal(plain []byte) (string, error) {
 	return s.codecs[0].Encode(s.name, bytes.Clone(plain)) // which encrypts in place
 }
 
-// open gives back what seal was given, and whether a previous secret had sealed
-// it. Whatever is wrong with the value, the answer is the same.
-func (s *sealer) open(sealed string) (plain []byte, previous, ok bool) {
+// open gives back what seal was given, and which secret had sealed it: 0 is the
+// current one. Whatever is wrong with the value, the answer is the same.
+func (s *sealer) open(sealed string) (plain []byte, which int, ok bool) {
 	if !isCanonical(sealed) {
-		return nil, false, false
+		return nil, 0, false
 	}
 	for i, codec := range s.codecs {
 		if codec.Decode(s.name, sealed, &plain) == nil {
-			return plain, i > 0, true
+			return plain, i, true
 		}
 	}
-	return nil, false, false
+	return nil, 0, false
 }
 
 // isCanonical reports whether sealed is the one spelling of its bytes: decoders

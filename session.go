@@ -13,11 +13,11 @@ import (
 // sessionID names one session for its whole life: 128 random bits.
 type sessionID [16]byte
 
-// hash is what logs and operators see of a session: it finds the session's
-// lines, and opens nothing.
+// hash is what logs, operators and server-side stores call a session: it finds the
+// session's lines and its record, and opens nothing.
 func (id sessionID) hash() string {
 	sum := sha256.Sum256(append([]byte("tollgate session hash\x00"), id[:]...))
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:16])
 }
 
 // session is one signed-in browser: who it is, and the tokens that speak for the
@@ -34,6 +34,15 @@ type session struct {
 	// user is what the provider said when this value was written. Newer
 	// information, where this process has it, is in userInfos.
 	user userInfo
+	// kept is where and how a server-side store keeps this session.
+	kept kept
+}
+
+// kept is the record of a server-side store that a session was read from, or was
+// written to.
+type kept struct {
+	key recordKey
+	recordHead
 }
 
 // newSession starts a session. An id is only ever minted here, after a
@@ -72,6 +81,13 @@ func (s *session) seen(now time.Time) *session {
 	return &next
 }
 
+// keptAs is s in the place of another record.
+func (s *session) keptAs(k kept) *session {
+	next := *s
+	next.kept = k
+	return &next
+}
+
 // end is the moment from which s is no session any more.
 func (s *session) end(lifetime, idle time.Duration) time.Time {
 	end := s.created.Add(lifetime)
@@ -90,27 +106,41 @@ func earlier(a, b time.Time) time.Time {
 
 // errSessionTooLarge: the session, with its tokens, does not fit where the store
 // keeps it.
-var errSessionTooLarge = errors.New("the session is too large: its tokens do not fit into two cookies")
+var errSessionTooLarge = errors.New("the session is too large for its store: with `session { store storage }` tokens may have any ordinary size")
 
 // sessionStore keeps sessions between requests. No store knows the handler, and
 // the handler knows no store by name.
 //
-// The three results of load are never mixed up: a session; no session (false and
-// a nil error: the value is missing, foreign, outdated or made up); and a store
-// that cannot say (an error), which never signs anybody out.
+// Yes, no and broken are never mixed up: load finds a session; or none, with a nil
+// error (the value is missing, foreign, outdated or made up); or it fails, because
+// the store cannot say, and a failure never signs anybody out.
 type sessionStore interface {
-	// load gives the session that a cookie value stands for, and whether the
-	// cookie should be written anew (it was sealed with a previous secret).
-	load(ctx context.Context, value string) (s *session, reseal, ok bool, err error)
+	// load finds the session that a cookie value stands for.
+	load(ctx context.Context, value string) (found, error)
 
-	// save keeps s and gives the cookie value that stands for it.
-	save(ctx context.Context, s *session) (value string, err error)
+	// create keeps a new session, and gives it back as it was kept.
+	create(ctx context.Context, s *session) (*session, error)
 
-	// remove forgets s for good, as far as the store can.
-	remove(ctx context.Context, s *session) error
+	// cookie gives the cookie value that stands for a session that is kept.
+	cookie(ctx context.Context, s *session) (value string, err error)
 
-	// ready reports whether the store could serve a request now.
+	// end makes s no session any more from the given moment on, as far as the store
+	// can.
+	end(ctx context.Context, s *session, from time.Time) error
+
+	// ready reports whether the store could serve a request now, a sign-in included.
 	ready(ctx context.Context) error
+
+	// close lets go of what the store holds. Requests may still be under way with it.
+	close()
+}
+
+// found is what a store found.
+type found struct {
+	session *session // nil: there is none
+	// rewrite: the browser should be given its cookie anew, since the secret or the
+	// store has changed.
+	rewrite bool
 }
 
 // recordVersion names the binary form below. A record of any other version is no

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +28,8 @@ type shared struct {
 	// futile holds the sessions whose fresh access token was not accepted either:
 	// refreshing it again at once would not help.
 	futile *otter.Cache[sessionID, struct{}]
+	// patience is how long the end waits for refreshes that are under way.
+	patience atomic.Int64
 }
 
 const (
@@ -77,6 +80,7 @@ func (s *shared) usersAt(endpoint string) *userInfos {
 
 // Destruct implements caddy.Destructor.
 func (s *shared) Destruct() error {
+	s.renewals.drain(time.Duration(s.patience.Load()))
 	s.renewals.close()
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
@@ -113,6 +117,11 @@ func (h *Handler) releaseState() error {
 	}
 	key := h.stateKey
 	h.stateKey = ""
+	patience := 2 * h.lease // more than any refresh takes
+	if grace := h.gracePeriod(); grace > 0 {
+		patience = min(patience, grace)
+	}
+	h.state.patience.Store(int64(patience))
 	_, err := sharedStates.Delete(key)
 	return err
 }

@@ -216,7 +216,7 @@ func signInStatus(err error) int {
 
 // finishLogin gives the browser its session and sends it on.
 func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, s *session) error {
-	cookies, err := h.sessionCookies(r.Context(), s, v.sent.hasSecond)
+	s, cookies, err := h.keepSession(s, v)
 	if err != nil {
 		h.logger.Error("a session cannot be kept", zap.Error(err))
 		status := http.StatusServiceUnavailable
@@ -258,6 +258,18 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 }
 
+// keepSession keeps a new session, and gives the cookies that stand for it. The
+// browser's patience has no part in it: the code is spent.
+func (h *Handler) keepSession(s *session, v *visit) (*session, []string, error) {
+	ctx := context.Background()
+	s, err := h.store.create(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	cookies, err := h.sessionCookies(ctx, s, v.sent.hasSecond)
+	return s, cookies, err
+}
+
 // replaceSession ends the session that this browser had before. Where it was the
 // same user's, requests that are under way in another tab may still finish.
 func (h *Handler) replaceSession(r *http.Request, v *visit, s *session) {
@@ -268,7 +280,9 @@ func (h *Handler) replaceSession(r *http.Request, v *visit, s *session) {
 	if v.session.user.id() == s.user.id() {
 		from = from.Add(endGrace)
 	}
-	h.endSession(r.Context(), v.session, from)
+	if err := h.endSession(r.Context(), v.session, from); err != nil {
+		h.logger.Error("the session of before could not be ended", zap.String("session", v.session.id.hash()), zap.Error(err))
+	}
 }
 
 // failLogin ends a login that failed: in the popup's page, at the application's own

@@ -3,11 +3,10 @@ package tollgate
 import (
 	"context"
 	"fmt"
-	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/maypok86/otter/v2"
 )
 
 func init() {
@@ -38,67 +37,39 @@ func (*CookieStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 // open implements storeModule.
-func (*CookieStore) open(keys func(context.Context) (*keyring, error)) sessionStore {
-	return &cookieStore{
-		keys: keys,
-		opened: otter.Must(&otter.Options[string, *openedCookie]{
-			MaximumWeight: maxOpenedBytes,
-			Weigher:       func(_ string, o *openedCookie) uint32 { return uint32(2*len(o.value)) + 512 },
-		}),
-	}
+func (*CookieStore) open(env storeEnv) sessionStore {
+	return &cookieStore{keys: env.keys, opened: newOpenedValues[*session]()}
 }
-
-// maxOpenedBytes bounds the table of opened cookies. A session of ordinary size
-// weighs four kilobytes there.
-const maxOpenedBytes = 64 << 20
 
 // cookieStore seals sessions into cookie values.
 type cookieStore struct {
-	keys func(context.Context) (*keyring, error)
-	// opened holds sessions by the whole cookie value that was opened, so that the
-	// same browser's next request costs no cryptography. An entry says nothing
-	// about whether the session is over, or renewed: that is asked of renewals with
-	// every request.
-	//
-	// The key is the value's tail, which is part of its authentication code, since
-	// hashing all of it would cost more than the rest; the whole value is compared.
-	opened *otter.Cache[string, *openedCookie]
+	keys   func(context.Context) (*keyring, error)
+	opened *openedValues[*session]
 }
 
-// openedCookie is a cookie value and the session that it was opened to.
-type openedCookie struct {
-	value   string
-	session *session
-}
-
-const tailLength = 32
-
-func tailOf(value string) string { return value[max(0, len(value)-tailLength):] }
-
-func (c *cookieStore) load(ctx context.Context, value string) (s *session, reseal, ok bool, err error) {
-	if o, ok := c.opened.GetIfPresent(tailOf(value)); ok && o.value == value {
-		return o.session, false, true, nil
+func (c *cookieStore) load(ctx context.Context, value string) (found, error) {
+	if s, ok := c.opened.get(value); ok {
+		return found{session: s}, nil
 	}
 	keys, err := c.keys(ctx)
 	if err != nil {
-		return nil, false, false, err
+		return found{}, err
 	}
-	record, previous, ok := keys.session.open(value)
+	s, which, ok := keys.openSession(value)
 	if !ok {
-		return nil, false, false, nil
+		return found{}, nil
 	}
-	if s, err = parseSession(record); err != nil {
-		return nil, false, false, nil // of another version: no session
+	if which == 0 {
+		c.opened.put(value, s)
 	}
-	if !previous {
-		// The request's header is one long string; keep only our part of it.
-		o := &openedCookie{strings.Clone(value), s}
-		c.opened.Set(tailOf(o.value), o)
-	}
-	return s, previous, true, nil
+	return found{session: s, rewrite: which > 0}, nil
 }
 
-func (c *cookieStore) save(ctx context.Context, s *session) (string, error) {
+// create implements sessionStore. There is nothing to write down: the cookie's value
+// is the session.
+func (c *cookieStore) create(_ context.Context, s *session) (*session, error) { return s, nil }
+
+func (c *cookieStore) cookie(ctx context.Context, s *session) (string, error) {
 	keys, err := c.keys(ctx)
 	if err != nil {
 		return "", err
@@ -110,16 +81,16 @@ func (c *cookieStore) save(ctx context.Context, s *session) (string, error) {
 	return value, nil
 }
 
-// remove implements sessionStore. The browser holds the session; what can be done
-// here is to refuse it, which renewals does.
-func (c *cookieStore) remove(context.Context, *session) error { return nil }
+// end implements sessionStore. The browser holds the session; what can be done here
+// is to refuse it, which renewals does.
+func (c *cookieStore) end(context.Context, *session, time.Time) error { return nil }
 
 func (c *cookieStore) ready(ctx context.Context) error {
 	_, err := c.keys(ctx)
 	return err
 }
 
-func (c *cookieStore) close() { c.opened.StopAllGoroutines() }
+func (c *cookieStore) close() { c.opened.close() }
 
 // Interface guards.
 var (

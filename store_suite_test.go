@@ -1,0 +1,486 @@
+package tollgate
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/google/go-cmp/cmp"
+)
+
+// placeUnderTest is a kind of place for records. Each open gives another process's view
+// of the same place; fail makes the place unreachable until mend.
+type placeUnderTest struct {
+	open func(t *testing.T) recordStore
+	fail func(t *testing.T)
+	mend func(t *testing.T)
+}
+
+// places are the kinds of places, each with a fresh one for a test.
+var places = map[string]func(t *testing.T) placeUnderTest{
+	"storage": func(t *testing.T) placeUnderTest {
+		folder := t.TempDir()
+		storage := &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}}
+		return placeUnderTest{
+			open: func(*testing.T) recordStore { return newStorageRecords(storage) },
+			fail: func(*testing.T) { storage.broken.Store(true) },
+			mend: func(*testing.T) { storage.broken.Store(false) },
+		}
+	},
+}
+
+var errOutOfOrder = errors.New("out of order")
+
+// suiteStore is one process's store in a test.
+func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *ticketStore {
+	t.Helper()
+	if len(secrets) == 0 {
+		secrets = []string{"s"}
+	}
+	var raw [][]byte
+	for _, secret := range secrets {
+		raw = append(raw, []byte(strings.Repeat(secret, 32)))
+	}
+	keys, err := newKeyring(raw, "client", "https://app.example.com/cb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := &keySource{}
+	source.made.Store(keys)
+	store := newTicketStore(storeEnv{
+		keys:     source.keyring,
+		latest:   func(s *session) (*session, bool) { return s, true },
+		lifetime: time.Hour,
+		now:      time.Now,
+	}, p.open(t))
+	t.Cleanup(store.close)
+	return store
+}
+
+func freshSession(user string) *session {
+	now := time.Now().Round(time.Millisecond)
+	return newSession(now, tokens{
+		access: "access_1", refresh: "refresh_1", scope: "profile balance", issued: now, expires: now.Add(2 * time.Hour),
+	}, newUserInfo([fieldCount]scalar{fieldID: scalar(user), fieldEmail: `"someone@example.com"`}, now))
+}
+
+// keep creates a session and gives its cookie value, too.
+func keepInStore(t *testing.T, store sessionStore, s *session) (*session, string) {
+	t.Helper()
+	s, err := store.create(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := store.cookie(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, value
+}
+
+// mustLoad loads, and fails the test when the store fails.
+func mustLoad(t *testing.T, store sessionStore, value string) *session {
+	t.Helper()
+	found, err := store.load(t.Context(), value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.session
+}
+
+// TestEveryStoreKeepsItsPromises is the suite that every server-side store passes.
+func TestEveryStoreKeepsItsPromises(t *testing.T) {
+	promises := map[string]func(*testing.T, placeUnderTest){
+		"a session comes back as it was, in another process, too": testRoundTrip,
+		"a write replaces the revision it came from and no other": testCompareAndSet,
+		"of many writers one wins":                                testConcurrentSaves,
+		"an end is final":                                         testEndIsFinal,
+		"an end to come":                                          testEndToCome,
+		"a record expires":                                        testExpiry,
+		"made-up, foreign and damaged values are no session":      testNoSession,
+		"large tokens fit, and endless ones are refused":          testSizes,
+		"a user's sessions can be listed and ended":               testListing,
+		"a fault is not a miss":                                   testFaults,
+		"one at a time has the lock":                              testLock,
+		"a cookie that held the session moves in once":            testMovingIn,
+		"the secret can be changed":                               testSecretChange,
+	}
+	for kind, newPlace := range places {
+		for promise, test := range promises {
+			t.Run(kind+"/"+promise, func(t *testing.T) {
+				t.Parallel()
+				test(t, newPlace(t))
+			})
+		}
+	}
+}
+
+func testRoundTrip(t *testing.T, p placeUnderTest) {
+	here, there := p.suiteStore(t), p.suiteStore(t)
+	s, value := keepInStore(t, here, freshSession("12345"))
+	if len(value) > 300 || strings.Contains(value, "access") {
+		t.Errorf("the ticket is %d bytes: %s", len(value), value)
+	}
+	for name, store := range map[string]*ticketStore{"here": here, "there": there} {
+		got := mustLoad(t, store, value)
+		if diff := cmp.Diff(s, got, sessionsEqual); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	next, err := there.save(t.Context(), s.renewed(tokens{access: "access_2", refresh: "refresh_2", issued: s.tokens.issued, expires: s.tokens.expires}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other process sees the write", func() bool { return mustLoad(t, here, value).tokens.access == "access_2" })
+	if got, err := here.reread(t.Context(), s); err != nil || got.generation != 2 || got.kept.revision != next.kept.revision {
+		t.Errorf("read again: %+v, %v", got, err)
+	}
+}
+
+func testCompareAndSet(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	s, value := keepInStore(t, store, freshSession("12345"))
+	first, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Minute)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Hour))); !errors.Is(err, errRecordMoved) {
+		t.Errorf("a write over a revision that is gone: %v", err)
+	}
+	if _, err := store.create(t.Context(), s); !errors.Is(err, errRecordMoved) {
+		t.Errorf("creating what is there: %v", err)
+	}
+	if got, _ := store.reread(t.Context(), s); !got.lastSeen.Equal(first.lastSeen) {
+		t.Errorf("last seen %v, want %v", got.lastSeen, first.lastSeen)
+	}
+	if mustLoad(t, store, value) == nil {
+		t.Error("the session is gone")
+	}
+}
+
+func testConcurrentSaves(t *testing.T, p placeUnderTest) {
+	here, there := p.suiteStore(t), p.suiteStore(t)
+	s, _ := keepInStore(t, here, freshSession("12345"))
+	var won atomic.Int64
+	var writers sync.WaitGroup
+	for i := range 8 {
+		store := here
+		if i%2 == 1 {
+			store = there
+		}
+		writers.Go(func() {
+			_, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Duration(i)*time.Second)))
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, errRecordMoved):
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d writes won", won.Load())
+	}
+}
+
+func testEndIsFinal(t *testing.T, p placeUnderTest) {
+	here, there := p.suiteStore(t), p.suiteStore(t)
+	s, value := keepInStore(t, here, freshSession("12345"))
+	mustLoad(t, here, value)
+	mustLoad(t, there, value)
+	if err := here.end(t.Context(), s, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, "the session is over everywhere", func() bool {
+		return mustLoad(t, here, value) == nil && mustLoad(t, there, value) == nil
+	})
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := there.save(t.Context(), s.renewed(s.tokens)); !errors.Is(err, errRecordMoved) {
+		t.Errorf("a late write: %v", err)
+	}
+	if got, err := there.reread(t.Context(), s); got != nil || err != nil {
+		t.Errorf("read again: %v, %v", got, err)
+	}
+	if err := here.end(t.Context(), s, time.Time{}); err != nil {
+		t.Errorf("ending it once more: %v", err)
+	}
+}
+
+func testEndToCome(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	s, value := keepInStore(t, store, freshSession("12345"))
+	at := time.Now().Add(700 * time.Millisecond).Truncate(time.Millisecond)
+	if err := store.end(t.Context(), s, at); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.reread(t.Context(), s); got == nil || err != nil {
+		t.Fatalf("before its end: %v, %v", got, err)
+	} else if _, err := store.save(t.Context(), got.renewed(got.tokens)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session ends", func() bool { return mustLoad(t, store, value) == nil })
+	if time.Now().Before(at) {
+		t.Error("it ended too early")
+	}
+}
+
+func testExpiry(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	store.lifetime = 500 * time.Millisecond
+	s, value := keepInStore(t, store, freshSession("12345"))
+	if mustLoad(t, store, value) == nil {
+		t.Fatal("it is gone already")
+	}
+	eventually(t, "the record expires", func() bool {
+		got, err := store.reread(t.Context(), s)
+		return got == nil && err == nil && mustLoad(t, store, value) == nil
+	})
+}
+
+func testNoSession(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	s, value := keepInStore(t, store, freshSession("12345"))
+	other, otherValue := keepInStore(t, store, freshSession("6"))
+	keys, _ := store.keys(t.Context())
+	seal := func(tk ticket) string {
+		sealed, err := keys.ticket.seal(tk.appendBinary(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	for name, madeUp := range map[string]string{
+		"empty":             "",
+		"text":              "made up",
+		"an unknown id":     seal(ticket{sessionID{1}, s.kept.key}),
+		"another's key":     seal(ticket{s.id, other.kept.key}),
+		"a cut ticket":      value[:len(value)-1],
+		"another version":   func() string { v, _ := keys.ticket.seal(append([]byte{9}, make([]byte, 48)...)); return v }(),
+		"a login":           func() string { v, _ := keys.login.seal(ticket{s.id, s.kept.key}.appendBinary(nil)); return v }(),
+		"a foreign secret":  func() string { _, v := keepInStore(t, p.suiteStore(t, "x"), freshSession("1")); return v }(),
+		"an ancient ticket": seal(ticket{}),
+	} {
+		if mustLoad(t, store, madeUp) != nil {
+			t.Errorf("%s is a session", name)
+		}
+	}
+	// Whoever can write to the store cannot put one user's record in another's place.
+	text, _, _ := store.records.get(t.Context(), other.id.hash(), true)
+	foreign, _ := parseRecord(text)
+	for name, damaged := range map[string]*record{
+		"another's record": foreign,
+		"a damaged record": {recordHead{expires: foreign.expires, kind: recordLive}, "x" + foreign.sealed[1:]},
+		"an empty record":  {recordHead{expires: foreign.expires, kind: recordLive}, ""},
+	} {
+		current, _, _ := store.records.get(t.Context(), s.id.hash(), true)
+		revision, _ := revisionOf(current)
+		damaged.revision = revision + 1
+		if ok, err := store.records.replace(t.Context(), s.id.hash(), revision, damaged); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		eventually(t, name+" is no session", func() bool { return mustLoad(t, store, value) == nil })
+	}
+	if mustLoad(t, store, otherValue) == nil {
+		t.Error("the other session is gone")
+	}
+}
+
+func testSizes(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	large := freshSession("12345")
+	large.tokens.access = strings.Repeat("a", 16<<10)
+	if _, value := keepInStore(t, store, large); mustLoad(t, p.suiteStore(t), value).tokens != large.tokens {
+		t.Error("the tokens came back otherwise")
+	}
+	endless := freshSession("12345")
+	endless.tokens.access = strings.Repeat("a", maxRecord)
+	if _, err := store.create(t.Context(), endless); !errors.Is(err, errSessionTooLarge) {
+		t.Errorf("an endless token: %v", err)
+	}
+}
+
+func testListing(t *testing.T, p placeUnderTest) {
+	here, there := p.suiteStore(t), p.suiteStore(t)
+	names := map[string]string{} // to cookie values
+	for range 3 {
+		s, value := keepInStore(t, here, freshSession("12345"))
+		names[s.id.hash()] = value
+	}
+	_, otherValue := keepInStore(t, here, freshSession("123456"))
+	sessions, err := there.sessionsOf(t.Context(), "12345")
+	if err != nil || len(sessions) != 3 {
+		t.Fatalf("%d sessions, %v", len(sessions), err)
+	}
+	for _, s := range sessions {
+		if names[s.name] == "" || s.created.IsZero() || s.expires.Before(time.Now()) {
+			t.Errorf("listed: %+v", s)
+		}
+		if ended, err := there.endByName(t.Context(), s.name, time.Time{}); !ended || err != nil {
+			t.Errorf("ending: %v, %v", ended, err)
+		}
+		eventually(t, "it is over", func() bool { return mustLoad(t, here, names[s.name]) == nil })
+	}
+	if sessions, err := here.sessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 0 {
+		t.Errorf("%d sessions are left, %v", len(sessions), err)
+	}
+	if noted, err := here.records.index(t.Context(), userIndexName(firstIndexKey(t, here), "12345")); err != nil || len(noted) != 0 {
+		t.Errorf("still in the index: %v, %v", noted, err)
+	}
+	if ended, err := here.endByName(t.Context(), strings.Repeat("0", 32), time.Time{}); ended || err != nil {
+		t.Errorf("ending what is not there: %v, %v", ended, err)
+	}
+	if mustLoad(t, here, otherValue) == nil {
+		t.Error("another user's session is over, too")
+	}
+}
+
+func firstIndexKey(t *testing.T, store *ticketStore) []byte {
+	t.Helper()
+	keys, err := store.keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys.index[0]
+}
+
+func testFaults(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	s, value := keepInStore(t, store, freshSession("12345"))
+	if err := store.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.fail(t)
+	// What was read a moment ago may still be served.
+	eventually(t, "loading fails", func() bool { _, err := store.load(t.Context(), value); return err != nil })
+	for name, do := range map[string]func() error{
+		"creating":    func() error { _, err := store.create(t.Context(), freshSession("1")); return err },
+		"saving":      func() error { _, err := store.save(t.Context(), s.renewed(s.tokens)); return err },
+		"rereading":   func() error { _, err := store.reread(t.Context(), s); return err },
+		"ending":      func() error { return store.end(t.Context(), s, time.Time{}) },
+		"listing":     func() error { _, err := store.sessionsOf(t.Context(), "12345"); return err },
+		"locking":     func() error { _, _, err := store.records.tryLock(t.Context(), s.id.hash(), time.Second); return err },
+		"being ready": func() error { time.Sleep(probeInterval); return store.ready(t.Context()) },
+	} {
+		if err := do(); err == nil || errors.Is(err, errRecordMoved) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	p.mend(t)
+	eventually(t, "the store is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
+	eventually(t, "the store is ready", func() bool { return store.ready(t.Context()) == nil })
+}
+
+func testLock(t *testing.T, p placeUnderTest) {
+	here, there := p.suiteStore(t), p.suiteStore(t)
+	name := freshSession("1").id.hash()
+	lock, ok, err := here.records.tryLock(t.Context(), name, time.Minute)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for range 3 {
+		if _, ok, err := there.records.tryLock(t.Context(), name, time.Minute); ok || err != nil {
+			t.Fatalf("a second lock: %v, %v", ok, err)
+		}
+	}
+	if err := lock.renew(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := lock.release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	again, ok, err := there.records.tryLock(t.Context(), name, time.Minute)
+	if !ok || err != nil {
+		t.Fatalf("after its release: %v, %v", ok, err)
+	}
+	again.release(t.Context())
+}
+
+func testMovingIn(t *testing.T, p placeUnderTest) {
+	store := p.suiteStore(t)
+	keys, _ := store.keys(t.Context())
+	before := freshSession("12345")
+	cookie, err := (&cookieStore{keys: store.keys}).cookie(t.Context(), before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var browsers sync.WaitGroup
+	for range 8 {
+		browsers.Go(func() {
+			other := p.suiteStore(t)
+			found, err := other.load(t.Context(), cookie)
+			if err != nil || found.session == nil || !found.rewrite || found.session.tokens != before.tokens {
+				t.Errorf("moving in: %+v, %v", found, err)
+			}
+		})
+	}
+	browsers.Wait()
+	moved := mustLoad(t, store, cookie)
+	if moved == nil || moved.kept.revision != 1 {
+		t.Fatalf("moved: %+v", moved)
+	}
+	ticketValue, err := store.cookie(t.Context(), moved)
+	if err != nil || len(ticketValue) > 300 {
+		t.Fatalf("%d bytes, %v", len(ticketValue), err)
+	}
+	if _, err := store.save(t.Context(), moved.renewed(tokens{access: "access_2"})); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "cookie and ticket stand for one session", func() bool {
+		a, b := mustLoad(t, store, cookie), mustLoad(t, store, ticketValue)
+		return a.tokens.access == "access_2" && b.tokens.access == "access_2"
+	})
+	// The old cookie still opens, but its session is over for good.
+	if sessions, err := store.sessionsOf(t.Context(), "12345"); len(sessions) != 1 || err != nil {
+		t.Errorf("listed: %v, %v", sessions, err)
+	}
+	if ended, err := store.endByName(t.Context(), moved.id.hash(), time.Time{}); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	eventually(t, "it is over", func() bool { return mustLoad(t, store, cookie) == nil && mustLoad(t, store, ticketValue) == nil })
+	if mustLoad(t, p.suiteStore(t), cookie) != nil {
+		t.Error("the old cookie brought the session back")
+	}
+	if sessions, err := store.sessionsOf(t.Context(), "12345"); len(sessions) != 0 || err != nil {
+		t.Errorf("listed: %v, %v", sessions, err)
+	}
+	ended := freshSession("7")
+	endedCookie, _ := keys.session.seal(ended.appendBinary(nil))
+	store.latest = func(s *session) (*session, bool) { return nil, false }
+	if mustLoad(t, store, endedCookie) != nil {
+		t.Error("a session that had ended here moved in")
+	}
+}
+
+func testSecretChange(t *testing.T, p placeUnderTest) {
+	old := p.suiteStore(t, "a")
+	s, value := keepInStore(t, old, freshSession("12345"))
+	both := p.suiteStore(t, "b", "a")
+	found, err := both.load(t.Context(), value)
+	if err != nil || found.session == nil || !found.rewrite {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	renewed, err := both.cookie(t.Context(), found.session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := p.suiteStore(t, "b")
+	if mustLoad(t, alone, renewed) == nil || mustLoad(t, alone, value) != nil {
+		t.Error("with the new secret alone: the new ticket must open, and the old one not")
+	}
+	if mustLoad(t, old, value) == nil {
+		t.Error("a process that knows the old secret alone has lost the session")
+	}
+	for name, store := range map[string]*ticketStore{"both": both, "the new one": alone} {
+		if sessions, err := store.sessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 1 || sessions[0].name != s.id.hash() {
+			t.Errorf("%s: %+v, %v", name, sessions, err)
+		}
+	}
+}
