@@ -142,8 +142,9 @@ func (h *Handler) renewal(s *session) renewal {
 			h.logRefresh(s, err)
 			return renewed, err
 		},
-		store: h.tickets,
-		lease: h.lease,
+		store:    h.tickets,
+		patience: h.client.timeout + leaseMargin,
+		lease:    h.lease,
 		unsaved: func(err error) {
 			h.logger.Error("renewed tokens cannot be written down yet; they are kept in memory, and written as soon as the store takes them",
 				zap.String("session", s.id.hash()), zap.Error(err))

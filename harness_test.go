@@ -37,6 +37,13 @@ const (
 // TestMain keeps what Caddy stores by default, a made secret among it, out of the
 // home of whoever runs the tests.
 func TestMain(m *testing.M) {
+	if os.Getenv(replicaEnv) != "" {
+		if err := runReplica(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	folder, err := os.MkdirTemp("", "tollgate-tests-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -88,6 +95,7 @@ type siteOptions struct {
 	inTollgate string
 	// before and after are more directives for the site.
 	before, after string
+	storage       string           // a folder of breakableStorages; default: plain files
 	handler       http.HandlerFunc // the upstream's own; default: echo
 }
 
@@ -169,11 +177,15 @@ func newSite(t *testing.T, options siteOptions) *site {
 }
 
 func (s *site) minimal() string {
+	storage := "file_system " + s.t.TempDir()
+	if s.options.storage != "" {
+		storage = "tollgate_tests " + s.options.storage
+	}
 	return fmt.Sprintf(`{
 	admin off
 	auto_https off
 	persist_config off
-	storage file_system %s
+	storage %s
 }
 http:// {
 	%s
@@ -191,7 +203,7 @@ http:// {
 	reverse_proxy %s
 	%s
 }
-`, s.t.TempDir(), s.options.before, s.providerURL, testClientID, testClientSecret, s.options.inProvider,
+`, storage, s.options.before, s.providerURL, testClientID, testClientSecret, s.options.inProvider,
 		s.url, testSecret, s.options.inTollgate, s.upstream.URL, s.options.after)
 }
 

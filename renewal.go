@@ -146,8 +146,9 @@ type renewal struct {
 	// store is the server-side store that keeps the session, or nil. The processes that
 	// share it share the one refresh.
 	store *ticketStore
-	// lease is how long another process waits for one that may have died meanwhile: more
-	// than any refresh takes.
+	// patience is how long anybody waits for the refresh: a little more than one takes.
+	patience time.Duration
+	// lease is how long a lock between processes lasts that is not renewed.
 	lease time.Duration
 	// unsaved is told why new tokens could not be written down at once.
 	unsaved func(error)
@@ -173,7 +174,7 @@ func (r *renewals) wait(ctx context.Context, s *session, how renewal) (*session,
 			return nil, done.Err
 		}
 		return done.Val.(*session), nil
-	case <-time.After(how.lease):
+	case <-time.After(how.patience):
 		return nil, errRefreshUnknown
 	case <-ctx.Done():
 		return nil, ctx.Err()

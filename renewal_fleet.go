@@ -83,7 +83,7 @@ type claim struct {
 // sent. Where another process has refreshed the session meanwhile it gives what came of
 // that, and false.
 func (c *claim) take(s *session, now func() time.Time) (*session, bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*c.how.lease)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*c.how.patience)
 	defer cancel()
 	began := time.Now()
 	for {

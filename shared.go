@@ -117,7 +117,7 @@ func (h *Handler) releaseState() error {
 	}
 	key := h.stateKey
 	h.stateKey = ""
-	patience := 2 * h.lease // more than any refresh takes
+	patience := 2 * (h.client.timeout + leaseMargin) // more than any refresh takes
 	if grace := h.gracePeriod(); grace > 0 {
 		patience = min(patience, grace)
 	}

@@ -20,7 +20,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if !isNavigation(r) {
 		return writeUnauthenticated(w, r, h.startURL(""))
 	}
-	keys, err := h.keys.keyring(r.Context())
+	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("no login can be started", zap.Error(err))
 		return h.writeUnavailable(w, r, "")
@@ -42,6 +42,15 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, !v.sent.signedOut))
 }
 
+// readyForLogin gives the keys, when a session could be kept now: nobody is sent on a
+// way that ends nowhere, and no code is spent in vain.
+func (h *Handler) readyForLogin(ctx context.Context) (*keyring, error) {
+	if err := h.store.ready(ctx); err != nil {
+		return nil, err
+	}
+	return h.keys.keyring(ctx)
+}
+
 // serveCallback ends a login. What is checked, and in which order: the parameters,
 // the login cookie, the state, the provider's error, the issuer, the code. Nothing
 // is spent at the provider before all of that holds (RFC 9700 section 4.7.1).
@@ -50,10 +59,10 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	if cause != "" {
 		return h.failLogin(w, r, nil, http.StatusBadRequest, cause)
 	}
-	keys, err := h.keys.keyring(r.Context())
+	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("no login can be ended", zap.Error(err))
-		return h.writeUnavailable(w, r, "")
+		return h.writeUnavailable(w, r, "") // which comes here again: the code is not spent yet
 	}
 	flow := flowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
@@ -75,7 +84,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	case errors.Is(err, errUserRefused):
 		return h.failLogin(w, r, l, http.StatusForbidden, "access_denied")
 	case err != nil:
-		h.logger.Warn("a sign-in failed at the provider", zap.Error(err))
+		h.logger.Warn("a sign-in failed", zap.Error(err))
 		return h.failLogin(w, r, l, signInStatus(err), "server_error")
 	}
 	return h.finishLogin(w, r, v, l, s)
@@ -168,7 +177,7 @@ var (
 	errUserRefused = errors.New("the provider does not call this user active")
 )
 
-// signIn spends the code and reads who it is. A callback that arrives twice at once
+// signIn spends the code, reads who it is, and keeps the session. A callback that arrives twice at once
 // spends it once, and both get the same session; a later one gets none.
 func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session, error) {
 	result := h.state.exchanges.DoChan(flow, func() (any, error) {
@@ -187,7 +196,7 @@ func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session
 		if !info.isActive(h.activeStatus, h.statusMissingOK) {
 			return nil, errUserRefused
 		}
-		return newSession(h.now(), t, info), nil
+		return h.store.create(ctx, newSession(h.now(), t, info))
 	})
 	select {
 	case done := <-result:
@@ -200,30 +209,28 @@ func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session
 	}
 }
 
-// signInStatus is the status of a sign-in that the provider failed: 400 for a code
-// that it does not take any more, 502 for an answer that is of no use, 503 for none.
+// signInStatus is the status of a sign-in that failed: 400 for a code that the provider
+// does not take any more, 502 for an answer that is of no use, 503 where the provider
+// or the store did not answer.
 func signInStatus(err error) int {
 	pe, ok := errors.AsType[*providerError](err)
 	switch {
 	case ok && pe.kind == failureEnded:
 		return http.StatusBadRequest
-	case ok && (pe.status == 0 || pe.status >= 500 || pe.status == http.StatusTooManyRequests):
-		return http.StatusServiceUnavailable
-	default:
+	case errors.Is(err, errSessionTooLarge), ok && pe.status != 0 && pe.status < 500 && pe.status != http.StatusTooManyRequests:
 		return http.StatusBadGateway
+	default:
+		return http.StatusServiceUnavailable
 	}
 }
 
 // finishLogin gives the browser its session and sends it on.
 func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, s *session) error {
-	s, cookies, err := h.keepSession(s, v)
+	// The browser's patience has no part in this: the code is spent.
+	cookies, err := h.sessionCookies(context.Background(), s, v.sent.hasSecond)
 	if err != nil {
 		h.logger.Error("a session cannot be kept", zap.Error(err))
-		status := http.StatusServiceUnavailable
-		if errors.Is(err, errSessionTooLarge) {
-			status = http.StatusBadGateway // and stays so: the provider's tokens are what they are
-		}
-		return h.failLogin(w, r, l, status, "server_error")
+		return h.failLogin(w, r, l, signInStatus(err), "server_error")
 	}
 	h.replaceSession(r, v, s)
 	for _, cookie := range cookies {
@@ -256,18 +263,6 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	default:
 		return redirect(w, http.StatusSeeOther, l.returnPath)
 	}
-}
-
-// keepSession keeps a new session, and gives the cookies that stand for it. The
-// browser's patience has no part in it: the code is spent.
-func (h *Handler) keepSession(s *session, v *visit) (*session, []string, error) {
-	ctx := context.Background()
-	s, err := h.store.create(ctx, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	cookies, err := h.sessionCookies(ctx, s, v.sent.hasSecond)
-	return s, cookies, err
 }
 
 // replaceSession ends the session that this browser had before. Where it was the

@@ -54,6 +54,16 @@ func (b *breakableStorage) TryLock(ctx context.Context, name string) (bool, erro
 	return ok, err
 }
 
+// newBreakablePlace is a folder whose storage breaks when the test says so.
+func newBreakablePlace(t *testing.T) (*breakableStorage, placeUnderTest) {
+	storage := &breakableStorage{Storage: &certmagic.FileStorage{Path: t.TempDir()}}
+	return storage, placeUnderTest{
+		open: func(*testing.T) recordStore { return newStorageRecords(storage) },
+		fail: func(*testing.T) { storage.broken.Store(true) },
+		mend: func(*testing.T) { storage.broken.Store(false) },
+	}
+}
+
 func TestExpiredRecordsAreSweptAway(t *testing.T) {
 	folder := t.TempDir()
 	records := newStorageRecords(&certmagic.FileStorage{Path: folder})

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -23,13 +22,8 @@ type placeUnderTest struct {
 // places are the kinds of places, each with a fresh one for a test.
 var places = map[string]func(t *testing.T) placeUnderTest{
 	"storage": func(t *testing.T) placeUnderTest {
-		folder := t.TempDir()
-		storage := &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}}
-		return placeUnderTest{
-			open: func(*testing.T) recordStore { return newStorageRecords(storage) },
-			fail: func(*testing.T) { storage.broken.Store(true) },
-			mend: func(*testing.T) { storage.broken.Store(false) },
-		}
+		_, place := newBreakablePlace(t)
+		return place
 	},
 }
 

@@ -1,0 +1,325 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+func TestTheWholeFleetRefreshesOnceAndNobodyNotices(t *testing.T) {
+	const lease = 600 * time.Millisecond
+	for when, moment := range map[string]time.Duration{"while the token is valid": due, "after its end": over} {
+		forEachSharedPlace(t, func(t *testing.T, session string) {
+			f := newFleet(t, 3, session, lease)
+			b := f.newBrowser().signIn()
+			f.advance(moment)
+			f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 2 * lease})
+
+			if got := f.burst(b, 200); got[http.StatusOK] != 200 {
+				t.Errorf("%s, 200 requests got %v", when, got)
+			}
+			eventually(t, "the refresh was answered", func() bool { return f.refreshes() == 1 })
+			time.Sleep(2 * lease)
+			f.provider.ClearFaults()
+			f.advance(over - moment)
+			if got := f.burst(b, 60); got[http.StatusOK] != 60 {
+				t.Errorf("%s, with the new token 60 requests got %v", when, got)
+			}
+			if n := f.refreshes(); n != 1 {
+				t.Errorf("%s: %d refreshes, want exactly one", when, n)
+			}
+			f.wantNoDoubleSpend()
+		})
+	}
+}
+
+func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
+	forEachSharedPlace(t, func(t *testing.T, session string) {
+		f := newFleet(t, 2, session, time.Minute)
+		b := f.newBrowser().signIn()
+		copied := b.copyOf()
+		for _, r := range f.replicas {
+			if a := copied.get(r.at("/")); a.StatusCode != http.StatusOK {
+				t.Fatalf("before: %d", a.StatusCode)
+			}
+		}
+		b.do("POST", f.replicas[0].at("/oauth/logout"), nil)
+		began := time.Now()
+		for _, r := range f.replicas {
+			eventually(t, "the copied cookie is refused", func() bool { return copied.get(r.at("/")).StatusCode == http.StatusUnauthorized })
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
+	forEachSharedPlace(t, func(t *testing.T, session string) {
+		f := newFleet(t, 2, session, time.Minute)
+		b := f.newBrowser().signIn()
+		f.advance(due)
+		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 700 * time.Millisecond, DelayAfterWork: true})
+		if a := b.get(f.replicas[1].at("/")); a.StatusCode != http.StatusOK {
+			t.Fatalf("while the refresh is under way: %d", a.StatusCode)
+		}
+		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
+		f.terminate(f.replicas[1], syscall.SIGTERM)
+		f.provider.ClearFaults()
+
+		f.replicas = f.replicas[:1]
+		f.advance(over - due)
+		if a := b.get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+			t.Errorf("at the other process, after the token's end: %d", a.StatusCode)
+		}
+		if n := f.refreshes(); n != 1 {
+			t.Errorf("%d refreshes, want exactly one", n)
+		}
+		f.wantNoDoubleSpend()
+	})
+}
+
+func TestAProcessThatDiesInARefreshDoesNotMakeAnotherSpendTheToken(t *testing.T) {
+	forEachSharedPlace(t, func(t *testing.T, session string) {
+		const lease = 500 * time.Millisecond
+		f := newFleet(t, 2, session, lease)
+		b := f.newBrowser().signIn()
+		f.advance(due)
+		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Second, DelayAfterWork: true, Times: 1})
+		b.get(f.replicas[1].at("/"))
+		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
+		f.terminate(f.replicas[1], syscall.SIGKILL)
+		time.Sleep(2 * lease)
+		f.replicas = f.replicas[:1]
+		for range 5 {
+			if a := b.get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+				t.Errorf("while the old token is valid: %d", a.StatusCode)
+			}
+		}
+		if n := f.refreshes(); n != 1 {
+			t.Errorf("%d refreshes while the old token is valid: the other process has spent it again", n)
+		}
+		f.wantNoDoubleSpend()
+	})
+}
+
+func TestNextStep(t *testing.T) {
+	now := time.Now()
+	const lease = 15 * time.Second
+	s := sampleSession(10)
+	s.tokens.expires = now.Add(time.Minute)
+	expired := s.keptAs(s.kept)
+	expired.tokens.expires = now.Add(-time.Second)
+	pending := func(s *session, ago time.Duration) *session {
+		p := s.keptAs(s.kept)
+		p.kept.pending = now.Add(-ago)
+		return p
+	}
+	newer := s.renewed(tokens{})
+	for name, test := range map[string]struct {
+		s, standing *session
+		locked      bool
+		watched     time.Duration
+		want        claimStep
+	}{
+		"it has ended": {s, nil, true, 0, stepEnded},
+		"it has ended, and somebody has the lock":        {s, nil, false, 0, stepEnded},
+		"another process was faster":                     {s, newer, true, 0, stepUse},
+		"another process was faster, and has the lock":   {s, newer, false, 0, stepUse},
+		"somebody has the lock":                          {s, s, false, time.Hour, stepWait},
+		"it is ours":                                     {s, s, true, 0, stepSpend},
+		"it is ours, and expired":                        {expired, expired, true, 0, stepSpend},
+		"sent by somebody, still valid":                  {s, pending(s, time.Hour), true, time.Hour, stepLeave},
+		"sent by somebody a moment ago":                  {expired, pending(expired, lease-time.Second), true, time.Hour, stepWait},
+		"sent by somebody who died":                      {expired, pending(expired, lease+time.Second), true, settlePause, stepSpend},
+		"sent by somebody who may be writing it now":     {expired, pending(expired, lease+time.Second), true, settlePause - 1, stepWait},
+		"this process has newer tokens, not written yet": {newer, pending(s, time.Second), true, 0, stepSpend},
+	} {
+		if got := nextStep(test.s, test.standing, test.locked, now, test.watched, lease); got != test.want {
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+// sharedSession signs in at a store of its own, and gives renewals to renew it with.
+func sharedSession(t *testing.T, p placeUnderTest) (*ticketStore, *session, *renewals) {
+	t.Helper()
+	store := p.suiteStore(t)
+	s := freshSession("12345")
+	s.tokens.expires = time.Now().Add(-time.Second)
+	s, _ = keepInStore(t, store, s)
+	r := newRenewals(time.Now)
+	t.Cleanup(r.close)
+	return store, s, r
+}
+
+func renewalWith(t *testing.T, store *ticketStore, spend func(old tokens) (tokens, error)) renewal {
+	return renewal{
+		store: store, patience: 5 * time.Second, lease: time.Second,
+		spend:   func(_ context.Context, old tokens) (tokens, error) { return spend(old) },
+		unsaved: func(err error) { t.Log("unsaved:", err) },
+	}
+}
+
+func rotated(old tokens) tokens {
+	return tokens{access: "access_2", refresh: "refresh_2", issued: time.Now(), expires: time.Now().Add(time.Hour)}
+}
+
+func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.T) {
+	storage, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		storage.full.Store(true)
+		return rotated(old), nil
+	})
+	renewed, err := renewals.wait(t.Context(), s, how)
+	if err != nil || renewed.tokens.access != "access_2" {
+		t.Fatalf("%+v, %v", renewed, err)
+	}
+	standing, err := store.reread(t.Context(), s)
+	if err != nil || standing.generation != 1 || standing.kept.pending.IsZero() {
+		t.Fatalf("in the store: %+v, %v", standing, err)
+	}
+	if newest, live := renewals.latest(standing); !live || newest.tokens.access != "access_2" {
+		t.Errorf("this process serves %+v", newest)
+	}
+	if renewals.running.Load() == 0 {
+		t.Error("nobody is trying to write it down: a stop would lose it")
+	}
+	storage.full.Store(false)
+	eventually(t, "the tokens are written", func() bool {
+		standing, err := store.reread(t.Context(), s)
+		return err == nil && standing.tokens.refresh == "refresh_2" && standing.kept.pending.IsZero()
+	})
+	renewals.drain(5 * time.Second)
+	if n := renewals.running.Load(); n != 0 {
+		t.Errorf("%d still run", n)
+	}
+}
+
+func TestAStoreThatFailsBeforehandCostsNoToken(t *testing.T) {
+	storage, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	spent := 0
+	how := renewalWith(t, store, func(old tokens) (tokens, error) { spent++; return rotated(old), nil })
+	storage.full.Store(true)
+	if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) {
+		t.Errorf("with a full store: %v", err)
+	}
+	if spent != 0 {
+		t.Error("the token was spent though nothing can be written down")
+	}
+	storage.full.Store(false)
+	time.Sleep(backOffExpired)
+	if _, err := renewals.wait(t.Context(), s, how); err != nil || spent != 1 {
+		t.Errorf("afterwards: %v, spent %d times", err, spent)
+	}
+}
+
+func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		if err := store.end(t.Context(), s, time.Time{}); err != nil {
+			t.Error(err)
+		}
+		return rotated(old), nil
+	})
+	if _, err := renewals.wait(t.Context(), s, how); !errors.Is(err, errSessionEnded) {
+		t.Errorf("got %v", err)
+	}
+	if standing, err := store.reread(t.Context(), s); standing != nil || err != nil {
+		t.Errorf("in the store: %+v, %v", standing, err)
+	}
+	if _, live := renewals.latest(s); live {
+		t.Error("this process still serves it")
+	}
+}
+
+func TestAUseThatIsWrittenDuringARefreshCostsNoTokens(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	seen := s.lastSeen.Add(time.Minute)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		standing, err := store.reread(t.Context(), s)
+		if err == nil {
+			_, err = store.save(t.Context(), standing.seen(seen))
+		}
+		return rotated(old), err
+	})
+	if _, err := renewals.wait(t.Context(), s, how); err != nil {
+		t.Fatal(err)
+	}
+	if standing, err := store.reread(t.Context(), s); err != nil || standing.tokens.refresh != "refresh_2" || !standing.kept.pending.IsZero() {
+		t.Errorf("in the store: %+v, %v", standing, err)
+	}
+}
+
+func TestWhatTheProviderAnswersDecidesAboutTheMark(t *testing.T) {
+	for kind, want := range map[failure]struct{ pending, ended bool }{
+		failureTransient:  {},
+		failureOperator:   {},
+		failureUnanswered: {pending: true},
+		failureEnded:      {ended: true},
+	} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			_, p := newBreakablePlace(t)
+			store, s, renewals := sharedSession(t, p)
+			how := renewalWith(t, store, func(old tokens) (tokens, error) { return old, &providerError{kind: kind} })
+			if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) != want.ended {
+				t.Errorf("got %v", err)
+			}
+			standing, err := store.reread(t.Context(), s)
+			if err != nil || (standing == nil) != want.ended {
+				t.Fatalf("in the store: %+v, %v", standing, err)
+			}
+			if standing != nil && standing.kept.pending.IsZero() == want.pending {
+				t.Errorf("the mark: %v", standing.kept.pending)
+			}
+		})
+	}
+}
+
+func TestInvalidGrantYieldsToNewerTokensInTheStore(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		standing, _ := store.reread(t.Context(), s)
+		if _, err := store.save(t.Context(), standing.renewed(rotated(old))); err != nil {
+			t.Error(err)
+		}
+		return old, &providerError{kind: failureEnded}
+	})
+	got, err := renewals.wait(t.Context(), s, how)
+	if err != nil || got.tokens.refresh != "refresh_2" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
+	for grace, finished := range map[string]bool{"10s": true, "200ms": false} {
+		s := newSite(t, siteOptions{})
+		s.caddyfile = strings.Replace(s.caddyfile, "admin off", "admin off\n\tgrace_period "+grace, 1)
+		s.load()
+		b := s.newBrowser().signIn()
+		s.clock.advance(due)
+		s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: time.Second})
+		b.get("/")
+		eventually(t, "the refresh is under way", func() bool { return s.refreshes() == 1 })
+		renewals := s.handlers[0].state.renewals
+		began := time.Now()
+		s.handlers[0].Cleanup()
+		s.handlers = nil
+		if running := renewals.running.Load(); (running == 0) != finished {
+			t.Errorf("with a grace period of %s, %d refreshes were cut off after %v", grace, running, time.Since(began))
+		}
+		s.provider.ClearFaults()
+	}
+}

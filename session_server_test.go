@@ -1,0 +1,342 @@
+package tollgate
+
+import (
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const inStorage = "session {\n\t\t\tstore storage\n\t\t}"
+
+// breakable is Caddy's storage in a site whose storage breaks when the test says so.
+type breakable struct {
+	Folder string `json:"folder"`
+}
+
+var breakableStorages sync.Map // by folder
+
+func (breakable) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.storage.tollgate_tests", New: func() caddy.Module { return new(breakable) }}
+}
+
+func (b *breakable) CertMagicStorage() (certmagic.Storage, error) {
+	storage, _ := breakableStorages.Load(b.Folder)
+	return storage.(*breakableStorage), nil
+}
+
+func (b *breakable) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.AllArgs(&b.Folder) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func init() { caddy.RegisterModule(breakable{}) }
+
+// newStoredSite is a site whose sessions are in Caddy's storage, in the given folder.
+func newStoredSite(t *testing.T, options siteOptions) (s *site, storage *breakableStorage, folder string) {
+	t.Helper()
+	if !strings.Contains(options.inTollgate, "session") {
+		options.inTollgate += "\n" + inStorage
+	}
+	folder = t.TempDir()
+	storage = &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}}
+	breakableStorages.Store(folder, storage)
+	options.storage = folder
+	return newSite(t, options), storage, folder
+}
+
+func TestTheTicketIsSmallAndStaysTheSame(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	cookies := b.cookies()
+	if len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
+		t.Errorf("the browser holds %v", cookies)
+	}
+	s.clock.advance(over)
+	a := b.get("/")
+	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" || s.refreshes() != 1 {
+		t.Errorf("after a refresh: %d, %q, %d refreshes", a.StatusCode, a.Header.Get("Set-Cookie"), s.refreshes())
+	}
+	s.forget()
+	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+		t.Errorf("after a restart: %d, %d refreshes", a.StatusCode, s.refreshes())
+	}
+	s.wantNoDoubleSpend()
+}
+
+func TestALogoutIsFinalAcrossRestarts(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	copied := b.copyOf()
+	if a := b.do("POST", "/oauth/logout", nil); a.StatusCode != http.StatusSeeOther {
+		t.Fatalf("signing out: %d", a.StatusCode)
+	}
+	s.forget()
+	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the copied cookie: %d", a.StatusCode)
+	}
+}
+
+func TestSigningInAnewEndsTheSessionOfBefore(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	copied := b.copyOf()
+	b.visit(b.authorize("")) // as the same user
+	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("a request that was under way: %d", a.StatusCode)
+	}
+	s.clock.advance(endGrace)
+	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+	s.forget()
+	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after a restart: %d", a.StatusCode)
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("the new session: %d", a.StatusCode)
+	}
+}
+
+func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	before := b.cookies()
+	callback := s.newBrowser()
+	code := callback.authorize("?return_to=/page")
+
+	storage.broken.Store(true)
+	time.Sleep(max(storageReadAge, probeInterval))
+	for name, a := range map[string]*answer{
+		"a script":      b.get("/page"),
+		"a page":        b.visit("/page"),
+		"userinfo":      b.get("/oauth/userinfo"),
+		"refresh":       b.do("POST", "/oauth/refresh", nil),
+		"logout":        b.do("POST", "/oauth/logout", nil),
+		"a new sign-in": s.newBrowser().visit("/oauth/start"),
+		"a callback":    callback.visit(code),
+		"topup":         b.visit("/oauth/topup"),
+		"ready":         b.get("/oauth/ready"),
+	} {
+		if a.StatusCode != http.StatusServiceUnavailable || (name != "ready" && a.Header.Get("Retry-After") == "") {
+			t.Errorf("%s: %d, Retry-After %q", name, a.StatusCode, a.Header.Get("Retry-After"))
+		}
+		if a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: a cookie is touched: %q", name, a.Header.Values("Set-Cookie"))
+		}
+	}
+	if a := b.visit("/page"); a.Header.Get("Refresh") == "" || !strings.Contains(a.text, "<html") {
+		t.Error("the page does not try again by itself")
+	}
+	if a := b.get("/oauth/health"); a.StatusCode != http.StatusOK {
+		t.Errorf("health: %d", a.StatusCode)
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 1 {
+		t.Errorf("%d codes were spent, want the one of before", n)
+	}
+
+	storage.broken.Store(false)
+	time.Sleep(probeInterval)
+	if a := b.get("/page"); a.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+	if after := b.cookies(); after["tollgate"] != before["tollgate"] {
+		t.Errorf("the cookies were %v and are %v", before, after)
+	}
+	if a := callback.visit(code); a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
+		t.Errorf("the callback, once more: %d to %q", a.StatusCode, a.location())
+	}
+	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusOK {
+		t.Errorf("ready: %d", a.StatusCode)
+	}
+}
+
+func TestAStoreThatCannotBeWrittenServesTheSessionsThereAre(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	storage.full.Store(true)
+	time.Sleep(probeInterval)
+	s.clock.advance(due)
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("with a valid token: %d", a.StatusCode)
+	}
+	if a := s.newBrowser().visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a new sign-in: %d", a.StatusCode)
+	}
+	s.clock.advance(over - due)
+	if a := b.get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
+		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.refreshes())
+	}
+	storage.full.Store(false)
+	s.clock.advance(backOffExpired)
+	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.refreshes())
+	}
+}
+
+func TestAnEmptyStoreIsACleanSignIn(t *testing.T) {
+	s, _, folder := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	os.RemoveAll(filepath.Join(folder, "tollgate"))
+	s.forget()
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a script: %d", a.StatusCode)
+	}
+	if a := b.follow("/page?a=1&b=2"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/page?a=1&b=2" {
+		t.Errorf("a page: %d, %s", a.StatusCode, a.text)
+	}
+}
+
+func TestTheIdleTimeoutIsTheRecordsMatter(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}"})
+	b := s.newBrowser()
+	b.visit(b.authorize(""))
+	for range 5 {
+		s.clock.advance(15 * time.Minute)
+		if a := b.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+			t.Fatalf("in use: %d, %q", a.StatusCode, a.Header.Get("Set-Cookie"))
+		}
+		s.forget() // what is known is in the store
+	}
+	s.clock.advance(21 * time.Minute)
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after the idle timeout: %d", a.StatusCode)
+	}
+}
+
+func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{
+		inTollgate: "session {\n\t\t\tstore cookie\n\t\t}",
+		provider:   simulator.Options{AccessTokenSize: 3000},
+	})
+	b := s.newBrowser().signIn()
+	late, copied := b.copyOf(), b.copyOf()
+	if len(b.cookies()) != 2 {
+		t.Fatalf("the session does not take two cookies: %v", b.cookies())
+	}
+	s.clock.advance(over) // the process holds newer tokens than the late browser
+	b.get("/")
+	s.caddyfile = strings.Replace(s.caddyfile, "store cookie", "store storage", 1)
+	s.load()
+	for name, browser := range map[string]*browser{"its browser": b, "one with an older cookie": late} {
+		if a := browser.get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d", name, a.StatusCode)
+		}
+		if cookies := browser.cookies(); len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
+			t.Errorf("%s holds %d cookies, of %d bytes", name, len(cookies), len(cookies["tollgate"]))
+		}
+	}
+	s.forget()
+	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("after a restart: %d", a.StatusCode)
+	}
+	b.do("POST", "/oauth/logout", nil)
+	s.forget()
+	for name, browser := range map[string]*browser{"the ticket": late, "the old cookie": copied} {
+		if a := browser.get("/"); a.StatusCode != http.StatusUnauthorized {
+			t.Errorf("after signing out, %s: %d", name, a.StatusCode)
+		}
+	}
+	if n := s.refreshes(); n != 1 {
+		t.Errorf("%d refreshes", n)
+	}
+	s.wantNoDoubleSpend()
+}
+
+func TestFromAStoreToCookiesIsACleanSignIn(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	s.caddyfile = strings.Replace(s.caddyfile, "store storage", "store cookie", 1)
+	s.load()
+	if a := b.follow("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("got %d", a.StatusCode)
+	}
+}
+
+func TestWithAStoreTheSecretCanBeChanged(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	other := newSecret()
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+other+" "+testSecret, 1)
+	s.load()
+	a := b.get("/")
+	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") == "" {
+		t.Fatalf("with both: %d, %q", a.StatusCode, a.Header.Get("Set-Cookie"))
+	}
+	if a := b.get("/"); a.Header.Get("Set-Cookie") != "" {
+		t.Error("the new ticket is written again")
+	}
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+other+" "+testSecret, "secret "+other, 1)
+	s.load()
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("with the new one: %d", a.StatusCode)
+	}
+}
+
+// wantNothingReadable looks for what a copy of a store must not give away.
+func wantNothingReadable(t *testing.T, s *site, dump string) {
+	t.Helper()
+	secrets := map[string]string{"the e-mail address": "user@example.com", "the user name": "user123"}
+	for _, endpoint := range []simulator.Endpoint{simulator.Refresh, simulator.UserInfo} {
+		for _, request := range s.provider.Requests(endpoint) {
+			if token := request.Form.Get("refresh_token"); token != "" {
+				secrets["a refresh token"] = token
+			}
+			if access := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer "); access != "" {
+				secrets["an access token"] = access
+			}
+		}
+	}
+	if len(secrets) != 4 {
+		t.Fatalf("only %d secrets to look for", len(secrets))
+	}
+	for what, secret := range secrets {
+		for _, spelling := range []string{secret, url.QueryEscape(secret)} {
+			if strings.Contains(dump, spelling) {
+				t.Errorf("the store holds %s", what)
+			}
+		}
+	}
+	if regexp.MustCompile(`(^|[^0-9])` + testUserID + `([^0-9]|$)`).MatchString(dump) {
+		t.Error("the store holds the user's id")
+	}
+}
+
+func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
+	s, _, folder := newStoredSite(t, siteOptions{inTollgate: "balance {\n\t\t\tmax_age 1s\n\t\t}"})
+	b := s.newBrowser().signIn()
+	s.clock.advance(over)
+	b.get("/")
+	var dump strings.Builder
+	files := 0
+	filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			files++
+			dump.WriteString(path + "\n" + readFile(t, path) + "\n")
+		}
+		return err
+	})
+	if files < 2 {
+		t.Fatalf("%d files", files)
+	}
+	wantNothingReadable(t, s, dump.String())
+	name := s.sessionOf(b).id.hash()
+	if !strings.Contains(dump.String(), name) {
+		t.Fatal("the dump holds no session")
+	}
+}
