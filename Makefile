@@ -5,7 +5,7 @@ GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-li
 GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME       ?= 30s
 
-.PHONY: help build demo test lint examples docs bench fuzz vuln check
+.PHONY: help build demo test lint examples docs bench soak fuzz vuln check
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ docs: ## write the table of options in the README from the code
 
 bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench
+
+soak: ## use the site while everything around it fails, and count what is lost (about five minutes)
+	$(GO) run ./soak
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@set -e; count=0; for package in $$($(GO) list ./...); do \
