@@ -146,7 +146,7 @@ func (h *Handler) renewal(s *session) renewal {
 		patience: h.client.timeout + leaseMargin,
 		lease:    h.lease,
 		unsaved: func(err error) {
-			h.logger.Error("renewed tokens cannot be written down yet; they are kept in memory, and written as soon as the store takes them",
+			h.logger.Error("what came of a refresh cannot be written down yet; it is kept in memory, and written as soon as the store takes it",
 				zap.String("session", s.id.hash()), zap.Error(err))
 		},
 	}

@@ -150,7 +150,7 @@ type renewal struct {
 	patience time.Duration
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease time.Duration
-	// unsaved is told why new tokens could not be written down at once.
+	// unsaved is told why what came of the refresh could not be written down at once.
 	unsaved func(error)
 }
 

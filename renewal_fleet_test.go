@@ -66,7 +66,7 @@ func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
 		f := newFleet(t, 2, session, time.Minute)
 		b := f.newBrowser().signIn()
 		f.advance(due)
-		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 700 * time.Millisecond, DelayAfterWork: true})
+		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 3 * time.Second, DelayAfterWork: true})
 		if a := b.get(f.replicas[1].at("/")); a.StatusCode != http.StatusOK {
 			t.Fatalf("while the refresh is under way: %d", a.StatusCode)
 		}
@@ -201,6 +201,35 @@ func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.
 	renewals.drain(5 * time.Second)
 	if n := renewals.running.Load(); n != 0 {
 		t.Errorf("%d still run", n)
+	}
+}
+
+func TestTheLockIsHeldForAsLongAsTheProviderTakes(t *testing.T) {
+	for kind, newPlace := range places {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			store, s, renewals := sharedSession(t, p)
+			other := p.suiteStore(t)
+			how := renewalWith(t, store, func(old tokens) (tokens, error) {
+				for range 8 {
+					time.Sleep(50 * time.Millisecond)
+					if _, ok, err := other.records.tryLock(t.Context(), s.id.hash(), time.Second); ok || err != nil {
+						t.Errorf("somebody else took the lock: %v, %v", ok, err)
+					}
+				}
+				return rotated(old), nil
+			})
+			how.lease = 150 * time.Millisecond
+			if _, err := renewals.wait(t.Context(), s, how); err != nil {
+				t.Fatal(err)
+			}
+			lock, ok, err := other.records.tryLock(t.Context(), s.id.hash(), time.Second)
+			if !ok || err != nil {
+				t.Fatalf("afterwards the lock is not free: %v, %v", ok, err)
+			}
+			lock.release(t.Context())
+		})
 	}
 }
 
