@@ -43,6 +43,20 @@ func TestImportsKeepTheirDirection(t *testing.T) {
 	}
 }
 
+func TestOnlyTheRedisStoreSpeaksToRedis(t *testing.T) {
+	files, _ := filepath.Glob("*.go")
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || file == "redis_client.go" || file == "redis_records.go" {
+			continue
+		}
+		for _, path := range importsOf(t, file) {
+			if strings.Contains(path, "rueidis") {
+				t.Errorf("%s imports %s", file, path)
+			}
+		}
+	}
+}
+
 func TestRandomnessComesFromTheSystemOnly(t *testing.T) {
 	files, _ := filepath.Glob("*.go")
 	for _, file := range files {

@@ -74,7 +74,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //			header     <name> <value>
 //		}
 //		session {
-//			store         cookie
+//			store         cookie|storage|redis { … }
 //			lifetime      <duration>
 //			idle_timeout  off|<duration>
 //			same_site     lax|strict|none
@@ -118,15 +118,18 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	return p.tryOut(h)
+	return p.tryOut(func(repl *caddy.Replacer) error {
+		_, err := h.resolve(repl)
+		return err
+	})
 }
 
-// tryOut resolves the whole configuration once, so that a setting that cannot be
+// tryOut resolves what was read once, so that a setting that cannot be
 // used is reported with its line, which nobody knows any more later on. Where a
 // placeholder had its part in it, another environment may fill it in: that is a
 // warning here, and stops the start.
-func (p *wordParser) tryOut(h *Handler) error {
-	_, err := h.resolve(caddy.NewReplacer())
+func (p *wordParser) tryOut(resolve func(*caddy.Replacer) error) error {
+	err := resolve(caddy.NewReplacer())
 	if err == nil {
 		return nil
 	}

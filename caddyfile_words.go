@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -145,6 +146,21 @@ func (p *wordParser) onOffDefault(target **bool) word {
 	return word{once: true, parse: func(path string) error {
 		*target = inner
 		return w.parse(path)
+	}}
+}
+
+func (p *wordParser) number(target *int) word {
+	return word{once: true, parse: func(path string) error {
+		var text string
+		if err := p.value(path, &text); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return p.Errf("%s: '%s' is not a whole number", path, text)
+		}
+		*target = n
+		return nil
 	}}
 }
 

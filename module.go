@@ -142,8 +142,10 @@ type storeModule interface {
 
 // storeEnv is what the handler gives to the store that it opens.
 type storeEnv struct {
-	keys    func(context.Context) (*keyring, error)
-	storage certmagic.Storage
+	keys func(context.Context) (*keyring, error)
+	// secretGiven: the configuration has a secret.
+	secretGiven bool
+	storage     certmagic.Storage
 	// latest is the newest that this process knows of a session, or false when it has
 	// ended.
 	latest func(*session) (*session, bool)
@@ -206,11 +208,12 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		return fmt.Errorf("session.store: %T is no session store", module)
 	}
 	h.store = store.open(storeEnv{
-		keys:     h.keys.keyring,
-		storage:  ctx.Storage(),
-		latest:   func(s *session) (*session, bool) { return h.state.renewals.latest(s) },
-		lifetime: h.lifetime,
-		now:      func() time.Time { return h.now() },
+		keys:        h.keys.keyring,
+		secretGiven: len(h.secrets) > 0,
+		storage:     ctx.Storage(),
+		latest:      func(s *session) (*session, bool) { return h.state.renewals.latest(s) },
+		lifetime:    h.lifetime,
+		now:         func() time.Time { return h.now() },
 	})
 	h.tickets, _ = h.store.(*ticketStore)
 	return nil

@@ -1,0 +1,206 @@
+package tollgate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Kinds of keys, behind the prefix. All that one command touches is one key, so that
+// it does not matter to which node of a cluster that belongs.
+const (
+	redisSession = "session:" // + name: a record
+	redisUser    = "user:"    // + user: the names of the user's records, by their expiry
+	redisLock    = "lock:"    // + name: who refreshes
+	redisProbe   = "probe"
+)
+
+const (
+	// redisCacheAge is how long a record is cached that Redis says nothing about.
+	redisCacheAge = time.Minute
+	// redisProbeAge is how long the probe's key stays.
+	redisProbeAge = time.Minute
+)
+
+// Scripts are atomic. Each does no more when it is sent a second time, by a gateway
+// whose connection broke before the answer.
+var (
+	// redisReplace writes a record in the place of the revision ARGV[1], or of nothing.
+	// What is no record has no revision, and stays.
+	redisReplace = rueidis.NewLuaScript(`
+local standing = redis.call('GET', KEYS[1])
+if standing == ARGV[2] then return 1 end
+if ARGV[1] == '0' then
+	if standing then return 0 end
+elseif not standing or string.match(standing, '^` + recordFormat + ` (%d+) ') ~= ARGV[1] then
+	return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+return 1`)
+
+	// redisNote adds the record ARGV[1], which ends at ARGV[2], and drops what has ended
+	// by ARGV[3]. The set lives as long as the record that ends last.
+	redisNote = rueidis.NewLuaScript(`
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+redis.call('PEXPIREAT', KEYS[1], last[2])
+return 1`)
+
+	// redisTryLock takes the lock for the owner ARGV[1], for ARGV[2] milliseconds.
+	redisTryLock = rueidis.NewLuaScript(`
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`)
+
+	redisRenewLock = rueidis.NewLuaScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
+
+	redisUnlock = rueidis.NewLuaScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`)
+)
+
+// redisRecords keeps records in Redis. Its calls end when redisPatience is over, and
+// not with their context: what one request waits for, others may wait for, too.
+type redisRecords struct {
+	client  *redisClient
+	release func()
+	prefix  string
+}
+
+func newRedisRecords(options redisOptions, prefix string) *redisRecords {
+	client, release := holdRedisClient(options)
+	return &redisRecords{client, release, prefix}
+}
+
+func (r *redisRecords) get(_ context.Context, name string, fresh bool) (string, bool, error) {
+	key := r.prefix + redisSession + name
+	text, err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		get := c.B().Get().Key(key)
+		if fresh {
+			return c.Do(ctx, get.Build())
+		}
+		return c.DoCache(ctx, get.Cache(), redisCacheAge)
+	}).ToString()
+	switch {
+	case rueidis.IsRedisNil(err):
+		return "", false, nil
+	case err != nil:
+		return "", false, redisError("reading the session from Redis", err)
+	}
+	return text, true, nil
+}
+
+// run runs a script on one key, and reports whether it answered 1.
+func (r *redisRecords) run(script *rueidis.Lua, key, doing string, args ...string) (bool, error) {
+	answer, err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return script.Exec(ctx, c, []string{r.prefix + key}, args)
+	}).AsInt64()
+	if err != nil {
+		return false, redisError(doing, err)
+	}
+	return answer == 1, nil
+}
+
+func (r *redisRecords) replace(_ context.Context, name string, revision uint64, next *record) (bool, error) {
+	return r.run(redisReplace, redisSession+name, "writing to Redis",
+		strconv.FormatUint(revision, 10), next.String(), milliseconds(next.expires))
+}
+
+func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+func (r *redisRecords) remove(_ context.Context, name string) error {
+	err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return c.Do(ctx, c.B().Del().Key(r.prefix+redisSession+name).Build())
+	}).Error()
+	if err != nil {
+		return redisError("deleting from Redis", err)
+	}
+	return nil
+}
+
+func (r *redisRecords) addToIndex(_ context.Context, user, name string, expires time.Time) error {
+	_, err := r.run(redisNote, redisUser+user, "noting the session in Redis",
+		name, milliseconds(expires), milliseconds(time.Now()))
+	return err
+}
+
+func (r *redisRecords) removeFromIndex(_ context.Context, user, name string) error {
+	err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return c.Do(ctx, c.B().Zrem().Key(r.prefix+redisUser+user).Member(name).Build())
+	}).Error()
+	if err != nil {
+		return redisError("deleting from Redis", err)
+	}
+	return nil
+}
+
+func (r *redisRecords) index(_ context.Context, user string) ([]string, error) {
+	names, err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return c.Do(ctx, c.B().Zrange().Key(r.prefix+redisUser+user).Min("0").Max("-1").Build())
+	}).AsStrSlice()
+	if err != nil {
+		return nil, redisError("listing sessions in Redis", err)
+	}
+	return names, nil
+}
+
+func (r *redisRecords) tryLock(_ context.Context, name string, lease time.Duration) (recordLock, bool, error) {
+	lock := &redisLockHeld{r, redisLock + name, rand.Text(), strconv.FormatInt(lease.Milliseconds(), 10)}
+	ok, err := r.run(redisTryLock, lock.key, "locking the session in Redis", lock.owner, lock.lease)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	return lock, true, nil
+}
+
+// redisLockHeld is a key that names who holds the lock, and ends with the lease.
+type redisLockHeld struct {
+	records    *redisRecords
+	key, owner string
+	lease      string // in milliseconds
+}
+
+var errRedisLockLost = errors.New("the session's lock in Redis was lost")
+
+func (l *redisLockHeld) renew(context.Context) error {
+	ok, err := l.records.run(redisRenewLock, l.key, "renewing the lock in Redis", l.owner, l.lease)
+	if err == nil && !ok {
+		return errRedisLockLost
+	}
+	return err
+}
+
+func (l *redisLockHeld) release(context.Context) error {
+	_, err := l.records.run(redisUnlock, l.key, "unlocking the session in Redis", l.owner)
+	return err
+}
+
+// ready writes a little: a replica, a Redis that is full and one that is not there
+// refuse that.
+func (r *redisRecords) ready(context.Context) error {
+	err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		return c.Do(ctx, c.B().Set().Key(r.prefix+redisProbe).Value("").Px(redisProbeAge).Build())
+	}).Error()
+	if err != nil {
+		return redisError("writing to Redis", err)
+	}
+	return nil
+}
+
+func (r *redisRecords) hold() (release func()) { return r.client.hold() }
+
+func (r *redisRecords) close() { r.release() }
+
+// Interface guards.
+var (
+	_ recordStore = (*redisRecords)(nil)
+	_ recordLock  = (*redisLockHeld)(nil)
+)
