@@ -260,11 +260,18 @@ func (f *fleet) burst(b *browser, n int) map[int]int {
 
 // sharedPlaces are the session blocks with which processes share their sessions.
 var sharedPlaces = map[string]func(t *testing.T) string{
-	"storage": func(t *testing.T) string { return "store storage" },
+	"storage": func(*testing.T) string { return "store storage" },
+	"redis": func(t *testing.T) string {
+		return "store redis {\n\t\t\t\taddress " + startRedis(t).address() + "\n\t\t\t}"
+	},
 }
 
+// forEachSharedPlace runs a test with each, side by side: its processes mostly wait.
 func forEachSharedPlace(t *testing.T, test func(t *testing.T, session string)) {
 	for name, place := range sharedPlaces {
-		t.Run(name, func(t *testing.T) { test(t, place(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, place(t))
+		})
 	}
 }
