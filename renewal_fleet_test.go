@@ -102,6 +102,7 @@ func TestAProcessThatDiesInARefreshDoesNotMakeAnotherSpendTheToken(t *testing.T)
 			if a := b.get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
 				t.Errorf("while the old token is valid: %d", a.StatusCode)
 			}
+			time.Sleep(settlePause / 4)
 		}
 		if n := f.refreshes(); n != 1 {
 			t.Errorf("%d refreshes while the old token is valid: the other process has spent it again", n)

@@ -269,10 +269,15 @@ func testNoSession(t *testing.T, p placeUnderTest) {
 	// Whoever can write to the store cannot put one user's record in another's place.
 	text, _, _ := store.records.get(t.Context(), other.id.hash(), true)
 	foreign, _ := parseRecord(text)
+	mixedUp, err := sealRecord(s.kept.key, s.id.hash(), other.appendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, damaged := range map[string]*record{
-		"another's record": foreign,
-		"a damaged record": {recordHead{expires: foreign.expires, kind: recordLive}, "x" + foreign.sealed[1:]},
-		"an empty record":  {recordHead{expires: foreign.expires, kind: recordLive}, ""},
+		"another's record":  foreign,
+		"a damaged record":  {recordHead{expires: foreign.expires, kind: recordLive}, "x" + foreign.sealed[1:]},
+		"another's session": {recordHead{expires: foreign.expires, kind: recordLive}, mixedUp},
+		"an empty record":   {recordHead{expires: foreign.expires, kind: recordLive}, ""},
 	} {
 		current, _, _ := store.records.get(t.Context(), s.id.hash(), true)
 		revision, _ := revisionOf(current)
