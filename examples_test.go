@@ -19,6 +19,7 @@ func setExampleEnv(t *testing.T) {
 	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
 	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
 	t.Setenv("TOLLGATE_SECRET", newSecret())
+	t.Setenv("REDIS_PASSWORD", "a-long-password")
 }
 
 func TestExamplesAdaptAndLoad(t *testing.T) {

@@ -1,6 +1,8 @@
 package tollgate
 
 import (
+	"context"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,18 +15,39 @@ func init() {
 	places["redis without client cache"] = redisPlace(false)
 }
 
-// redisPlace is a Redis of its own for the suite.
+// redisPlace is a Redis of its own for the suite. It is set up as the example says, so
+// that the suite finds out what the example's user may not do.
 func redisPlace(clientCache bool) func(*testing.T) placeUnderTest {
 	return func(t *testing.T) placeUnderTest {
-		server := startRedis(t)
+		flags, user, password := exampleRedisFlags(t)
+		server := startRedis(t, flags...)
 		options := server.options()
-		options.clientCache = clientCache
+		options.clientCache, options.username, options.password = clientCache, user, password
 		return placeUnderTest{
 			open: func(t *testing.T) recordStore { return newApartRedisRecords(options, defaultRedisPrefix) },
 			fail: func(*testing.T) { server.kill() },
 			mend: func(*testing.T) { server.restart() },
 		}
 	}
+}
+
+var redisConf = regexp.MustCompile("(?s)In `redis.conf`:\n\n```\n(.*?)```")
+
+// exampleRedisFlags are the lines for redis.conf of the example, as flags.
+func exampleRedisFlags(t *testing.T) (flags []string, user, password string) {
+	t.Helper()
+	lines := redisConf.FindStringSubmatch(readFile(t, "examples/replicas/README.md"))
+	if lines == nil {
+		t.Fatal("the example has no lines for redis.conf")
+	}
+	for line := range strings.Lines(lines[1]) {
+		words := strings.Fields(line)
+		flags = append(append(flags, "--"+words[0]), words[1:]...)
+		if words[0] == "user" {
+			user, password = words[1], strings.TrimPrefix(words[3], ">")
+		}
+	}
+	return flags, user, password
 }
 
 // opened gives one process's store over Redis.
@@ -111,6 +134,147 @@ func TestARedisThatHangsIsAFaultWithinABoundAndComesBack(t *testing.T) {
 	}
 	server.thaw()
 	eventually(t, "the session is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
+}
+
+func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	for fault, commands := range map[string][2][]string{
+		"OOM":      {{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}},
+		"READONLY": {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
+	} {
+		store := server.opened(t, server.options())
+		s, value := keepInStore(t, store, freshSession("12345"))
+		server.must(commands[0]...)
+		for name, err := range map[string]error{
+			"creating":    keeps(t, store),
+			"saving":      func() error { _, err := store.save(t.Context(), s.renewed(s.tokens)); return err }(),
+			"being ready": store.ready(t.Context()),
+		} {
+			if err == nil || !strings.Contains(err.Error(), fault) {
+				t.Errorf("%s: %s: %v", fault, name, err)
+			}
+		}
+		if got, err := store.reread(t.Context(), s); got == nil || err != nil {
+			t.Errorf("%s: reading: %v, %v", fault, got, err)
+		}
+		server.must(commands[1]...)
+		eventually(t, "it is ready again", func() bool { return store.ready(t.Context()) == nil })
+		if _, err := store.save(t.Context(), s.renewed(s.tokens)); err != nil || mustLoad(t, store, value) == nil {
+			t.Errorf("%s: afterwards: %v", fault, err)
+		}
+	}
+}
+
+func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	store := server.opened(t, server.options())
+	store.lifetime = 300 * time.Millisecond
+	keepInStore(t, store, freshSession("12345"))
+	if keys := server.must("DBSIZE"); keys != "2" {
+		t.Fatalf("%s keys: %s", keys, server.must("KEYS", "*"))
+	}
+	eventually(t, "everything is gone", func() bool { return server.must("DBSIZE") == "0" })
+
+	brief, _ := keepInStore(t, store, freshSession("12345"))
+	store.lifetime = time.Hour
+	long, _ := keepInStore(t, store, freshSession("12345"))
+	time.Sleep(time.Until(brief.kept.expires) + 5*time.Millisecond)
+	last, _ := keepInStore(t, store, freshSession("12345"))
+	set := defaultRedisPrefix + redisUser + last.kept.user
+	noted := server.must("ZRANGE", set, "0", "-1")
+	if strings.Contains(noted, brief.id.hash()) || !strings.Contains(noted, long.id.hash()) || !strings.Contains(noted, last.id.hash()) {
+		t.Errorf("noted are:\n%s", noted)
+	}
+	if until := server.must("PEXPIRETIME", set); until != milliseconds(last.kept.expires) && until != milliseconds(long.kept.expires) {
+		t.Errorf("the notes stay until %s, the sessions until %s", until, milliseconds(last.kept.expires))
+	}
+}
+
+func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	here, there := server.opened(t, server.options()).records, server.opened(t, server.options()).records
+	const name, lease = "0123", 200 * time.Millisecond
+	lost, ok, err := here.tryLock(t.Context(), name, lease)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for range 3 { // a lease that is renewed does not end
+		time.Sleep(lease / 2)
+		if err := lost.renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := there.tryLock(t.Context(), name, lease); ok || err != nil {
+			t.Fatalf("a second lock: %v, %v", ok, err)
+		}
+	}
+	var held recordLock
+	eventually(t, "the lease ends", func() bool { held, ok, err = there.tryLock(t.Context(), name, time.Minute); return ok && err == nil })
+	if err := lost.renew(t.Context()); err == nil {
+		t.Error("a lock that was lost was renewed")
+	}
+	if err := lost.release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, ok, _ := here.tryLock(t.Context(), name, lease); ok {
+		t.Error("a lock that was lost released another's")
+	}
+	if err := held.renew(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhatIsNoRecordIsNotReplacedInRedis: something else that uses the same names.
+func TestWhatIsNoRecordIsNotReplacedInRedis(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	records := server.opened(t, server.options()).records
+	next := &record{recordHead{revision: 1, expires: time.Now().Add(time.Hour), kind: recordLive}, "x"}
+	for _, standing := range []string{"", "something else", "1 0 x", "2 7 x", "1 7", "1 -7 x", " 1 7 x"} {
+		server.must("SET", defaultRedisPrefix+redisSession+"00", standing)
+		for _, revision := range []uint64{0, 7} {
+			if ok, err := records.replace(t.Context(), "00", revision, next); ok || err != nil {
+				t.Errorf("revision %d in the place of %q: %v, %v", revision, standing, ok, err)
+			}
+		}
+	}
+	server.must("SET", defaultRedisPrefix+redisSession+"00", "1 7 x")
+	if ok, err := records.replace(t.Context(), "00", 7, next); !ok || err != nil {
+		t.Errorf("a record: %v, %v", ok, err)
+	}
+}
+
+func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	store := server.opened(t, server.options())
+	gone, goneValue := keepInStore(t, store, freshSession("12345"))
+	_, value := keepInStore(t, store, freshSession("12345"))
+	mustLoad(t, store, goneValue)
+	mustLoad(t, store, value)
+	server.kill()
+	eventually(t, "the cache is dropped", func() bool { _, err := store.load(t.Context(), goneValue); return err != nil })
+	server.restart()
+	server.must("DEL", defaultRedisPrefix+redisSession+gone.id.hash())
+	eventually(t, "it is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
+	if mustLoad(t, store, goneValue) != nil {
+		t.Error("a session that is gone was served")
+	}
+}
+
+// TestOneVisitorWhoGoesAwayFailsNobody: not even the visitor's own command ends, for
+// which others may wait.
+func TestOneVisitorWhoGoesAwayFailsNobody(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	store := server.opened(t, server.options())
+	gone, goAway := context.WithCancel(t.Context())
+	goAway()
+	if _, err := store.create(gone, freshSession("12345")); err != nil {
+		t.Errorf("the first command, for which the connection was made: %v", err)
+	}
 }
 
 func TestEveryWordOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {

@@ -1,0 +1,375 @@
+package tollgate
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// redisStoreOf gives the store of a block of the Caddyfile, as far as its start.
+func redisStoreOf(t *testing.T, block string) (*RedisStore, error) {
+	t.Helper()
+	s := new(RedisStore)
+	if err := s.UnmarshalCaddyfile(caddyfile.NewTestDispenser("redis {\n" + block + "\n}")); err != nil {
+		return nil, err
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	return s, s.Provision(ctx)
+}
+
+// redisStoreFor is one process's store for a block of the Caddyfile.
+func redisStoreFor(t *testing.T, block string) *ticketStore {
+	t.Helper()
+	s, err := redisStoreOf(t, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := placeUnderTest{open: func(*testing.T) recordStore { return newApartRedisRecords(s.options, s.prefix) }}
+	return p.suiteStore(t)
+}
+
+// keeps tells whether a store can keep a session.
+func keeps(t *testing.T, store *ticketStore) error {
+	t.Helper()
+	s, err := store.create(t.Context(), freshSession("12345"))
+	if err != nil {
+		return err
+	}
+	if got, err := store.reread(t.Context(), s); err != nil || got == nil {
+		t.Errorf("what was written reads as %v, %v", got, err)
+	}
+	return nil
+}
+
+func TestTheRedisStoreUsesItsUserPasswordDatabaseAndPrefix(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	server.must("ACL", "SETUSER", "gateway", "on", ">correct horse", "~app:*", "+@all")
+	store := redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix app:")
+	if err := keeps(t, store); err != nil {
+		t.Fatal(err)
+	}
+	if clients := server.must("CLIENT", "LIST"); !strings.Contains(clients, "name=tollgate") || !strings.Contains(clients, "user=gateway") {
+		t.Errorf("connected are:\n%s", clients)
+	}
+	if keys := server.must("INFO", "keyspace"); !strings.Contains(keys, "db3:keys=2") || strings.Contains(keys, "db0:") {
+		t.Errorf("the session is elsewhere:\n%s", keys)
+	}
+	// Outside its prefix the user may do nothing.
+	store = redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix other:")
+	if err := keeps(t, store); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		t.Errorf("with another prefix: %v", err)
+	}
+	// A password alone is that of Redis's own user.
+	server.must("CONFIG", "SET", "requirepass", "battery staple")
+	if err := keeps(t, redisStoreFor(t, "address "+server.address()+"\npassword \"battery staple\"")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	server.must("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
+	store := redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword topsecret")
+	for name, err := range map[string]error{"writing": keeps(t, store), "being ready": store.ready(t.Context())} {
+		if err == nil || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// An old Redis repeats what it does not know.
+	repeating, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { repeating.Close() })
+	go func() {
+		for {
+			conn, err := repeating.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for lines := bufio.NewReader(conn); ; {
+					count, err := lines.ReadString('\n')
+					if err != nil {
+						return
+					}
+					n, _ := strconv.Atoi(strings.TrimSpace(count[1:]))
+					var words []string
+					for range n {
+						lines.ReadString('\n')
+						word, _ := lines.ReadString('\n')
+						words = append(words, "'"+strings.TrimSpace(word)+"'")
+					}
+					fmt.Fprintf(conn, "-ERR unknown command %s, with args beginning with: %s\r\n", words[0], strings.Join(words[1:], " "))
+				}
+			}()
+		}
+	}()
+	for _, cache := range []string{"on", "off"} {
+		store = redisStoreFor(t, "address "+repeating.Addr().String()+"\nusername gateway\npassword topsecret\nclient_cache "+cache)
+		err := keeps(t, store)
+		if err == nil || strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("client_cache %s: %v", cache, err)
+		}
+		if cache == "on" && !strings.Contains(err.Error(), "set client_cache to off") {
+			t.Errorf("client_cache %s: %v", cache, err)
+		}
+	}
+}
+
+// authority signs certificates in a test.
+type authority struct {
+	t      *testing.T
+	folder string
+	name   string
+	key    *ecdsa.PrivateKey
+	cert   *x509.Certificate
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{t: t, folder: t.TempDir(), name: name}
+	a.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a.cert = &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	a.write("ca", a.cert, a.key)
+	return a
+}
+
+// sign makes a certificate for a name, and gives the files of it and its key.
+func (a *authority) sign(name string) (certificate, key string) {
+	a.t.Helper()
+	own, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	return a.write(name, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.ParseIP(name)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, own)
+}
+
+func (a *authority) file(name string) string { return filepath.Join(a.folder, name) }
+
+func (a *authority) write(name string, cert *x509.Certificate, key *ecdsa.PrivateKey) (certificate, keyFile string) {
+	a.t.Helper()
+	if cert.IPAddresses != nil && cert.IPAddresses[0] == nil {
+		cert.IPAddresses = nil
+	}
+	signed, err := x509.CreateCertificate(rand.Reader, cert, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	encoded, _ := x509.MarshalPKCS8PrivateKey(key)
+	certificate, keyFile = a.file(name+".pem"), a.file(name+".key")
+	os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), 0o600)
+	os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), 0o600)
+	return certificate, keyFile
+}
+
+func TestTheRedisStoreSpeaksTLSAndOnlyToWhomItTrusts(t *testing.T) {
+	t.Parallel()
+	ours, foreign := newAuthority(t, "ours"), newAuthority(t, "foreign")
+	certificate, key := ours.sign("redis.test")
+	port := strconv.Itoa(freePort())
+	startRedis(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ours.file("ca.pem"))
+	clientCertificate, clientKey := ours.sign("gateway")
+	foreignCertificate, foreignKey := foreign.sign("gateway")
+	with := func(words ...string) string {
+		return "address 127.0.0.1:" + port + "\ntls {\n" + strings.Join(words, "\n") + "\n}"
+	}
+	ca, name := "ca "+ours.file("ca.pem"), "server_name redis.test"
+	identified := "certificate " + clientCertificate + "\nkey " + clientKey
+	if err := keeps(t, redisStoreFor(t, with(ca, name, identified))); err != nil {
+		t.Errorf("with all that is right: %v", err)
+	}
+	for what, words := range map[string][]string{
+		"the system's roots":           {name, identified},
+		"another authority":            {"ca " + foreign.file("ca.pem"), name, identified},
+		"a server of another name":     {ca, "server_name other.test", identified},
+		"the name in the address":      {ca, identified},
+		"no certificate of its own":    {ca, name},
+		"a certificate of another one": {ca, name, "certificate " + foreignCertificate + "\nkey " + foreignKey},
+	} {
+		if err := keeps(t, redisStoreFor(t, with(words...))); err == nil {
+			t.Errorf("with %s a session was kept", what)
+		}
+	}
+	if err := keeps(t, redisStoreFor(t, "address 127.0.0.1:"+port)); err == nil {
+		t.Error("without TLS a session was kept")
+	}
+	if err := keeps(t, redisStoreFor(t, "address 127.0.0.1:"+port+"\ntls")); err == nil {
+		t.Error("with the system's roots a session was kept")
+	}
+
+	empty := ours.file("empty.pem")
+	os.WriteFile(empty, nil, 0o600)
+	for words, want := range map[string]string{
+		"ca /nowhere/ca.pem": "session.store.tls.ca: open /nowhere/ca.pem",
+		"ca " + empty:        "session.store.tls.ca: " + empty + " has no certificate in it",
+		"certificate /nowhere/c.pem\nkey " + clientKey:             "session.store.tls: reading certificate and key",
+		"certificate " + clientCertificate + "\nkey " + empty:      "session.store.tls: reading certificate and key",
+		"certificate " + clientCertificate + "\nkey " + foreignKey: "session.store.tls: reading certificate and key",
+	} {
+		if _, err := redisStoreOf(t, with(words)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", words, err, want)
+		}
+	}
+}
+
+func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
+	t.Setenv("REDIS_AT", "127.0.0.1:1")
+	t.Setenv("REDIS_EMPTY", "")
+	file := filepath.Join(t.TempDir(), "password")
+	os.WriteFile(file, []byte("from a file\n"), 0o600)
+	s, err := redisStoreOf(t, "address {env.REDIS_AT}\npassword {file."+file+"}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.options.addresses[0] != "127.0.0.1:1" || s.options.password != "from a file" {
+		t.Errorf("read: %q, %q", s.options.addresses, s.options.password)
+	}
+	for word, block := range map[string]string{
+		"address":         "address {env.REDIS_EMPTY}",
+		"username":        "address a:1\nusername {env.REDIS_EMPTY}\npassword b",
+		"password":        "address a:1\npassword {env.REDIS_EMPTY}",
+		"sentinel":        "address a:1\nsentinel {env.REDIS_EMPTY}",
+		"prefix":          "address a:1\nprefix {env.REDIS_EMPTY}",
+		"tls.ca":          "address a:1\ntls {\nca {env.REDIS_EMPTY}\n}",
+		"tls.certificate": "address a:1\ntls {\ncertificate {env.REDIS_EMPTY}\nkey b\n}",
+		"tls.key":         "address a:1\ntls {\ncertificate b\nkey {env.REDIS_EMPTY}\n}",
+		"tls.server_name": "address a:1\ntls {\nserver_name {env.REDIS_EMPTY}\n}",
+	} {
+		if _, err := redisStoreOf(t, block); err == nil || !strings.Contains(err.Error(), "session.store."+word+": ") {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+	if _, err := redisStoreOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: must have neither braces nor white space") {
+		t.Errorf("prefix: %v", err)
+	}
+}
+
+// breakingProxy stands between a client and Redis, and breaks a connection when told.
+type breakingProxy struct {
+	net.Listener
+	// beforeAsking drops the next command, with its connection; beforeAnswering drops
+	// the next answer.
+	beforeAsking, beforeAnswering atomic.Bool
+}
+
+func newBreakingProxy(t *testing.T, to string) *breakingProxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	p := &breakingProxy{Listener: listener}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go pass(server, client, &p.beforeAsking)
+			go pass(client, server, &p.beforeAnswering)
+		}
+	}()
+	return p
+}
+
+// pass copies until one side is closed, or until it is told to drop what comes next.
+func pass(to, from net.Conn, drop *atomic.Bool) {
+	defer to.Close()
+	defer from.Close()
+	piece := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(piece)
+		if err != nil || drop.CompareAndSwap(true, false) {
+			return
+		}
+		if _, err := to.Write(piece[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// TestABrokenConnectionCostsNobodyAnError: neither one that broke before a command
+// arrived, nor one that broke before its answer did.
+func TestABrokenConnectionCostsNobodyAnError(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	proxy := newBreakingProxy(t, server.address())
+	options := redisOptions{addresses: []string{proxy.Addr().String()}}
+	for _, clientCache := range []bool{true, false} {
+		options.clientCache = clientCache
+		store := server.opened(t, options)
+		for when, broken := range map[string]*atomic.Bool{"asking": &proxy.beforeAsking, "answering": &proxy.beforeAnswering} {
+			s, value := keepInStore(t, store, freshSession("12345"))
+			name, user := s.id.hash(), s.kept.user
+			text, _, _ := store.records.get(t.Context(), name, true)
+			next, _ := parseRecord(text)
+			next.revision++
+			var lock recordLock
+			for _, step := range []struct {
+				what string
+				do   func() (bool, error)
+			}{
+				{"reading", func() (bool, error) { found, err := store.load(t.Context(), value); return found.session != nil, err }},
+				{"rereading", func() (bool, error) { got, err := store.reread(t.Context(), s); return got != nil, err }},
+				{"replacing", func() (bool, error) { return store.records.replace(t.Context(), name, 1, next) }},
+				{"noting", func() (bool, error) { return true, store.records.addToIndex(t.Context(), user, name, s.kept.expires) }},
+				{"listing", func() (bool, error) {
+					names, err := store.records.index(t.Context(), user)
+					return len(names) > 0, err
+				}},
+				{"locking", func() (ok bool, err error) {
+					lock, ok, err = store.records.tryLock(t.Context(), name, time.Minute)
+					return ok, err
+				}},
+				{"renewing", func() (bool, error) { return true, lock.renew(t.Context()) }},
+				{"unlocking", func() (bool, error) { return true, lock.release(t.Context()) }},
+				{"taking back", func() (bool, error) { return true, store.records.removeFromIndex(t.Context(), user, name) }},
+				{"removing", func() (bool, error) { return true, store.records.remove(t.Context(), name) }},
+				{"probing", func() (bool, error) { return true, store.records.ready(t.Context()) }},
+			} {
+				if clientCache && step.what == "reading" {
+					continue // Redis is not asked
+				}
+				broken.Store(true)
+				if ok, err := step.do(); !ok || err != nil {
+					t.Errorf("broken before %s: %s: %v, %v (client cache %v)", when, step.what, ok, err, clientCache)
+				}
+				if broken.Load() {
+					t.Errorf("%s asked nothing", step.what)
+				}
+			}
+		}
+	}
+}
