@@ -77,11 +77,11 @@ func run(o options) (err error) {
 	if err := s.settle(people); err != nil {
 		return err
 	}
-	s.report(os.Stdout, people, time.Since(began))
+	s.report(os.Stdout, time.Since(began))
 	if !reached {
 		return fmt.Errorf("%d refreshes were not reached within %v", o.refreshes, o.limit)
 	}
-	return s.verdict(people)
+	return s.verdict()
 }
 
 func (o options) logf(format string, args ...any) {

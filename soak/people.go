@@ -12,18 +12,21 @@ import (
 	"time"
 )
 
-// person is one browser with one session.
+// person is one browser with one session at a time.
 type person struct {
 	id     string
 	name   string
 	client *http.Client
 	grant  *grant
-	lost   atomic.Bool
+	lost   atomic.Bool // the session is gone, and the next one has not begun
 }
 
 // answers counts what people got.
 type answers struct {
-	ok, unavailable, repeated, lost, wrong atomic.Int64
+	ok, unavailable, repeated, wrong atomic.Int64
+	// lost counts the sessions that are gone, lostCut those among them that nobody
+	// could have kept.
+	lost, lostCut atomic.Int64
 }
 
 func (s *site) signInAll() ([]*person, error) {
@@ -50,6 +53,8 @@ func (s *site) signInAll() ([]*person, error) {
 
 // signIn goes through a sign-in, with the first gateway, which has the callback.
 func (s *site) signIn(p *person) error {
+	s.signing.Lock()
+	defer s.signing.Unlock()
 	start, err := p.visit(s.gateways[0].url + "/oauth/start")
 	if err != nil {
 		return err
@@ -70,6 +75,7 @@ func (s *site) signIn(p *person) error {
 		return fmt.Errorf("signing %s in: the callback answered %s", p.name, done.Status)
 	}
 	p.grant = s.provider.lastGrant()
+	p.lost.Store(false)
 	return nil
 }
 
@@ -107,9 +113,15 @@ func (s *site) useUntilDone(people []*person) bool {
 	return s.provider.account().good >= s.refreshes
 }
 
-// work sends a few requests at once, to any gateways, and rests.
+// work sends a few requests at once, to any gateways, and rests. Whoever lost the
+// session signs in anew, as soon as that is possible.
 func (s *site) work(p *person, stop chan struct{}) {
-	for !p.lost.Load() {
+	for {
+		if p.lost.Load() {
+			if err := s.signIn(p); err != nil {
+				s.logf("%v", err)
+			}
+		}
 		var burst sync.WaitGroup
 		for range 1 + rand.IntN(4) {
 			burst.Go(func() { s.use(p) })
@@ -142,11 +154,12 @@ func (s *site) use(p *person) {
 			s.answers.wrong.Add(1)
 		case res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusBadGateway:
 			s.answers.unavailable.Add(1)
-		default:
+		case !p.lost.Swap(true):
 			s.answers.lost.Add(1)
-			if !p.lost.Swap(true) {
-				s.logf("%s lost the session: %s, %d answers were cut off", p.name, res.Status, p.grant.cut)
+			if s.provider.wasCut(p.grant) {
+				s.answers.lostCut.Add(1)
 			}
+			s.logf("%s lost the session: %s", p.name, res.Status)
 		}
 		return
 	}

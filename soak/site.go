@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -41,6 +42,7 @@ type site struct {
 	servers  []*http.Server
 	events   events
 	answers  answers
+	signing  sync.Mutex // one sign-in at a time: the newest grant is its
 }
 
 func startSite(o options) (s *site, err error) {
@@ -181,7 +183,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// loginAt gives the authorization URL with a hint of who signs in.
+// withHint gives the authorization URL with a hint of who signs in.
 func withHint(location, username string) (string, error) {
 	u, err := url.Parse(location)
 	if err != nil {

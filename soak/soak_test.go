@@ -64,7 +64,7 @@ func TestATokenThatIsSpentTwiceIsSeen(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s := &site{provider: p}
-	if s.verdict(nil) == nil {
+	if s.verdict() == nil {
 		t.Error("the verdict is good")
 	}
 }
@@ -95,17 +95,18 @@ func TestACutAnswerIsCountedApart(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s := &site{provider: p}
-	kept, lost := &person{grant: &grant{}}, &person{grant: g}
-	lost.lost.Store(true)
-	if err := s.verdict([]*person{kept, lost}); err != nil {
+	s.answers.lost.Add(1)
+	s.answers.lostCut.Add(1)
+	if err := s.verdict(); err != nil {
 		t.Errorf("a session that nobody could keep: %v", err)
 	}
-	kept.lost.Store(true)
-	if s.verdict([]*person{kept, lost}) == nil {
+	s.answers.lost.Add(1)
+	if s.verdict() == nil {
 		t.Error("a session that was lost: the verdict is good")
 	}
+	s.answers.lost.Add(-1)
 	s.answers.wrong.Add(1)
-	if err := s.verdict(nil); err == nil {
+	if err := s.verdict(); err == nil {
 		t.Error("another user's identity: the verdict is good")
 	}
 }

@@ -85,8 +85,8 @@ func (s *site) settle(people []*person) error {
 }
 
 // report prints the figures.
-func (s *site) report(w io.Writer, people []*person, took time.Duration) {
-	lost, lostCut := s.losses(people)
+func (s *site) report(w io.Writer, took time.Duration) {
+	lostCut := s.answers.lostCut.Load()
 	p := s.provider.account()
 	fmt.Fprintf(w, `%d gateways, sessions in %s, %d people, %v
 
@@ -106,28 +106,14 @@ func (s *site) report(w io.Writer, people []*person, took time.Duration) {
 | configurations reloaded | %d |
 | gateways stopped with SIGTERM and started again | %d |
 `, s.replicas, s.store, s.sessions, took.Round(time.Second),
-		p.good, p.doubleSpends, lost, lostCut, p.cut, p.resent, p.refused,
+		p.good, p.doubleSpends, s.answers.lost.Load()-lostCut, lostCut, p.cut, p.resent, p.refused,
 		s.answers.ok.Load(), s.answers.unavailable.Load(), s.answers.wrong.Load(), s.answers.repeated.Load(),
 		s.events.kills.Load(), s.events.reloads.Load(), s.events.restarts.Load())
 }
 
-// losses counts the sessions that are gone: those that nobody could have kept apart.
-func (s *site) losses(people []*person) (lost, lostCut int) {
-	for _, p := range people {
-		switch {
-		case !p.lost.Load():
-		case s.provider.wasCut(p.grant):
-			lostCut++
-		default:
-			lost++
-		}
-	}
-	return lost, lostCut
-}
-
-func (s *site) verdict(people []*person) error {
+func (s *site) verdict() error {
 	var faults []error
-	if lost, _ := s.losses(people); lost > 0 {
+	if lost := s.answers.lost.Load() - s.answers.lostCut.Load(); lost > 0 {
 		faults = append(faults, fmt.Errorf("%d sessions were lost", lost))
 	}
 	if n := s.provider.account().doubleSpends; n > 0 {
