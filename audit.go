@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"errors"
+	"net"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -17,6 +18,19 @@ func (h *Handler) audit(event string, r *http.Request, s *session, fields ...zap
 		fields = append(fields, zap.String("user_id", s.user.id()), zap.String("session", s.id.hash()))
 	}
 	h.logger.Named("audit").Info(event, fields...)
+}
+
+// auditRevoked writes down that an operator ended a session. Whose it was is known
+// only where the operator named the user.
+func (h *Handler) auditRevoked(r *http.Request, session, user string) {
+	fields := []zap.Field{zap.String("session", session), zap.String("reason", "admin")}
+	if user != "" {
+		fields = append(fields, zap.String("user_id", user))
+	}
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // a Unix socket has none
+		fields = append(fields, zap.String("client_ip", ip))
+	}
+	h.logger.Named("audit").Info("session_revoked", fields...)
 }
 
 // requestFields say from where, and which, a request was.

@@ -179,7 +179,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.holdState(); err != nil {
 		return err
 	}
-	return h.openStore(ctx)
+	if err := h.openStore(ctx); err != nil {
+		return err
+	}
+	h.state.join(h)
+	return nil
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keySource, error) {

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -25,29 +26,51 @@ type running struct {
 	*site
 	caddyfile string
 	logs      string // the folder
+	storage   string // Caddy's, a folder
 }
 
-func runCaddy(t *testing.T, access time.Duration) *running {
+// runningOptions are what a test wants otherwise than usual.
+type runningOptions struct {
+	access time.Duration // the life of access tokens; default 2h
+	admin  string        // the address of the admin API; default off
+	// inTollgate are more lines for that block.
+	inTollgate string
+}
+
+// freeAddress is one that nothing listens on.
+func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	listener.Close()
+	defer listener.Close()
+	return listener.Addr().String()
+}
 
+func runCaddy(t *testing.T, options runningOptions) *running {
+	t.Helper()
+	r := prepareCaddy(t, options)
+	r.start()
+	return r
+}
+
+// prepareCaddy writes the Caddyfile, which a test may change before the start.
+func prepareCaddy(t *testing.T, options runningOptions) *running {
+	t.Helper()
+	address := freeAddress(t)
 	s := &site{t: t, url: "http://" + address, upstream: newUpstream(t, nil)}
 	s.provider = simulator.New(simulator.Options{
-		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: access,
+		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: cmp.Or(options.access, 2*time.Hour),
 		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
 	})
 	provider := httptest.NewServer(s.provider)
 	t.Cleanup(provider.Close)
 	s.providerURL = provider.URL
 
-	r := &running{site: s, logs: t.TempDir()}
+	r := &running{site: s, logs: t.TempDir(), storage: t.TempDir()}
 	r.caddyfile = fmt.Sprintf(`{
-	admin off
+	admin %s
 	auto_https off
 	persist_config off
 	storage file_system %s
@@ -71,18 +94,23 @@ http://%s {
 		}
 		redirect_uri http://%s/oauth/callback
 		secret %s
+		%s
 	}
 	reverse_proxy %s
 }
-`, t.TempDir(), filepath.Join(r.logs, "default.log"), address, filepath.Join(r.logs, "access.log"),
-		s.providerURL, testClientID, testClientSecret, address, testSecret, s.upstream.URL)
+`, cmp.Or(options.admin, "off"), r.storage, filepath.Join(r.logs, "default.log"), address, filepath.Join(r.logs, "access.log"),
+		s.providerURL, testClientID, testClientSecret, address, testSecret, options.inTollgate, s.upstream.URL)
+	return r
+}
+
+func (r *running) start() {
+	r.t.Helper()
 	r.reload()
-	t.Cleanup(func() {
+	r.t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
-			t.Error(err)
+			r.t.Error(err)
 		}
 	})
-	return r
 }
 
 func (r *running) reload() {
@@ -99,7 +127,7 @@ func (r *running) reload() {
 }
 
 func TestNoSecretIsEverLogged(t *testing.T) {
-	r := runCaddy(t, 2*time.Hour)
+	r := runCaddy(t, runningOptions{})
 	secrets := map[string]string{}
 	remember := func(what, value string) {
 		if len(value) > 3 {
@@ -189,7 +217,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 
 func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 	// Tokens of ten seconds are refreshed after eight.
-	r := runCaddy(t, 10*time.Second)
+	r := runCaddy(t, runningOptions{access: 10 * time.Second})
 	var browsers []*browser
 	for range 10 {
 		browsers = append(browsers, r.newBrowser().signIn())

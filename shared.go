@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,9 @@ import (
 // that no reload makes two of them spend one refresh token.
 type shared struct {
 	renewals *renewals
-	mu       sync.Mutex            // guards users
+	mu       sync.Mutex            // guards users and handlers
 	users    map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
+	handlers []*Handler            // that serve the site, the newest last
 	now      func() time.Time
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
@@ -78,6 +80,39 @@ func (s *shared) usersAt(endpoint string) *userInfos {
 	return users
 }
 
+// join adds a handler to the ones that the admin API reaches, and leave takes it out,
+// before its store is closed.
+func (s *shared) join(h *Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handlers = append(s.handlers, h)
+}
+
+func (s *shared) leave(h *Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
+}
+
+// heldHandlers gives the handlers of the site, the newest first. Their server-side
+// stores stay open until they are let go, whatever a reload does meanwhile.
+func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var releases []func()
+	for _, h := range slices.Backward(s.handlers) {
+		handlers = append(handlers, h)
+		if h.tickets != nil {
+			releases = append(releases, h.tickets.records.hold())
+		}
+	}
+	return handlers, func() {
+		for _, release := range releases {
+			release()
+		}
+	}
+}
+
 // Destruct implements caddy.Destructor.
 func (s *shared) Destruct() error {
 	s.renewals.drain(time.Duration(s.patience.Load()))
@@ -117,6 +152,7 @@ func (h *Handler) releaseState() error {
 	}
 	key := h.stateKey
 	h.stateKey = ""
+	h.state.leave(h)
 	patience := 2 * (h.client.timeout + leaseMargin) // more than any refresh takes
 	if grace := h.gracePeriod(); grace > 0 {
 		patience = min(patience, grace)
