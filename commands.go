@@ -34,7 +34,7 @@ To see it at work, without an account and without a configuration:
 
 // addCommands makes cmd the parent of every subcommand.
 func addCommands(cmd *cobra.Command) {
-	cmd.AddCommand(newDemoCommand(), newKeygenCommand(), newProviderCommand(), newRegisterAppCommand())
+	cmd.AddCommand(newDemoCommand(), newKeygenCommand(), newProviderCommand(), newRegisterAppCommand(), newSessionsCommand())
 	// Without a RunE of its own a cobra parent takes an unknown subcommand for an
 	// argument, prints its help and reports success.
 	cmd.Args = cobra.ArbitraryArgs

@@ -131,7 +131,7 @@ func TestTheParentCommandPrintsItsHelp(t *testing.T) {
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
-	for _, name := range []string{"demo", "keygen", "provider", "register-app"} {
+	for _, name := range []string{"demo", "keygen", "provider", "register-app", "sessions"} {
 		if !strings.Contains(r.out, "\n  "+name+" ") {
 			t.Errorf("the help does not list %s:\n%s", name, r.out)
 		}
