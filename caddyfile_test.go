@@ -150,7 +150,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("pass_access_token"):                                             "unknown word 'pass_access_token'",
 		minimal("assertion"):                                                     "unknown word 'assertion'",
 		minimal("balance {\non_unknown deny\n}"):                                 "unknown word 'on_unknown', at Caddyfile:10",
-		minimal("session {\nstore redis\n}"):                                     "unknown session store 'redis', at Caddyfile:10",
+		minimal("session {\nstore memcached\n}"):                                 "unknown session store 'memcached', at Caddyfile:10",
 		minimal("session {\nstore cokie\n}"):                                     "did you mean 'cookie'?",
 		minimal("session {\nstore cookie x\n}"):                                  "store cookie has no options",
 		minimal("brand a\nbrand b"):                                              "brand stands twice, at Caddyfile:10",

@@ -392,3 +392,53 @@ func FuzzCaddyfile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRecord: what is read as a record is written as the same one, its revision is what
+// stores compare, and it opens under its own name with its own key only.
+func FuzzRecord(f *testing.F) {
+	name := sampleSession(1).id.hash()
+	sealed, err := sealRecord(recordKey{1}, name, sampleSession(20).appendBinary(nil))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := record{recordHead{revision: 3, expires: time.UnixMilli(1), user: "abc", kind: recordLive}, sealed}
+	f.Add(good.String())
+	f.Add("1 1 0 0 0 0 - gone\n")
+	f.Add("1 18446744073709551615 -1 -1 -1 -1 x moved\n\n")
+	f.Add("2 1 0 0 0 0 - live\nx")
+	f.Add("1 +1 0 0 0 0 - live\nx")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, ok := parseRecord(text)
+		if !ok {
+			return
+		}
+		again, ok := parseRecord(r.String())
+		if !ok || *again != *r {
+			t.Fatalf("%q reads as %+v, and then as %+v", text, r, again)
+		}
+		if revision, ok := revisionOf(text); !ok || revision != r.revision {
+			t.Fatalf("%q: stores compare revision %d, and it has %d", text, revision, r.revision)
+		}
+		if _, opens := openRecord(recordKey{2}, name, r.sealed); opens {
+			t.Fatalf("%q opens with another key", text)
+		}
+		if _, opens := openRecord(recordKey{1}, "another name", r.sealed); opens {
+			t.Fatalf("%q opens under another name", text)
+		}
+		if plain, opens := openRecord(recordKey{1}, name, r.sealed); opens != (r.sealed == sealed) || (opens && len(plain) == 0) {
+			t.Fatalf("%q opens: %v", text, opens)
+		}
+	})
+}
+
+// FuzzTicket: a ticket has one form, and nothing else is one.
+func FuzzTicket(f *testing.F) {
+	f.Add(ticket{sessionID{1}, recordKey{2}}.appendBinary(nil))
+	f.Add([]byte{ticketVersion})
+	f.Add(bytes.Repeat([]byte{0xff}, 49))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if tk, ok := parseTicket(b); ok && !bytes.Equal(tk.appendBinary(nil), b) {
+			t.Fatalf("%x reads as %+v", b, tk)
+		}
+	})
+}

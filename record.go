@@ -59,11 +59,11 @@ func (r *record) String() string {
 		user = "-"
 	}
 	return fmt.Sprintf("%s %d %d %d %d %d %s %s\n%s", recordFormat, r.revision,
-		r.expires.UnixMilli(), r.created.UnixMilli(), r.lastSeen.UnixMilli(), unixMilliOrZero(r.pending),
+		milliOrZero(r.expires), milliOrZero(r.created), milliOrZero(r.lastSeen), milliOrZero(r.pending),
 		user, r.kind, r.sealed)
 }
 
-func unixMilliOrZero(t time.Time) int64 {
+func milliOrZero(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
@@ -96,7 +96,7 @@ func parseRecord(text string) (*record, bool) {
 			*t = time.UnixMilli(milli)
 		}
 	}
-	return r, true
+	return r, r.String() == text // one spelling: what stores compare is what we read
 }
 
 // revisionOf reads no more than the revision of a record's text form. What is not
