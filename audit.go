@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -75,9 +76,9 @@ func (h *Handler) logOwn(r *http.Request, endpoint string) {
 
 // logFault writes down that nobody can tell whether there is a session. A refresh
 // that failed has been written down already, once for all who waited; a client
-// that went away is nobody's fault.
-func (h *Handler) logFault(r *http.Request, err error) {
-	if _, told := errors.AsType[*providerError](err); told || r.Context().Err() != nil {
+// that went away, or whose time is up, is nobody's fault.
+func (h *Handler) logFault(ctx context.Context, err error) {
+	if _, told := errors.AsType[*providerError](err); told || ctx.Err() != nil {
 		return
 	}
 	h.logger.Error("the session store does not answer", zap.Error(err))

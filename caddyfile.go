@@ -82,6 +82,9 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //			cookie_domain <domain>
 //			partitioned   on|off
 //		}
+//		forward_auth {
+//			trusted_proxies <address|cidr|private_ranges...>
+//		}
 //		refresh_before <duration>
 //		login_page     on|off
 //		after_login    <path>
@@ -107,6 +110,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"balance":        p.balance(&h.Balance),
 		"identity":       p.identity(&h.Identity),
 		"session":        p.session(&h.Session),
+		"forward_auth":   p.forwardAuth(&h.ForwardAuth),
 		"refresh_before": p.duration(&h.RefreshBefore),
 		"login_page":     p.onOff(&h.LoginPage),
 		"after_login":    p.text(&h.AfterLogin),
@@ -227,6 +231,17 @@ func (p *wordParser) session(target **Session) word {
 			"cookie_domain": p.text(&session.CookieDomain),
 			"partitioned":   p.onOff(&session.Partitioned),
 		})
+	}}
+}
+
+func (p *wordParser) forwardAuth(target **ForwardAuth) word {
+	return word{once: true, parse: func(path string) error {
+		forwardAuth := new(ForwardAuth)
+		*target = forwardAuth
+		if p.NextArg() {
+			return p.wrongArgs(path)
+		}
+		return p.block(path, words{"trusted_proxies": p.repeatedList(&forwardAuth.TrustedProxies)})
 	}}
 }
 

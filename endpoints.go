@@ -10,8 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// endpointNames are the gateway's own endpoints.
-var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "health", "ready"}
+// endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
+// alone, and with everything below it.
+var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "health", "ready"}
 
 // serveEndpoint answers a request for one of the gateway's own endpoints. None of
 // them ever reaches the upstream.
@@ -26,6 +27,8 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 	switch {
 	case name == "start" && isGet:
 		return h.serveStart(w, r, v)
+	case name == "start" && h.isForwarded(r):
+		return h.denyScript(w, r, v) // a proxy in front passes whatever it got
 	case name == "callback" && isGet:
 		return h.serveCallback(w, r, v)
 	case name == "userinfo" && isRead:
@@ -38,6 +41,8 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 		return h.serveLogoutPage(w, r)
 	case name == "logout" && isPost:
 		return h.sameOriginOnly(w, r, v, h.serveLogout)
+	case name == "auth":
+		return h.serveAuth(w, r, v)
 	case name == "health" && isRead:
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
 	case name == "ready" && isRead:
@@ -78,7 +83,7 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 	err := h.openSession(r.Context(), v)
 	switch {
 	case err != nil:
-		h.logFault(r, err)
+		h.logFault(r.Context(), err)
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	case v.session == nil:
 		return deny(w, r, v)
@@ -195,7 +200,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		err = h.endSession(r.Context(), v.session, h.now())
 	}
 	if err != nil {
-		h.logFault(r, err)
+		h.logFault(r.Context(), err)
 		return h.writeUnavailable(w, r, h.endpoints["logout"])
 	}
 	if v.session != nil {

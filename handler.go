@@ -33,7 +33,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v := &visit{sent: h.cookies.take(r.Header)}
 
 	name, unambiguous := h.routes.endpoint(r)
-	if !unambiguous {
+	switch {
+	case !unambiguous && name == "auth":
+		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
+	case !unambiguous:
 		h.logOwn(r, "ambiguous") // it may be the callback's
 		return writeBadRequest(w, r)
 	}
@@ -44,33 +47,63 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !unambiguous {
 		return writeBadRequest(w, r)
 	}
-	if access == accessPublic {
-		return h.pass(w, r, v, nil, next)
-	}
 
-	err := h.openSession(r.Context(), v)
+	switch decided, id := h.decide(r.Context(), r, v, access); decided {
+	case verdictPass:
+		return h.pass(w, r, v, id, next)
+	case verdictLogin:
+		return h.demandLogin(w, r, v)
+	case verdictRefused:
+		return h.writeForbidden(w, r)
+	default:
+		return h.writeUnavailable(w, r, h.returnPathOf(r))
+	}
+}
+
+// verdict is what becomes of a request.
+type verdict int
+
+const (
+	// verdictUnavailable: nobody can tell now.
+	verdictUnavailable verdict = iota
+	// verdictPass: with the identity, or as anonymous.
+	verdictPass
+	// verdictLogin: it needs a session and has none.
+	verdictLogin
+	// verdictRefused: this user may not.
+	verdictRefused
+)
+
+// decide says what becomes of a request, and with which identity it passes: none is
+// an anonymous one. It is the one place for that, whether we stand in front of the
+// upstream or another proxy does, which asks.
+func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, access access) (verdict, *identity) {
+	if access == accessPublic {
+		return verdictPass, nil
+	}
+	err := h.openSession(ctx, v)
 	switch {
 	case access == accessOptional && (err != nil || v.session == nil):
-		return h.pass(w, r, v, nil, next)
+		return verdictPass, nil
 	case err != nil:
-		h.logFault(r, err)
-		return h.writeUnavailable(w, r, h.returnPathOf(r))
+		h.logFault(ctx, err)
+		return verdictUnavailable, nil
 	case v.session == nil:
-		return h.demandLogin(w, r, v)
+		return verdictLogin, nil
 	}
 
-	id := h.identify(r.Context(), v.session)
+	id := h.identify(ctx, v.session)
 	ended, refused := h.hasEnded(v), !h.mayPass(id)
 	switch {
 	case access == accessOptional && (ended || refused):
-		return h.pass(w, r, v, nil, next)
+		return verdictPass, nil
 	case ended:
-		return h.demandLogin(w, r, v)
+		return verdictLogin, nil
 	case refused:
 		h.audit("denied", r, v.session, zap.String("reason", "status"))
-		return h.writeForbidden(w, r)
+		return verdictRefused, nil
 	}
-	return h.pass(w, r, v, id, next)
+	return verdictPass, id
 }
 
 // findSession finds the session of a visit, as new as this process knows it. No

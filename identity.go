@@ -361,6 +361,33 @@ func (h *identityHeaders) set(header http.Header, id *identity, expand func(stri
 	}
 }
 
+// setEmpty sets every header of ours, without a value.
+func (h *identityHeaders) setEmpty(header http.Header) {
+	for _, p := range h.preset {
+		header[p.name] = []string{""}
+	}
+	for _, o := range h.own {
+		header[o.name] = []string{""}
+	}
+}
+
+// largest names the header of ours with the longest value, for whoever has to leave
+// one out.
+func (h *identityHeaders) largest(header http.Header) (name string) {
+	longest := -1
+	for _, p := range h.preset {
+		if n := len(header.Get(p.name)); n > longest {
+			name, longest = p.name, n
+		}
+	}
+	for _, o := range h.own {
+		if n := len(header.Get(o.name)); n > longest {
+			name, longest = o.name, n
+		}
+	}
+	return name
+}
+
 // encodeHeaderValue percent-encodes every byte outside printable ASCII, and the
 // percent sign itself, so that the value can be decoded again exactly.
 func encodeHeaderValue(s string) string {

@@ -83,6 +83,11 @@ type Handler struct {
 	// How sessions are kept.
 	Session *Session `json:"session,omitempty"`
 
+	// Opens the endpoint `auth`, at which another proxy asks who a request comes from
+	// and whether it may pass. Needs a session store on the server, since such a proxy
+	// does not hand renewed cookies on to the browser. Default: off.
+	ForwardAuth *ForwardAuth `json:"forward_auth,omitempty"`
+
 	// How long before its end an access token is refreshed, but at most a fifth of
 	// its life. Default: 5m.
 	RefreshBefore caddy.Duration `json:"refresh_before,omitempty"`
@@ -166,6 +171,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.settings = resolved
+	if h.trustedProxies.everybody() {
+		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
+	}
 	h.client.now = h.now
 	h.client.http = newProviderClient(h.client.timeout)
 	h.lease = h.client.timeout + leaseMargin

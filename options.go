@@ -114,6 +114,18 @@ type Identity struct {
 	Header map[string]string `json:"header,omitempty"`
 }
 
+// ForwardAuth lets another proxy ask who a request comes from, and whether it may
+// pass: at the endpoint `auth`, and at every path below it.
+type ForwardAuth struct {
+	// The proxies that may say which URL they were asked for, and so which rules of
+	// `public` and `optional` apply: addresses, CIDR ranges, or `private_ranges`. They
+	// say it in `X-Forwarded-Uri`, `X-Original-URL` or `X-Auth-Request-Redirect`, or
+	// append the path to that of `auth`. Each of them must set one of these headers with
+	// every question, or the client's own would count; two that disagree are refused. To
+	// everybody else every path is a protected one. Default: none.
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+}
+
 // Session says how sessions are kept.
 type Session struct {
 	// Where sessions are kept: `cookie`, in the browser; `storage`, in Caddy's storage;

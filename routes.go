@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,6 +15,7 @@ import (
 // pass there.
 type routes struct {
 	endpoints map[string]string // path to name
+	belowAuth string            // what the paths below auth begin with, or empty
 	public    caddyhttp.MatchPath
 	optional  caddyhttp.MatchPath
 }
@@ -26,6 +28,9 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 	}
 	for name, path := range endpoints {
 		rt.endpoints[path] = name
+		if name == "auth" {
+			rt.belowAuth = path + "/"
+		}
 	}
 	for setting, patterns := range map[string]caddyhttp.MatchPath{"public": rt.public, "optional": rt.optional} {
 		if err := patterns.Provision(ctx); err != nil {
@@ -37,15 +42,23 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 
 // endpoint names the endpoint that a request is for, or nothing. It goes by the
 // path as the client sent it, whatever directives before us made of it. ok is
-// false when an endpoint is meant by some readings of the path and not by others.
+// false when an endpoint is meant by some readings of the path and not by others;
+// the name is then that of the plain reading.
 func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
 	u := originalURL(r)
 	if isOrdinary(u) {
-		return rt.endpoints[u.Path], true
+		return rt.endpointAt(u.Path), true
 	}
 	forms, complete := readings(u)
-	name, ok = agree(forms, func(path string) string { return rt.endpoints[path] })
+	name, ok = agree(forms, rt.endpointAt)
 	return name, ok && complete
+}
+
+func (rt *routes) endpointAt(path string) string {
+	if rt.belowAuth != "" && strings.HasPrefix(path, rt.belowAuth) {
+		return "auth"
+	}
+	return rt.endpoints[path]
 }
 
 // access says who may pass at the path as it stands here. ok is false when that

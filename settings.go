@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/oauth2"
 )
 
@@ -55,6 +57,7 @@ type settings struct {
 	lifetime        time.Duration
 	idleTimeout     time.Duration
 	refreshBefore   time.Duration
+	trustedProxies  trustedProxies // those of forward_auth
 }
 
 // resolve reads the whole configuration. It asks no network and starts nothing, so
@@ -71,6 +74,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolveIdentity(r, h.Identity)
 	s.resolveSession(r, h.Session, origin)
 	s.resolvePaths(r, h)
+	s.resolveForwardAuth(r, h)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -240,6 +244,12 @@ func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
 	for _, name := range endpointNames {
 		p := prefix + "/" + name
 		setting := "endpoints." + name
+		if name == "auth" && h.ForwardAuth == nil {
+			if _, moved := h.Endpoints[name]; moved {
+				r.fail(setting, "there is no such endpoint without a forward_auth block")
+			}
+			continue
+		}
 		if name == "callback" {
 			p = origin.Path
 			if own, ok := h.Endpoints[name]; ok && own != p {
@@ -259,6 +269,11 @@ func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
 	for name := range h.Endpoints {
 		if !slices.Contains(endpointNames, name) {
 			r.fail("endpoints", "unknown endpoint %q", name)
+		}
+	}
+	for name, p := range s.endpoints {
+		if auth := s.endpoints["auth"]; auth != "" && strings.HasPrefix(p, auth+"/") {
+			r.fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
 		}
 	}
 }
@@ -346,4 +361,67 @@ func (s *settings) resolvePaths(r *resolver, h *Handler) {
 			r.fail("optional", "%q is public already", pattern)
 		}
 	}
+}
+
+func (s *settings) resolveForwardAuth(r *resolver, h *Handler) {
+	if h.ForwardAuth == nil {
+		return
+	}
+	if isCookieStore(h.Session) {
+		r.fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
+	}
+	for _, raw := range h.ForwardAuth.TrustedProxies {
+		const setting = "forward_auth.trusted_proxies"
+		if raw == "" {
+			r.fail(setting, "is empty")
+		}
+		prefixes, err := parseProxies(r.text(setting, raw, ""))
+		r.check(setting, raw, err)
+		s.trustedProxies = append(s.trustedProxies, prefixes...)
+	}
+	if r.err != nil {
+		return
+	}
+	empty := http.Header{}
+	s.identity.setEmpty(empty)
+	for name := range empty {
+		if slices.Contains(authHeaderNames, name) {
+			r.fail("identity.header", "%s means something else in the answer of forward_auth", name)
+		}
+	}
+	if size := headerSize(empty); size > maxAuthHeaders/2 {
+		r.fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
+	}
+}
+
+// isCookieStore reports whether sessions are kept in the browser.
+func isCookieStore(o *Session) bool {
+	if o == nil || len(o.Store) == 0 {
+		return true
+	}
+	var store struct {
+		Module string `json:"module"`
+	}
+	return json.Unmarshal(o.Store, &store) == nil && store.Module == "cookie"
+}
+
+// privateRanges is Caddy's word for the addresses of private networks and of this
+// machine.
+const privateRanges = "private_ranges"
+
+// parseProxies reads an address, a CIDR range, or the word for the private ones.
+func parseProxies(text string) (trustedProxies, error) {
+	expressions := []string{text}
+	if text == privateRanges {
+		expressions = caddyhttp.PrivateRangesCIDR()
+	}
+	proxies := make(trustedProxies, 0, len(expressions))
+	for _, expression := range expressions {
+		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
+		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // a zone would be dropped without a word
+			return nil, fmt.Errorf("%q is neither an address nor a CIDR range nor %s", text, privateRanges)
+		}
+		proxies = append(proxies, prefix)
+	}
+	return proxies, nil
 }

@@ -18,7 +18,7 @@ import (
 // would fill the browser with pending logins.
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !isNavigation(r) {
-		return writeUnauthenticated(w, r, h.startURL(""))
+		return h.denyScript(w, r, v)
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
@@ -26,8 +26,12 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		return h.writeUnavailable(w, r, "")
 	}
 	query := queryOf(r)
+	returnTo := query.Get("return_to")
+	if asked, forwarded := h.forwardedPage(r); forwarded && !query.Has("return_to") {
+		returnTo = asked
+	}
 	now := h.now()
-	l := newLogin(h.returnPath(query.Get("return_to")), query.Get("popup") == "1", "", now)
+	l := newLogin(h.returnPath(returnTo), query.Get("popup") == "1", "", now)
 	if nonce := query.Get("nonce"); isNonce(nonce) {
 		l.nonce = nonce
 	}

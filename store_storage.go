@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
 )
 
 func init() {
@@ -86,13 +87,15 @@ type storageRecords struct {
 	writing [64]sync.Mutex
 	seed    maphash.Seed
 	read    *otter.Cache[string, readRecordText]
+	reads   singleflight.Group
 	swept   atomic.Int64 // when, in Unix milliseconds
 }
 
 // readRecordText is a record's text, and when it was read.
 type readRecordText struct {
-	text string
-	at   time.Time
+	text    string
+	missing bool // only until it is remembered: a record that is not there is not
+	at      time.Time
 }
 
 func newStorageRecords(storage certmagic.Storage) *storageRecords {
@@ -113,6 +116,28 @@ func (s *storageRecords) get(ctx context.Context, name string, fresh bool) (stri
 			return known.text, true, nil
 		}
 	}
+	if fresh {
+		return s.readNow(ctx, name)
+	}
+	// Files know no deadline: who waits for one that hangs goes away by itself, and
+	// requests that come together share one read.
+	done := s.reads.DoChan(name, func() (any, error) {
+		text, ok, err := s.readNow(context.Background(), name)
+		return readRecordText{text: text, missing: !ok}, err
+	})
+	select {
+	case result := <-done:
+		if result.Err != nil {
+			return "", false, result.Err
+		}
+		read := result.Val.(readRecordText)
+		return read.text, !read.missing, nil
+	case <-ctx.Done():
+		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", ctx.Err())
+	}
+}
+
+func (s *storageRecords) readNow(ctx context.Context, name string) (string, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	text, ok, err := s.load(ctx, path.Join(storageSessions, name))
@@ -120,7 +145,7 @@ func (s *storageRecords) get(ctx context.Context, name string, fresh bool) (stri
 		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", err)
 	}
 	if ok {
-		s.read.Set(name, readRecordText{text, time.Now()})
+		s.read.Set(name, readRecordText{text: text, at: time.Now()})
 	}
 	return text, ok, nil
 }

@@ -1,0 +1,186 @@
+package tollgate
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// authPatience is how long the answer to another proxy's question may take. The
+	// most impatient one, Envoy, waits for 200 ms.
+	authPatience = 150 * time.Millisecond
+
+	// maxAuthHeaders bounds the headers of such an answer in bytes: nginx takes 4,096
+	// with the status line, of which the rest is left to what the server adds.
+	maxAuthHeaders = 4096 - 256
+)
+
+// headerReason says why a request may not pass.
+const headerReason = "Tollgate-Reason"
+
+// authAnswer is one of the answers to another proxy's question.
+type authAnswer struct {
+	status int
+	reason string
+}
+
+// authAnswers are all there are: nginx makes 500 of every other status.
+var authAnswers = map[verdict]authAnswer{
+	verdictPass:        {http.StatusOK, ""},
+	verdictLogin:       {http.StatusUnauthorized, "unauthenticated"},
+	verdictRefused:     {http.StatusForbidden, "refused"},
+	verdictUnavailable: {http.StatusForbidden, "unavailable"},
+}
+
+// authHeaderNames are the headers of such an answer that are not the identity's.
+var authHeaderNames = []string{
+	"Cache-Control", "Referrer-Policy", "X-Content-Type-Options", "Set-Cookie", headerReason, "Www-Authenticate",
+	"Date", "Server", "Via", "Alt-Svc", "Content-Type", "Content-Encoding", "Location",
+}
+
+// serveAuth answers another proxy's question who a request comes from, and whether it
+// may pass. What cannot be read counts as no session.
+func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
+	asked, ok := h.askedAccess(r)
+	if !ok {
+		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), authPatience)
+	defer cancel()
+	decided, id := h.decide(ctx, r, v, asked)
+	if decided == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
+		h.logger.Warn("the question of the proxy in front could not be answered in time", zap.Duration("after", authPatience))
+	}
+	return h.writeAuth(ctx, w, r, v, decided, id)
+}
+
+// askedAccess says who may pass at the path that the proxy in front was asked for.
+// Where nobody who may say so has said which that is, it is a protected one. ok is
+// false when what was said cannot be read, or in two ways.
+func (h *Handler) askedAccess(r *http.Request) (a access, ok bool) {
+	asked, ok := h.askedURL(r)
+	if asked == nil || !ok {
+		return accessProtected, ok
+	}
+	question := r.WithContext(r.Context())
+	question.URL = asked
+	return h.routes.access(question)
+}
+
+// askedURL gives the URL that the proxy in front was asked for, or nil where it does
+// not say or may not be believed. Envoy appends the original path to ours. Since a
+// client may have sent the headers that its proxy does not set, the two have to agree
+// where both are there.
+func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
+	if !h.trustedProxies.trust(r.RemoteAddr) {
+		return nil, true
+	}
+	asked, ok := forwardedURL(r.Header)
+	own := url.URL{Path: h.endpoints["auth"]}
+	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
+	if !ok || !found || below == "" {
+		return asked, ok && found
+	}
+	appended, ok := parseForwardedURL(below)
+	if !ok || asked != nil && asked.EscapedPath() != appended.EscapedPath() {
+		return nil, false
+	}
+	return appended, true
+}
+
+// forwardedPage is the page of ours that a trusted proxy was asked for, when it passes
+// the request of somebody who is not signed in to `start`. It is not yet cleaned, and
+// empty when it is none of ours. forwarded is false for every other request.
+func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
+	if !h.trustedProxies.trust(r.RemoteAddr) {
+		return "", false
+	}
+	asked, ok := forwardedURL(r.Header)
+	if asked == nil && ok {
+		return "", false
+	}
+	if !ok {
+		return "", true
+	}
+	return forwardedPath(asked, h.origin), true
+}
+
+// isForwarded reports whether a trusted proxy passes on a request that was for
+// another URL.
+func (h *Handler) isForwarded(r *http.Request) bool {
+	_, forwarded := h.forwardedPage(r)
+	return forwarded
+}
+
+// writeAuth writes an answer to a proxy's question, with every identity header each
+// time, so that none that the client sent stays in its place.
+func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity) error {
+	header := w.Header()
+	h.setIdentity(header, r, id)
+	cookies := h.promptCookies(ctx, v, id)
+	answer := authAnswers[decided]
+	writeOwnHeaders(header)
+	if size := headerSize(header); size > maxAuthHeaders {
+		h.logger.Error("the identity does not fit into the answer of the auth endpoint: have `identity` name fewer headers",
+			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.identity.largest(header)))
+		answer, cookies = authAnswers[verdictUnavailable], nil
+		h.setIdentity(header, r, nil)
+	}
+	// One cookie is what proxies hand on, if they hand on any: the ticket. Without it
+	// the one of before goes on being good.
+	if len(cookies) > 0 && headerSize(header)+len("Set-Cookie: \r\n")+len(cookies[0]) <= maxAuthHeaders {
+		header.Set("Set-Cookie", cookies[0])
+	}
+	if answer.reason != "" {
+		header.Set(headerReason, answer.reason)
+	}
+	if answer.status == http.StatusUnauthorized {
+		header.Set("WWW-Authenticate", challenge)
+	}
+	w.WriteHeader(answer.status)
+	return nil
+}
+
+// promptCookies gives the Set-Cookie values of an answer as far as they are there in
+// time: the store may have to be written to for them.
+func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity) []string {
+	if id == nil {
+		return nil
+	}
+	made := make(chan []string, 1)
+	go func() { made <- h.renewedCookies(ctx, v) }()
+	select {
+	case cookies := <-made:
+		return cookies
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// setIdentity sets every identity header of an answer, and empty ones without an
+// identity.
+func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity) {
+	repl := replacerOf(r)
+	setPlaceholders(repl, id)
+	if id == nil {
+		h.identity.setEmpty(header)
+		return
+	}
+	h.identity.set(header, id, func(template string) string { return expand(repl, template) })
+}
+
+// headerSize is what a header takes on the wire.
+func headerSize(header http.Header) int {
+	size := 0
+	for name, lines := range header {
+		for _, line := range lines {
+			size += len(name) + len(": \r\n") + len(line)
+		}
+	}
+	return size
+}
