@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -80,7 +81,34 @@ func newRedisRecords(options redisOptions, prefix string) *redisRecords {
 	return &redisRecords{client, release, prefix}
 }
 
-func (r *redisRecords) get(_ context.Context, name string, fresh bool) (string, bool, error) {
+func (r *redisRecords) get(ctx context.Context, name string, fresh bool) (string, bool, error) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < redisPatience {
+		return r.getUntil(ctx, name, fresh)
+	}
+	return r.read(name, fresh)
+}
+
+// getUntil leaves an answer that comes too late to whoever else waits for it.
+func (r *redisRecords) getUntil(ctx context.Context, name string, fresh bool) (string, bool, error) {
+	type answer struct {
+		text string
+		ok   bool
+		err  error
+	}
+	done := make(chan answer, 1)
+	go func() { // ends with redisPatience
+		text, ok, err := r.read(name, fresh)
+		done <- answer{text, ok, err}
+	}()
+	select {
+	case a := <-done:
+		return a.text, a.ok, a.err
+	case <-ctx.Done():
+		return "", false, fmt.Errorf("reading the session from Redis: %w", ctx.Err())
+	}
+}
+
+func (r *redisRecords) read(name string, fresh bool) (string, bool, error) {
 	key := r.prefix + redisSession + name
 	text, err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		get := c.B().Get().Key(key)
