@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"context"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -372,4 +373,16 @@ func BenchmarkRedisCachedGet(b *testing.B) {
 			b.Fatal(ok, err)
 		}
 	}
+}
+
+func TestAuthIsAnsweredInTimeWhileRedisHangs(t *testing.T) {
+	server := startRedis(t)
+	s := newSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore redis {\n\t\t\t\taddress " + server.address() +
+		"\n\t\t\t\tclient_cache off\n\t\t\t}\n\t\t}\n\t\tforward_auth"})
+	b := s.newBrowser().signIn()
+	b.get("/oauth/auth").wantAuth(t, "before", 200, "", testUserID)
+	server.freeze()
+	b.promptly("/oauth/auth").wantAuth(t, "while Redis hangs", 403, "unavailable", "")
+	server.thaw()
+	eventually(t, "the question is answered again", func() bool { return b.get("/oauth/auth").StatusCode == http.StatusOK })
 }
