@@ -186,16 +186,19 @@ func (c *redisClient) open() (*openRedis, error) {
 	return opened, nil
 }
 
-// connect connects. Sentinels are asked with the credentials of Redis, and without
-// them where they know no such user.
+// connect connects. Sentinels are asked with the credentials of Redis, and then
+// without, since many have none configured. Of several sentinels the last one tells
+// the reason, which therefore does not say whether that is it.
 func (o *redisOptions) connect() (rueidis.Client, error) {
 	client, err := newRueidis(o.client(true))
-	if o.sentinel != "" && o.password != "" && isUnknownUser(err) {
-		if again, againErr := newRueidis(o.client(false)); againErr == nil {
-			return again, nil
-		}
+	if err == nil || o.sentinel == "" || o.password == "" {
+		return client, err
 	}
-	return client, err
+	client, errWithout := newRueidis(o.client(false))
+	if answer, ok := rueidis.IsRedisErr(errWithout); ok && strings.HasPrefix(answer.Error(), "NOAUTH") {
+		return nil, err // the sentinels do want a password
+	}
+	return client, errWithout
 }
 
 // newRueidis closes what comes along with an error.
@@ -208,11 +211,6 @@ func newRueidis(option rueidis.ClientOption) (rueidis.Client, error) {
 		return nil, err
 	}
 	return client, nil
-}
-
-func isUnknownUser(err error) bool {
-	answer, ok := rueidis.IsRedisErr(err)
-	return ok && (strings.HasPrefix(answer.Error(), "WRONGPASS") || strings.Contains(answer.Error(), "without any password"))
 }
 
 func (o *redisOptions) client(sentinelsKnowUs bool) rueidis.ClientOption {

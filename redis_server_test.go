@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -78,8 +79,11 @@ func (s *redisServer) tryStart() bool {
 	if err != nil {
 		s.t.Fatal("install redis-server (Debian: apt-get install redis-server)")
 	}
-	args := append(s.firstArgs(), "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.folder)
-	process := exec.Command(program, append(args, s.flags...)...)
+	args := append(slices.Clone(s.flags), "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.folder)
+	if !slices.Contains(args, "--sentinel") {
+		args = append(args, "--save", "", "--appendonly", "yes", "--appendfsync", "always")
+	}
+	process := exec.Command(program, args...)
 	s.log.Reset()
 	process.Stdout, process.Stderr = &s.log, &s.log
 	if err := process.Start(); err != nil {
@@ -101,16 +105,6 @@ func (s *redisServer) tryStart() bool {
 	process.Process.Kill()
 	<-exited
 	return false
-}
-
-// firstArgs: a sentinel has a configuration file, which it writes to.
-func (s *redisServer) firstArgs() []string {
-	for _, flag := range s.flags {
-		if flag == "--sentinel" {
-			return []string{s.folder + "/sentinel.conf"}
-		}
-	}
-	return []string{"--save", "", "--appendonly", "yes", "--appendfsync", "always"}
 }
 
 // answers: it has read its data, whatever it says to a stranger.

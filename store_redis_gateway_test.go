@@ -1,0 +1,224 @@
+package tollgate
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func redisSite(t *testing.T, server *redisServer) *site {
+	t.Helper()
+	return newSite(t, siteOptions{inTollgate: "session {\nstore redis {\naddress " + server.address() + "\n}\n}"})
+}
+
+func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
+	s := redisSite(t, startRedis(t))
+	b := s.newBrowser().signIn()
+	for name, value := range b.cookies() {
+		if len(value) > 300 {
+			t.Errorf("the cookie %s has %d bytes", name, len(value))
+		}
+	}
+	copied := b.copyOf()
+	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+		t.Fatalf("a copied cookie: status %d", a.StatusCode)
+	}
+	b.do("POST", "/oauth/logout", nil)
+	eventually(t, "the copied cookie is refused", func() bool { return copied.get("/").StatusCode == http.StatusUnauthorized })
+}
+
+func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
+	server := startRedis(t)
+	s := redisSite(t, server)
+	b := s.newBrowser().signIn()
+	before := b.cookies()
+	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusOK {
+		t.Errorf("ready: status %d", a.StatusCode)
+	}
+	server.kill()
+	eventually(t, "the session cannot be read", func() bool { return b.get("/").StatusCode == http.StatusServiceUnavailable })
+	for _, path := range []string{"/", "/oauth/userinfo"} {
+		for name, a := range map[string]*answer{"a script": b.get(path), "a person": b.visit(path)} {
+			if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s at %s: status %d, Retry-After %q, Set-Cookie %q", name, path,
+					a.StatusCode, a.Header.Get("Retry-After"), a.Header.Get("Set-Cookie"))
+			}
+		}
+	}
+	time.Sleep(probeInterval)
+	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready while Redis is away: status %d", a.StatusCode)
+	}
+	server.restart()
+	eventually(t, "the session is back", func() bool { return b.get("/").StatusCode == http.StatusOK })
+	eventually(t, "it is ready", func() bool { return b.get("/oauth/ready").StatusCode == http.StatusOK })
+	for name, value := range before {
+		if b.cookies()[name] != value {
+			t.Errorf("the cookie %s is another one", name)
+		}
+	}
+
+	server.must("FLUSHALL")
+	eventually(t, "a session that is lost is none", func() bool { return b.get("/").StatusCode == http.StatusUnauthorized })
+	if a := b.visit("/"); a.StatusCode != http.StatusFound {
+		t.Errorf("a person: status %d", a.StatusCode)
+	}
+	b.signIn()
+}
+
+func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
+	server := startRedis(t)
+	server.kill()
+	s := redisSite(t, server)
+	b := s.newBrowser()
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a session: status %d", a.StatusCode)
+	}
+	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready: status %d", a.StatusCode)
+	}
+	server.restart()
+	eventually(t, "it is ready", func() bool { return b.get("/oauth/ready").StatusCode == http.StatusOK })
+	b.signIn()
+}
+
+var connectionID = regexp.MustCompile(`(?m)^id=(\d+) .* name=tollgate `)
+
+// connections are the ids of the gateway's connections.
+func (s *redisServer) connections() string {
+	var ids []string
+	for _, found := range connectionID.FindAllStringSubmatch(s.must("CLIENT", "LIST"), -1) {
+		ids = append(ids, found[1])
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
+	server := startRedis(t)
+	s := redisSite(t, server)
+	b := s.newBrowser().signIn()
+	for range 20 {
+		b.get("/")
+	}
+	before := server.connections()
+	if before == "" {
+		t.Fatal("there is no connection")
+	}
+	s.load()
+	asked := server.calls("get")
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("after a reload: status %d", a.StatusCode)
+	}
+	if after := server.connections(); after != before || server.calls("get") != asked {
+		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.calls("get")-asked)
+	}
+
+	client := s.handlers[0].tickets.records.(*redisRecords).client
+	client.mu.Lock()
+	client.linger = 100 * time.Millisecond
+	client.mu.Unlock()
+	release := s.handlers[0].tickets.records.hold()
+	for _, h := range s.handlers {
+		if err := h.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
+	s.handlers = nil
+	time.Sleep(300 * time.Millisecond)
+	if server.connections() == "" {
+		t.Error("connections that are held were closed")
+	}
+	release()
+	if server.connections() == "" {
+		t.Error("connections were closed at once, in the midst of requests")
+	}
+	eventually(t, "the connections are closed", func() bool { return server.connections() == "" })
+}
+
+// aloneUserID is the user's id, and not part of a longer number.
+var aloneUserID = regexp.MustCompile(`\b` + testUserID + `\b`)
+
+// TestRedisLearnsNothingOfTheUser looks through everything that Redis keeps.
+func TestRedisLearnsNothingOfTheUser(t *testing.T) {
+	server := startRedis(t)
+	s := redisSite(t, server)
+	b := s.newBrowser().signIn()
+	seen := b.get("/").seen(t).Header
+	secrets := []string{testUserID, seen.Get("X-User-Name"), seen.Get("X-User-Email"), testSecret, testClientSecret}
+	remember := func() {
+		value := strings.TrimPrefix(b.cookies()["tollgate"], "1.")
+		found, err := s.handlers[0].store.load(t.Context(), value)
+		if err != nil || found.session == nil {
+			t.Fatalf("loading the session: %v", err)
+		}
+		secrets = append(secrets, value, found.session.tokens.access, found.session.tokens.refresh, string(found.session.id[:]))
+	}
+	remember()
+	b.do("POST", "/oauth/refresh", nil)
+	remember()
+
+	var kept strings.Builder
+	for key := range strings.SplitSeq(server.must("KEYS", "*"), "\n") {
+		kept.WriteString(key + "\n" + server.must("DUMP", key) + "\n")
+		if server.must("TYPE", key) == "string" {
+			kept.WriteString(server.must("GET", key) + "\n")
+		} else {
+			kept.WriteString(server.must("ZRANGE", key, "0", "-1", "WITHSCORES") + "\n")
+		}
+	}
+	server.must("SAVE")
+	filepath.Walk(server.folder, func(path string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			kept.WriteString(readFile(t, path))
+		}
+		return nil
+	})
+	text := kept.String()
+	if !strings.Contains(text, "live\n") || len(text) < 2000 {
+		t.Fatalf("found no record in %d bytes", len(text))
+	}
+	for _, secret := range secrets {
+		if len(secret) < len(testUserID) {
+			t.Errorf("%q is nothing to look for", secret)
+		}
+		if strings.Contains(text, secret) && (secret != testUserID || aloneUserID.MatchString(text)) {
+			t.Errorf("%q stands in Redis", secret)
+		}
+		for _, coded := range []string{hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret))} {
+			if strings.Contains(text, coded) {
+				t.Errorf("%q stands in Redis as %s", secret, coded)
+			}
+		}
+	}
+}
+
+func TestWithoutASecretTheRedisStoreWarns(t *testing.T) {
+	for block, warned := range map[string]bool{"": true, "secret " + testSecret + "\n": false} {
+		file := filepath.Join(t.TempDir(), "log")
+		_, handlers, err := provision("{\nadmin off\nauto_https off\nstorage file_system " + t.TempDir() + "\nlog {\noutput file " + file + "\n}\n}\n" +
+			"http:// {\ntollgate {\n" + minimalBlock + block + "session {\nstore redis {\naddress 127.0.0.1:1\npassword topsecret\n}\n}\n}\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range handlers {
+			h.Cleanup()
+		}
+		log := ""
+		if _, err := os.Stat(file); err == nil {
+			log = readFile(t, file)
+		}
+		if strings.Contains(log, "store redis without secret") != warned || strings.Contains(log, "topsecret") {
+			t.Errorf("with %q: %s", block, log)
+		}
+	}
+	// The log goes back to where it was.
+	if _, _, err := provision("http:// {\nrespond ok\n}\n"); err != nil {
+		t.Fatal(err)
+	}
+}
