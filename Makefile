@@ -5,7 +5,7 @@ GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-li
 GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME       ?= 30s
 
-.PHONY: help build demo test lint examples docs bench soak fuzz vuln check
+.PHONY: help build demo packages test lint examples docs bench soak fuzz vuln check
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,14 +16,17 @@ build: ## build Caddy with tollgate as ./caddy
 demo: ## run the demo: gateway, simulated provider and a small upstream
 	$(GO) run ./cmd/caddy tollgate demo
 
-test: ## run all tests, with the race detector
+packages: ## install redis-server, nginx and haproxy for the tests, where they are missing
+	@.ci/install-packages
+
+test: packages ## run all tests, with the race detector
 	$(GO) test -race ./...
 
 lint: ## vet, and the linters of .golangci.yml
 	$(GO) vet ./...
 	$(GOLANGCI_LINT) run ./...
 
-examples: ## load every example, and follow the ones that can be followed
+examples: packages ## load every example, and follow the ones that can be followed
 	$(GO) test -race -count=1 -run '^TestExamples?' -v .
 
 docs: ## write the table of options in the README from the code
