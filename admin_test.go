@@ -35,7 +35,7 @@ func operateCaddy(t *testing.T, inTollgate string) *operated {
 
 func prepareOperated(t *testing.T, inTollgate string) *operated {
 	t.Helper()
-	admin := freeAddress(t)
+	admin := freeAddress()
 	return &operated{prepareCaddy(t, runningOptions{admin: admin, inTollgate: inTollgate}), admin}
 }
 
@@ -51,7 +51,7 @@ func operateTwoSites(t *testing.T, first, second string) (*operated, *site) {
 // addSite adds a second site to the Caddyfile.
 func (o *operated) addSite(first, second string) *site {
 	o.t.Helper()
-	address := freeAddress(o.t)
+	address := freeAddress()
 	_, block, _ := strings.Cut(o.caddyfile, "\n}\n")
 	block = strings.ReplaceAll(block, strings.TrimPrefix(o.url, "http://"), address)
 	o.caddyfile += strings.Replace(block, first, second, 1)

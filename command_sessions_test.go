@@ -95,7 +95,7 @@ func TestTheSessionsCommandsFindTheAdminAPI(t *testing.T) {
 	wantCommandError(t, list("--config", off), "--config: ", off, "`admin off`")
 	wantOutput(t, list("--config", off, "--address", o.admin), "no sessions\n", "")
 	wantCommandError(t, list("--config", filepath.Join(folder, "none")), "--config: ", "none")
-	wantCommandError(t, list("--address", freeAddress(t)), "no admin API answers at 127.0.0.1:", "is Caddy running", "--address", "`admin off`")
+	wantCommandError(t, list("--address", freeAddress()), "no admin API answers at 127.0.0.1:", "is Caddy running", "--address", "`admin off`")
 }
 
 func TestTheSessionsCommandsKnowWhatIsNoTollgate(t *testing.T) {

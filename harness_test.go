@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,6 +57,25 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// lastPort begins somewhere else in each process: several may run tests at once.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(os.Getpid()) * 61) }
+
+// freePort gives a port below those that the system gives to clients: it stays free
+// until the server that it is for has it, and while that is restarted.
+func freePort() int {
+	for {
+		port := 20000 + int(lastPort.Add(1)%12000)
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			listener.Close()
+			return port
+		}
+	}
+}
+
+func freeAddress() string { return "127.0.0.1:" + strconv.Itoa(freePort()) }
+
 // provisioning guards the globals that Caddy's provisioning writes.
 var provisioning sync.Mutex
 
@@ -63,9 +84,11 @@ var provisioning sync.Mutex
 type site struct {
 	t        *testing.T
 	provider *simulator.Provider
-	// providerURL and url are the origins of provider and gateway.
+	// providerURL and url are the origins of provider and site; gatewayURL is another
+	// one than url where a proxy stands in front.
 	providerURL string
 	url         string
+	gatewayURL  string
 	handlers    []*Handler
 	upstream    *upstream
 	caddyfile   string
@@ -97,6 +120,7 @@ type siteOptions struct {
 	before, after string
 	storage       string           // a folder of breakableStorages; default: plain files
 	handler       http.HandlerFunc // the upstream's own; default: echo
+	front         string           // the URL of a proxy in front
 }
 
 // upstream answers every request with what it received, as JSON.
@@ -150,7 +174,10 @@ func newSite(t *testing.T, options siteOptions) *site {
 	s.upstream = newUpstream(t, options.handler)
 	front := httptest.NewServer(s.server)
 	t.Cleanup(front.Close)
-	s.url = front.URL
+	s.url, s.gatewayURL = front.URL, front.URL
+	if options.front != "" {
+		s.url = options.front
+	}
 
 	options.provider.AllowLoginHint = true
 	options.provider.Now = s.clock.now

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -97,8 +96,10 @@ type replica struct {
 func newFleet(t *testing.T, n int, session string, lease time.Duration) *fleet {
 	t.Helper()
 	f := &fleet{session: session, folder: t.TempDir(), site: &site{t: t, upstream: newUpstream(t, nil), clock: newClock()}}
-	addresses := freeAddresses(t, n)
-	f.url = "http://" + addresses[0]
+	for range n {
+		f.replicas = append(f.replicas, &replica{url: "http://" + freeAddress()})
+	}
+	f.url = f.replicas[0].url
 	f.provider = simulator.New(simulator.Options{
 		AutoLogin: "user123", AllowLoginHint: true, Now: f.clock.now,
 		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{f.url + "/oauth/callback"}}},
@@ -106,26 +107,10 @@ func newFleet(t *testing.T, n int, session string, lease time.Duration) *fleet {
 	server := httptest.NewServer(f.provider)
 	t.Cleanup(server.Close)
 	f.providerURL = server.URL
-	for _, address := range addresses {
-		r := &replica{url: "http://" + address}
-		f.replicas = append(f.replicas, r)
+	for _, r := range f.replicas {
 		f.start(r, lease)
 	}
 	return f
-}
-
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	var addresses []string
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		addresses = append(addresses, listener.Addr().String())
-	}
-	return addresses
 }
 
 // start starts a replica's process, or another one after it has ended.

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,23 +49,6 @@ func startRedis(t testing.TB, flags ...string) *redisServer {
 		s.kill()
 	})
 	return s
-}
-
-// lastPort begins somewhere else in each process: several may run tests at once.
-var lastPort atomic.Int64
-
-func init() { lastPort.Store(int64(os.Getpid()) * 61) }
-
-// freePort gives a port below those that the system gives to clients: it stays free
-// while the server that had it is restarted.
-func freePort() int {
-	for {
-		port := 20000 + int(lastPort.Add(1)%12000)
-		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			listener.Close()
-			return port
-		}
-	}
 }
 
 func (s *redisServer) address() string { return "127.0.0.1:" + strconv.Itoa(s.port) }

@@ -3,7 +3,6 @@ package tollgate
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -37,17 +36,6 @@ type runningOptions struct {
 	inTollgate string
 }
 
-// freeAddress is one that nothing listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 func runCaddy(t *testing.T, options runningOptions) *running {
 	t.Helper()
 	r := prepareCaddy(t, options)
@@ -58,7 +46,7 @@ func runCaddy(t *testing.T, options runningOptions) *running {
 // prepareCaddy writes the Caddyfile, which a test may change before the start.
 func prepareCaddy(t *testing.T, options runningOptions) *running {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeAddress()
 	s := &site{t: t, url: "http://" + address, upstream: newUpstream(t, nil)}
 	s.provider = simulator.New(simulator.Options{
 		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: cmp.Or(options.access, 2*time.Hour),

@@ -1,0 +1,414 @@
+package tollgate
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// proxyAddresses are the addresses that a proxy's configuration is rendered with.
+type proxyAddresses struct {
+	listen, gateway, application string
+}
+
+// proxiedSite is a site whose application stands behind another proxy, which is
+// configured by an example and asks the gateway.
+type proxiedSite struct {
+	*site
+	storage *breakableStorage
+}
+
+// newProxiedSite starts the gateway of an example, and then the proxy.
+func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAddresses)) *proxiedSite {
+	t.Helper()
+	listen := freeAddress()
+	s := newSite(t, siteOptions{front: "http://" + listen, handler: echoOrSocket})
+	setExampleEnv(t)
+	t.Setenv("OAUTH_CLIENT_ID", testClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
+	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
+	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
+		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
+			"provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
+	s.load()
+	records := s.handlers[0].tickets.records.(*storageRecords)
+	storage := &breakableStorage{Storage: records.storage}
+	records.storage = storage
+	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://")})
+	return &proxiedSite{s, storage}
+}
+
+// render reads a file of an example and replaces addresses; each has to be there.
+func render(t *testing.T, file string, oldnew ...string) string {
+	t.Helper()
+	text := readFile(t, file)
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(text, oldnew[i]) {
+			t.Fatalf("%s holds no %q", file, oldnew[i])
+		}
+		text = strings.ReplaceAll(text, oldnew[i], oldnew[i+1])
+	}
+	return text
+}
+
+// echoOrSocket answers with what it received, and each line on a WebSocket with
+// itself and the user.
+func echoOrSocket(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		json.NewEncoder(w).Encode(received{Method: r.Method, URI: r.RequestURI, Header: r.Header})
+		return
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+	rw.Flush()
+	line, _ := rw.ReadString('\n')
+	rw.WriteString(r.Header.Get("X-User-Id") + " says " + line)
+	rw.Flush()
+}
+
+// findProgram finds a proxy, which Debian keeps where ordinary users' PATH does not
+// look.
+func findProgram(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	if path := "/usr/sbin/" + name; isExecutable(path) {
+		return path
+	}
+	t.Fatalf("%s is not installed: run .ci/install-packages, or on Debian: apt-get install nginx haproxy", name)
+	return ""
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// startProxy runs a proxy in the foreground until the test ends, and waits until it
+// accepts connections.
+func startProxy(t *testing.T, listen, name string, args ...string) {
+	t.Helper()
+	var output output
+	command := exec.Command(findProgram(t, name), args...)
+	command.Stdout, command.Stderr = &output, &output
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() {
+		command.Process.Kill()
+		<-ended
+	})
+	for range 500 {
+		if conn, err := net.Dial("tcp", listen); err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s has ended: %v\n%s", name, err, output.String())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not listen\n%s", name, output.String())
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startNginx runs nginx with the example's site, inside the frame that a package's
+// nginx.conf is, but for places that any user may write to.
+func startNginx(t *testing.T, a proxyAddresses) {
+	folder := t.TempDir()
+	writeFile(t, filepath.Join(folder, "tollgate.conf"), render(t, "examples/forward-auth-nginx/tollgate.conf",
+		"listen 80;", "listen "+a.listen+";", "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
+	conf := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\ninclude tollgate.conf;\n"
+	for _, place := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		conf += place + "_temp_path " + place + ";\n"
+	}
+	writeFile(t, filepath.Join(folder, "nginx.conf"), conf+"}\n")
+	startProxy(t, a.listen, "nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf")
+}
+
+func TestExampleNginxAsks(t *testing.T) {
+	newProxiedSite(t, "forward-auth-nginx", startNginx).keepsItsPromises(t)
+}
+
+// startCaddy runs another Caddy with the example's site.
+func startCaddy(t *testing.T, a proxyAddresses) {
+	server, handlers, err := provision("{\nadmin off\nauto_https off\n}\n" + render(t, "examples/forward-auth-caddy/proxy.Caddyfile",
+		"app.example.com {", "http:// {", "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
+	if err != nil || len(handlers) != 0 {
+		t.Fatal(handlers, err)
+	}
+	listener, err := net.Listen("tcp", a.listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server}}
+	front.Start()
+	t.Cleanup(front.Close)
+}
+
+func TestExampleCaddyAsks(t *testing.T) {
+	newProxiedSite(t, "forward-auth-caddy", startCaddy).keepsItsPromises(t)
+}
+
+// startHAProxy runs HAProxy with the example's configuration.
+func startHAProxy(t *testing.T, a proxyAddresses) {
+	folder := t.TempDir()
+	config := filepath.Join(folder, "haproxy.cfg")
+	writeFile(t, config, render(t, "examples/forward-auth-haproxy/haproxy.cfg",
+		"/etc/haproxy/tollgate.lua", "examples/forward-auth-haproxy/tollgate.lua",
+		"bind :80", "bind "+a.listen, "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
+	startProxy(t, a.listen, "haproxy", "-db", "-f", config)
+}
+
+func TestExampleHAProxyAsks(t *testing.T) {
+	newProxiedSite(t, "forward-auth-haproxy", startHAProxy).keepsItsPromises(t)
+}
+
+// keepsItsPromises is what every proxy's example has to do. One site serves all of it.
+func (s *proxiedSite) keepsItsPromises(t *testing.T) {
+	promises := []struct {
+		promise string
+		test    func(*proxiedSite, *testing.T)
+	}{
+		{"a person signs in and comes back to the page", (*proxiedSite).testSignIn},
+		{"the identity cannot be forged", (*proxiedSite).testForgery},
+		{"whatever is no person going to a page gets 401", (*proxiedSite).testScripts},
+		{"a body passes", (*proxiedSite).testBody},
+		{"a WebSocket passes", (*proxiedSite).testWebSocket},
+		{"refreshes survive that no cookie is handed on", (*proxiedSite).testRefresh},
+		{"thirty assets at once are one refresh", (*proxiedSite).testAssets},
+		{"signing out is final", (*proxiedSite).testLogout},
+		{"a refused user is refused", (*proxiedSite).testRefused},
+		{"a store that fails is no sign-in", (*proxiedSite).testStoreFault},
+	}
+	for _, p := range promises {
+		t.Run(p.promise, func(t *testing.T) {
+			s.t = t
+			p.test(s, t)
+		})
+	}
+}
+
+func (s *proxiedSite) testSignIn(t *testing.T) {
+	const page = "/page?a=1&b=2&c=%2Fx%26y&d=%C3%A9"
+	b := s.newBrowser()
+	if a := b.visit(page); a.StatusCode != http.StatusFound || !strings.HasPrefix(a.location(), s.providerURL+"/") {
+		t.Fatalf("without a session: %d, %q: %s", a.StatusCode, a.location(), a.text)
+	}
+	seen := b.follow(page).seen(t)
+	if seen.URI != page {
+		t.Errorf("the sign-in leads back to %q", seen.URI)
+	}
+	for _, header := range identityPresets["default"] {
+		if lines := seen.Header.Values(header.name); len(lines) != 1 || lines[0] == "" {
+			t.Errorf("%s is %q", header.name, lines)
+		}
+	}
+	if seen.Header.Get("X-User-Id") != testUserID || seen.Header.Get("X-User-Name") != "user123" || seen.Header.Get("X-User-Balance") != "750.00" {
+		t.Errorf("the identity is %q", seen.Header)
+	}
+	if a := b.get("/oauth/userinfo"); a.json(t)["username"] != "user123" {
+		t.Errorf("userinfo: %d %s", a.StatusCode, a.text)
+	}
+	for cookies, want := range map[string]string{"": "", "x=1; ": "x=1", "nottollgate=1; ": "nottollgate=1"} {
+		got := s.newBrowser().get("/", "Cookie: "+cookies+"tollgate="+b.cookies()["tollgate"]+"; z=2").seen(t).Header.Get("Cookie")
+		if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, want) || !strings.HasSuffix(got, "z=2") {
+			t.Errorf("the application sees the cookies %q", got)
+		}
+	}
+}
+
+func (s *proxiedSite) testForgery(t *testing.T) {
+	b := s.newBrowser().signIn()
+	var forged []string
+	for _, name := range []string{
+		"X-User-Id", "x-user-id", "X_User_Id", "X.User.Id", "X-User_Id", "X-User-Name", "X-User-Email", "X-User-Balance", "X-User-Quota",
+		"X-User-Used-Quota", "X-User-Balance-Age", "X-User-Balance-State", "X-Forwarded-Uri", "X-Original-URL", "X-Auth-Request-Redirect",
+	} {
+		forged = append(forged, name+": forged")
+	}
+	forged = append(forged, "X-User-Id: forged", "X-User-Email: forged")
+	res := rawRequest(t, s.site, append(append([]string{"GET /page HTTP/1.1", "Host: app", b.cookieLine()}, forged...), "", "")...)
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("signed in: %d", res.StatusCode)
+	}
+	s.wantIdentity(t, "forged headers")
+	for _, connection := range []string{"close, X-User-Id", "X-User-Id, keep-alive", "x-user-id"} {
+		rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", b.cookieLine(), "Connection: "+connection, "", "")
+		s.wantIdentity(t, "Connection: "+connection)
+	}
+	before := s.upstream.requests.Load()
+	for _, header := range append(forged, "X-Forwarded-Uri: /oauth/start") {
+		if res := rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", header, "", ""); res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("not signed in, with %s: %d", header, res.StatusCode)
+		}
+	}
+	if n := s.upstream.requests.Load() - before; n != 0 {
+		t.Errorf("%d requests without a session reached the application", n)
+	}
+}
+
+// wantIdentity checks that the application saw the user and nobody else.
+func (s *proxiedSite) wantIdentity(t *testing.T, what string) {
+	t.Helper()
+	seen := s.upstream.last.Load()
+	for name, lines := range seen.Header {
+		if folded := foldName(name); strings.HasPrefix(folded, "x-user-") && (name != http.CanonicalHeaderKey(folded) || len(lines) != 1 || strings.Contains(lines[0], "forged")) {
+			t.Errorf("%s: the application saw %s: %q", what, name, lines)
+		}
+	}
+	if seen.Header.Get("X-User-Id") != testUserID {
+		t.Errorf("%s: the application saw %q", what, seen.Header)
+	}
+}
+
+func (s *proxiedSite) testScripts(t *testing.T) {
+	for what, a := range map[string]*answer{
+		"a script":  s.newBrowser().get("/api/things?x=1", "Referer: "+s.url+"/page", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
+		"a form":    s.newBrowser().do("POST", "/api/things", strings.NewReader("a=1"), append([]string{"Referer: " + s.url + "/page"}, navigation...)...),
+		"an upload": s.newBrowser().do("PUT", "/api/things", strings.NewReader(strings.Repeat("x", 200_000)), "Referer: "+s.url+"/page"),
+	} {
+		if a.StatusCode != http.StatusUnauthorized || a.json(t)["login_url"] != "/oauth/start?return_to=%2Fpage" || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %d %s", what, a.StatusCode, a.text)
+		}
+	}
+	res := rawRequest(t, s.site, "GET /ws HTTP/1.1", "Host: app", "Connection: Upgrade", "Upgrade: websocket",
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "Sec-Fetch-Mode: websocket", "", "")
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a WebSocket: %d", res.StatusCode)
+	}
+}
+
+func (s *proxiedSite) testBody(t *testing.T) {
+	b := s.newBrowser().signIn()
+	body := strings.Repeat("0123456789", 30_000)
+	if a := b.do("POST", "/upload?x=1&y", strings.NewReader(body)); a.StatusCode != http.StatusOK {
+		t.Fatalf("got %d: %s", a.StatusCode, a.text)
+	}
+	if seen := s.upstream.last.Load(); seen.Body != body || seen.Method != "POST" || seen.URI != "/upload?x=1&y" || seen.Header.Get("X-User-Id") != testUserID {
+		t.Errorf("the application saw %s %s with %d bytes", seen.Method, seen.URI, len(seen.Body))
+	}
+}
+
+func (s *proxiedSite) testWebSocket(t *testing.T) {
+	b := s.newBrowser().signIn()
+	conn := dial(t, s.site)
+	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.cookieLine() + "\r\n\r\n"))
+	reader := bufio.NewReader(conn)
+	res, err := http.ReadResponse(reader, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	conn.Write([]byte("hello\n"))
+	if line, err := reader.ReadString('\n'); err != nil || line != testUserID+" says hello\n" {
+		t.Errorf("through the WebSocket: %q, %v", line, err)
+	}
+}
+
+func (s *proxiedSite) testRefresh(t *testing.T) {
+	b := s.newBrowser().signIn()
+	ticket := b.cookies()["tollgate"]
+	s.provider.ResetCounts()
+	for i := range 3 {
+		s.clock.advance(2*time.Hour - time.Minute)
+		if a := b.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+			t.Fatalf("at the %d. refresh: %d, %q", i+1, a.StatusCode, a.Header.Values("Set-Cookie"))
+		}
+		eventually(t, "the tokens are renewed", func() bool {
+			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.running.Load() == 0
+		})
+	}
+	if b.cookies()["tollgate"] != ticket || s.provider.DoubleSpends() != 0 {
+		t.Errorf("another ticket, or %d double spends", s.provider.DoubleSpends())
+	}
+}
+
+func (s *proxiedSite) testAssets(t *testing.T) {
+	b := s.newBrowser().signIn()
+	s.clock.advance(2*time.Hour - time.Minute)
+	s.provider.ResetCounts()
+	var assets sync.WaitGroup
+	for i := range 30 {
+		assets.Go(func() {
+			if a := b.get(fmt.Sprintf("/asset/%d", i)); a.StatusCode != http.StatusOK {
+				t.Errorf("asset %d: %d", i, a.StatusCode)
+			}
+		})
+	}
+	assets.Wait()
+	eventually(t, "the tokens are renewed", func() bool { return s.provider.Count(simulator.Refresh) > 0 })
+	if n := s.provider.Count(simulator.Refresh); n != 1 || s.provider.DoubleSpends() != 0 {
+		t.Errorf("%d refreshes, %d double spends", n, s.provider.DoubleSpends())
+	}
+}
+
+func (s *proxiedSite) testLogout(t *testing.T) {
+	b := s.newBrowser().signIn()
+	stolen := b.copyOf()
+	if a := b.do("POST", "/oauth/logout", nil, "Origin: "+s.url, "Sec-Fetch-Site: same-origin"); a.StatusCode != http.StatusSeeOther {
+		t.Fatalf("logout: %d %s", a.StatusCode, a.text)
+	}
+	for what, a := range map[string]*answer{"the browser": b.visit("/page"), "a copy of its cookie": stolen.visit("/page")} {
+		if u, err := url.Parse(a.location()); a.StatusCode != http.StatusFound || err != nil || !strings.HasPrefix(a.location(), s.providerURL) {
+			t.Errorf("%s: %d, %q", what, a.StatusCode, u)
+		}
+	}
+}
+
+func (s *proxiedSite) testRefused(t *testing.T) {
+	b := s.newBrowser().signIn()
+	status := func(status int) {
+		s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = status })
+		s.clock.advance(20 * time.Minute)
+	}
+	status(2)
+	if a := b.visit("/page"); a.StatusCode != http.StatusForbidden || a.Header.Get("Retry-After") != "" {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header)
+	}
+	status(simulator.StatusEnabled)
+	if a := b.visit("/page"); a.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
+
+func (s *proxiedSite) testStoreFault(t *testing.T) {
+	b := s.newBrowser().signIn()
+	ticket := b.cookies()["tollgate"]
+	s.storage.broken.Store(true)
+	s.handlers[0].tickets.records.(*storageRecords).read.InvalidateAll()
+	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header)
+	}
+	s.storage.broken.Store(false)
+	if a := b.visit("/page"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] != ticket {
+		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
