@@ -121,7 +121,7 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 
 	client := s.handlers[0].tickets.records.(*redisRecords).client
 	client.mu.Lock()
-	client.linger = 100 * time.Millisecond
+	client.linger = 400 * time.Millisecond
 	client.mu.Unlock()
 	release := s.handlers[0].tickets.records.hold()
 	for _, h := range s.handlers {
@@ -130,11 +130,12 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 		}
 	}
 	s.handlers = nil
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(600 * time.Millisecond)
 	if server.connections() == "" {
 		t.Error("connections that are held were closed")
 	}
 	release()
+	time.Sleep(100 * time.Millisecond)
 	if server.connections() == "" {
 		t.Error("connections were closed at once, in the midst of requests")
 	}
