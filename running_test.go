@@ -204,8 +204,8 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 }
 
 func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
-	// Tokens of ten seconds are refreshed after eight.
-	r := runCaddy(t, runningOptions{access: 10 * time.Second})
+	// Tokens of five seconds are refreshed after four.
+	r := runCaddy(t, runningOptions{access: 5 * time.Second})
 	var browsers []*browser
 	for range 10 {
 		browsers = append(browsers, r.newBrowser().signIn())
@@ -231,7 +231,7 @@ func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	for range 12 {
+	for range 7 {
 		time.Sleep(time.Second)
 		r.reload()
 	}
