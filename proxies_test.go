@@ -285,7 +285,7 @@ func (s *proxiedSite) wantIdentity(t *testing.T, what string) {
 			t.Errorf("%s: the application saw %s: %q", what, name, lines)
 		}
 	}
-	if seen.Header.Get("X-User-Id") != testUserID {
+	if seen.Header.Get("X-User-Id") != testUserID || strings.Contains(strings.ToLower(seen.Header.Get("Connection")), "x-user") {
 		t.Errorf("%s: the application saw %q", what, seen.Header)
 	}
 }
