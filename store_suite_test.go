@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -481,5 +482,38 @@ func testSecretChange(t *testing.T, p placeUnderTest) {
 		if sessions, err := store.sessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 1 || sessions[0].name != s.id.hash() {
 			t.Errorf("%s: %+v, %v", name, sessions, err)
 		}
+	}
+}
+
+// BenchmarkLoad is what finding a session costs that was asked for a moment ago.
+func BenchmarkLoad(b *testing.B) {
+	for kind, open := range map[string]func() recordStore{
+		"storage": func() recordStore { return newStorageRecords(&certmagic.FileStorage{Path: b.TempDir()}) },
+		"redis":   func() recordStore { return newRedisRecords(startRedis(b).options(), "b:") },
+	} {
+		b.Run(kind, func(b *testing.B) {
+			keys, err := newKeyring([][]byte{[]byte(strings.Repeat("s", 32))}, "client", "https://app.example.com/cb")
+			if err != nil {
+				b.Fatal(err)
+			}
+			source := &keySource{}
+			source.made.Store(keys)
+			store := newTicketStore(storeEnv{keys: source.keyring, lifetime: time.Hour, now: time.Now}, open())
+			defer store.close()
+			s, err := store.create(b.Context(), freshSession("12345"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			value, err := store.cookie(b.Context(), s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if found, err := store.load(b.Context(), value); err != nil || found.session == nil {
+					b.Fatal(found, err)
+				}
+			}
+		})
 	}
 }
