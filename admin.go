@@ -166,7 +166,7 @@ func (adminSessions) endUser(w http.ResponseWriter, r *http.Request) error {
 func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session string) error {
 	switch {
 	case !isSessionName(session):
-		return adminError(http.StatusBadRequest, "%w", errNoSessionName)
+		return adminError(http.StatusNotFound, "there is no such session: %w", errNoSessionName)
 	case r.URL.RawQuery != "":
 		return adminError(http.StatusBadRequest, "name either a session or a user, and nothing else")
 	}

@@ -279,7 +279,7 @@ func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		o.wantRefusal("DELETE", "/tollgate/sessions"+uri, 400, "/tollgate/sessions?user=<id>")
 	}
 	for _, made := range []string{"", "12345", name[:31], name + "0", strings.ToUpper(name[:16]) + "ABCDEF0123456789", name[:31] + "g"} {
-		o.wantRefusal("DELETE", "/tollgate/sessions/"+made, 400, "32 hex digits")
+		o.wantRefusal("DELETE", "/tollgate/sessions/"+made, 404, "32 hex digits")
 	}
 	o.wantRefusal("DELETE", "/tollgate/sessions/"+name+"?user=12345", 400, "either a session or a user")
 	o.wantRefusal("DELETE", "/tollgate/sessions/"+strings.Repeat("0", 32), 404, "there is no session")

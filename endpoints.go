@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -263,6 +264,7 @@ func (h *Handler) cookiesToClear(v *visit) []string {
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) error {
 	if err := h.store.ready(r.Context()); err != nil {
 		h.logger.Error("not ready", zap.Error(err))
+		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})

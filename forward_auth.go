@@ -142,6 +142,10 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	if answer.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", challenge)
 	}
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// The server would wait for a body that the proxy may never send.
+		header.Set("Connection", "close")
+	}
 	w.WriteHeader(answer.status)
 	return nil
 }

@@ -61,9 +61,16 @@ func TestAuthAnswersWhoItIsAndNothingElse(t *testing.T) {
 	for _, path := range []string{
 		"/oauth/auth/..%2fstart", "/oauth/auth/../../page", "/oauth/auth/%2e%2e/%2e%2e/page", "/oauth/auth//..//..//x", "/oauth/auth/..;/start",
 		"/oauth/auth/..%5c..%5cx", "/oauth/auth/x%00/../../y", "/oauth/auth/%252e%252e%252fstart", "/oauth/auth/%" + strings.Repeat("25", 40) + "41",
+		"//oauth/auth", "/x/../oauth/auth",
 	} {
 		res := rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
 		(&answer{Response: res}).wantAuth(t, path, 401, "unauthenticated", "")
+	}
+	began := time.Now()
+	res := rawRequest(t, s, "POST /oauth/auth HTTP/1.1", "Host: gateway", b.cookieLine(), "Content-Length: 10", "", "")
+	(&answer{Response: res}).wantAuth(t, "a body that never comes", 200, "", testUserID)
+	if took := time.Since(began); took > 200*time.Millisecond {
+		t.Errorf("the body that never comes was waited for: %v", took)
 	}
 	for _, cookie := range []string{"tollgate=", "tollgate=1.x", "tollgate=1.%zz; tollgate=2", "tollgate-2=x", strings.Repeat("x=1; ", 1000), "=;;=,\"tollgate"} {
 		s.newBrowser().get("/oauth/auth", "Cookie: "+cookie).wantAuth(t, cookie, 401, "unauthenticated", "")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -109,14 +110,13 @@ func (r *redisRecords) getUntil(ctx context.Context, name string, fresh bool) (s
 }
 
 func (r *redisRecords) read(name string, fresh bool) (string, bool, error) {
-	key := r.prefix + redisSession + name
-	text, err := r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		get := c.B().Get().Key(key)
-		if fresh {
-			return c.Do(ctx, get.Build())
-		}
-		return c.DoCache(ctx, get.Cache(), redisCacheAge)
-	}).ToString()
+	result := r.ask(name, !fresh)
+	if isFull(result.Error()) {
+		// A Redis that is full refuses the transaction in which what is cached is read,
+		// and not the plain read.
+		result = r.ask(name, false)
+	}
+	text, err := result.ToString()
 	switch {
 	case rueidis.IsRedisNil(err):
 		return "", false, nil
@@ -124,6 +124,25 @@ func (r *redisRecords) read(name string, fresh bool) (string, bool, error) {
 		return "", false, redisError("reading the session from Redis", err)
 	}
 	return text, true, nil
+}
+
+func (r *redisRecords) ask(name string, cached bool) rueidis.RedisResult {
+	key := r.prefix + redisSession + name
+	return r.client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
+		get := c.B().Get().Key(key)
+		if cached {
+			return c.DoCache(ctx, get.Cache(), redisCacheAge)
+		}
+		return c.Do(ctx, get.Build())
+	})
+}
+
+func isFull(err error) bool {
+	if err == nil {
+		return false
+	}
+	answer, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(answer.Error(), "OOM ")
 }
 
 // run runs a script on one key, and reports whether it answered 1.

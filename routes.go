@@ -42,8 +42,8 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 
 // endpoint names the endpoint that a request is for, or nothing. It goes by the
 // path as the client sent it, whatever directives before us made of it. ok is
-// false when an endpoint is meant by some readings of the path and not by others;
-// the name is then that of the plain reading.
+// false when an endpoint is meant by some readings of the path and not by others; the
+// name is then auth's where one of them means that, which has its own way to refuse.
 func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
 	u := originalURL(r)
 	if isOrdinary(u) {
@@ -51,6 +51,9 @@ func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
 	}
 	forms, complete := readings(u)
 	name, ok = agree(forms, rt.endpointAt)
+	if !ok && slices.ContainsFunc(forms, func(path string) bool { return rt.endpointAt(path) == "auth" }) {
+		name = "auth"
+	}
 	return name, ok && complete
 }
 

@@ -159,6 +159,9 @@ func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
 		if got, err := store.reread(t.Context(), s); got == nil || err != nil {
 			t.Errorf("%s: reading: %v, %v", fault, got, err)
 		}
+		if mustLoad(t, server.opened(t, server.options()), value) == nil {
+			t.Errorf("%s: a gateway that has not read the session before does not find it", fault)
+		}
 		server.must(commands[1]...)
 		eventually(t, "it is ready again", func() bool { return store.ready(t.Context()) == nil })
 		if _, err := store.save(t.Context(), s.renewed(s.tokens)); err != nil || mustLoad(t, store, value) == nil {
