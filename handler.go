@@ -126,6 +126,9 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if !live {
 		return nil
 	}
+	if h.tickets != nil && newest.generation > s.generation {
+		h.state.renewals.restore(newest, s, h.renewal(s))
+	}
 	if s.lastSeen.After(newest.lastSeen) {
 		newest = newest.seen(s.lastSeen)
 	}
@@ -182,6 +185,7 @@ func (h *Handler) renewal(s *session) renewal {
 			h.logger.Error("what came of a refresh cannot be written down yet; it is kept in memory, and written as soon as the store takes it",
 				zap.String("session", s.id.hash()), zap.Error(err))
 		},
+		abandoned: h.revoke,
 	}
 }
 
@@ -300,14 +304,21 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	return cookies
 }
 
-// noteSeen writes down when a session was used last. A write that fails, or that comes
-// late, is left to the next request.
+// noteSeen writes down when a session was used last, whether or not the browser waits
+// for it. What somebody else has written meanwhile, new tokens for example, stays.
 func (h *Handler) noteSeen(ctx context.Context, s *session) *session {
+	ctx = context.WithoutCancel(ctx)
 	saved, err := h.tickets.save(ctx, s)
+	if errors.Is(err, errRecordMoved) {
+		var standing *session
+		if standing, err = h.tickets.reread(ctx, s); standing != nil && err == nil {
+			saved, err = h.tickets.save(ctx, standing.seen(s.lastSeen))
+		}
+	}
 	switch {
-	case err == nil:
+	case saved != nil && err == nil:
 		return saved
-	case !errors.Is(err, errRecordMoved):
+	case err != nil && !errors.Is(err, errRecordMoved):
 		h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.id.hash()), zap.Error(err))
 	}
 	return s

@@ -244,6 +244,11 @@ func (s *proxiedSite) testSignIn(t *testing.T) {
 			t.Errorf("the application sees the cookies %q", got)
 		}
 	}
+	// A cookie under the ticket's name of another scheme, as an application could set it.
+	got := s.newBrowser().get("/", "Cookie: tollgate="+b.cookies()["tollgate"]+"; z=2; __Host-tollgate=1").seen(t).Header.Get("Cookie")
+	if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, "z=2") {
+		t.Errorf("beside another cookie of ours the application sees %q", got)
+	}
 }
 
 func (s *proxiedSite) testForgery(t *testing.T) {

@@ -42,10 +42,12 @@ type renewals struct {
 	flights singleflight.Group
 	// flying holds the sessions whose refresh is under way, so that requests that
 	// need not wait for it do not queue up behind it.
-	flying   sync.Map // of sessionID
-	newest   *otter.Cache[sessionID, *session]
-	ended    *otter.Cache[sessionID, ending]
-	failures *otter.Cache[sessionID, refreshFailure]
+	flying sync.Map // of sessionID
+	// restoring holds the sessions that are being written down once more.
+	restoring sync.Map // of sessionID
+	newest    *otter.Cache[sessionID, *session]
+	ended     *otter.Cache[sessionID, ending]
+	failures  *otter.Cache[sessionID, refreshFailure]
 	// version counts the changes of newest and ended: who sees it unchanged need not
 	// ask again.
 	version atomic.Uint64
@@ -152,6 +154,8 @@ type renewal struct {
 	lease time.Duration
 	// unsaved is told why what came of the refresh could not be written down at once.
 	unsaved func(error)
+	// abandoned is told of new tokens whose session has ended meanwhile.
+	abandoned func(*session)
 }
 
 // start begins a refresh of s unless one is under way, and returns at once.

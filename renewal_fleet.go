@@ -54,7 +54,11 @@ func (r *renewals) refreshShared(s *session, how renewal) (*session, error) {
 		switch {
 		case errors.Is(keepErr, errSessionEnded):
 			c.drop()
+			how.abandoned(renewed)
 			return renewed, keepErr
+		case errors.Is(keepErr, errSessionTooLarge):
+			how.unsaved(keepErr) // and never will be: this process alone has the tokens
+			c.drop()
 		case keepErr != nil:
 			how.unsaved(keepErr)
 			r.keepLater(c, renewed)
@@ -263,6 +267,25 @@ func (r *renewals) keepLater(c *claim, s *session) {
 	}()
 }
 
+// restore writes down once more what the store has lost: a Redis that fails over forgets
+// what it had not copied, and another process would spend the old token. Stale is what
+// the store gave instead of newest, which this process knows.
+func (r *renewals) restore(newest, stale *session, how renewal) {
+	if _, busy := r.restoring.LoadOrStore(newest.id, nil); busy {
+		return
+	}
+	r.running.Add(1)
+	go func() { // ends with saveTimeout
+		defer r.running.Add(-1)
+		defer r.restoring.Delete(newest.id)
+		c := &claim{how: how, name: newest.id.hash(), release: how.store.records.hold()}
+		defer c.drop()
+		if kept, err := c.keep(newest.keptAs(stale.kept)); err == nil {
+			r.remember(kept)
+		}
+	}()
+}
+
 // concludeFailure writes down that a refresh failed. An answer that says no frees the
 // token for another try; without an answer nobody knows, and the mark stays. Before
 // `invalid_grant` ends the session the store is asked once more: where another process
@@ -274,7 +297,10 @@ func (c *claim) concludeFailure(s *session, err error) (*session, error) {
 	case failureUnanswered:
 	case failureEnded:
 		standing, readErr := c.how.store.reread(ctx, s)
-		if readErr == nil && standing != nil && standing.generation > s.generation {
+		switch {
+		case readErr != nil:
+			return s, readErr // nobody can tell
+		case standing != nil && standing.generation > s.generation:
 			return standing, nil
 		}
 		if endErr := c.how.store.end(ctx, s, time.Time{}); endErr != nil {

@@ -165,7 +165,8 @@ func renewalWith(t *testing.T, store *ticketStore, spend func(old tokens) (token
 	return renewal{
 		store: store, patience: 5 * time.Second, lease: time.Second,
 		spend:   func(_ context.Context, old tokens) (tokens, error) { return spend(old) },
-		unsaved: func(err error) { t.Log("unsaved:", err) },
+		unsaved:   func(err error) { t.Log("unsaved:", err) },
+		abandoned: func(s *session) { t.Log("abandoned:", s.generation) },
 	}
 }
 
@@ -262,8 +263,13 @@ func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 		}
 		return rotated(old), nil
 	})
+	abandoned := ""
+	how.abandoned = func(s *session) { abandoned = s.tokens.refresh }
 	if _, err := renewals.wait(t.Context(), s, how); !errors.Is(err, errSessionEnded) {
 		t.Errorf("got %v", err)
+	}
+	if abandoned != "refresh_2" {
+		t.Errorf("nobody is told to revoke the new refresh token: %q", abandoned)
 	}
 	if standing, err := store.reread(t.Context(), s); standing != nil || err != nil {
 		t.Errorf("in the store: %+v, %v", standing, err)
@@ -352,4 +358,105 @@ func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
 		}
 		s.provider.ClearFaults()
 	}
+}
+
+func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	marked := s.keptAs(s.kept)
+	marked.kept.pending = time.Now()
+	marked, err := store.save(t.Context(), marked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	how := renewalWith(t, store, func(old tokens) (tokens, error) { return rotated(old), nil })
+	if _, err := renewals.spend(marked, how); err != nil {
+		t.Fatal(err)
+	}
+	// A request in between writes down that the session is used.
+	newest, _ := renewals.latest(s)
+	if _, err := store.save(t.Context(), newest.seen(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	if standing, err := store.reread(t.Context(), s); err != nil || standing.generation != 2 || !standing.kept.pending.IsZero() {
+		t.Errorf("in the store: %+v, %v", standing, err)
+	}
+}
+
+func TestInvalidGrantEndsNothingWhileTheStoreCannotSay(t *testing.T) {
+	storage, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	other := p.suiteStore(t)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		standing, _ := other.reread(t.Context(), s) // this process was held up, and another one was faster
+		if _, err := other.save(t.Context(), standing.renewed(rotated(old))); err != nil {
+			t.Error(err)
+		}
+		storage.broken.Store(true)
+		return old, &providerError{kind: failureEnded}
+	})
+	if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) {
+		t.Errorf("while the store does not answer: %v", err)
+	}
+	storage.broken.Store(false)
+	if _, live := renewals.latest(s); !live {
+		t.Error("the session is taken for ended")
+	}
+	time.Sleep(backOffExpired)
+	if got, err := renewals.wait(t.Context(), s, how); err != nil || got.tokens.refresh != "refresh_2" {
+		t.Errorf("afterwards: %+v, %v", got, err)
+	}
+}
+
+func TestTokensThatAreTooLargeAreNotTriedForEver(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+		next := rotated(old)
+		next.access = strings.Repeat("a", maxRecord)
+		return next, nil
+	})
+	if renewed, err := renewals.wait(t.Context(), s, how); err != nil || len(renewed.tokens.access) != maxRecord {
+		t.Fatalf("the process that has them does not use them: %v", err)
+	}
+	renewals.drain(time.Second)
+	if n := renewals.running.Load(); n != 0 {
+		t.Error("it is tried again")
+	}
+	if lock, free, err := store.records.tryLock(t.Context(), s.id.hash(), time.Second); !free || err != nil {
+		t.Errorf("the lock is still held: %v", err)
+	} else {
+		lock.release(t.Context())
+	}
+}
+
+func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	name := s.sessionOf(b).id.hash()
+	key := storageSessions + "/" + name
+	before, err := storage.Load(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.clock.advance(over)
+	b.get("/")
+	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.running.Load() == 0 })
+	// The store fails over to a copy that has not seen the refresh.
+	if err := storage.Storage.Store(t.Context(), key, before); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(storageReadAge)
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Fatalf("got %d", a.StatusCode)
+	}
+	eventually(t, "the tokens are in the store again", func() bool {
+		after, err := storage.Load(t.Context(), key)
+		return err == nil && string(after) != string(before)
+	})
+	s.forget() // as another process, which knows what is in the store
+	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+		t.Errorf("got %d, after %d refreshes", a.StatusCode, s.refreshes())
+	}
+	s.wantNoDoubleSpend()
 }

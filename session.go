@@ -58,6 +58,7 @@ func (s *session) renewed(t tokens) *session {
 	next := *s
 	next.tokens = t
 	next.generation++
+	next.kept.pending = time.Time{}
 	return &next
 }
 
@@ -81,10 +82,13 @@ func (s *session) seen(now time.Time) *session {
 	return &next
 }
 
-// keptAs is s in the place of another record.
+// keptAs is s in the place of another record, whose uses it takes over.
 func (s *session) keptAs(k kept) *session {
 	next := *s
 	next.kept = k
+	if k.lastSeen.After(next.lastSeen) {
+		next.lastSeen = k.lastSeen
+	}
 	return &next
 }
 

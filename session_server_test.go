@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -338,5 +339,52 @@ func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
 	name := s.sessionOf(b).id.hash()
 	if !strings.Contains(dump.String(), name) {
 		t.Fatal("the dump holds no session")
+	}
+}
+
+func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 2h\n\t\t}"})
+	b := s.newBrowser().signIn()
+	s.clock.advance(due) // a refresh is due, and the idle timeout nearly over
+	b.get("/")
+	eventually(t, "the refresh is done", func() bool {
+		return s.refreshes() == 1 && s.handlers[0].state.renewals.running.Load() == 0
+	})
+	time.Sleep(storageReadAge)
+	s.clock.advance(lifetimeInTests - due + time.Minute)
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("three minutes after a request, with an idle timeout of two hours: %d", a.StatusCode)
+	}
+}
+
+// slowWrites takes its time to write.
+type slowWrites struct {
+	certmagic.Storage
+	delay time.Duration
+}
+
+func (s slowWrites) Store(ctx context.Context, key string, value []byte) error {
+	select {
+	case <-time.After(s.delay):
+		return s.Storage.Store(ctx, key, value)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slowWrites) TryLock(ctx context.Context, name string) (bool, error) {
+	return s.Storage.(certmagic.TryLocker).TryLock(ctx, name)
+}
+
+func TestAQuestionOfAnotherProxyIsUseOfTheSessionHoweverSlowTheStore(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
+	b := s.newBrowser().signIn()
+	storage.Storage = slowWrites{storage.Storage, 2 * authPatience}
+	for i := range 6 {
+		s.clock.advance(4 * time.Minute)
+		if a := b.get("/oauth/auth"); a.StatusCode != http.StatusOK {
+			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
+		}
+		time.Sleep(2*authPatience + storageReadAge)
 	}
 }

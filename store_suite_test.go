@@ -448,6 +448,18 @@ func testMovingIn(t *testing.T, p placeUnderTest) {
 	if mustLoad(t, p.suiteStore(t), cookie) != nil {
 		t.Error("the old cookie brought the session back")
 	}
+	another := freshSession("12345")
+	anothersCookie, _ := keys.session.seal(another.appendBinary(nil))
+	if err := store.end(t.Context(), mustLoad(t, store, anothersCookie), time.Now().Add(50*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if records, ok := store.records.(*storageRecords); ok {
+		records.sweep(t.Context(), time.Now())
+	}
+	if mustLoad(t, p.suiteStore(t), anothersCookie) != nil {
+		t.Error("the old cookie brought a session back that was to end")
+	}
 	if sessions, err := store.sessionsOf(t.Context(), "12345"); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}

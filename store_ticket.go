@@ -87,6 +87,7 @@ type ticketStore struct {
 	// parsed holds sessions as they were read from their records, by name.
 	parsed *otter.Cache[string, *parsedRecord]
 
+	moves  singleflight.Group
 	probes singleflight.Group
 	probed atomic.Pointer[probeResult]
 }
@@ -141,7 +142,7 @@ func (t *ticketStore) load(ctx context.Context, value string) (found, error) {
 		return found{}, err
 	}
 	if s == nil && o.moved {
-		if s, err = t.moveIn(ctx, o, value); err != nil {
+		if s, err = t.moveInTime(ctx, o, value); err != nil {
 			return found{}, err
 		}
 	}
@@ -202,6 +203,23 @@ func readRecord(text string, of ticket, name string) (*session, bool) {
 	return s, true
 }
 
+// moveInTime moves a session in, together with everybody else who carries its cookie,
+// and whoever leaves meanwhile.
+func (t *ticketStore) moveInTime(ctx context.Context, o openedTicket, value string) (*session, error) {
+	done := t.moves.DoChan(o.name, func() (any, error) {
+		return t.moveIn(context.Background(), o, value)
+	})
+	select {
+	case result := <-done:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*session), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // moveIn takes over a session that stood in a cookie so far, as new as this process
 // knows it, or gives nil when it has ended. Of the requests that carry the cookie
 // one writes the record, and the others find it.
@@ -209,6 +227,12 @@ func (t *ticketStore) moveIn(ctx context.Context, o openedTicket, value string) 
 	keys, err := t.keys(ctx)
 	if err != nil {
 		return nil, err
+	}
+	switch _, standing, err := t.records.get(ctx, o.name, true); {
+	case err != nil:
+		return nil, err
+	case standing: // it has moved, or it has ended
+		return t.read(ctx, o.ticket, o.name, true)
 	}
 	s, _, ok := keys.openSession(value)
 	if !ok {
@@ -324,19 +348,21 @@ func (t *ticketStore) endRecord(ctx context.Context, name string, r *record, fro
 	next := *r
 	next.revision++
 	switch {
-	case from.After(t.now()):
-		next.expires = earlier(r.expires, from)
 	case r.kind == recordMoved:
-		// The cookie that the session was moved from still opens.
+		// The cookie that the session was moved from still opens: it ends at once, since
+		// nothing may be forgotten before that cookie's own end.
 		next = record{recordHead: recordHead{
 			revision: next.revision, expires: r.created.Add(maxLifetime), created: r.created, lastSeen: r.lastSeen, kind: recordGone,
 		}}
+	case from.After(t.now()):
+		next.expires = earlier(r.expires, from)
 	default:
 		if err := t.records.remove(ctx, name); err != nil {
 			return false, err
 		}
 		t.parsed.Invalidate(name)
-		return true, t.records.removeFromIndex(ctx, r.user, name)
+		_ = t.records.removeFromIndex(ctx, r.user, name) // else the next list tidies it away
+		return true, nil
 	}
 	return t.records.replace(ctx, name, r.revision, &next)
 }
