@@ -164,7 +164,7 @@ func sharedSession(t *testing.T, p placeUnderTest) (*ticketStore, *session, *ren
 func renewalWith(t *testing.T, store *ticketStore, spend func(old tokens) (tokens, error)) renewal {
 	return renewal{
 		store: store, patience: 5 * time.Second, lease: time.Second,
-		spend:   func(_ context.Context, old tokens) (tokens, error) { return spend(old) },
+		spend:     func(_ context.Context, old tokens) (tokens, error) { return spend(old) },
 		unsaved:   func(err error) { t.Log("unsaved:", err) },
 		abandoned: func(s *session) { t.Log("abandoned:", s.generation) },
 	}
