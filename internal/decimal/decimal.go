@@ -115,6 +115,22 @@ func compareMagnitude(a, b Decimal) int {
 	return strings.Compare(a.fraction, b.fraction)
 }
 
+// Double gives twice the number.
+func (d Decimal) Double() Decimal {
+	digits := []byte(d.whole + d.fraction)
+	carry := byte(0)
+	for i := len(digits) - 1; i >= 0; i-- {
+		twice := 2*(digits[i]-'0') + carry
+		digits[i], carry = '0'+twice%10, twice/10
+	}
+	point := len(digits) - len(d.fraction)
+	whole := string(digits[:point])
+	if carry == 1 {
+		whole = "1" + whole
+	}
+	return Decimal{negative: d.negative, whole: whole, fraction: strings.TrimRight(string(digits[point:]), "0")}
+}
+
 // String gives the number with a leading digit and without superfluous zeros.
 func (d Decimal) String() string {
 	s := d.whole

@@ -45,6 +45,16 @@ func TestAmountsCompareExactly(t *testing.T) {
 	}
 }
 
+func TestTwiceAnAmount(t *testing.T) {
+	for text, want := range map[string]string{"0": "0", "0.5": "1", "0.05": "0.1", "0.50": "1", "49.95": "99.9", "5": "10", "99.99": "199.98", "-0.75": "-1.5", "0.25": "0.5"} {
+		d, _ := Parse(text)
+		twice, _ := Parse(want)
+		if d.Double() != twice {
+			t.Errorf("%s: got %s", text, d.Double())
+		}
+	}
+}
+
 // FuzzCompare: what is read compares as math/big compares it, and reads back as it
 // is written.
 func FuzzCompare(f *testing.F) {
@@ -59,6 +69,12 @@ func FuzzCompare(f *testing.F) {
 		exact, valid := new(big.Rat).SetString(x.String())
 		if !valid {
 			t.Fatalf("%q is read as %q", a, x)
+		}
+		if twice, _ := new(big.Rat).SetString(x.Double().String()); twice.Cmp(new(big.Rat).Add(exact, exact)) != 0 {
+			t.Fatalf("twice %q is %q", x, x.Double())
+		}
+		if again, ok := Parse(x.Double().String()); ok && again != x.Double() {
+			t.Fatalf("twice %q is %q, and reads %q", x, x.Double(), again)
 		}
 		if again, ok := Parse(x.String()); !ok || again != x {
 			t.Fatalf("%q is read as %q, and that as %q", a, x, again)
