@@ -19,6 +19,7 @@ const (
 	pageError       = web.Error
 	pageForbidden   = web.Forbidden
 	pageUnavailable = web.Unavailable
+	pageBalance     = web.Balance
 )
 
 // pageData is what differs from one page to the next; renderPage adds what they
@@ -29,6 +30,7 @@ type pageData struct {
 	home       string
 	retryAfter int
 	popup      web.PopupMessage
+	short      shortfall
 }
 
 // renderPage renders one of the gateway's pages.
@@ -37,6 +39,10 @@ func renderPage(s *settings, page web.Page, d pageData) (body []byte, policy str
 	home := d.home
 	if home == "" {
 		home = s.afterLogin
+	}
+	balance := ""
+	if d.short.balance != nil {
+		balance = *d.short.balance
 	}
 	return web.Render(page, web.Data{
 		Brand:      s.brand,
@@ -47,6 +53,9 @@ func renderPage(s *settings, page web.Page, d pageData) (body []byte, policy str
 		Cause:      d.cause,
 		RetryAfter: d.retryAfter,
 		Popup:      d.popup,
+		TopupURL:   s.topupURL(),
+		Balance:    balance,
+		Required:   d.short.required,
 	})
 }
 
@@ -56,6 +65,14 @@ func (s *settings) startURL(returnTo string) string {
 		return s.endpoints["start"]
 	}
 	return s.endpoints["start"] + "?return_to=" + url.QueryEscape(returnTo)
+}
+
+// topupURL is where the user can top up, or nothing where the provider has no such page.
+func (s *settings) topupURL() string {
+	if s.client.topupEndpoint == "" {
+		return ""
+	}
+	return s.endpoints["topup"]
 }
 
 // writeOwnHeaders sets what every answer of the gateway itself carries.
@@ -165,12 +182,40 @@ func (h *Handler) writeBadAnswer(w http.ResponseWriter, r *http.Request) error {
 	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: "server_error"})
 }
 
-// writeForbidden answers a user whom the provider does not call active.
+// writeForbidden answers a user whom the provider does not call active, or who is not
+// among those that the rules let in.
 func (h *Handler) writeForbidden(w http.ResponseWriter, r *http.Request) error {
 	if !isNavigation(r) {
 		return writeProblem(w, r, problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
 	}
 	return h.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
+}
+
+// lackingProblem is the problem document of a balance that does not suffice.
+type lackingProblem struct {
+	problem
+	Balance  *string `json:"balance"` // null when it is not known
+	Required string  `json:"required"`
+	TopupURL string  `json:"topup_url,omitempty"`
+}
+
+// writeLacking answers a user whose balance does not suffice. "Try again" is a plain
+// link to the page itself: a balance that does not suffice is re-read before it refuses
+// anybody, so that no button of ours has to ask for it.
+func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *shortfall) error {
+	if !isNavigation(r) {
+		title := "The balance does not suffice"
+		if short.balance == nil {
+			title = "The balance is not known"
+		}
+		return writeJSON(w, r, http.StatusPaymentRequired, typeProblem, lackingProblem{
+			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
+			Balance:  short.balance,
+			Required: short.required,
+			TopupURL: h.topupURL(),
+		})
+	}
+	return h.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: h.returnPathOf(r), short: *short})
 }
 
 // writeBadRequest answers a request whose path can be read in two ways.

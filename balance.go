@@ -9,6 +9,8 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
 
 // balanceState says how far a balance can be trusted.
@@ -65,7 +67,21 @@ const (
 	// readPatience is how long a request waits for information that it merely
 	// passes on, when what is known is too old to be used.
 	readPatience = 2 * time.Second
+	// maxReads bounds how many users are asked for at once. Further reads wait for
+	// their turn, for as long as a request does.
+	maxReads = 64
+
+	// lackingAge, scarceAge: a balance that does not suffice, or may soon not, is
+	// re-read before it is used when it is older than this.
+	lackingAge = time.Second
+	scarceAge  = 5 * time.Second
+	// topupWatch is for how long after a visit to the top-up page a balance is re-read
+	// that is older than topupAge.
+	topupWatch = 2 * time.Minute
+	topupAge   = 2 * time.Second
 )
+
+var errReadsBusy = errors.New("too many users are being asked for at once")
 
 // userKey tells users apart: the provider's id, and the scope under which the
 // information was read, since a session without the balance scope must neither
@@ -84,6 +100,7 @@ func keyOf(s *session) userKey {
 type userInfos struct {
 	users *otter.Cache[userKey, *knownUser]
 	reads singleflight.Group
+	slots chan struct{} // one for each read that is under way
 	now   func() time.Time
 }
 
@@ -101,6 +118,8 @@ type knownUser struct {
 	refused atomic.Bool
 	// failedAt is when the last read failed, in Unix milliseconds.
 	failedAt atomic.Int64
+	// topupAt is when the user was last sent to the top-up page, in Unix milliseconds.
+	topupAt atomic.Int64
 }
 
 // userView is what is known of a user, for one request.
@@ -111,6 +130,15 @@ type userView struct {
 	// refused: the provider accepts no access token of the user's, and what is known
 	// is too old to go by.
 	refused bool
+}
+
+// balance is the balance as a number. It is not known when it is too old, or when what
+// the provider wrote cannot be read as an amount.
+func (v userView) balance() (balance decimal.Decimal, known bool) {
+	if v.state == balanceUnknown {
+		return decimal.Decimal{}, false
+	}
+	return decimal.Parse(v.info.text(fieldBalance))
 }
 
 func (k *knownUser) view(limits ages, now time.Time) userView {
@@ -127,6 +155,7 @@ func (k *knownUser) view(limits ages, now time.Time) userView {
 func newUserInfos(now func() time.Time) *userInfos {
 	return &userInfos{
 		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
+		slots: make(chan struct{}, maxReads),
 		now:   now,
 	}
 }
@@ -176,17 +205,20 @@ func (k *knownUser) sawChanges(count int64) {
 type readFunc func(context.Context) (userInfo, error)
 
 // current is what is known of the user of s, for a request. Fresh information is used
-// as it is. Stale information is used, too, and re-read meanwhile. What is too old or
-// known to be outdated is re-read first; if that fails, or takes longer than
-// readPatience, the old information goes out with its age, and its state says so.
-func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limits ages, read readFunc) userView {
+// as it is. Stale information is used, too, and re-read meanwhile. What is too old,
+// known to be outdated, or about to decide against the user is re-read first; if that
+// fails, or takes longer than readPatience, the old information goes out with its age,
+// and its state says so.
+func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limits ages, need *need, read readFunc) userView {
 	user := u.known(s)
 	view, outdated := user.view(limits, now), user.outdated()
 	reading := user.reading.Load()
+	fresh := view.age <= limits.maxAge && (view.age <= topupAge || !user.awaitsMoney(now))
+	decisive := view.age > need.decisiveAge(view)
 	switch {
-	case view.age <= limits.maxAge && !outdated, user.backingOff(now), reading && user.hanging.Load():
+	case fresh && !outdated && !decisive, user.backingOff(now), reading && user.hanging.Load():
 		return view
-	case view.age <= limits.maxStale && !outdated:
+	case view.age <= limits.maxStale && !outdated && !decisive:
 		if !reading {
 			u.startRead(s, user, read)
 		}
@@ -196,6 +228,19 @@ func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limi
 	defer cancel()
 	u.waitForRead(ctx, s, user, read)
 	return user.view(limits, u.now())
+}
+
+// decisiveAge is the age from which on a balance is re-read before it decides. A user
+// without money who asks again and again causes one read for each lackingAge.
+func (n *need) decisiveAge(v userView) time.Duration {
+	switch n.meet(v) {
+	case lacking:
+		return lackingAge
+	case scarce:
+		return scarceAge
+	default:
+		return math.MaxInt64
+	}
 }
 
 // waitForRead waits for a read that knows of every change so far. The one that is
@@ -221,6 +266,11 @@ func (k *knownUser) backingOff(now time.Time) bool {
 	return within(now.Sub(time.UnixMilli(k.failedAt.Load())), readBackOff)
 }
 
+// awaitsMoney reports whether the user was sent to the top-up page of late.
+func (k *knownUser) awaitsMoney(now time.Time) bool {
+	return within(now.Sub(time.UnixMilli(k.topupAt.Load())), topupWatch)
+}
+
 // reread asks the provider now, or joins the read that is under way, and waits for
 // the answer. A read that failed because another session of the user's has ended says
 // nothing about this one.
@@ -243,6 +293,25 @@ func (u *userInfos) outdate(s *session) {
 	u.known(s).changes.Add(1)
 }
 
+// awaitMoney makes the next use of s's user information ask the provider first, and
+// the uses of the next minutes look more often: nobody knows when the money arrives.
+func (u *userInfos) awaitMoney(s *session) {
+	u.known(s).topupAt.Store(u.now().UnixMilli())
+	u.outdate(s)
+}
+
+// takeSlot waits for the turn of a read.
+func (u *userInfos) takeSlot() (release func(), err error) {
+	patience := time.NewTimer(readPatience)
+	defer patience.Stop()
+	select {
+	case u.slots <- struct{}{}:
+		return func() { <-u.slots }, nil
+	case <-patience.C:
+		return nil, errReadsBusy
+	}
+}
+
 // startRead begins the one read of a user, on a context of its own.
 func (u *userInfos) startRead(s *session, user *knownUser, read readFunc) <-chan singleflight.Result {
 	key := keyOf(s)
@@ -253,6 +322,12 @@ func (u *userInfos) startRead(s *session, user *knownUser, read readFunc) <-chan
 			user.hanging.Store(false)
 			user.reading.Store(false)
 		}()
+		release, err := u.takeSlot()
+		if err != nil {
+			user.noteFailure(err, u.now())
+			return nil, err
+		}
+		defer release()
 		changes := user.changes.Load()
 		info, err := read(context.Background())
 		if err == nil && info.id() != key.id {

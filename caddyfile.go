@@ -66,9 +66,15 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //		}
 //		public         <path...>
 //		optional       <path...>
+//		require [<path...>] {
+//			balance      <amount>
+//			email_domain <domain...>
+//			user         <id...>
+//		}
 //		balance {
 //			max_age    <duration>
 //			max_stale  <duration>
+//			on_unknown deny|allow
 //		}
 //		identity [<preset...>] {
 //			header     <name> <value>
@@ -107,6 +113,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"endpoints":      p.table(&h.Endpoints, endpointNames),
 		"public":         p.repeatedList(&h.Public),
 		"optional":       p.repeatedList(&h.Optional),
+		"require":        p.require(&h.Require),
 		"balance":        p.balance(&h.Balance),
 		"identity":       p.identity(&h.Identity),
 		"session":        p.session(&h.Session),
@@ -187,6 +194,25 @@ func (p *wordParser) provider(target **Provider) word {
 	}}
 }
 
+// require reads one block of rules. There may be several, so that each has its number.
+func (p *wordParser) require(target *[]*Require) word {
+	return word{parse: func(path string) error {
+		path = fmt.Sprintf("%s[%d]", path, len(*target))
+		p.positions[path] = here(p.Dispenser)
+		require := new(Require)
+		*target = append(*target, require)
+		require.Paths = append(require.Paths, p.RemainingArgs()...)
+		if slices.Contains(require.Paths, "") {
+			return p.Errf("%s is empty", path)
+		}
+		return p.block(path, words{
+			"balance":      p.text(&require.Balance),
+			"email_domain": p.repeatedList(&require.EmailDomain),
+			"user":         p.repeatedList(&require.User),
+		})
+	}}
+}
+
 func (p *wordParser) balance(target **Balance) word {
 	return word{once: true, parse: func(path string) error {
 		balance := new(Balance)
@@ -195,8 +221,9 @@ func (p *wordParser) balance(target **Balance) word {
 			return p.wrongArgs(path)
 		}
 		return p.block(path, words{
-			"max_age":   p.duration(&balance.MaxAge),
-			"max_stale": p.duration(&balance.MaxStale),
+			"max_age":    p.duration(&balance.MaxAge),
+			"max_stale":  p.duration(&balance.MaxStale),
+			"on_unknown": p.text(&balance.OnUnknown),
 		})
 	}}
 }

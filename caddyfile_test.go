@@ -44,9 +44,18 @@ endpoints {
 public /public/* /robots.txt
 public *.css
 optional /maybe
+require /paid/* *.pdf {
+	balance 0.50
+}
+require {
+	email_domain Example.com example.org
+	user 1 2
+	user 3
+}
 balance {
 	max_age 30s
 	max_stale 10m
+	on_unknown allow
 }
 identity webauth remote {
 	header X-Who {http.auth.user.id}
@@ -85,7 +94,11 @@ const fullJSON = `{
 	"secret": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"],
 	"path_prefix": "/gate", "endpoints": {"start": "/go", "userinfo": "/me"},
 	"public": ["/public/*", "/robots.txt", "*.css"], "optional": ["/maybe"],
-	"balance": {"max_age": 30000000000, "max_stale": 600000000000},
+	"require": [
+		{"paths": ["/paid/*", "*.pdf"], "balance": "0.50"},
+		{"email_domain": ["Example.com", "example.org"], "user": ["1", "2", "3"]}
+	],
+	"balance": {"max_age": 30000000000, "max_stale": 600000000000, "on_unknown": "allow"},
 	"identity": {"presets": ["webauth", "remote"], "header": {"X-Who": "{http.auth.user.id}"}},
 	"session": {
 		"store": {"module": "storage"}, "lifetime": 604800000000000, "idle_timeout": 7200000000000, "same_site": "strict",
@@ -151,7 +164,22 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 	for block, want := range map[string]string{
 		minimal("nope x"):                                                                   "unknown word 'nope', at Caddyfile:9",
 		minimal("redirekt_uri x"):                                                           "unknown word 'redirekt_uri'; did you mean 'redirect_uri'?, at Caddyfile:9",
-		minimal("require /x"):                                                               "unknown word 'require'",
+		minimal("require /x"):                                                               "require[0]: has no rule: name a balance, an email_domain or a user, at Caddyfile:9",
+		minimal("require {\nuser 1\n}\nrequire {\n}"):                                       "require[1]: has no rule: name a balance, an email_domain or a user, at Caddyfile:12",
+		minimal("require {\nbalance -1\n}"):                                                 "require[0].balance: \"-1\" is not a plain amount such as 0.50, and not negative, at Caddyfile:10",
+		minimal("require {\nbalance $1\n}"):                                                 "require[0].balance: \"$1\" is not a plain amount",
+		minimal("require {\nbalance 1,000\n}"):                                              "require[0].balance: \"1,000\" is not a plain amount",
+		minimal("require {\nbalance 1e3\n}"):                                                "require[0].balance: \"1e3\" is not a plain amount",
+		minimal("require {\nbalance 1\nbalance 2\n}"):                                       "balance stands twice, at Caddyfile:11",
+		minimal("require {\nbalance 1 2\n}"):                                                "require[0].balance: wrong number of arguments, at Caddyfile:10",
+		minimal("require {\nuser 1\n}\nrequire {\nbalance much\n}"):                         "require[1].balance: \"much\" is not a plain amount such as 0.50, and not negative, at Caddyfile:13",
+		minimal("require {\nuser\n}"):                                                       "require[0].user: wrong number of arguments, at Caddyfile:10",
+		minimal("require {\nemail_domain @example.com\n}"):                                  "require[0].email_domain: \"@example.com\" is not a domain such as example.com, at Caddyfile:10",
+		minimal("require {\nemail_domain a.example *.example\n}"):                           "require[0].email_domain: \"*.example\" is not a domain",
+		minimal("require {\nblance 1\n}"):                                                   "unknown word 'blance'; did you mean 'balance'?, at Caddyfile:10",
+		minimal("require paid {\nuser 1\n}"):                                                "require[0].paths: \"paid\" is not a path pattern: it must begin with / or *, at Caddyfile:9",
+		minimal("require /paid[ {\nuser 1\n}"):                                              "require[0].paths: \"/paid[\" is not a path pattern: a bracket is not closed, or nothing follows a backslash, at Caddyfile:9",
+		minimal(strings.Repeat("require {\nuser 1\n}\n", 65)):                               "require: 65 blocks are too many: at most 64",
 		minimal("brand a\nforward_auth"):                                                    "forward_auth: needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`, at Caddyfile:10",
 		minimal("session {\nstore cookie\n}\nforward_auth"):                                 "forward_auth: needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }`",
 		stored("forward_auth x"):                                                            "forward_auth: wrong number of arguments, at Caddyfile:12",
@@ -168,7 +196,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		stored("forward_auth\nidentity {\nheader X-" + strings.Repeat("a", 2000) + " x\n}"): "identity: the headers' names alone take",
 		minimal("pass_access_token"):                                                        "unknown word 'pass_access_token'",
 		minimal("assertion"):                                                                "unknown word 'assertion'",
-		minimal("balance {\non_unknown deny\n}"):                                            "unknown word 'on_unknown', at Caddyfile:10",
+		minimal("balance {\non_unknown maybe\n}"):                                           "balance.on_unknown: \"maybe\" is none of deny, allow, at Caddyfile:10",
 		minimal("session {\nstore memcached\n}"):                                            "unknown session store 'memcached', at Caddyfile:10",
 		minimal("session {\nstore cokie\n}"):                                                "did you mean 'cookie'?",
 		minimal("session {\nstore cookie x\n}"):                                             "store cookie has no options",

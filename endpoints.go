@@ -126,7 +126,7 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 }
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
-	id := h.identify(r.Context(), v.session)
+	id := h.identify(r.Context(), v.session, nil)
 	if h.hasEnded(v) {
 		return h.denyScript(w, r, v)
 	}
@@ -175,7 +175,7 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		}
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}
-	h.users.outdate(v.session)
+	h.users.awaitMoney(v.session)
 	if wantsJSON(r) {
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
 	}

@@ -34,6 +34,7 @@ var authAnswers = map[verdict]authAnswer{
 	verdictPass:        {http.StatusOK, ""},
 	verdictLogin:       {http.StatusUnauthorized, "unauthenticated"},
 	verdictRefused:     {http.StatusForbidden, "refused"},
+	verdictLacking:     {http.StatusForbidden, "insufficient_balance"},
 	verdictUnavailable: {http.StatusForbidden, "unavailable"},
 }
 
@@ -46,7 +47,7 @@ var authHeaderNames = []string{
 // serveAuth answers another proxy's question who a request comes from, and whether it
 // may pass. What cannot be read counts as no session.
 func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
-	asked, ok := h.askedAccess(r)
+	asked, ok := h.askedDemand(r)
 	if !ok {
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
@@ -59,17 +60,17 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	return h.writeAuth(ctx, w, r, v, decided, id)
 }
 
-// askedAccess says who may pass at the path that the proxy in front was asked for.
-// Where nobody who may say so has said which that is, it is a protected one. ok is
-// false when what was said cannot be read, or in two ways.
-func (h *Handler) askedAccess(r *http.Request) (a access, ok bool) {
+// askedDemand says what the path asks that the proxy in front was asked for. Where
+// nobody who may say so has said which that is, it is a protected one to which every
+// require block applies. ok is false when what was said cannot be read, or in two ways.
+func (h *Handler) askedDemand(r *http.Request) (d demand, ok bool) {
 	asked, ok := h.askedURL(r)
 	if asked == nil || !ok {
-		return accessProtected, ok
+		return h.routes.strictest(), ok
 	}
 	question := r.WithContext(r.Context())
 	question.URL = asked
-	return h.routes.access(question)
+	return h.routes.demand(question)
 }
 
 // askedURL gives the URL that the proxy in front was asked for, or nil where it does

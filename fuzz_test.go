@@ -18,7 +18,8 @@ import (
 )
 
 // FuzzAccess: whatever an upstream takes a path for, it never reads one that passes
-// as public as one below /admin, or as an endpoint of ours.
+// as public, or without the rules of /admin, as one below /admin, or as an endpoint of
+// ours.
 func FuzzAccess(f *testing.F) {
 	for _, seed := range []string{
 		"/public/a", "/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/..%5cadmin", "/public/..;/admin",
@@ -26,7 +27,8 @@ func FuzzAccess(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	rt, err := newRoutes(caddy.Context{}, map[string]string{"start": "/oauth/start", "logout": "/oauth/logout"}, []string{"/public/*", "*.css"}, []string{"/optional/*"})
+	rt, err := newRoutes(caddy.Context{}, map[string]string{"start": "/oauth/start", "logout": "/oauth/logout"}, []string{"/public/*", "*.css"}, []string{"/optional/*"},
+		[]string{"/admin", "/admin/*"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -45,12 +47,16 @@ func FuzzAccess(f *testing.F) {
 		if !ok {
 			return
 		}
-		access, ok := rt.access(r)
+		asked, ok := rt.demand(r)
 		if !ok {
 			return
 		}
+		access := asked.access
 		for _, read := range upstreamReadings(u) {
 			lower := strings.ToLower(read)
+			if access != accessPublic && asked.blocks == 0 && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) {
+				t.Fatalf("%q passes without the rules, and an upstream reads %q", target, read)
+			}
 			if access == accessPublic && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) && !strings.HasSuffix(lower, ".css") {
 				t.Fatalf("%q passes as public, and an upstream reads %q", target, read)
 			}

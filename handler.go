@@ -24,6 +24,8 @@ type visit struct {
 	version uint64
 	// rewrite asks for a new cookie, whatever else: the secret or the store has changed.
 	rewrite bool
+	// short is what the session's user lacks, where that is money.
+	short *shortfall
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
@@ -43,18 +45,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if name != "" {
 		return h.serveEndpoint(w, r, v, name)
 	}
-	access, unambiguous := h.routes.access(r)
+	demand, unambiguous := h.routes.demand(r)
 	if !unambiguous {
 		return writeBadRequest(w, r)
 	}
 
-	switch decided, id := h.decide(r.Context(), r, v, access); decided {
+	switch decided, id := h.decide(r.Context(), r, v, demand); decided {
 	case verdictPass:
 		return h.pass(w, r, v, id, next)
 	case verdictLogin:
 		return h.demandLogin(w, r, v)
 	case verdictRefused:
 		return h.writeForbidden(w, r)
+	case verdictLacking:
+		return h.writeLacking(w, r, v.short)
 	default:
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}
@@ -72,12 +76,15 @@ const (
 	verdictLogin
 	// verdictRefused: this user may not.
 	verdictRefused
+	// verdictLacking: this user may, with more money.
+	verdictLacking
 )
 
 // decide says what becomes of a request, and with which identity it passes: none is
 // an anonymous one. It is the one place for that, whether we stand in front of the
 // upstream or another proxy does, which asks.
-func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, access access) (verdict, *identity) {
+func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked demand) (verdict, *identity) {
+	access := asked.access
 	if access == accessPublic {
 		return verdictPass, nil
 	}
@@ -92,18 +99,32 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, access 
 		return verdictLogin, nil
 	}
 
-	id := h.identify(ctx, v.session)
-	ended, refused := h.hasEnded(v), !h.mayPass(id)
+	rules := h.rules.among(asked.blocks)
+	need := rules.need(h.passUnknown)
+	id := h.identify(ctx, v.session, need)
+	ended, reason := h.hasEnded(v), h.refusal(id, rules)
+	decided := verdictRefused
+	if reason == "" && need.meet(id.userView) == lacking {
+		decided, reason, v.short = verdictLacking, "balance", need.shortfall(id.userView)
+	}
 	switch {
-	case access == accessOptional && (ended || refused):
+	case access == accessOptional && (ended || reason != ""):
 		return verdictPass, nil
 	case ended:
 		return verdictLogin, nil
-	case refused:
-		h.audit("denied", r, v.session, zap.String("reason", "status"))
-		return verdictRefused, nil
+	case reason != "":
+		h.audit("denied", r, v.session, zap.String("reason", reason))
+		return decided, nil
 	}
 	return verdictPass, id
+}
+
+// refusal gives the reason why this user may not pass, with any balance, or nothing.
+func (h *Handler) refusal(id *identity, rules rules) (reason string) {
+	if !h.mayPass(id) {
+		return "status"
+	}
+	return rules.refuse(id.info)
 }
 
 // findSession finds the session of a visit, as new as this process knows it. No
@@ -189,9 +210,10 @@ func (h *Handler) renewal(s *session) renewal {
 	}
 }
 
-// identify gives who the session's user is, with what the provider said last.
-func (h *Handler) identify(ctx context.Context, s *session) *identity {
-	view := h.users.current(ctx, s, h.now(), h.ages, h.userReader(s))
+// identify gives who the session's user is, with what the provider said last. Where a
+// need is about to decide, that is read anew.
+func (h *Handler) identify(ctx context.Context, s *session, need *need) *identity {
+	view := h.users.current(ctx, s, h.now(), h.ages, need, h.userReader(s))
 	return &identity{session: s, userView: view}
 }
 

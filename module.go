@@ -74,6 +74,13 @@ type Handler struct {
 	// is a session, and pass as anonymous otherwise. Default: none.
 	Optional []string `json:"optional,omitempty"`
 
+	// Rules for who is signed in. Each block names path patterns, or none for every
+	// path. Every word of every block whose paths match must hold: else the answer is
+	// 403, or 402 where only the balance is too low. At an `optional` path such a user
+	// passes as anonymous. They hold neither for `public` paths nor for the gateway's
+	// own endpoints. At most 64 blocks. Default: none.
+	Require []*Require `json:"require,omitempty"`
+
 	// How old the user information may be.
 	Balance *Balance `json:"balance,omitempty"`
 
@@ -181,7 +188,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.keys, err = h.newKeySource(ctx); err != nil {
 		return err
 	}
-	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional); err != nil {
+	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
 	}
 	if err := h.holdState(); err != nil {

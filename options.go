@@ -90,6 +90,25 @@ type Provider struct {
 	ActiveStatus string `json:"active_status,omitempty"`
 }
 
+// Require is one block of rules for who is signed in.
+type Require struct {
+	// The path patterns, as of Caddy's path matcher, to which the rules apply. They
+	// stand behind `require`. Default: every path.
+	Paths []string `json:"paths,omitempty"`
+
+	// The least balance, such as `0.50`; not negative. It is compared exactly with the
+	// provider's text. Below it the answer is 402. Default: none.
+	Balance string `json:"balance,omitempty"`
+
+	// The domains, of which the user's e-mail address must have one: the part behind
+	// its one `@`, and not a part of that. It is worth as much as the provider's check
+	// of addresses. Default: any.
+	EmailDomain []string `json:"email_domain,omitempty"`
+
+	// The ids, of which the user must have one, as exact text. Default: any.
+	User []string `json:"user,omitempty"`
+}
+
 // Balance says how old the user information, and with it the balance, may be.
 type Balance struct {
 	// Information older than this is re-read: while it is still used, or before, when
@@ -99,6 +118,11 @@ type Balance struct {
 	// How old a balance may be used while the provider does not answer. An older one
 	// is unknown. Not below `max_age`. Default: 15m.
 	MaxStale caddy.Duration `json:"max_stale,omitempty"`
+
+	// What becomes of a request to which a required `balance` applies while none is
+	// known, or none that can be read: `deny` answers 402, `allow` lets it pass.
+	// Default: `deny`.
+	OnUnknown string `json:"on_unknown,omitempty"`
 }
 
 // Identity says which headers tell the upstream who the user is.
@@ -118,11 +142,12 @@ type Identity struct {
 // pass: at the endpoint `auth`, and at every path below it.
 type ForwardAuth struct {
 	// The proxies that may say which URL they were asked for, and so which rules of
-	// `public` and `optional` apply: addresses, CIDR ranges, or `private_ranges`. They
-	// say it in `X-Forwarded-Uri`, `X-Original-URL` or `X-Auth-Request-Redirect`, or
+	// `public`, `optional` and `require` apply: addresses, CIDR ranges, or
+	// `private_ranges`. They say it in `X-Forwarded-Uri`, `X-Original-URL` or `X-Auth-Request-Redirect`, or
 	// append the path to that of `auth`. Each of them must set one of these headers with
 	// every question, or the client's own would count; two that disagree are refused. To
-	// everybody else every path is a protected one. Default: none.
+	// everybody else every path is a protected one, to which every `require` block
+	// applies. Default: none.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 }
 

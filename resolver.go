@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -73,6 +74,20 @@ func (r *resolver) template(setting, raw string) {
 			r.text(setting, found[0], "")
 		}
 	}
+}
+
+// texts gives a list of texts, of which none is empty.
+func (r *resolver) texts(setting string, raw []string) []string {
+	var texts []string
+	for _, each := range raw {
+		text := r.text(setting, each, "")
+		if strings.TrimSpace(text) == "" {
+			r.check(setting, each, errors.New("is empty"))
+			text = "?"
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // check runs a check of a setting's text, and notes whether a placeholder had its
@@ -145,10 +160,18 @@ func (r *resolver) patterns(setting string, raw []string) []string {
 			r.check(setting, text, fmt.Errorf("%q is not a path pattern: it must begin with / or *", pattern))
 		case strings.ContainsAny(pattern, "%?#"):
 			r.check(setting, text, fmt.Errorf("%q must be written decoded, and without a query", pattern))
+		case !isGlob(pattern):
+			r.check(setting, text, fmt.Errorf("%q is not a path pattern: a bracket is not closed, or nothing follows a backslash", pattern))
 		}
 		patterns = append(patterns, pattern)
 	}
 	return patterns
+}
+
+// isGlob reports whether a pattern can match at all.
+func isGlob(pattern string) bool {
+	_, err := path.Match(pattern, "")
+	return err == nil
 }
 
 // isSecureURL reports whether u is https, or http on loopback, where nobody else

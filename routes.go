@@ -18,9 +18,10 @@ type routes struct {
 	belowAuth string            // what the paths below auth begin with, or empty
 	public    caddyhttp.MatchPath
 	optional  caddyhttp.MatchPath
+	required  []caddyhttp.MatchPath // of each require block; none is every path
 }
 
-func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string) (*routes, error) {
+func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*routes, error) {
 	rt := &routes{
 		endpoints: make(map[string]string, len(endpoints)),
 		public:    slices.Clone(public), // Provision changes them in place
@@ -36,6 +37,13 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 		if err := patterns.Provision(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", setting, err)
 		}
+	}
+	for i, patterns := range required {
+		matcher := caddyhttp.MatchPath(slices.Clone(patterns))
+		if err := matcher.Provision(ctx); err != nil {
+			return nil, fmt.Errorf("require[%d]: %w", i, err)
+		}
+		rt.required = append(rt.required, matcher)
 	}
 	return rt, nil
 }
@@ -64,27 +72,82 @@ func (rt *routes) endpointAt(path string) string {
 	return rt.endpoints[path]
 }
 
-// access says who may pass at the path as it stands here. ok is false when that
-// depends on how the path is read: by Caddy's path matcher, which cleans it, or
-// letter by letter, in any of its forms.
+// demand is what a path asks of who wants to pass.
+type demand struct {
+	access access
+	blocks blocks // that apply to who is signed in
+}
+
+// demand says what the path asks as it stands here. ok is false when that depends on
+// how the path is read. A public path asks nothing of anybody.
+func (rt *routes) demand(r *http.Request) (d demand, ok bool) {
+	if d.access, ok = rt.access(r); !ok || d.access == accessPublic {
+		return d, ok
+	}
+	d.blocks, ok = rt.blocks(r)
+	return d, ok
+}
+
+// strictest is what is asked where the path is not known: everything.
+func (rt *routes) strictest() demand {
+	return demand{accessProtected, 1<<len(rt.required) - 1}
+}
+
+// access says who may pass at the path as it stands here.
 func (rt *routes) access(r *http.Request) (a access, ok bool) {
 	if len(rt.public) == 0 && len(rt.optional) == 0 {
 		return accessProtected, true
 	}
+	return readAlike(r, rt.cleanAccess, rt.literalAccess)
+}
+
+// blocks says which require blocks apply to the path as it stands here.
+func (rt *routes) blocks(r *http.Request) (which blocks, ok bool) {
+	if len(rt.required) == 0 {
+		return 0, true
+	}
+	return readAlike(r, rt.cleanBlocks, rt.literalBlocks)
+}
+
+// readAlike gives what a path decides. ok is false when that depends on how the path is
+// read: by Caddy's path matcher, which cleans it, or letter by letter, in any of its
+// forms.
+func readAlike[T comparable](r *http.Request, clean func(*http.Request) T, literal func(path string) T) (decided T, ok bool) {
 	if isOrdinary(r.URL) {
-		return rt.cleanAccess(r), true
+		return clean(r), true
 	}
+	var none T
 	forms, complete := readings(r.URL)
-	literal, ok := agree(forms, rt.literalAccess)
+	literally, ok := agree(forms, literal)
 	if !ok || !complete {
-		return accessProtected, false
+		return none, false
 	}
-	cleaned, ok := agree(forms, func(path string) access {
+	cleaned, ok := agree(forms, func(path string) T {
 		read := r.WithContext(r.Context())
 		read.URL = &url.URL{Path: path}
-		return rt.cleanAccess(read)
+		return clean(read)
 	})
-	return cleaned, ok && cleaned == literal
+	return cleaned, ok && cleaned == literally
+}
+
+func (rt *routes) cleanBlocks(r *http.Request) blocks {
+	return blocksWhere(rt.required, func(patterns caddyhttp.MatchPath) bool {
+		ok, err := patterns.MatchWithError(r)
+		return ok || err != nil // what cannot be matched demands, and lets nobody pass
+	})
+}
+
+func (rt *routes) literalBlocks(path string) blocks {
+	return blocksWhere(rt.required, func(patterns caddyhttp.MatchPath) bool { return matchesLiterally(patterns, path) })
+}
+
+func blocksWhere(required []caddyhttp.MatchPath, match func(caddyhttp.MatchPath) bool) (which blocks) {
+	for i, patterns := range required {
+		if len(patterns) == 0 || match(patterns) {
+			which |= 1 << i
+		}
+	}
+	return which
 }
 
 func (rt *routes) cleanAccess(r *http.Request) access {

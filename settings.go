@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/oauth2"
+
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
 
 // Defaults, in one place.
@@ -44,6 +47,8 @@ type settings struct {
 	endpoints   map[string]string // name to path
 	public      []string
 	optional    []string
+	rules       rules
+	required    [][]string // the path patterns of each of the rules
 	afterLogin  string
 	afterLogout string // empty: the signed-out page
 	errorPath   string // empty: an error page
@@ -52,6 +57,7 @@ type settings struct {
 	activeStatus    string
 	statusMissingOK bool
 	ages            ages
+	passUnknown     bool // an unknown balance is good enough
 	identity        *identityHeaders
 	cookies         *cookieJar
 	lifetime        time.Duration
@@ -74,6 +80,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolveIdentity(r, h.Identity)
 	s.resolveSession(r, h.Session, origin)
 	s.resolvePaths(r, h)
+	s.resolveRequire(r, h.Require)
 	s.resolveForwardAuth(r, h)
 	if r.err != nil {
 		return nil, r.err
@@ -294,6 +301,7 @@ func (s *settings) resolveBalance(r *resolver, b *Balance) {
 	if s.ages.maxStale < s.ages.maxAge {
 		r.fail("balance.max_stale", "must not be less than max_age")
 	}
+	s.passUnknown = r.oneOf("balance.on_unknown", b.OnUnknown, "deny", "deny", "allow") == "allow"
 }
 
 func (s *settings) resolveIdentity(r *resolver, i *Identity) {
@@ -361,6 +369,53 @@ func (s *settings) resolvePaths(r *resolver, h *Handler) {
 			r.fail("optional", "%q is public already", pattern)
 		}
 	}
+}
+
+func (s *settings) resolveRequire(r *resolver, blocks []*Require) {
+	if len(blocks) > maxBlocks {
+		r.fail("require", "%d blocks are too many: at most %d", len(blocks), maxBlocks)
+	}
+	for i, block := range blocks {
+		setting := fmt.Sprintf("require[%d]", i)
+		if block == nil {
+			block = &Require{}
+		}
+		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
+			r.fail(setting, "has no rule: name a balance, an email_domain or a user")
+		}
+		s.required = append(s.required, r.patterns(setting+".paths", block.Paths))
+		s.rules = append(s.rules, rule{
+			balance: resolveAmount(r, setting+".balance", block.Balance),
+			domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
+			users:   r.texts(setting+".user", block.User),
+		})
+	}
+}
+
+// plainAmount is how an operator writes an amount: the currency is the provider's.
+var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
+
+func resolveAmount(r *resolver, setting, raw string) *amount {
+	text := r.text(setting, raw, "")
+	if text == "" {
+		return nil
+	}
+	if !plainAmount.MatchString(text) {
+		r.check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
+	}
+	value, _ := decimal.Parse(text)
+	return &amount{text: text, value: value, near: value.Double()}
+}
+
+func resolveDomains(r *resolver, setting string, raw []string) []string {
+	var domains []string
+	for i, text := range r.texts(setting, raw) {
+		if strings.ContainsAny(text, "@*/: \t") || text[0] == '.' || strings.HasSuffix(text, ".") {
+			r.check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
+		}
+		domains = append(domains, lowerASCII(text))
+	}
+	return domains
 }
 
 func (s *settings) resolveForwardAuth(r *resolver, h *Handler) {

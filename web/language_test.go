@@ -85,6 +85,9 @@ func TestTextsUseOnlyPlaceholdersThatAreFilled(t *testing.T) {
 			if strings.HasSuffix(key, "_brand") {
 				allowed = append(allowed, "{brand}")
 			}
+			if strings.HasPrefix(key, "balance.") {
+				allowed = []string{"{balance}", "{required}"}
+			}
 			if key == "title_brand" {
 				allowed = []string{"{title}", "{brand}"}
 			}

@@ -36,6 +36,9 @@ const (
 	Forbidden Page = "forbidden"
 	// Unavailable asks for patience; the caller's Refresh header tries again.
 	Unavailable Page = "unavailable"
+	// Balance tells a signed-in user that the balance does not suffice, and how
+	// to top up.
+	Balance Page = "balance"
 )
 
 // Data is what a page may show. Each page uses the fields it needs.
@@ -51,7 +54,12 @@ type Data struct {
 	StartURL  string // sign in, start again
 	LogoutURL string // action of the form that signs out (POST)
 	HomeURL   string // where Continue goes, and the way back from Logout and Popup
-	RetryURL  string // "try again" of Unavailable
+	RetryURL  string // "try again" of Unavailable and Balance
+	TopupURL  string // where Balance lets the user top up, in a new tab
+
+	// Balance is what the user has, as the provider wrote it, and Required what is
+	// needed. Without a Balance it is not known.
+	Balance, Required string
 
 	// Cause is why a login failed: an error code of RFC 6749, or
 	// missing_parameters or invalid_state. Any other value gets the general
@@ -89,7 +97,7 @@ var errOrigin = errors.New("popup needs the exact http or https origin of its op
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-var templates = parseTemplates(SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable)
+var templates = parseTemplates(SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance)
 
 // parseTemplates panics on a broken template, for the same reason as
 // mustLoadLanguage.
@@ -142,7 +150,8 @@ type view struct {
 
 func newView(page Page, d Data) view {
 	d.Brand = oneLine(d.Brand)
-	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL} {
+	d.Balance = oneLine(d.Balance)
+	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL, &d.TopupURL} {
 		if !isPath(*u) {
 			*u = ""
 		}
@@ -172,7 +181,8 @@ func (v view) T(key string) (string, error) {
 			key += "_brand"
 		}
 	}
-	return v.lang.fill(key, "brand", v.Brand, "code", v.Code, "seconds", strconv.Itoa(v.RetryAfter))
+	return v.lang.fill(key, "brand", v.Brand, "code", v.Code, "seconds", strconv.Itoa(v.RetryAfter),
+		"balance", v.Balance, "required", v.Required)
 }
 
 // Why returns one part of the explanation of the cause: title, text or next.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/html"
 )
 
-var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable}
+var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance}
 
 func fullData() Data {
 	return Data{
@@ -20,6 +20,9 @@ func fullData() Data {
 		LogoutURL:  "/oauth/logout",
 		HomeURL:    "/home",
 		RetryURL:   "/again",
+		TopupURL:   "/oauth/topup",
+		Balance:    "0.30",
+		Required:   "0.50",
 		Cause:      "invalid_state",
 		RetryAfter: 5,
 		Popup:      PopupMessage{OK: true, Nonce: "n1", Origin: "https://app.example.com"},
@@ -165,6 +168,7 @@ func TestEachPageOffersItsWaysOn(t *testing.T) {
 		Error:       {d.StartURL},
 		Forbidden:   {d.LogoutURL},
 		Unavailable: {d.RetryURL, d.StartURL},
+		Balance:     {d.TopupURL, d.RetryURL},
 	} {
 		doc, _ := mustRender(t, page, d)
 		if got := doc.links(); !slices.Equal(got, want) {
@@ -231,7 +235,7 @@ func TestHostileTextStaysText(t *testing.T) {
 
 			for _, h := range hostile {
 				d := benign
-				d.Brand, d.Cause = h, h
+				d.Brand, d.Cause, d.Balance = h, h, h
 				d.Popup.Nonce, d.Popup.Error = h, h
 				doc, csp := mustRender(t, page, d)
 				if doc.shape() != want.shape() {
@@ -281,7 +285,7 @@ func TestLinksStayOnThisOrigin(t *testing.T) {
 	for _, page := range allPages {
 		for _, u := range outside {
 			d := fullData()
-			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL = u, u, u, u
+			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL = u, u, u, u, u
 			doc, _ := mustRender(t, page, d)
 			if got := doc.links(); len(got) != 0 {
 				t.Errorf("%s: %q became the link %q", page, u, got)
@@ -294,7 +298,7 @@ func TestLinksStayOnThisOrigin(t *testing.T) {
 			`/"><script>alert(1)</script>`, `/' onclick='alert(1)`, "/{brand}{{.}}", "/a\xff",
 		} {
 			d := fullData()
-			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL = u, u, u, u
+			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL = u, u, u, u, u
 			doc, _ := mustRender(t, page, d)
 			if doc.shape() != want.shape() {
 				t.Errorf("%s: %q changed the elements:\n%s", page, u, doc.body)
