@@ -93,11 +93,7 @@ type endedAnswer struct {
 // list answers with the sessions of a user, the newest first. During a reload the old
 // and the new handler of a site find the same ones, and the new one's word counts.
 func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
-	user, err := requestedUser(r)
-	if err != nil {
-		return err
-	}
-	sites, err := reachSites()
+	user, sites, err := userAndSites(r)
 	if err != nil {
 		return err
 	}
@@ -137,11 +133,7 @@ type foundSession struct {
 // answer does not spare those of the others. A session that an idle timeout has ended
 // is ended for good, should the timeout be made longer one day.
 func (adminSessions) endUser(w http.ResponseWriter, r *http.Request) error {
-	user, err := requestedUser(r)
-	if err != nil {
-		return err
-	}
-	sites, err := reachSites()
+	user, sites, err := userAndSites(r)
 	if err != nil {
 		return err
 	}
@@ -288,6 +280,16 @@ func cookieSitesError(origins []string) error {
 
 func storeFault(h *Handler, err error) error {
 	return fmt.Errorf("the session store of %s does not answer: %w", h.origin, err)
+}
+
+// userAndSites gives the user that a request names, and the sites to ask.
+func userAndSites(r *http.Request) (string, *reachedSites, error) {
+	user, err := requestedUser(r)
+	if err != nil {
+		return "", nil, err
+	}
+	sites, err := reachSites()
+	return user, sites, err
 }
 
 // requestedUser reads the one parameter there is. A request that names another thing

@@ -1,23 +1,18 @@
 package tollgate
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/oauth2"
-
-	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
 
 // Defaults, in one place.
@@ -369,114 +364,4 @@ func (s *settings) resolvePaths(r *resolver, h *Handler) {
 			r.fail("optional", "%q is public already", pattern)
 		}
 	}
-}
-
-func (s *settings) resolveRequire(r *resolver, blocks []*Require) {
-	if len(blocks) > maxBlocks {
-		r.fail("require", "%d blocks are too many: at most %d", len(blocks), maxBlocks)
-	}
-	for i, block := range blocks {
-		setting := fmt.Sprintf("require[%d]", i)
-		if block == nil {
-			block = &Require{}
-		}
-		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
-			r.fail(setting, "has no rule: name a balance, an email_domain or a user")
-		}
-		s.required = append(s.required, r.patterns(setting+".paths", block.Paths))
-		s.rules = append(s.rules, rule{
-			balance: resolveAmount(r, setting+".balance", block.Balance),
-			domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
-			users:   r.texts(setting+".user", block.User),
-		})
-	}
-}
-
-// plainAmount is how an operator writes an amount: the currency is the provider's.
-var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
-
-func resolveAmount(r *resolver, setting, raw string) *amount {
-	text := r.text(setting, raw, "")
-	if text == "" {
-		return nil
-	}
-	if !plainAmount.MatchString(text) {
-		r.check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
-	}
-	value, _ := decimal.Parse(text)
-	return &amount{text: text, value: value, near: value.Double()}
-}
-
-func resolveDomains(r *resolver, setting string, raw []string) []string {
-	var domains []string
-	for i, text := range r.texts(setting, raw) {
-		if strings.ContainsAny(text, "@*/: \t") || text[0] == '.' || strings.HasSuffix(text, ".") {
-			r.check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
-		}
-		domains = append(domains, lowerASCII(text))
-	}
-	return domains
-}
-
-func (s *settings) resolveForwardAuth(r *resolver, h *Handler) {
-	if h.ForwardAuth == nil {
-		return
-	}
-	if isCookieStore(h.Session) {
-		r.fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
-	}
-	for _, raw := range h.ForwardAuth.TrustedProxies {
-		const setting = "forward_auth.trusted_proxies"
-		if raw == "" {
-			r.fail(setting, "is empty")
-		}
-		prefixes, err := parseProxies(r.text(setting, raw, ""))
-		r.check(setting, raw, err)
-		s.trustedProxies = append(s.trustedProxies, prefixes...)
-	}
-	if r.err != nil {
-		return
-	}
-	empty := http.Header{}
-	s.identity.setEmpty(empty)
-	for name := range empty {
-		if slices.Contains(authHeaderNames, name) {
-			r.fail("identity.header", "%s means something else in the answer of forward_auth", name)
-		}
-	}
-	if size := headerSize(empty); size > maxAuthHeaders/2 {
-		r.fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
-	}
-}
-
-// isCookieStore reports whether sessions are kept in the browser.
-func isCookieStore(o *Session) bool {
-	if o == nil || len(o.Store) == 0 {
-		return true
-	}
-	var store struct {
-		Module string `json:"module"`
-	}
-	return json.Unmarshal(o.Store, &store) == nil && store.Module == "cookie"
-}
-
-// privateRanges is Caddy's word for the addresses of private networks and of this
-// machine.
-const privateRanges = "private_ranges"
-
-// parseProxies reads an address, a CIDR range, or the word for the private ones.
-func parseProxies(text string) (trustedProxies, error) {
-	expressions := []string{text}
-	if text == privateRanges {
-		expressions = caddyhttp.PrivateRangesCIDR()
-	}
-	proxies := make(trustedProxies, 0, len(expressions))
-	for _, expression := range expressions {
-		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
-		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // a zone would be dropped without a word
-			return nil, fmt.Errorf("%q is neither an address nor a CIDR range nor %s", text, privateRanges)
-		}
-		proxies = append(proxies, prefix)
-	}
-	return proxies, nil
 }
