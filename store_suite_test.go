@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -528,4 +529,51 @@ func BenchmarkLoad(b *testing.B) {
 			}
 		})
 	}
+}
+
+// watchedRecords counts writes, and takes its time with them.
+type watchedRecords struct {
+	recordStore
+	writes atomic.Int64
+	delay  atomic.Int64
+}
+
+func (w *watchedRecords) addToIndex(ctx context.Context, user, name string, expires time.Time) error {
+	w.writes.Add(1)
+	time.Sleep(time.Duration(w.delay.Load()))
+	return w.recordStore.addToIndex(ctx, user, name, expires)
+}
+
+func TestACookieOfBeforeNeitherCostsWritesForEverNorHoldsAnybodyUp(t *testing.T) {
+	_, p := newBreakablePlace(t)
+	watched := &watchedRecords{recordStore: p.open(t)}
+	p.open = func(*testing.T) recordStore { return watched }
+	store := p.suiteStore(t)
+	keys, _ := store.keys(t.Context())
+	ended, _ := keys.session.seal(freshSession("12345").appendBinary(nil))
+	if err := store.end(t.Context(), mustLoad(t, store, ended), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	before := watched.writes.Load()
+	for range 20 {
+		if mustLoad(t, store, ended) != nil {
+			t.Fatal("it is back")
+		}
+	}
+	if n := watched.writes.Load() - before; before == 0 || n != 0 {
+		t.Errorf("%d writes for a session that has ended, %d before", n, before)
+	}
+
+	watched.delay.Store(int64(time.Second))
+	moving, _ := keys.session.seal(freshSession("6").appendBinary(nil))
+	ctx, cancel := context.WithTimeout(t.Context(), authPatience)
+	defer cancel()
+	began := time.Now()
+	if _, err := store.load(ctx, moving); err == nil {
+		t.Error("it moved in at once")
+	}
+	if took := time.Since(began); took > 2*authPatience {
+		t.Errorf("whoever had no time was held up for %v", took)
+	}
+	eventually(t, "it has moved in all the same", func() bool { return mustLoad(t, store, moving) != nil })
 }
