@@ -204,11 +204,12 @@ and sign in with one click. Behind it are a small application, which knows no
 OAuth, and a simulated AIHubMix at %s.
 
 Try this:
-  - Spend a little, and see the balance go down.
+  - Ask a question for 0.50: the answer comes word by word, and the balance goes down.
   - Top up in the other tab that opens, come back, and refresh the balance.
   - Open a second tab: it is signed in. Sign out there, and reload the first.
   - Sign in once more: after signing out the provider asks before it goes on.
-  - Sign in as 张伟, who has no money at all.
+  - Sign in as 张伟, who has no money at all, and ask: the gateway says what is
+    missing. Top up, and try again.
   - See a public page at %s/public, and one that merely
     knows you at %s/optional.
 
@@ -231,7 +232,8 @@ func (c *demoConfig) redirectURI() string { return c.origin + "/oauth/callback" 
 
 // caddyfile is the demo's whole configuration. The forms are optional paths, so that
 // one that is sent after signing out in another tab gets a page of the application
-// and not a 401 for scripts. The second site leads to the first whoever comes by
+// and not a 401 for scripts. Answers are flushed at once: they come word by word, in a
+// page, and Caddy does so by itself for event streams only. The second site leads to the first whoever comes by
 // another name for this machine.
 func (c *demoConfig) caddyfile(verbose bool) string {
 	address, port, _ := net.SplitHostPort(c.listen)
@@ -267,12 +269,17 @@ func (c *demoConfig) caddyfile(verbose bool) string {
 		brand        "tollgate demo"
 
 		public   /public /assets/*
-		optional /optional /spend /refresh-balance
+		optional /optional /ask /refresh-balance
+		require /answers/* {
+			balance 0.50
+		}
 		balance {
 			max_age 5s
 		}
 	}
-	reverse_proxy %s
+	reverse_proxy %s {
+		flush_interval -1
+	}
 }
 
 http://:%s {

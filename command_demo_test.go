@@ -3,6 +3,7 @@ package tollgate
 import (
 	"fmt"
 	"html"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -49,22 +50,34 @@ func startDemoCommand(t *testing.T, more ...string) (*runningCommand, *demoBrows
 // submit sends a form of a page as a browser does, and follows where it leads.
 func (b *demoBrowser) submit(from *answer, action string, values url.Values) *answer {
 	b.t.Helper()
+	a := b.post(from, action, values)
+	if a.StatusCode < 300 || a.StatusCode > 399 {
+		return a
+	}
+	return b.follow(b.target(a))
+}
+
+// target is where an answer leads.
+func (b *demoBrowser) target(a *answer) string {
+	b.t.Helper()
+	next, err := a.Request.URL.Parse(a.location())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return next.String()
+}
+
+// post sends a form of a page as a browser does.
+func (b *demoBrowser) post(from *answer, action string, values url.Values) *answer {
+	b.t.Helper()
 	target, err := from.Request.URL.Parse(action)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	origin := serializeOrigin(from.Request.URL)
-	a := b.do(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
+	return b.do(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
 		"Content-Type: application/x-www-form-urlencoded", "Origin: "+origin, "Sec-Fetch-Site: same-origin",
 		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html")
-	if a.StatusCode < 300 || a.StatusCode > 399 {
-		return a
-	}
-	next, err := a.Request.URL.Parse(a.location())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return b.follow(next.String())
 }
 
 var formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
@@ -89,6 +102,42 @@ func (b *demoBrowser) signInAs(path, userID string) *answer {
 	return b.submit(page, b.onlyForm(page), url.Values{"user": {userID}})
 }
 
+// aQuestion is what the tests ask.
+var aQuestion = url.Values{"question": {" is 2 < 3 ?\n"}}
+
+// ask sends the form with a question, and waits for the whole answer.
+func (b *demoBrowser) ask(home *answer) *answer {
+	b.t.Helper()
+	return b.submit(home, "/ask", aQuestion)
+}
+
+// askAndLeave closes the page of the answer at its first byte: it is paid by then.
+func (b *demoBrowser) askAndLeave(home *answer) (status int, page string) {
+	b.t.Helper()
+	page = b.target(b.post(home, "/ask", aQuestion))
+	resp := b.open(page)
+	defer resp.Body.Close()
+	return resp.StatusCode, page
+}
+
+// open goes to a page and reads none of it.
+func (b *demoBrowser) open(page string) *http.Response {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, page, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, line := range navigation {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := b.Client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp
+}
+
 func (b *demoBrowser) wantBalance(a *answer, want string) {
 	b.t.Helper()
 	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, `id="balance">`+want+"</p>") {
@@ -110,7 +159,10 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 		t.Errorf("the policy is %q", policy)
 	}
 
-	home = b.submit(home, "/spend", nil)
+	if answer := b.ask(home); answer.StatusCode != http.StatusOK || !strings.Contains(answer.text, "You asked: “is 2 &lt; 3 ?” That makes 10 letters") {
+		t.Fatalf("the answer: status %d: %s", answer.StatusCode, answer.text)
+	}
+	home = b.follow(b.url + "/")
 	b.wantBalance(home, "749.50")
 	if !strings.Contains(home.text, "<code>demo_app=own-cookie</code>") {
 		t.Error("the application's own cookie does not arrive, or not alone")
@@ -129,9 +181,9 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 		t.Errorf("signing out ended at %s with %d", out.Request.URL, out.StatusCode)
 	}
 	// The first tab still shows its buttons.
-	stale := b.submit(home, "/spend", nil)
+	stale := b.ask(home)
 	if stale.StatusCode != http.StatusUnauthorized || !strings.Contains(stale.text, "You are signed out") {
-		t.Errorf("spending after signing out: %d: %s", stale.StatusCode, stale.text)
+		t.Errorf("asking after signing out: %d: %s", stale.StatusCode, stale.text)
 	}
 	if asked := b.follow(b.url + "/"); !strings.Contains(asked.text, "Allow access?") {
 		t.Errorf("the next visit is not asked: status %d from %s", asked.StatusCode, asked.Request.URL)
@@ -166,6 +218,53 @@ func TestTheDemoLetsATopUpShowOnReload(t *testing.T) {
 	})
 }
 
+func TestTheDemoStopsAtAnEmptyBalanceAndGoesOnAfterATopUp(t *testing.T) {
+	_, b := startDemoCommand(t)
+	home := b.signInAs("/", "67890")
+	b.wantBalance(home, "3.20")
+	page := ""
+	for n := range 6 {
+		var status int
+		if status, page = b.askAndLeave(home); status != http.StatusOK {
+			t.Fatalf("question %d: status %d", n+1, status)
+		}
+	}
+	closed := b.ask(home)
+	if closed.StatusCode != http.StatusPaymentRequired || !strings.Contains(closed.text, "0.20") || !strings.Contains(closed.text, "0.50") {
+		t.Fatalf("the seventh question: status %d: %s", closed.StatusCode, closed.text)
+	}
+	b.wantBalance(b.follow(b.url+"/"), "0.20")
+
+	topUp := b.follow(b.url + "/oauth/topup")
+	b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"5"}})
+	again := b.follow(closed.Request.URL.String()) // "Try again"
+	if again.StatusCode != http.StatusOK || !strings.Contains(again.text, "You asked: ") {
+		t.Fatalf("after the top-up: status %d: %s", again.StatusCode, again.text)
+	}
+	b.wantBalance(b.follow(b.url+"/"), "4.70")
+	b.open(page).Body.Close() // a reload of an answer that was paid
+	b.wantBalance(b.follow(b.url+"/"), "4.70")
+}
+
+func TestTheDemosAnswersComeWordByWord(t *testing.T) {
+	_, b := startDemoCommand(t)
+	home := b.signInAs("/", testUserID)
+	page := b.target(b.post(home, "/ask", aQuestion))
+	began := time.Now()
+	resp := b.open(page)
+	defer resp.Body.Close()
+	if _, err := resp.Body.Read(make([]byte, 64)); err != nil {
+		t.Fatal(err)
+	}
+	first := time.Since(began)
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	if whole := time.Since(began); whole < 3*first {
+		t.Errorf("the first byte came after %v of %v: the answer did not come word by word", first, whole)
+	}
+}
+
 func TestTheDemoSaysWhenTheBalanceIsUsedUp(t *testing.T) {
 	_, b := startDemoCommand(t)
 	home := b.signInAs("/", "24680")
@@ -173,7 +272,10 @@ func TestTheDemoSaysWhenTheBalanceIsUsedUp(t *testing.T) {
 	if !strings.Contains(home.text, "Your balance is used up") || !strings.Contains(home.text, "张伟") || !strings.Contains(home.text, "%E5%BC%A0%E4%BC%9F") {
 		t.Errorf("the page says %s", home.text)
 	}
-	b.wantBalance(b.submit(home, "/spend", nil), "0.00")
+	if a := b.ask(home); a.StatusCode != http.StatusPaymentRequired {
+		t.Errorf("asking without money: status %d: %s", a.StatusCode, a.text)
+	}
+	b.wantBalance(b.follow(b.url+"/"), "0.00")
 }
 
 func TestTheDemosPublicAndOptionalPages(t *testing.T) {
@@ -215,7 +317,8 @@ func TestTheDemoRefreshesShortTokens(t *testing.T) {
 	_, b := startDemoCommand(t, "--access-lifetime", "1s")
 	home := b.signInAs("/", testUserID)
 	time.Sleep(1200 * time.Millisecond)
-	b.wantBalance(b.submit(home, "/spend", nil), "749.50")
+	b.askAndLeave(home)
+	b.wantBalance(b.follow(b.url+"/"), "749.50")
 }
 
 func TestTheDemoUnderTheNameLocalhost(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package demo is the application behind the gateway in `caddy tollgate demo`: it
-// shows who the gateway says is there, spends a little of their money, and shows
-// what an application receives. It knows no OAuth, and that is the point of it.
+// shows who the gateway says is there, answers questions for a little of their money,
+// and shows what an application receives. It knows no OAuth, and that is the point of it.
 package demo
 
 import (
@@ -11,13 +11,15 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // The paths of the application.
 const (
 	homePath     = "/{$}"
-	spendPath    = "/spend"
+	askPath      = "/ask"
+	answersPath  = "/answers/"
 	refreshPath  = "/refresh-balance"
 	publicPath   = "/public"
 	optionalPath = "/optional"
@@ -32,7 +34,7 @@ const (
 	userinfoPath = "/oauth/userinfo"
 )
 
-// SpendCents is what one click costs.
+// SpendCents is what one answer costs.
 const SpendCents = 50
 
 // spendAmount is SpendCents as the balance is written.
@@ -48,17 +50,26 @@ type SpendFunc func(userID string, cents int64) error
 // takes the header out, and asks the provider before it passes the balance on again.
 const headerBalance = "Tollgate-Balance"
 
+// usualPace is how long a word of an answer takes.
+const usualPace = 30 * time.Millisecond
+
 // app is the application.
 type app struct {
-	spend SpendFunc
+	spend     SpendFunc
+	pace      time.Duration
+	questions questions
 }
 
 // New gives the application.
 func New(spend SpendFunc) http.Handler {
-	a := &app{spend: spend}
+	return (&app{spend: spend, pace: usualPace}).handler()
+}
+
+func (a *app) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+homePath, a.home)
-	mux.HandleFunc("POST "+spendPath, a.spendOnce)
+	mux.HandleFunc("POST "+askPath, a.ask)
+	mux.HandleFunc("GET "+answersPath+"{id}", a.answer)
 	mux.HandleFunc("POST "+refreshPath, a.refreshBalance)
 	mux.HandleFunc("GET "+publicPath, a.public)
 	mux.HandleFunc("GET "+optionalPath, a.optional)
@@ -104,7 +115,7 @@ func decode(value string) string {
 	return decoded
 }
 
-// UsedUp reports whether the balance is known and does not suffice for one click.
+// UsedUp reports whether the balance is known and does not suffice for one answer.
 func (u user) UsedUp() bool {
 	balance, ok := new(big.Rat).SetString(u.Balance)
 	return ok && balance.Cmp(spendAmount) < 0
@@ -145,30 +156,13 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 	showPage(w, r, http.StatusOK, "home.html", "Your account")
 }
 
-// spendOnce answers with a plain redirect to the page. The gateway re-reads the
+// refreshBalance answers with a plain redirect to the page. The gateway re-reads the
 // balance before it lets that request through, so the page needs no script.
-func (a *app) spendOnce(w http.ResponseWriter, r *http.Request) {
-	u, ok := userOf(r.Header)
-	if !ok {
-		showSignedOut(w, r)
-		return
-	}
-	if err := a.spend(u.ID, SpendCents); err != nil && !errors.Is(err, ErrInsufficient) {
-		showMessage(w, r, http.StatusInternalServerError, "Nothing was spent", "The provider's account could not be charged.")
-		return
-	}
-	backHome(w, r)
-}
-
 func (a *app) refreshBalance(w http.ResponseWriter, r *http.Request) {
 	if _, ok := userOf(r.Header); !ok {
 		showSignedOut(w, r)
 		return
 	}
-	backHome(w, r)
-}
-
-func backHome(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerBalance, "changed")
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }

@@ -13,7 +13,7 @@ import (
 var files embed.FS
 
 // pages holds each page inside the common layout.
-var pages = parsePages("home.html", "public.html", "optional.html", "signedout.html", "message.html")
+var pages = parsePages("home.html", "answer.html", "public.html", "optional.html", "signedout.html", "message.html")
 
 func parsePages(names ...string) map[string]*template.Template {
 	parsed := make(map[string]*template.Template, len(names))
@@ -22,6 +22,10 @@ func parsePages(names ...string) map[string]*template.Template {
 	}
 	return parsed
 }
+
+// wordsComeHere is where the page of an answer is cut, for its words to come one by
+// one.
+const wordsComeHere = "<slot></slot>"
 
 // policy allows our own style sheet and icon, and forms to this origin. There is no
 // script.
@@ -40,8 +44,8 @@ type page struct {
 	Headers  []headerField
 	Cookie   string
 
-	Spend, Refresh, Public, Optional string // the application's paths
-	SignIn, TopUp, SignOut, Userinfo string // the gateway's
+	Ask, Answers, Refresh, Public, Optional string // the application's paths
+	SignIn, TopUp, SignOut, Userinfo        string // the gateway's
 }
 
 func newPage(r *http.Request, title string) page {
@@ -54,7 +58,8 @@ func newPage(r *http.Request, title string) page {
 		User:     u,
 		Headers:  identityHeaders(r.Header),
 		Cookie:   strings.Join(r.Header["Cookie"], "; "),
-		Spend:    spendPath,
+		Ask:      askPath,
+		Answers:  answersPath,
 		Refresh:  refreshPath,
 		Public:   publicPath,
 		Optional: optionalPath,
@@ -76,11 +81,23 @@ func showMessage(w http.ResponseWriter, r *http.Request, status int, title, text
 }
 
 func writePage(w http.ResponseWriter, status int, name string, p page) {
-	var text bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&text, "layout.html", p); err != nil {
-		http.Error(w, "the page failed", http.StatusInternalServerError)
-		return
+	if text, ok := render(w, name, p); ok {
+		writeHeader(w, status)
+		_, _ = io.WriteString(w, text)
 	}
+}
+
+// render gives a whole page, or answers that there is none.
+func render(w http.ResponseWriter, name string, p page) (text string, ok bool) {
+	var b bytes.Buffer
+	if err := pages[name].ExecuteTemplate(&b, "layout.html", p); err != nil {
+		http.Error(w, "the page failed", http.StatusInternalServerError)
+		return "", false
+	}
+	return b.String(), true
+}
+
+func writeHeader(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", policy)
@@ -90,7 +107,6 @@ func writePage(w http.ResponseWriter, status int, name string, p page) {
 	// The back button must not show an account after signing out.
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes())
 }
 
 // showText says what arrived to whoever asks from a terminal.

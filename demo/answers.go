@@ -1,0 +1,148 @@
+package demo
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxQuestions bounds how many questions are kept; the oldest go first.
+const maxQuestions = 256
+
+// maxQuestionBytes bounds the form that a question comes in.
+const maxQuestionBytes = 4 << 10
+
+// question is one call of the make-believe model. It is paid for once, whoever
+// reloads the page of its answer.
+type question struct {
+	userID string
+	text   string
+	paying sync.Mutex
+	paid   bool
+}
+
+// pay charges for the question, unless that was done.
+func (q *question) pay(spend SpendFunc) error {
+	q.paying.Lock()
+	defer q.paying.Unlock()
+	if q.paid {
+		return nil
+	}
+	if err := spend(q.userID, SpendCents); err != nil {
+		return err
+	}
+	q.paid = true
+	return nil
+}
+
+// questions are those that were asked lately, by the id in their address.
+type questions struct {
+	mu   sync.Mutex
+	byID map[string]*question
+	ids  []string // the oldest first
+}
+
+func (q *questions) add(asked *question) (id string) {
+	id = rand.Text()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.byID == nil {
+		q.byID = make(map[string]*question)
+	}
+	if len(q.ids) == maxQuestions {
+		delete(q.byID, q.ids[0])
+		q.ids = q.ids[1:]
+	}
+	q.ids = append(q.ids, id)
+	q.byID[id] = asked
+	return id
+}
+
+func (q *questions) find(id, userID string) *question {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if found := q.byID[id]; found != nil && found.userID == userID {
+		return found
+	}
+	return nil
+}
+
+// ask notes a question, charges nothing, and leads to its answer: that is a page
+// which the gateway closes to whoever cannot pay.
+func (a *app) ask(w http.ResponseWriter, r *http.Request) {
+	u, ok := userOf(r.Header)
+	if !ok {
+		showSignedOut(w, r)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxQuestionBytes)
+	text := strings.Join(strings.Fields(r.FormValue("question")), " ")
+	if text == "" {
+		showMessage(w, r, http.StatusBadRequest, "There is no question", "Nothing was asked that could be answered, and nothing was charged.")
+		return
+	}
+	id := a.questions.add(&question{userID: u.ID, text: text})
+	http.Redirect(w, r, answersPath+id, http.StatusSeeOther)
+}
+
+// answer charges for a question and answers it word by word.
+func (a *app) answer(w http.ResponseWriter, r *http.Request) {
+	u, _ := userOf(r.Header)
+	q := a.questions.find(r.PathValue("id"), u.ID)
+	if q == nil {
+		showMessage(w, r, http.StatusNotFound, "There is no such answer", "Answers are kept for a short while, and shown to whoever asked.")
+		return
+	}
+	// Before the first byte: the balance has changed when the header goes out.
+	w.Header().Set(headerBalance, "changed")
+	switch err := q.pay(a.spend); {
+	case errors.Is(err, ErrInsufficient):
+		// Somebody was faster with the last of the money. The gateway knows how to
+		// say so: it reads the balance anew before this page is asked for again.
+		http.Redirect(w, r, r.URL.Path, http.StatusSeeOther)
+	case err != nil:
+		showMessage(w, r, http.StatusInternalServerError, "Nothing was charged", "The provider's account could not be charged.")
+	default:
+		a.speak(w, r, q)
+	}
+}
+
+// speak writes the page of an answer: what stands before it, each word when it has
+// come, and the rest.
+func (a *app) speak(w http.ResponseWriter, r *http.Request, q *question) {
+	p := newPage(r, "An answer")
+	p.Text = q.text
+	whole, ok := render(w, "answer.html", p)
+	if !ok {
+		return
+	}
+	before, after, _ := strings.Cut(whole, wordsComeHere)
+	writeHeader(w, http.StatusOK)
+	flush := http.NewResponseController(w).Flush
+	_, _ = w.Write([]byte(before))
+	for word := range strings.FieldsSeq(reply(q.text)) {
+		if flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(a.pace):
+		}
+		_, _ = w.Write([]byte(template.HTMLEscapeString(word) + " "))
+	}
+	_, _ = w.Write([]byte(after))
+}
+
+// reply is what the make-believe model has to say.
+func reply(question string) string {
+	return fmt.Sprintf("You asked: “%s” That makes %d letters, and this is as far as I can think: "+
+		"I am no model, but a few lines of code that answer slowly. Each of these words left the application by itself "+
+		"and passed the gateway at once. Before the first of them I charged your account, and told the gateway so. "+
+		"When your money is used up it will not even ask me.", question, len([]rune(question)))
+}
