@@ -445,3 +445,12 @@ func TestWithoutASiteTheAdminAPISaysSo(t *testing.T) {
 	o.wantRefusal("GET", "/tollgate/sessions?user=12345", 404, "no site of this Caddy has tollgate")
 	o.wantRefusal("DELETE", "/tollgate/sessions?user=12345", 404, "no site of this Caddy has tollgate")
 }
+
+func TestAnOperatorEndsTheStreamsOfASession(t *testing.T) {
+	o := operateCaddy(t, storeInStorage)
+	b := o.newBrowser().signIn()
+	ws, events := b.webSocket(o.url+"/stream/ws"), b.eventStream(o.url+"/stream/events")
+	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	wantClosed(t, ws, 4401, "session ended", time.Second)
+	events.wantCut(time.Second)
+}

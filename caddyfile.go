@@ -92,6 +92,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //			trusted_proxies <address|cidr|private_ranges...>
 //		}
 //		refresh_before <duration>
+//		stream_recheck <duration>
 //		login_page     on|off
 //		after_login    <path>
 //		after_logout   <path>
@@ -119,6 +120,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"session":        p.session(&h.Session),
 		"forward_auth":   p.forwardAuth(&h.ForwardAuth),
 		"refresh_before": p.duration(&h.RefreshBefore),
+		"stream_recheck": p.duration(&h.StreamRecheck),
 		"login_page":     p.onOff(&h.LoginPage),
 		"after_login":    p.text(&h.AfterLogin),
 		"after_logout":   p.text(&h.AfterLogout),

@@ -74,6 +74,7 @@ forward_auth {
 	trusted_proxies private_ranges 2001:db8::/32
 }
 refresh_before 1m
+stream_recheck 10s
 login_page on
 after_login /home
 after_logout /bye
@@ -105,7 +106,7 @@ const fullJSON = `{
 		"cookie_name": "app", "cookie_domain": "example.com", "partitioned": true
 	},
 	"forward_auth": {"trusted_proxies": ["10.0.0.0/8", "192.0.2.7", "private_ranges", "2001:db8::/32"]},
-	"refresh_before": 60000000000, "login_page": true, "after_login": "/home", "after_logout": "/bye",
+	"refresh_before": 60000000000, "stream_recheck": 10000000000, "login_page": true, "after_login": "/home", "after_logout": "/bye",
 	"error_redirect": "/oops", "brand": "My App"
 }`
 
@@ -209,6 +210,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("login_page maybe"):                                                         "login_page: 'maybe' is neither on nor off, at Caddyfile:9",
 		minimal("refresh_before soon"):                                                      "refresh_before: 'soon' is not a duration such as 90s, 5m or 30d, at Caddyfile:9",
 		minimal("refresh_before -5m"):                                                       "must be more than zero, at Caddyfile:9",
+		minimal("stream_recheck 500ms"):                                                     "stream_recheck: 500ms is less than 1s: every open stream's session is looked at so often, at Caddyfile:9",
 		minimal("insecure_http yes"):                                                        "Caddyfile:9",
 		minimal("insecure_http"):                                                            "insecure_http: contradicts redirect_uri, which is https or on loopback already: take it out, at Caddyfile:9",
 		minimal("secret changeme"):                                                          "secret: is too short: 6 bytes, and at least 32 random bytes are needed",
@@ -344,6 +346,7 @@ func TestDefaultsAreAsDocumented(t *testing.T) {
 		"max_age":                h.ages.maxAge.String(),
 		"max_stale":              h.ages.maxStale.String(),
 		"refresh_before":         h.refreshBefore.String(),
+		"stream_recheck":         h.streamRecheck.String(),
 		"lifetime":               h.lifetime.String(),
 		"idle_timeout":           h.idleTimeout.String(),
 		"cookie":                 h.cookies.name,
@@ -366,6 +369,7 @@ func TestDefaultsAreAsDocumented(t *testing.T) {
 		"max_age":                "1m0s",
 		"max_stale":              "15m0s",
 		"refresh_before":         "5m0s",
+		"stream_recheck":         "1m0s",
 		"lifetime":               "720h0m0s",
 		"idle_timeout":           "0s",
 		"cookie":                 "__Host-tollgate",

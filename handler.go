@@ -26,6 +26,9 @@ type visit struct {
 	rewrite bool
 	// short is what the session's user lacks, where that is money.
 	short *shortfall
+	// streaming: it is a look at a session with open streams. These are use of it, so
+	// that no idle timeout ends it.
+	streaming bool
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
@@ -153,7 +156,11 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if s.lastSeen.After(newest.lastSeen) {
 		newest = newest.seen(s.lastSeen)
 	}
-	if !h.now().Before(newest.end(h.lifetime, h.idleTimeout)) {
+	idle := h.idleTimeout
+	if v.streaming {
+		idle = 0
+	}
+	if !h.now().Before(newest.end(h.lifetime, idle)) {
 		return nil
 	}
 	v.session, v.carried, v.rewrite = newest, s.generation, found.rewrite
@@ -282,9 +289,14 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *ide
 		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
 		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
 		rw.balanceChanged = func() { h.users.outdate(v.session) }
+		rw.streaming = h.watchAnswer(w, r, v)
+		defer rw.streaming.finish()
 	}
 	err := next.ServeHTTP(rw, r)
 	rw.finish()
+	if rw.streaming.over() {
+		panic(http.ErrAbortHandler) // an answer that was cut must not look like a whole one
+	}
 	return err
 }
 

@@ -127,6 +127,7 @@ type siteOptions struct {
 type upstream struct {
 	*httptest.Server
 	requests atomic.Int64
+	streams  atomic.Int64 // that are open; see serveStream
 	last     atomic.Pointer[received]
 }
 
@@ -148,6 +149,9 @@ func newUpstream(t *testing.T, own http.HandlerFunc) *upstream {
 		u.last.Store(seen)
 		if own != nil {
 			own(w, r)
+			return
+		}
+		if u.serveStream(w, r) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

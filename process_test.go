@@ -174,6 +174,7 @@ func (f *fleet) caddyfileOf(r *replica) string {
 		session {
 			%s
 		}
+		stream_recheck 1s
 	}
 	reverse_proxy %s
 }

@@ -57,6 +57,8 @@ type renewals struct {
 	// closed is closed when nobody waits for these any more.
 	closed chan struct{}
 	now    func() time.Time
+	// tell is told of each end of a session, from when on it counts.
+	tell func(id sessionID, from time.Time)
 }
 
 // ending says from when a session is no session any more, and until when that
@@ -114,13 +116,16 @@ const endGrace = 30 * time.Second
 // end makes s no session any more, from the given moment on, in each of its
 // generations. An earlier end stays.
 func (r *renewals) end(s *session, from time.Time) {
-	defer r.version.Add(1)
 	r.ended.Compute(s.id, func(old ending, found bool) (ending, otter.ComputeOp) {
 		if found && old.from.Before(from) {
 			return old, otter.CancelOp
 		}
 		return ending{from: from, until: s.created.Add(maxLifetime)}, otter.WriteOp
 	})
+	r.version.Add(1)
+	if r.tell != nil {
+		r.tell(s.id, from)
+	}
 }
 
 // isEnding reports whether an end of s is known, even one that is still to come.

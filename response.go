@@ -1,7 +1,9 @@
 package tollgate
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,7 +21,12 @@ type responseWriter struct {
 	setCookies func() []string
 	// balanceChanged is told when the upstream says that it spent money.
 	balanceChanged func()
-	wroteHeader    bool
+	// streaming is told what kind of a stream the answer turns into; nil for an
+	// anonymous one.
+	streaming   *answerWatch
+	wroteHeader bool
+	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
+	upgraded bool
 }
 
 func wrap(w http.ResponseWriter) *caddyhttp.ResponseWriterWrapper {
@@ -35,8 +42,26 @@ func (w *responseWriter) WriteHeader(status int) {
 		w.clean()
 	} else {
 		w.finish()
+		w.upgraded = status == http.StatusSwitchingProtocols
+		w.streaming.sawHeader(w.Header())
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// Hijack implements http.Hijacker. The connection that it gives can be ended together
+// with the session.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil || !w.upgraded || w.streaming == nil {
+		return conn, buffered, err
+	}
+	if err := buffered.Flush(); err != nil { // the header: what follows are frames
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	watched := w.streaming.sawWebSocket(conn)
+	buffered.Writer.Reset(watched)
+	return watched, buffered, nil
 }
 
 // Write implements http.ResponseWriter.

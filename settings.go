@@ -25,6 +25,7 @@ const (
 	defaultMaxAge        = time.Minute
 	defaultMaxStale      = 15 * time.Minute
 	defaultRefreshBefore = 5 * time.Minute
+	defaultStreamRecheck = time.Minute
 	defaultLifetime      = maxLifetime
 	defaultActiveStatus  = "1"
 )
@@ -58,6 +59,7 @@ type settings struct {
 	lifetime        time.Duration
 	idleTimeout     time.Duration
 	refreshBefore   time.Duration
+	streamRecheck   time.Duration
 	trustedProxies  trustedProxies // those of forward_auth
 }
 
@@ -357,6 +359,10 @@ func (s *settings) resolveSession(r *resolver, o *Session, origin *url.URL) {
 
 func (s *settings) resolvePaths(r *resolver, h *Handler) {
 	s.refreshBefore = r.duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
+	s.streamRecheck = r.duration("stream_recheck", h.StreamRecheck, defaultStreamRecheck)
+	if r.err == nil && s.streamRecheck < time.Second {
+		r.fail("stream_recheck", "%s is less than 1s: every open stream's session is looked at so often", s.streamRecheck)
+	}
 	s.public = r.patterns("public", h.Public)
 	s.optional = r.patterns("optional", h.Optional)
 	for _, pattern := range s.public {

@@ -17,6 +17,7 @@ import (
 // that no reload makes two of them spend one refresh token.
 type shared struct {
 	renewals *renewals
+	streams  *streams
 	mu       sync.Mutex            // guards users and handlers
 	users    map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
 	handlers []*Handler            // that serve the site, the newest last
@@ -49,8 +50,9 @@ const (
 )
 
 func newShared(now func() time.Time) *shared {
-	return &shared{
+	s := &shared{
 		renewals: newRenewals(now),
+		streams:  newStreams(),
 		users:    make(map[string]*userInfos),
 		now:      now,
 		spent: otter.Must(&otter.Options[string, string]{
@@ -66,6 +68,8 @@ func newShared(now func() time.Time) *shared {
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, struct{}](futileInterval),
 		}),
 	}
+	s.renewals.tell = s.sessionEnds
+	return s
 }
 
 // usersAt is what is known of the users at one user information endpoint.
@@ -115,6 +119,7 @@ func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
 
 // Destruct implements caddy.Destructor.
 func (s *shared) Destruct() error {
+	s.streams.endAll(streamGoingAway)
 	s.renewals.drain(time.Duration(s.patience.Load()))
 	s.renewals.close()
 	s.spent.StopAllGoroutines()

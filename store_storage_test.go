@@ -17,9 +17,11 @@ type breakableStorage struct {
 	certmagic.Storage
 	broken atomic.Bool
 	full   atomic.Bool // reads still work
+	loads  atomic.Int64
 }
 
 func (b *breakableStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	b.loads.Add(1)
 	if b.broken.Load() {
 		return nil, errOutOfOrder
 	}

@@ -1,0 +1,560 @@
+package tollgate
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const (
+	oftenRechecked = "\nstream_recheck 1s\n"
+	// withinRecheck is a second, and what a busy machine takes.
+	withinRecheck = 4 * time.Second
+)
+
+// serveStream answers the upstream's streams, and reports whether it was one:
+// /stream/ws says what it is told, /stream/flood never stops to send large messages in
+// small fragments, and /stream/events sends one event.
+func (u *upstream) serveStream(w http.ResponseWriter, r *http.Request) bool {
+	if !strings.HasPrefix(r.URL.Path, "/stream/") {
+		return false
+	}
+	u.streams.Add(1)
+	defer u.streams.Add(-1)
+	switch r.URL.Path {
+	case "/stream/ws":
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return true
+		}
+		defer conn.CloseNow()
+		for {
+			kind, message, err := conn.Read(r.Context())
+			if err != nil || conn.Write(r.Context(), kind, message) != nil {
+				return true
+			}
+		}
+	case "/stream/flood":
+		flood(w)
+	case "/stream/events":
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		fmt.Fprintf(w, "data: %d\n\n", time.Now().UnixNano())
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	return true
+}
+
+// flood sends messages of three fragments, each of a length of another kind, in pieces
+// that end anywhere. A fragment's bytes are all the last byte of its length.
+func flood(w http.ResponseWriter) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if rw.Flush() != nil {
+		return
+	}
+	var message []byte
+	for i, length := range []int{100, 3000, 70001} {
+		first := []byte{0x02, 0x00, 0x80}[i]
+		switch {
+		case length < 126:
+			message = append(message, first, byte(length))
+		case length < 1<<16:
+			message = binary.BigEndian.AppendUint16(append(message, first, 126), uint16(length))
+		default:
+			message = binary.BigEndian.AppendUint64(append(message, first, 127), uint64(length))
+		}
+		for range length {
+			message = append(message, byte(length))
+		}
+	}
+	for {
+		for rest := message; len(rest) > 0; rest = rest[min(977, len(rest)):] {
+			if _, err := conn.Write(rest[:min(977, len(rest))]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// webSocket opens a WebSocket through the gateway, and says hello.
+func (b *browser) webSocket(target string) *websocket.Conn {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: b.Client})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { conn.CloseNow() })
+	wantEcho(b.t, conn)
+	return conn
+}
+
+func wantEcho(t *testing.T, conn *websocket.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatalf("the WebSocket is closed: %v", err)
+	}
+	if _, message, err := conn.Read(ctx); err != nil || string(message) != "hello" {
+		t.Fatalf("through the WebSocket: %q, %v", message, err)
+	}
+}
+
+// wantClosed waits for the close frame of a WebSocket.
+func wantClosed(t *testing.T, conn *websocket.Conn, code int, reason string, within time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	_, _, err := conn.Read(ctx)
+	if closed, ok := errors.AsType[websocket.CloseError](err); !ok || int(closed.Code) != code || closed.Reason != reason {
+		t.Errorf("the WebSocket ends with %v, want %d %q within %v", err, code, reason, within)
+	}
+}
+
+// eventStream is an event stream whose first event has come.
+type eventStream struct {
+	t     *testing.T
+	ended chan error
+}
+
+func (b *browser) eventStream(target string) *eventStream {
+	b.t.Helper()
+	return openEvents(b.t, b.Client, target)
+}
+
+func openEvents(t *testing.T, client *http.Client, target string, headers ...string) *eventStream {
+	t.Helper()
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	body := bufio.NewReader(res.Body)
+	line, err := body.ReadString('\n')
+	var sent int64
+	if _, scanErr := fmt.Sscanf(line, "data: %d", &sent); err != nil || scanErr != nil {
+		t.Fatalf("the first event: %d %q, %v", res.StatusCode, line, err)
+	}
+	if took := time.Since(time.Unix(0, sent)); took > 250*time.Millisecond {
+		t.Errorf("the first event took %v", took)
+	}
+	e := &eventStream{t: t, ended: make(chan error, 1)}
+	go func() { // ends with the body
+		_, err := io.Copy(io.Discard, body)
+		e.ended <- err
+	}()
+	return e
+}
+
+// wantCut waits for the end of the stream, which must not look like a regular one.
+func (e *eventStream) wantCut(within time.Duration) {
+	e.t.Helper()
+	select {
+	case err := <-e.ended:
+		if err == nil {
+			e.t.Error("the event stream looks finished")
+		}
+	case <-time.After(within):
+		e.t.Errorf("the event stream is open after %v", within)
+	}
+}
+
+func (e *eventStream) wantOpen() {
+	e.t.Helper()
+	select {
+	case err := <-e.ended:
+		e.t.Errorf("the event stream has ended: %v", err)
+	default:
+	}
+}
+
+// wantNothingLeft waits until neither the upstream nor the registry holds a stream.
+func (s *site) wantNothingLeft() {
+	s.t.Helper()
+	eventually(s.t, "the upstream's side is closed, too", func() bool { return s.upstream.streams.Load() == 0 })
+	s.wantWatched(0)
+}
+
+func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	logs := s.observe()
+	b, other := s.newBrowser().signIn(), s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events?key=value")
+	otherWS, otherEvents := other.webSocket(s.url+"/stream/ws"), other.eventStream(s.url+"/stream/events")
+
+	b.do("POST", "/oauth/logout", nil)
+	wantClosed(t, ws, 4401, "session ended", time.Second)
+	events.wantCut(time.Second)
+	ended := logs.FilterMessage("streams ended").All()
+	if len(ended) != 1 || ended[0].ContextMap()["streams"] != int64(2) {
+		t.Errorf("the log says %v", ended)
+	}
+	wantEcho(t, otherWS)
+	otherEvents.wantOpen()
+	if a := b.get("/stream/events"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the next try: %d", a.StatusCode)
+	}
+
+	other.do("POST", "/oauth/logout", nil)
+	wantClosed(t, otherWS, 4401, "session ended", time.Second)
+	otherEvents.wantCut(time.Second)
+	s.wantNothingLeft()
+}
+
+func TestAnEventStreamOverHTTP2EndsWithALogout(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	front := httptest.NewUnstartedServer(s.server)
+	front.EnableHTTP2 = true
+	front.StartTLS()
+	defer front.Close()
+	b := s.newBrowser().signIn()
+	events := openEvents(t, front.Client(), front.URL+"/stream/events", b.cookieLine())
+	b.do("POST", "/oauth/logout", nil)
+	events.wantCut(time.Second)
+	s.wantNothingLeft()
+}
+
+func TestStreamsThatAreLeftLeaveNothing(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	before := runtime.NumGoroutine()
+	for range 20 {
+		b.webSocket(s.url+"/stream/ws").Close(websocket.StatusNormalClosure, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/stream/events", nil)
+		if _, err := b.Client.Do(req); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	s.wantNothingLeft()
+	b.CloseIdleConnections()
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
+}
+
+func TestAWebSocketEndsBetweenTwoFrames(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	for range 50 {
+		b := s.newBrowser()
+		b.visit(b.authorize(""))
+		conn := dial(t, s)
+		fmt.Fprintf(conn, "GET /stream/flood HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n\r\n", b.cookieLine())
+		reader := bufio.NewReader(conn)
+		if res, err := http.ReadResponse(reader, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatal(res, err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- readFlood(reader) }()
+		b.do("POST", "/oauth/logout", nil)
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	s.wantNothingLeft()
+}
+
+// readFlood reads whole frames up to the close frame and the connection's end.
+func readFlood(r *bufio.Reader) error {
+	for {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return fmt.Errorf("no close frame: %w", err)
+		}
+		length := uint64(head[1])
+		switch length {
+		case 126:
+			var long uint16
+			binary.Read(r, binary.BigEndian, &long)
+			length = uint64(long)
+		case 127:
+			binary.Read(r, binary.BigEndian, &length)
+		}
+		if length > 1<<20 {
+			return fmt.Errorf("a frame of %d bytes", length)
+		}
+		payload := make([]byte, length)
+		if _, err := io.ReadFull(r, payload); err != nil {
+			return fmt.Errorf("a frame is cut: %w", err)
+		}
+		if head[0] == 0x88 {
+			if code := binary.BigEndian.Uint16(payload); code != 4401 {
+				return fmt.Errorf("the close code is %d", code)
+			}
+			if rest, _ := io.ReadAll(r); len(rest) > 0 {
+				return fmt.Errorf("%d bytes after the close frame", len(rest))
+			}
+			return nil
+		}
+		for _, b := range payload {
+			if b != byte(length) {
+				return fmt.Errorf("a frame of %d bytes holds others", length)
+			}
+		}
+	}
+}
+
+func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x82\x7d1234")
+		rw.Flush()
+		io.Copy(io.Discard, conn)
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	conn := dial(t, s)
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
+	reader := bufio.NewReader(conn)
+	if _, err := http.ReadResponse(reader, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(reader, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	b.do("POST", "/oauth/logout", nil)
+	conn.SetReadDeadline(time.Now().Add(streamPatience + 2*time.Second))
+	if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("in the middle of a frame the client gets %q, %v", rest, err)
+	}
+}
+
+func TestStreamsEndWithALogoutElsewhere(t *testing.T) {
+	forEachSharedPlace(t, func(t *testing.T, session string) {
+		f := newFleet(t, 2, session, time.Minute)
+		b := f.newBrowser().signIn()
+		r := f.replicas[1]
+		ws, events := b.webSocket(r.at("/stream/ws")), b.eventStream(r.at("/stream/events"))
+		b.do("POST", f.replicas[0].at("/oauth/logout"), nil)
+		wantClosed(t, ws, 4401, "session ended", withinRecheck)
+		events.wantCut(withinRecheck)
+	})
+}
+
+func TestStreamsEndWithTheLifetimeAndOutliveTheTokens(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "session {\nlifetime 5h\nidle_timeout 10m\n}"})
+	b := s.newBrowser().signIn()
+	ws := b.webSocket(s.url + "/stream/ws")
+	s.clock.advance(over) // of the access token; the idle timeout, too, is long over
+	eventually(t, "the tokens are renewed", func() bool { return s.refreshes() == 1 })
+	wantEcho(t, ws)
+	s.clock.advance(5 * time.Hour)
+	wantClosed(t, ws, 4401, "session ended", withinRecheck)
+}
+
+func TestAnOpenStreamIsUseOfTheSession(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked + "session {\nstore storage\nidle_timeout 10m\n}"})
+	b := s.newBrowser().signIn()
+	ws := b.webSocket(s.url + "/stream/ws")
+	for range 3 {
+		before := s.sessionOf(b).lastSeen
+		s.clock.advance(6 * time.Minute)
+		eventually(t, "the use is written down", func() bool { return s.sessionOf(b).lastSeen.After(before) })
+	}
+	wantEcho(t, ws)
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("a request after 18 minutes: %d", a.StatusCode)
+	}
+}
+
+func TestStreamsEndWhenTheProviderEndsTheSession(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
+	b := s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	s.provider.RevokeUser(12345)
+	s.clock.advance(over)
+	wantClosed(t, ws, 4401, "session ended", withinRecheck)
+	events.wantCut(withinRecheck)
+}
+
+func TestAStoreThatFailsEndsNoStream(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked})
+	b := s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	storage.broken.Store(true)
+	before := storage.loads.Load()
+	eventually(t, "the session was looked at twice", func() bool { return storage.loads.Load() >= before+2 })
+	wantEcho(t, ws)
+	events.wantOpen()
+	storage.broken.Store(false)
+	b.do("POST", "/oauth/logout", nil)
+	wantClosed(t, ws, 4401, "session ended", withinRecheck)
+	events.wantCut(withinRecheck)
+}
+
+func TestAThousandStreamsOfASessionAskTheStoreOnce(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked})
+	b := s.newBrowser().signIn()
+	events := b.eventStream(s.url + "/stream/events")
+	streams := s.handlers[0].state.streams
+	newest := streams.newest(s.sessionOf(b).id.hash())
+	for range 999 {
+		copied := *newest
+		copied.end = func(streamEnd) {}
+		streams.add(&copied, time.Hour, nil)
+	}
+	time.Sleep(storageReadAge)
+	before := storage.loads.Load()
+	eventually(t, "the session was looked at", func() bool { return storage.loads.Load() > before })
+	time.Sleep(storageReadAge / 2)
+	if n := storage.loads.Load() - before; n != 1 {
+		t.Errorf("%d reads", n)
+	}
+	events.wantOpen()
+}
+
+func TestStreamsSurviveAReloadAndStillEndWithTheirSession(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
+	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
+	s.load()
+	b := s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	s.load()
+	wantEcho(t, ws)
+	events.wantOpen()
+	s.clock.advance(over)
+	eventually(t, "the tokens are renewed under the new configuration", func() bool { return s.refreshes() == 1 })
+	b.do("POST", "/oauth/logout", nil)
+	wantClosed(t, ws, 4401, "session ended", time.Second)
+	events.wantCut(time.Second)
+	s.wantNothingLeft()
+}
+
+func TestStreamsEndWithTheGateway(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	s.handlers[0].Cleanup()
+	s.handlers = nil
+	wantClosed(t, ws, 1001, "going away", time.Second)
+	events.wantCut(time.Second)
+}
+
+func TestStreamsOfARefusedUserEnd(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
+	b := s.newBrowser().signIn()
+	ws := b.webSocket(s.url + "/stream/ws")
+	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
+	s.clock.advance(2 * time.Minute) // what is known is re-read
+	wantClosed(t, ws, 4403, "refused", withinRecheck)
+}
+
+func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
+	open := make(chan bool, 1)
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/events" {
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		event := []byte("data: " + strings.Repeat("x", 64<<10) + "\n\n")
+		for err := error(nil); err == nil; _, err = w.Write(event) {
+		}
+		open <- false
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	conn := dial(t, s)
+	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.cookieLine())
+	s.wantWatched(1)
+	time.Sleep(300 * time.Millisecond) // the buffers fill up, and writing hangs
+	b.do("POST", "/oauth/logout", nil)
+	select {
+	case <-open:
+	case <-time.After(2 * time.Second):
+		t.Error("the upstream is still writing")
+	}
+	s.wantWatched(0)
+}
+
+// wantWatched waits until so many sessions have open streams.
+func (s *site) wantWatched(sessions int) {
+	s.t.Helper()
+	streams := s.handlers[0].state.streams
+	eventually(s.t, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
+		streams.mu.Lock()
+		defer streams.mu.Unlock()
+		return len(streams.watches) == sessions
+	})
+}
+
+func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
+	for name, end := range map[string]func(s *site, b *browser, client net.Conn){
+		"with the session": func(_ *site, b *browser, _ net.Conn) { b.do("POST", "/oauth/logout", nil) },
+		"with the upstream": func(s *site, _ *browser, client net.Conn) {
+			s.upstream.streams.Store(-1)
+			eventually(s.t, "what the client sends is refused", func() bool {
+				_, err := client.Write([]byte{0x81, 0x80, 0, 0, 0, 0})
+				return err != nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var u *upstream
+			s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Upgrade") == "" {
+					return
+				}
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					return
+				}
+				rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+				rw.Flush()
+				frame := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)
+				for err == nil && u.streams.Load() >= 0 {
+					conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+					if _, err = conn.Write(frame); errors.Is(err, os.ErrDeadlineExceeded) {
+						err = nil
+					}
+				}
+				conn.(*net.TCPConn).SetLinger(0)
+				conn.Close()
+			}})
+			u = s.upstream
+			b := s.newBrowser()
+			b.follow("/")
+			conn := dial(t, s)
+			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
+			s.wantWatched(1)
+			time.Sleep(500 * time.Millisecond) // the buffers fill up, and writing hangs
+			end(s, b, conn)
+			s.wantWatched(0)
+			conn.Close()
+		})
+	}
+}
