@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -486,6 +487,7 @@ func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 		}
 		open <- false
 	}})
+	inside := s.countInside()
 	b := s.newBrowser()
 	b.follow("/")
 	conn := dial(t, s)
@@ -498,7 +500,19 @@ func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Error("the upstream is still writing")
 	}
-	s.wantWatched(0)
+	eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
+}
+
+// countInside counts the requests that are in the gateway from now on.
+func (s *site) countInside() *atomic.Int64 {
+	inside, gateway := &atomic.Int64{}, *s.server.handler.Load()
+	var counting http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inside.Add(1)
+		defer inside.Add(-1)
+		gateway.ServeHTTP(w, r)
+	})
+	s.server.handler.Store(&counting)
+	return inside
 }
 
 // wantWatched waits until so many sessions have open streams.
@@ -546,6 +560,7 @@ func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
 				conn.Close()
 			}})
 			u = s.upstream
+			inside := s.countInside()
 			b := s.newBrowser()
 			b.follow("/")
 			conn := dial(t, s)
@@ -554,6 +569,7 @@ func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
 			time.Sleep(500 * time.Millisecond) // the buffers fill up, and writing hangs
 			end(s, b, conn)
 			s.wantWatched(0)
+			eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
 			conn.Close()
 		})
 	}
