@@ -233,14 +233,17 @@ func (u *userInfos) current(ctx context.Context, s *session, now time.Time, limi
 // decisiveAge is the age from which on a balance is re-read before it decides. A user
 // without money who asks again and again causes one read for each lackingAge.
 func (n *need) decisiveAge(v userView) time.Duration {
+	age := time.Duration(math.MaxInt64)
+	if n != nil && n.ampleAge > 0 {
+		age = n.ampleAge
+	}
 	switch n.meet(v) {
 	case lacking:
-		return lackingAge
+		age = min(age, lackingAge)
 	case scarce:
-		return scarceAge
-	default:
-		return math.MaxInt64
+		age = min(age, scarceAge)
 	}
+	return age
 }
 
 // waitForRead waits for a read that knows of every change so far. The one that is

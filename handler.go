@@ -27,7 +27,8 @@ type visit struct {
 	// short is what the session's user lacks, where that is money.
 	short *shortfall
 	// streaming: it is a look at a session with open streams. These are use of it, so
-	// that no idle timeout ends it.
+	// that no idle timeout ends it, and a balance counts that is not older than the look
+	// before.
 	streaming bool
 }
 
@@ -55,7 +56,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	switch decided, id := h.decide(r.Context(), r, v, demand); decided {
 	case verdictPass:
-		return h.pass(w, r, v, id, next)
+		return h.pass(w, r, v, demand, id, next)
 	case verdictLogin:
 		return h.demandLogin(w, r, v)
 	case verdictRefused:
@@ -102,24 +103,36 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked d
 		return verdictLogin, nil
 	}
 
-	rules := h.rules.among(asked.blocks)
-	need := rules.need(h.passUnknown)
-	id := h.identify(ctx, v.session, need)
-	ended, reason := h.hasEnded(v), h.refusal(id, rules)
-	decided := verdictRefused
-	if reason == "" && need.meet(id.userView) == lacking {
-		decided, reason, v.short = verdictLacking, "balance", need.shortfall(id.userView)
-	}
+	decided, id, reason := h.judge(ctx, v, asked.blocks)
 	switch {
-	case access == accessOptional && (ended || reason != ""):
+	case access == accessOptional && decided != verdictPass:
 		return verdictPass, nil
-	case ended:
-		return verdictLogin, nil
 	case reason != "":
 		h.audit("denied", r, v.session, zap.String("reason", reason))
-		return decided, nil
 	}
-	return verdictPass, id
+	return decided, id
+}
+
+// judge says whether who is signed in may pass where these require blocks apply, as
+// whom, and otherwise why not.
+func (h *Handler) judge(ctx context.Context, v *visit, which blocks) (decided verdict, id *identity, reason string) {
+	rules := h.rules.among(which)
+	need := rules.need(h.passUnknown)
+	if need != nil && v.streaming {
+		need.ampleAge = h.recheckInterval() / 2
+	}
+	id = h.identify(ctx, v.session, need)
+	ended, reason := h.hasEnded(v), h.refusal(id, rules)
+	switch {
+	case ended:
+		return verdictLogin, nil, ""
+	case reason != "":
+		return verdictRefused, nil, reason
+	case need.meet(id.userView) == lacking:
+		v.short = need.shortfall(id.userView)
+		return verdictLacking, nil, "balance"
+	}
+	return verdictPass, id, ""
 }
 
 // refusal gives the reason why this user may not pass, with any balance, or nothing.
@@ -281,15 +294,18 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(acce
 }
 
 // pass hands the request to the upstream, with the identity or as anonymous.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, id *identity, next caddyhttp.Handler) error {
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked demand, id *identity, next caddyhttp.Handler) error {
 	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id != nil {
 		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
 		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
-		rw.balanceChanged = func() { h.users.outdate(v.session) }
-		rw.streaming = h.watchAnswer(w, r, v)
+		rw.balanceChanged = func() {
+			h.users.outdate(v.session)
+			h.state.streams.lookBefore(v.session.id.hash(), balanceLook)
+		}
+		rw.streaming = h.watchAnswer(w, r, v, asked)
 		defer rw.streaming.finish()
 	}
 	err := next.ServeHTTP(rw, r)

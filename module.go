@@ -100,8 +100,9 @@ type Handler struct {
 	RefreshBefore caddy.Duration `json:"refresh_before,omitempty"`
 
 	// How often a session with open WebSockets or event streams is looked at, from 1s,
-	// and at least twice in an `idle_timeout`; these end with it. What ends a session in
-	// the same process ends them at once. Default: 60s.
+	// and at least twice in an `idle_timeout`. These end with it, or when their user does
+	// not meet the rules of their path any more. What ends a session in the same process
+	// ends them at once. Default: 60s.
 	StreamRecheck caddy.Duration `json:"stream_recheck,omitempty"`
 
 	// Whether a person who is not signed in sees a page with a button first.

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
@@ -100,6 +101,9 @@ type need struct {
 	*amount
 	// passUnknown: a balance that is not known is good enough.
 	passUnknown bool
+	// ampleAge, if set, is the age from which on also a balance is re-read before it
+	// decides that suffices amply.
+	ampleAge time.Duration
 }
 
 // sufficiency is how a balance stands to a need.

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"context"
+	"math"
 	"mime"
 	"net"
 	"net/http"
@@ -11,37 +12,61 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 )
 
-// lookPatience is how long one look at a session may take.
-const lookPatience = 30 * time.Second
+const (
+	// lookPatience is how long one look at a session may take.
+	lookPatience = 30 * time.Second
+	// balanceLook is how soon a session with streams is looked at after the upstream
+	// said that its user's balance has changed. A stream that says so again and again
+	// causes one look in this time.
+	balanceLook = time.Second
+)
 
-// recheckStreams looks at a session that has open streams, as a request of it would:
-// its tokens are renewed when that is due, and the streams end when such a request
-// would not pass any more. After a reload the new configuration decides.
+// recheckStreams looks at a session that has open streams, as requests of it would:
+// its tokens are renewed when that is due, and each stream ends when a request like its
+// own would not pass any more. After a reload the new configuration decides. The
+// session is opened once, and its user's balance read once, however many streams it has.
 func (s *shared) recheckStreams(name string) {
-	stream := s.streams.newest(name)
 	handlers, release := s.heldHandlers()
 	defer release()
-	if stream == nil || len(handlers) == 0 {
+	if len(handlers) == 0 {
 		return
 	}
-	h := handlers[0]
-	if slices.Contains(handlers, stream.handler) {
-		h = stream.handler
-	}
-	if why, over := h.lookAtStream(stream); over {
-		s.endStreams(name, why)
+	open := s.streams.beginLook(name)
+	if len(open) == 0 {
 		return
 	}
-	s.streams.lookAfter(name, lookInterval(h.recheckInterval(), stream.session.id))
+	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
+	defer cancel()
+	looks := make(map[*Handler]*streamLook)
+	ends := make(map[streamEnd][]*openStream)
+	every := time.Duration(math.MaxInt64)
+	for _, stream := range open {
+		h := handlers[0]
+		if slices.Contains(handlers, stream.handler) {
+			h = stream.handler
+		}
+		look, ok := looks[h]
+		if !ok {
+			look = h.lookAtSession(ctx, stream.sent)
+			looks[h] = look
+			every = min(every, lookInterval(h.recheckInterval(), stream.session.id))
+		}
+		if why := look.at(ctx, stream); why != nil {
+			ends[*why] = append(ends[*why], stream)
+		}
+	}
+	s.streams.endLook(name, every)
+	for why, which := range ends {
+		s.endStreams(name, which, why)
+	}
 }
 
-// endStreams ends the streams of a session, and writes down how many.
-func (s *shared) endStreams(name string, why streamEnd) {
-	ended := s.streams.end(name, why)
+// endStreams ends streams of a session, and writes down how many.
+func (s *shared) endStreams(name string, which []*openStream, why streamEnd) {
+	ended := s.streams.end(name, which, why)
 	if ended == 0 {
 		return
 	}
@@ -53,13 +78,18 @@ func (s *shared) endStreams(name string, why streamEnd) {
 	}
 }
 
+// endAllStreams ends the streams of a session that is over.
+func (s *shared) endAllStreams(name string) {
+	s.endStreams(name, s.streams.of(name), streamSessionOver)
+}
+
 // sessionEnds ends the streams of a session at the moment at which it ends.
 func (s *shared) sessionEnds(id sessionID, from time.Time) {
 	if wait := from.Sub(s.renewals.now()); wait > 0 {
 		s.streams.lookBefore(id.hash(), wait)
 		return
 	}
-	s.endStreams(id.hash(), streamSessionOver)
+	s.endAllStreams(id.hash())
 }
 
 // recheckInterval is how often a session with open streams is looked at: often enough
@@ -71,29 +101,77 @@ func (h *Handler) recheckInterval() time.Duration {
 	return h.streamRecheck
 }
 
-// lookAtStream reports whether a stream's session has to end it, and why. An open
-// stream is use of the session: no idle timeout ends it.
-func (h *Handler) lookAtStream(stream *openStream) (streamEnd, bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
-	defer cancel()
-	v := &visit{sent: stream.sent, streaming: true}
-	decided, _ := h.decide(ctx, stream.asked, v, demand{access: accessProtected})
-	if now := h.now(); decided == verdictPass && h.tickets != nil && v.session.slideDue(now, h.idleTimeout) {
-		h.noteSeen(ctx, v.session.seen(now))
-	}
-	return streamEndOf(decided)
+// streamLook is one look at a session with open streams.
+type streamLook struct {
+	handler *Handler
+	visit   *visit
+	// unknown: nobody can tell now how the session is.
+	unknown bool
+	// decided holds what was decided for the streams so far: many demand the same.
+	decided map[blocks]*streamEnd
 }
 
-// streamEndOf says whether a stream ends, and why, when a request like its own would
-// be decided like this now. While nobody can tell, it goes on.
-func streamEndOf(decided verdict) (streamEnd, bool) {
-	switch decided {
-	case verdictLogin:
-		return streamSessionOver, true
-	case verdictRefused:
-		return streamRefused, true
+// lookAtSession opens a session as a request would. An open stream is use of it: no
+// idle timeout ends it.
+func (h *Handler) lookAtSession(ctx context.Context, sent sentCookies) *streamLook {
+	v := &visit{sent: sent, streaming: true}
+	err := h.openSession(ctx, v)
+	switch now := h.now(); {
+	case err != nil:
+		h.logFault(ctx, err)
+	case v.session != nil && h.tickets != nil && v.session.slideDue(now, h.idleTimeout):
+		h.noteSeen(ctx, v.session.seen(now))
+	}
+	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[blocks]*streamEnd)}
+}
+
+// at says why a stream ends, or nil when it goes on. It carries an identity: where that
+// ends, the stream does, also where others may be without one.
+func (l *streamLook) at(ctx context.Context, stream *openStream) *streamEnd {
+	switch {
+	case l.unknown:
+		return nil
+	case l.visit.session == nil:
+		return &streamSessionOver
+	}
+	which := l.handler.demandOf(stream).blocks
+	why, ok := l.decided[which]
+	if !ok {
+		decided, _, _ := l.handler.judge(ctx, l.visit, which)
+		why = streamEndOf(decided, l.visit.short)
+		l.decided[which] = why
+	}
+	return why
+}
+
+// demandOf is what a stream's path demands under this configuration. A path that this
+// one can read in two ways demands everything.
+func (h *Handler) demandOf(stream *openStream) demand {
+	if h == stream.handler {
+		return stream.asked
+	}
+	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
+	asked := &http.Request{Method: http.MethodGet, URL: &stream.url}
+	demand, unambiguous := h.routes.demand(asked.WithContext(ctx))
+	if !unambiguous {
+		return h.routes.strictest()
+	}
+	return demand
+}
+
+// streamEndOf says why a stream ends when a request like its own would be decided like
+// this now. While nobody can tell, it goes on: also where the balance is not known any
+// more, since nobody knows that it has fallen.
+func streamEndOf(decided verdict, short *shortfall) *streamEnd {
+	switch {
+	case decided == verdictLogin:
+		return &streamSessionOver
+	case decided == verdictRefused:
+		return &streamRefused
+	case decided == verdictLacking && short.balance != nil:
+		return &streamUnpaid
 	default:
-		return streamEnd{}, false
+		return nil
 	}
 }
 
@@ -106,8 +184,10 @@ type answerWatch struct {
 	request *http.Request
 	before  context.Context
 	hangUp  context.CancelFunc
-	// url is what was asked for, before other handlers rewrite it.
-	url url.URL
+	// asked is what the path demands, and url what was asked for, before other handlers
+	// rewrite it.
+	asked demand
+	url   url.URL
 	// client is the answer as the client gets it.
 	client http.ResponseWriter
 
@@ -119,8 +199,8 @@ type answerWatch struct {
 
 // watchAnswer begins to watch the answer to a request. The request stays the same
 // value, since Caddy's placeholders are of it.
-func (h *Handler) watchAnswer(w http.ResponseWriter, r *http.Request, v *visit) *answerWatch {
-	a := &answerWatch{handler: h, visit: v, request: r, before: r.Context(), url: *r.URL, client: w}
+func (h *Handler) watchAnswer(w http.ResponseWriter, r *http.Request, v *visit, asked demand) *answerWatch {
+	a := &answerWatch{handler: h, visit: v, request: r, before: r.Context(), asked: asked, url: *r.URL, client: w}
 	ctx, hangUp := context.WithCancel(a.before)
 	a.hangUp = hangUp
 	*r = *r.WithContext(ctx)
@@ -217,21 +297,10 @@ func (a *answerWatch) watch(stream *openStream) {
 	h := a.handler
 	h.state.streams.add(stream, lookInterval(h.recheckInterval(), stream.session.id), h.state.recheckStreams)
 	if _, live := h.state.renewals.latest(stream.session); !live {
-		h.state.endStreams(stream.session.id.hash(), streamSessionOver)
+		h.state.endAllStreams(stream.session.id.hash())
 	}
 }
 
 func (a *answerWatch) openStream(end func(streamEnd)) *openStream {
-	return &openStream{handler: a.handler, session: a.visit.session, sent: a.visit.sent, asked: a.asked(), end: end}
-}
-
-// asked is the request once more, to be decided again while other goroutines work on
-// the one that is passed on. It keeps what Caddy's matchers and the audit lines need.
-func (a *answerWatch) asked() *http.Request {
-	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
-	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{
-		caddyhttp.ClientIPVarKey: caddyhttp.GetVar(a.before, caddyhttp.ClientIPVarKey),
-	})
-	asked := &http.Request{Method: a.request.Method, URL: &a.url, Host: a.request.Host, RemoteAddr: a.request.RemoteAddr}
-	return asked.WithContext(ctx)
+	return &openStream{handler: a.handler, session: a.visit.session, sent: a.visit.sent, asked: a.asked, url: a.url, end: end}
 }

@@ -1,7 +1,10 @@
 package tollgate
 
 import (
-	"net/http"
+	"cmp"
+	"maps"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,7 +20,9 @@ type streamEnd struct {
 var (
 	// streamSessionOver: the session has ended, whoever ended it.
 	streamSessionOver = streamEnd{4401, "session ended"}
-	// streamRefused: the provider does not call the user active any more.
+	// streamUnpaid: the balance has fallen below what the path requires.
+	streamUnpaid = streamEnd{4402, "insufficient balance"}
+	// streamRefused: the user may not be here any more, with any balance.
 	streamRefused = streamEnd{4403, "refused"}
 	// streamGoingAway: the gateway stops, and nobody would end the stream any more.
 	streamGoingAway = streamEnd{1001, "going away"}
@@ -28,9 +33,11 @@ type openStream struct {
 	// handler opened it. After a reload it is a former one's.
 	handler *Handler
 	session *session
-	// sent holds the session cookie that it was opened with, and asked the request.
-	sent  sentCookies
-	asked *http.Request
+	// sent holds the session cookie that it was opened with.
+	sent sentCookies
+	// asked is what its path demands under handler, and url where that is.
+	asked demand
+	url   url.URL
 	// end ends it, and may wait for a slow client.
 	end func(streamEnd)
 }
@@ -40,36 +47,37 @@ type openStream struct {
 type streams struct {
 	mu      sync.Mutex
 	watches map[string]*streamWatch // by the session's hash
+	opened  uint64                  // how many there were so far
 }
 
 // streamWatch is the open streams of one session, and the one timer at which the
 // session is looked at again.
 type streamWatch struct {
-	open  map[*openStream]struct{}
-	last  *openStream // the newest one's cookie is the newest
-	timer *time.Timer
-	due   time.Time
+	open    map[*openStream]uint64 // with their number: the newest one's cookie is the newest
+	every   time.Duration
+	timer   *time.Timer
+	due     time.Time
+	looking bool
 }
 
 func newStreams() *streams { return &streams{watches: make(map[string]*streamWatch)} }
 
-// add watches a stream. The session is looked at after the given time, unless it is
-// watched already.
-func (s *streams) add(stream *openStream, after time.Duration, look func(session string)) {
+// add watches a stream. Its session is looked at in the given interval.
+func (s *streams) add(stream *openStream, every time.Duration, look func(session string)) {
 	name := stream.session.id.hash()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
 	if !ok {
 		watch = &streamWatch{
-			open:  make(map[*openStream]struct{}),
-			timer: time.AfterFunc(after, func() { look(name) }),
-			due:   time.Now().Add(after),
+			open:  make(map[*openStream]uint64),
+			timer: time.AfterFunc(every, func() { look(name) }),
+			due:   time.Now().Add(every),
 		}
 		s.watches[name] = watch
 	}
-	watch.open[stream] = struct{}{}
-	watch.last = stream
+	s.opened++
+	watch.open[stream], watch.every = s.opened, every
 }
 
 // remove forgets a stream that is over. With the last one the session's timer goes.
@@ -77,45 +85,45 @@ func (s *streams) remove(stream *openStream) {
 	name := stream.session.id.hash()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if watch, ok := s.watches[name]; ok {
+		delete(watch.open, stream)
+		s.dropEmpty(name, watch)
+	}
+}
+
+// dropEmpty forgets a session without streams. The lock is held.
+func (s *streams) dropEmpty(name string, watch *streamWatch) {
+	if len(watch.open) == 0 {
+		watch.timer.Stop()
+		delete(s.watches, name)
+	}
+}
+
+// beginLook gives the streams of a session, the newest first, and sets when the session
+// is looked at next. It gives none while a look is going on.
+func (s *streams) beginLook(name string) []*openStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
 	if !ok {
-		return
+		return nil
 	}
-	delete(watch.open, stream)
-	switch {
-	case len(watch.open) == 0:
-		s.drop(name, watch)
-	case watch.last == stream:
-		for other := range watch.open {
-			watch.last = other
-			break
-		}
+	watch.lookAfter(watch.every)
+	if watch.looking {
+		return nil
 	}
+	watch.looking = true
+	return slices.SortedFunc(maps.Keys(watch.open), func(a, b *openStream) int {
+		return cmp.Compare(watch.open[b], watch.open[a])
+	})
 }
 
-// drop forgets a session. The lock is held.
-func (s *streams) drop(name string, watch *streamWatch) {
-	watch.timer.Stop()
-	delete(s.watches, name)
-}
-
-// newest gives the stream of a session that speaks for all of them, or nil.
-func (s *streams) newest(name string) *openStream {
+// endLook ends what beginLook began, and says in which interval to go on.
+func (s *streams) endLook(name string, every time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok {
-		return watch.last
-	}
-	return nil
-}
-
-// lookAfter sets when a session is looked at next.
-func (s *streams) lookAfter(name string, after time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if watch, ok := s.watches[name]; ok {
-		watch.due = time.Now().Add(after)
-		watch.timer.Reset(after)
+		watch.looking, watch.every = false, every
 	}
 }
 
@@ -124,37 +132,53 @@ func (s *streams) lookBefore(name string, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok && time.Until(watch.due) > after {
-		watch.due = time.Now().Add(after)
-		watch.timer.Reset(after)
+		watch.lookAfter(after)
 	}
 }
 
-// end ends the streams of a session, and says how many there were. It waits for no
+// lookAfter sets when the session is looked at next. The lock is held.
+func (w *streamWatch) lookAfter(after time.Duration) {
+	w.due = time.Now().Add(after)
+	w.timer.Reset(after)
+}
+
+// of gives the streams of a session.
+func (s *streams) of(name string) []*openStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if watch, ok := s.watches[name]; ok {
+		return slices.Collect(maps.Keys(watch.open))
+	}
+	return nil
+}
+
+// end ends streams of a session, and says how many of them were open. It waits for no
 // client.
-func (s *streams) end(name string, why streamEnd) int {
+func (s *streams) end(name string, which []*openStream, why streamEnd) (ended int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
 	if !ok {
 		return 0
 	}
-	s.drop(name, watch)
-	for stream := range watch.open {
-		go stream.end(why) // ends with the stream
+	for _, stream := range which {
+		if _, open := watch.open[stream]; open {
+			delete(watch.open, stream)
+			go stream.end(why) // ends with the stream
+			ended++
+		}
 	}
-	return len(watch.open)
+	s.dropEmpty(name, watch)
+	return ended
 }
 
 // endAll ends all streams.
 func (s *streams) endAll(why streamEnd) {
 	s.mu.Lock()
-	names := make([]string, 0, len(s.watches))
-	for name := range s.watches {
-		names = append(names, name)
-	}
+	names := slices.Collect(maps.Keys(s.watches))
 	s.mu.Unlock()
 	for _, name := range names {
-		s.end(name, why)
+		s.end(name, s.of(name), why)
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 )
 
 // serveStream answers the upstream's streams, and reports whether it was one:
-// /stream/ws says what it is told, /stream/flood never stops to send large messages in
+// /stream/ws and /stream/dear say what they are told, /stream/flood never stops to send large messages in
 // small fragments, and /stream/events sends one event.
 func (u *upstream) serveStream(w http.ResponseWriter, r *http.Request) bool {
 	if !strings.HasPrefix(r.URL.Path, "/stream/") {
@@ -38,7 +38,7 @@ func (u *upstream) serveStream(w http.ResponseWriter, r *http.Request) bool {
 	u.streams.Add(1)
 	defer u.streams.Add(-1)
 	switch r.URL.Path {
-	case "/stream/ws":
+	case "/stream/ws", "/stream/dear":
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return true
@@ -418,25 +418,49 @@ func TestAStoreThatFailsEndsNoStream(t *testing.T) {
 	events.wantCut(withinRecheck)
 }
 
-func TestAThousandStreamsOfASessionAskTheStoreOnce(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked})
-	b := s.newBrowser().signIn()
-	events := b.eventStream(s.url + "/stream/events")
-	streams := s.handlers[0].state.streams
-	newest := streams.newest(s.sessionOf(b).id.hash())
-	for range 999 {
-		copied := *newest
-		copied.end = func(streamEnd) {}
-		streams.add(&copied, time.Hour, nil)
+// TestAThousandStreamsAskTheStoreOnceForEachSession also shows that they leave nothing.
+func TestAThousandStreamsAskTheStoreOnceForEachSession(t *testing.T) {
+	const sessions, streamsEach, periods = 5, 200, 3
+	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "\nstream_recheck 1s\n"})
+	browsers := make([]*browser, sessions)
+	for i := range browsers {
+		browsers[i] = s.newBrowser().signIn()
 	}
-	time.Sleep(storageReadAge)
-	before := storage.loads.Load()
-	eventually(t, "the session was looked at", func() bool { return storage.loads.Load() > before })
-	time.Sleep(storageReadAge / 2)
-	if n := storage.loads.Load() - before; n != 1 {
-		t.Errorf("%d reads", n)
+	before := runtime.NumGoroutine()
+	conns := make([][]net.Conn, sessions)
+	for i, b := range browsers {
+		for range streamsEach {
+			conn := dial(t, s)
+			fmt.Fprintf(conn, "GET /stream/events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.cookieLine())
+			conns[i] = append(conns[i], conn)
+		}
 	}
-	events.wantOpen()
+	eventually(t, "all streams are open", func() bool { return s.upstream.streams.Load() == sessions*streamsEach })
+	s.wantWatched(sessions)
+	time.Sleep(2 * storageReadAge) // what the requests have read is forgotten
+
+	loads, began := storage.loads.Load(), time.Now()
+	time.Sleep(periods * time.Second)
+	n, most := storage.loads.Load()-loads, sessions*(int64(time.Since(began)/lookInterval(time.Second, sessionID{0xff}))+1)
+	if n < sessions*(periods-1) || n > most {
+		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
+	}
+	if got := s.upstream.streams.Load(); got != sessions*streamsEach {
+		t.Errorf("%d streams are open", got)
+	}
+	for i, b := range browsers {
+		b.do("POST", "/oauth/logout", nil)
+		for _, conn := range conns[i] {
+			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal("a stream is open after the logout")
+			}
+			conn.Close()
+		}
+		b.CloseIdleConnections()
+	}
+	s.wantNothingLeft()
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 func TestStreamsSurviveAReloadAndStillEndWithTheirSession(t *testing.T) {
@@ -473,6 +497,99 @@ func TestStreamsOfARefusedUserEnd(t *testing.T) {
 	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
 	s.clock.advance(2 * time.Minute) // what is known is re-read
 	wantClosed(t, ws, 4403, "refused", withinRecheck)
+}
+
+func TestAStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require /stream/ws {\nbalance 10\n}\nrequire /stream/dear {\nbalance 300\n}"})
+	b := s.newBrowser().signIn()
+	cheap, dear, dearToo := b.webSocket(s.url+"/stream/ws"), b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/dear")
+	events := b.eventStream(s.url + "/stream/events")
+	reads := s.provider.Count(simulator.UserInfo)
+	s.provider.Spend(12345, 50000) // of plenty, so that nothing but the look reads it
+	s.clock.advance(2 * time.Second)
+	wantClosed(t, dear, 4402, "insufficient balance", withinRecheck)
+	wantClosed(t, dearToo, 4402, "insufficient balance", time.Second)
+	if n := s.provider.Count(simulator.UserInfo) - reads; n != 1 {
+		t.Errorf("%d reads of the balance", n)
+	}
+	wantEcho(t, cheap)
+	events.wantOpen()
+	if a := b.get("/stream/dear"); a.StatusCode != http.StatusPaymentRequired {
+		t.Errorf("the next try: %d", a.StatusCode)
+	}
+	s.provider.Spend(12345, 24500)
+	s.clock.advance(2 * time.Second)
+	wantClosed(t, cheap, 4402, "insufficient balance", withinRecheck)
+	events.wantOpen()
+	b.do("POST", "/oauth/logout", nil)
+	s.wantNothingLeft()
+}
+
+func TestAnEventStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require {\nbalance 300\n}"})
+	b := s.newBrowser().signIn()
+	events := b.eventStream(s.url + "/stream/events")
+	s.provider.Spend(12345, 50000)
+	s.clock.advance(2 * time.Second)
+	events.wantCut(withinRecheck)
+	s.wantNothingLeft()
+}
+
+func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked + "require {\nbalance 300\n}"})
+	b := s.newBrowser().signIn()
+	ws := b.webSocket(s.url + "/stream/ws")
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
+	s.clock.advance(20 * time.Minute)
+	before := storage.loads.Load()
+	eventually(t, "the session was looked at twice", func() bool { return storage.loads.Load() >= before+2 })
+	wantEcho(t, ws)
+	if a := b.get("/"); a.StatusCode != http.StatusPaymentRequired {
+		t.Errorf("a request: %d", a.StatusCode)
+	}
+}
+
+func TestASaidChangeOfTheBalanceBringsTheLookForward(t *testing.T) {
+	var s *site
+	s = newSite(t, siteOptions{
+		inTollgate: "require {\nbalance 300\n}",
+		handler: func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/spend" {
+				s.provider.Spend(12345, 50000)
+				w.Header().Set("Tollgate-Balance", "changed")
+			}
+			s.upstream.serveStream(w, r)
+		},
+	})
+	b := s.newBrowser()
+	b.follow("/")
+	ws := b.webSocket(s.url + "/stream/ws")
+	b.get("/spend")
+	wantClosed(t, ws, 4402, "insufficient balance", balanceLook+3*time.Second)
+}
+
+func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
+	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
+	s.load()
+	b := s.newBrowser().signIn()
+	refused, passing := b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/ws")
+	s.caddyfile = strings.Replace(s.caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /stream/dear {\nuser 7\n}", 1)
+	s.load()
+	wantClosed(t, refused, 4403, "refused", withinRecheck)
+	wantEcho(t, passing)
+}
+
+func TestAStreamThatNeedNoIdentityEndsWithTheOneThatItHas(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "optional /stream/*\nsession {\nlifetime 1h\n}"})
+	anonymous := s.newBrowser().webSocket(s.url + "/stream/ws")
+	b := s.newBrowser().signIn()
+	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	s.clock.advance(2 * time.Hour)
+	wantClosed(t, ws, 4401, "session ended", withinRecheck)
+	events.wantCut(withinRecheck)
+	wantEcho(t, anonymous)
+	wantEcho(t, b.webSocket(s.url+"/stream/ws"))
 }
 
 func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
