@@ -308,6 +308,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 		rw.streaming = h.watchAnswer(w, r, v, asked)
 		defer rw.streaming.finish()
 	}
+	defer rw.end()
 	err := next.ServeHTTP(rw, r)
 	rw.finish()
 	if rw.streaming.over() {

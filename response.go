@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -19,8 +20,10 @@ type responseWriter struct {
 	cookies *cookieJar
 	// setCookies gives the Set-Cookie values for this answer. It is asked once.
 	setCookies func() []string
-	// balanceChanged is told when the upstream says that it spent money.
+	// balanceChanged is told when the upstream says that it spent money, and once more
+	// when that answer ends: it may have spent while it ran.
 	balanceChanged func()
+	spends         bool // the header has said so
 	// streaming is told what kind of a stream the answer turns into; nil for an
 	// anonymous one.
 	streaming   *answerWatch
@@ -115,11 +118,12 @@ const headerBalance = "Tollgate-Balance"
 // clean takes out the upstream's cookies under our names, and what it says to us.
 func (w *responseWriter) clean() {
 	header := w.Header()
-	if said, ok := header[headerBalance]; ok {
-		delete(header, headerBalance)
-		if w.balanceChanged != nil && len(said) > 0 && said[0] == "changed" {
-			w.balanceChanged()
-		}
+	if w.takeBalance(headerBalance) {
+		w.spends = true
+		w.sayChanged()
+	}
+	if announced, ok := header["Trailer"]; ok {
+		header["Trailer"] = withoutToken(announced, headerBalance)
 	}
 	lines := header["Set-Cookie"]
 	for i, line := range lines {
@@ -128,6 +132,49 @@ func (w *responseWriter) clean() {
 			break
 		}
 	}
+}
+
+// takeBalance takes out what the upstream says of the balance under a name, and reports
+// whether that has changed.
+func (w *responseWriter) takeBalance(name string) bool {
+	header := w.Header()
+	said, ok := header[name]
+	if !ok {
+		return false
+	}
+	delete(header, name)
+	return len(said) > 0 && said[0] == "changed"
+}
+
+// end is called when the answer is over, and its trailers, announced or not, are about
+// to be sent.
+func (w *responseWriter) end() {
+	announced, other := w.takeBalance(headerBalance), w.takeBalance(http.TrailerPrefix+headerBalance)
+	if announced || other || w.spends {
+		w.sayChanged()
+	}
+}
+
+func (w *responseWriter) sayChanged() {
+	if w.balanceChanged != nil {
+		w.balanceChanged()
+	}
+}
+
+// withoutToken gives lists of tokens without one of these, in any case.
+func withoutToken(lists []string, token string) (kept []string) {
+	for _, list := range lists {
+		var others []string
+		for one := range strings.SplitSeq(list, ",") {
+			if one = strings.TrimSpace(one); !strings.EqualFold(one, token) {
+				others = append(others, one)
+			}
+		}
+		if len(others) > 0 {
+			kept = append(kept, strings.Join(others, ", "))
+		}
+	}
+	return kept
 }
 
 // without gives the Set-Cookie lines that are not ours; the first of ours is known.

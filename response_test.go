@@ -3,7 +3,10 @@ package tollgate
 import (
 	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
@@ -174,6 +177,134 @@ func TestTheBalanceHeaderOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
 	}
 	if a := b.get("/"); a.text != "749.00 fresh" {
 		t.Errorf("afterwards: %q", a.text)
+	}
+}
+
+// spendingSite has an upstream whose /spend takes a dollar and says so as a test wants,
+// and which says elsewhere which balance it is told.
+func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (*site, *browser) {
+	t.Helper()
+	var s *site
+	s = newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/spend" {
+			say(w, func() { s.provider.Spend(12345, 100) })
+			return
+		}
+		w.Write([]byte(r.Header.Get("X-User-Balance") + " " + r.Header.Get("X-User-Balance-State")))
+	}})
+	b := s.newBrowser()
+	b.follow("/")
+	return s, b
+}
+
+func TestAnAnswerThatSpendsWhileItRunsOutdatesTheBalanceAtItsEnd(t *testing.T) {
+	for name, kind := range map[string]string{"event stream": "text/event-stream", "other": "text/plain"} {
+		t.Run(name, func(t *testing.T) {
+			goOn := make(chan bool)
+			_, b := spendingSite(t, func(w http.ResponseWriter, spend func()) {
+				w.Header().Set("Content-Type", kind)
+				w.Header().Set("Tollgate-Balance", "changed")
+				for _, word := range []string{"one ", "two ", "three"} {
+					spend()
+					w.Write([]byte(word))
+					http.NewResponseController(w).Flush()
+					<-goOn
+				}
+			})
+			res, err := b.Client.Get(b.site.url + "/spend")
+			if err != nil {
+				t.Fatal(err)
+			}
+			goOn <- true
+			if got := b.get("/").text; !strings.HasSuffix(got, " fresh") {
+				t.Errorf("meanwhile: %q", got)
+			}
+			goOn <- true
+			goOn <- true
+			if text, err := io.ReadAll(res.Body); string(text) != "one two three" || err != nil {
+				t.Errorf("the answer: %q, %v", text, err)
+			}
+			eventually(t, "the end is known", func() bool { return b.get("/").text == "747.00 fresh" })
+		})
+	}
+}
+
+func TestAWebSocketThatSpendsOutdatesTheBalanceAtItsEnd(t *testing.T) {
+	_, b := spendingSite(t, func(w http.ResponseWriter, spend func()) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nTollgate-Balance: changed\r\n\r\n")
+		rw.Flush()
+		rw.ReadByte()
+		spend()
+	})
+	conn := dial(t, b.site)
+	fmt.Fprintf(conn, "GET /spend HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Tollgate-Balance") != "" {
+		t.Fatal(res, err)
+	}
+	if got := b.get("/").text; got != "750.00 fresh" {
+		t.Errorf("meanwhile: %q", got)
+	}
+	conn.Write([]byte{0})
+	io.Copy(io.Discard, conn) // up to the upstream's end
+	conn.Close()
+	eventually(t, "the end is known", func() bool { return b.get("/").text == "749.00 fresh" })
+}
+
+func TestABalanceTrailerOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
+	for name, trailer := range map[string]string{
+		"announced":     "Tollgate-Balance",
+		"not announced": http.TrailerPrefix + "Tollgate-Balance",
+	} {
+		for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
+			t.Run(name+" over "+protocol, func(t *testing.T) {
+				s, b := spendingSite(t, func(w http.ResponseWriter, spend func()) {
+					if trailer == "Tollgate-Balance" {
+						w.Header().Set("Trailer", "X-Sum, tollgate-balance")
+					} else {
+						w.Header().Set("Trailer", "X-Sum")
+					}
+					w.Write([]byte("one "))
+					http.NewResponseController(w).Flush()
+					spend()
+					w.Header().Set(trailer, "changed")
+					w.Header().Set("X-Sum", "1")
+				})
+				if protocol == "HTTP/2" {
+					second := httptest.NewUnstartedServer(s.upstream.Config.Handler)
+					second.Config.Protocols = new(http.Protocols)
+					second.Config.Protocols.SetUnencryptedHTTP2(true)
+					second.Start()
+					t.Cleanup(second.Close)
+					s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy h2c"+strings.TrimPrefix(second.URL, "http"), 1)
+					s.load()
+				}
+				front := httptest.NewUnstartedServer(s.server)
+				front.EnableHTTP2 = protocol == "HTTP/2"
+				front.StartTLS()
+				t.Cleanup(front.Close)
+				req, _ := http.NewRequest(http.MethodGet, front.URL+"/spend", nil)
+				req.Header.Set("Cookie", strings.TrimPrefix(b.cookieLine(), "Cookie: "))
+				res, err := front.Client().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				text, err := io.ReadAll(res.Body)
+				_, ours := res.Trailer["Tollgate-Balance"]
+				if string(text) != "one " || err != nil || ours || res.Trailer.Get("X-Sum") != "1" || res.Proto[:6] != protocol[:6] {
+					t.Errorf("got %q, %v, trailers %v over %s", text, err, res.Trailer, res.Proto)
+				}
+				if got := b.get("/").text; got != "749.00 fresh" {
+					t.Errorf("afterwards: %q", got)
+				}
+			})
+		}
 	}
 }
 
