@@ -305,7 +305,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 			h.users.outdate(v.session)
 			h.state.streams.lookBefore(v.session.id.hash(), balanceLook)
 		}
-		rw.streaming = h.watchAnswer(w, r, v, asked)
+		rw.streaming.begin(h, w, r, v, asked)
 		defer rw.streaming.finish()
 	}
 	defer rw.end()

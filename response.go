@@ -24,9 +24,8 @@ type responseWriter struct {
 	// when that answer ends: it may have spent while it ran.
 	balanceChanged func()
 	spends         bool // the header has said so
-	// streaming is told what kind of a stream the answer turns into; nil for an
-	// anonymous one.
-	streaming   *answerWatch
+	// streaming is told what kind of a stream the answer turns into.
+	streaming   answerWatch
 	wroteHeader bool
 	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
 	upgraded bool
@@ -55,7 +54,7 @@ func (w *responseWriter) WriteHeader(status int) {
 // with the session.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil || !w.upgraded || w.streaming == nil {
+	if err != nil || !w.upgraded || w.streaming.handler == nil {
 		return conn, buffered, err
 	}
 	if err := buffered.Flush(); err != nil { // the header: what follows are frames

@@ -176,18 +176,17 @@ func streamEndOf(decided verdict, short *shortfall) *streamEnd {
 }
 
 // answerWatch waits for what the answer to one request turns into, and has streams
-// watched. A nil one watches nothing: the request is anonymous.
+// watched. An empty one watches nothing: the request is anonymous.
 type answerWatch struct {
 	handler *Handler
 	visit   *visit
-	// request is the one that is passed on. Its context ends when the stream does.
-	request *http.Request
-	before  context.Context
-	hangUp  context.CancelFunc
+	// hangUp ends the context of the request that is passed on.
+	hangUp context.CancelFunc
 	// asked is what the path demands, and url what was asked for, before other handlers
 	// rewrite it.
-	asked demand
-	url   url.URL
+	asked   demand
+	url     url.URL
+	connect bool // a WebSocket is asked for that shares its connection with other requests
 	// client is the answer as the client gets it.
 	client http.ResponseWriter
 
@@ -197,21 +196,19 @@ type answerWatch struct {
 	cut      bool
 }
 
-// watchAnswer begins to watch the answer to a request. The request stays the same
-// value, since Caddy's placeholders are of it.
-func (h *Handler) watchAnswer(w http.ResponseWriter, r *http.Request, v *visit, asked demand) *answerWatch {
-	a := &answerWatch{handler: h, visit: v, request: r, before: r.Context(), asked: asked, url: *r.URL, client: w}
-	ctx, hangUp := context.WithCancel(a.before)
-	a.hangUp = hangUp
+// begin watches the answer to a request. The request stays the same value, since
+// Caddy's placeholders are of it. Its new context is all that an answer costs that is no
+// stream: it has to be there before the request is passed on, and is let go with the one
+// that it comes from.
+func (a *answerWatch) begin(h *Handler, w http.ResponseWriter, r *http.Request, v *visit, asked demand) {
+	ctx, hangUp := context.WithCancel(r.Context())
+	a.handler, a.visit, a.hangUp, a.client = h, v, hangUp, w
+	a.asked, a.url, a.connect = asked, *r.URL, r.Method == http.MethodConnect
 	*r = *r.WithContext(ctx)
-	return a
 }
 
-// finish ends the watch of an answer that is over. What comes afterwards, such as
-// Caddy's error routes, has the request's own context again.
+// finish ends the watch of an answer that is over.
 func (a *answerWatch) finish() {
-	a.hangUp()
-	*a.request = *a.request.WithContext(a.before)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.finished = true
@@ -223,11 +220,7 @@ func (a *answerWatch) finish() {
 // sawHeader has the answer watched if it is an event stream, or a WebSocket that
 // shares its connection with other requests: those can only be cut.
 func (a *answerWatch) sawHeader(header http.Header) {
-	if a == nil {
-		return
-	}
-	shared := a.request.Method == http.MethodConnect
-	if kind, _, err := mime.ParseMediaType(header.Get("Content-Type")); !shared && (err != nil || kind != "text/event-stream") {
+	if a.handler == nil || (!a.connect && !isEventStream(header)) {
 		return
 	}
 	stream := a.openStream(a.end)
@@ -235,6 +228,11 @@ func (a *answerWatch) sawHeader(header http.Header) {
 	a.stream = stream
 	a.mu.Unlock()
 	a.watch(stream)
+}
+
+func isEventStream(header http.Header) bool {
+	kind, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	return err == nil && kind == "text/event-stream"
 }
 
 // sawWebSocket gives the connection of a WebSocket as one that is watched.
@@ -282,9 +280,6 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 
 // over notes that the answer is over, and reports whether it was cut off.
 func (a *answerWatch) over() bool {
-	if a == nil {
-		return false
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.finished = true

@@ -137,6 +137,7 @@ func wantClosed(t *testing.T, conn *websocket.Conn, code int, reason string, wit
 // eventStream is an event stream whose first event has come.
 type eventStream struct {
 	t     *testing.T
+	took  time.Duration // from when the first event was sent
 	ended chan error
 }
 
@@ -163,10 +164,7 @@ func openEvents(t *testing.T, client *http.Client, target string, headers ...str
 	if _, scanErr := fmt.Sscanf(line, "data: %d", &sent); err != nil || scanErr != nil {
 		t.Fatalf("the first event: %d %q, %v", res.StatusCode, line, err)
 	}
-	if took := time.Since(time.Unix(0, sent)); took > 250*time.Millisecond {
-		t.Errorf("the first event took %v", took)
-	}
-	e := &eventStream{t: t, ended: make(chan error, 1)}
+	e := &eventStream{t: t, took: time.Since(time.Unix(0, sent)), ended: make(chan error, 1)}
 	go func() { // ends with the body
 		_, err := io.Copy(io.Discard, body)
 		e.ended <- err
@@ -240,6 +238,19 @@ func TestAnEventStreamOverHTTP2EndsWithALogout(t *testing.T) {
 	b.do("POST", "/oauth/logout", nil)
 	events.wantCut(time.Second)
 	s.wantNothingLeft()
+}
+
+func TestTheFirstEventOfAStreamPassesAtOnce(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	quickest := time.Hour
+	for range 10 { // a busy machine is slow now and then
+		quickest = min(quickest, b.eventStream(s.url+"/stream/events").took)
+	}
+	if quickest > 10*time.Millisecond {
+		t.Errorf("the quickest first event took %v", quickest)
+	}
+	t.Logf("the quickest first event took %v", quickest)
 }
 
 func TestStreamsThatAreLeftLeaveNothing(t *testing.T) {
