@@ -16,7 +16,7 @@ build: ## build Caddy with tollgate as ./caddy
 demo: ## run the demo: gateway, simulated provider and a small upstream
 	$(GO) run ./cmd/caddy tollgate demo
 
-packages: ## install redis-server, nginx and haproxy for the tests, where they are missing
+packages: ## install the programs that the tests run, where they are missing
 	@.ci/install-packages
 
 test: packages ## run all tests, with the race detector

@@ -83,8 +83,8 @@ func echoOrSocket(w http.ResponseWriter, r *http.Request) {
 	rw.Flush()
 }
 
-// findProgram finds a proxy, which Debian keeps where ordinary users' PATH does not
-// look.
+// findProgram finds a program that is installed. Debian keeps proxies where ordinary
+// users' PATH does not look.
 func findProgram(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -93,7 +93,7 @@ func findProgram(t *testing.T, name string) string {
 	if path := "/usr/sbin/" + name; isExecutable(path) {
 		return path
 	}
-	t.Fatalf("%s is not installed: run .ci/install-packages, or on Debian: apt-get install nginx haproxy", name)
+	t.Fatalf("%s is not installed: run .ci/install-packages, which says what is missing", name)
 	return ""
 }
 

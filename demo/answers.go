@@ -20,6 +20,7 @@ const maxQuestionBytes = 4 << 10
 // question is one call of the make-believe model. It is paid for once, whoever
 // reloads the page of its answer.
 type question struct {
+	path   string // of its answer
 	userID string
 	text   string
 	paying sync.Mutex
@@ -40,15 +41,16 @@ func (q *question) pay(spend SpendFunc) error {
 	return nil
 }
 
-// questions are those that were asked lately, by the id in their address.
+// questions are those that were asked lately, by the id in the path of their answer.
 type questions struct {
 	mu   sync.Mutex
 	byID map[string]*question
 	ids  []string // the oldest first
 }
 
-func (q *questions) add(asked *question) (id string) {
-	id = rand.Text()
+func (q *questions) add(asked *question) {
+	id := rand.Text()
+	asked.path = answersPath + id
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.byID == nil {
@@ -60,7 +62,6 @@ func (q *questions) add(asked *question) (id string) {
 	}
 	q.ids = append(q.ids, id)
 	q.byID[id] = asked
-	return id
 }
 
 func (q *questions) find(id, userID string) *question {
@@ -86,8 +87,9 @@ func (a *app) ask(w http.ResponseWriter, r *http.Request) {
 		showMessage(w, r, http.StatusBadRequest, "There is no question", "Nothing was asked that could be answered, and nothing was charged.")
 		return
 	}
-	id := a.questions.add(&question{userID: u.ID, text: text})
-	http.Redirect(w, r, answersPath+id, http.StatusSeeOther)
+	q := &question{userID: u.ID, text: text}
+	a.questions.add(q)
+	http.Redirect(w, r, q.path, http.StatusSeeOther)
 }
 
 // answer charges for a question and answers it word by word.
@@ -104,7 +106,7 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrInsufficient):
 		// Somebody was faster with the last of the money. The gateway knows how to
 		// say so: it reads the balance anew before this page is asked for again.
-		http.Redirect(w, r, r.URL.Path, http.StatusSeeOther)
+		http.Redirect(w, r, q.path, http.StatusSeeOther)
 	case err != nil:
 		showMessage(w, r, http.StatusInternalServerError, "Nothing was charged", "The provider's account could not be charged.")
 	default:

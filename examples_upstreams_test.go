@@ -1,0 +1,95 @@
+package tollgate
+
+import (
+	"net/http/httputil"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// TestExamplesOfUpstreams runs what the README tells application authors, in each
+// language, behind a gateway.
+func TestExamplesOfUpstreams(t *testing.T) {
+	readme := readFile(t, "README.md")
+	for file, run := range map[string][]string{
+		"main.go": nil, // compiled first
+		"app.mjs": {"node"},
+		"app.py":  {"python3"},
+		"app.php": {"php", "-d", "display_errors=1", "-S"},
+	} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			text := readFile(t, "examples/upstreams/"+file)
+			if !strings.Contains(readme, "```"+fenceOf(file)+"\n"+text+"```") {
+				t.Error("the README shows another text")
+			}
+			newSampleSite(t, file, run).keepsItsWord(t)
+		})
+	}
+}
+
+func fenceOf(file string) string {
+	switch ext := strings.TrimPrefix(filepath.Ext(file), "."); ext {
+	case "mjs":
+		return "js"
+	case "py":
+		return "python"
+	default:
+		return ext
+	}
+}
+
+// newSampleSite starts a sample on a free port, and a gateway in front of it.
+func newSampleSite(t *testing.T, file string, run []string) *site {
+	address := freeAddress()
+	_, port, _ := strings.Cut(address, ":")
+	sample := filepath.Join(t.TempDir(), file)
+	writeFile(t, sample, render(t, "examples/upstreams/"+file, "3000", port))
+	switch {
+	case run == nil:
+		program := strings.TrimSuffix(sample, ".go")
+		if out, err := exec.Command("go", "build", "-o", program, sample).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		run = []string{program}
+	case run[0] == "php":
+		run = append(run, address, sample)
+	default:
+		run = append(run, sample)
+	}
+	startProxy(t, address, run[0], run[1:]...)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	return newSite(t, siteOptions{
+		provider:   simulator.Options{AutoLogin: "张伟"},
+		inTollgate: "public /public",
+		handler:    proxy.ServeHTTP,
+	})
+}
+
+// keepsItsWord: names arrive decoded, nobody is nobody, and money that was spent is
+// told.
+func (s *site) keepsItsWord(t *testing.T) {
+	b := s.newBrowser()
+	if a := b.follow("/"); a.text != "24680 is 张伟 and has 0.00\n" {
+		t.Fatalf("signed in: status %d: %q", a.StatusCode, a.text)
+	}
+	if a := b.get("/public", "X-User-Id: 1"); a.text != " is  and has \n" {
+		t.Errorf("nobody: status %d: %q", a.StatusCode, a.text)
+	}
+	if err := s.provider.TopUp(24680, 500); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.get("/"); a.text != "24680 is 张伟 and has 0.00\n" {
+		t.Errorf("before it is told: status %d: %q", a.StatusCode, a.text)
+	}
+	if a := b.do("POST", "/", nil); a.Header.Get("Tollgate-Balance") != "" || a.StatusCode != 200 {
+		t.Errorf("spending: status %d: %v", a.StatusCode, a.Header)
+	}
+	if a := b.get("/"); a.text != "24680 is 张伟 and has 5.00\n" {
+		t.Errorf("after it was told: status %d: %q", a.StatusCode, a.text)
+	}
+}
