@@ -79,6 +79,11 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //		identity [<preset...>] {
 //			header     <name> <value>
 //		}
+//		assertion {
+//			header     <name>
+//			audience   <text>
+//			lifetime   <duration>
+//		}
 //		session {
 //			store         cookie|storage|redis { … }
 //			lifetime      <duration>
@@ -117,6 +122,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"require":        p.require(&h.Require),
 		"balance":        p.balance(&h.Balance),
 		"identity":       p.identity(&h.Identity),
+		"assertion":      p.assertion(&h.Assertion),
 		"session":        p.session(&h.Session),
 		"forward_auth":   p.forwardAuth(&h.ForwardAuth),
 		"refresh_before": p.duration(&h.RefreshBefore),
@@ -241,6 +247,21 @@ func (p *wordParser) identity(target **Identity) word {
 			identity.Presets = append(identity.Presets, p.Val())
 		}
 		return p.block(path, words{"header": p.pair(&identity.Header)})
+	}}
+}
+
+func (p *wordParser) assertion(target **Assertion) word {
+	return word{once: true, parse: func(path string) error {
+		assertion := new(Assertion)
+		*target = assertion
+		if p.NextArg() {
+			return p.wrongArgs(path)
+		}
+		return p.block(path, words{
+			"header":   p.text(&assertion.Header),
+			"audience": p.text(&assertion.Audience),
+			"lifetime": p.duration(&assertion.Lifetime),
+		})
 	}}
 }
 

@@ -60,6 +60,11 @@ balance {
 identity webauth remote {
 	header X-Who {http.auth.user.id}
 }
+assertion {
+	header X-Signed
+	audience ledger
+	lifetime 2m
+}
 session {
 	store storage
 	lifetime 7d
@@ -101,6 +106,7 @@ const fullJSON = `{
 	],
 	"balance": {"max_age": 30000000000, "max_stale": 600000000000, "on_unknown": "allow"},
 	"identity": {"presets": ["webauth", "remote"], "header": {"X-Who": "{http.auth.user.id}"}},
+	"assertion": {"header": "X-Signed", "audience": "ledger", "lifetime": 120000000000},
 	"session": {
 		"store": {"module": "storage"}, "lifetime": 604800000000000, "idle_timeout": 7200000000000, "same_site": "strict",
 		"cookie_name": "app", "cookie_domain": "example.com", "partitioned": true
@@ -181,6 +187,14 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("require paid {\nuser 1\n}"):                                                "require[0].paths: \"paid\" is not a path pattern: it must begin with / or *, at Caddyfile:9",
 		minimal("require /paid[ {\nuser 1\n}"):                                              "require[0].paths: \"/paid[\" is not a path pattern: a bracket is not closed, or nothing follows a backslash, at Caddyfile:9",
 		minimal(strings.Repeat("require {\nuser 1\n}\n", 65)):                               "require: 65 blocks are too many: at most 64",
+		minimal("assertion x"):                                                              "assertion: wrong number of arguments, at Caddyfile:9",
+		minimal("assertion {\nheader Cookie\n}"):                                            "assertion.header: Cookie means something else already, at Caddyfile:10",
+		minimal("assertion {\nheader Tollgate-Reason\n}"):                                   "assertion.header: Tollgate-Reason means something else already",
+		minimal("assertion {\nheader x_user_id\n}"):                                         "assertion.header: X_user_id carries something of the identity already",
+		minimal("assertion {\nheader \"a b\"\n}"):                                           "assertion.header: \"a b\" is not a header name",
+		minimal("assertion {\nlifetime 6m\n}"):                                              "assertion.lifetime: must be from 10s to 5m, at Caddyfile:10",
+		minimal("assertion {\nlifetime 9s\n}"):                                              "assertion.lifetime: must be from 10s to 5m",
+		minimal("endpoints {\njwks.json /keys\n}"):                                          "endpoints.jwks.json: there is no such endpoint without an assertion block",
 		minimal("brand a\nforward_auth"):                                                    "forward_auth: needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`, at Caddyfile:10",
 		minimal("session {\nstore cookie\n}\nforward_auth"):                                 "forward_auth: needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }`",
 		stored("forward_auth x"):                                                            "forward_auth: wrong number of arguments, at Caddyfile:12",
@@ -196,7 +210,6 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		stored("forward_auth\nidentity {\nheader Set-Cookie x\n}"):                          "identity.header: Set-Cookie means something else in the answer of forward_auth, at Caddyfile:14",
 		stored("forward_auth\nidentity {\nheader X-" + strings.Repeat("a", 2000) + " x\n}"): "identity: the headers' names alone take",
 		minimal("pass_access_token"):                                                        "unknown word 'pass_access_token'",
-		minimal("assertion"):                                                                "unknown word 'assertion'",
 		minimal("balance {\non_unknown maybe\n}"):                                           "balance.on_unknown: \"maybe\" is none of deny, allow, at Caddyfile:10",
 		minimal("session {\nstore memcached\n}"):                                            "unknown session store 'memcached', at Caddyfile:10",
 		minimal("session {\nstore cokie\n}"):                                                "did you mean 'cookie'?",

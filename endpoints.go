@@ -12,8 +12,8 @@ import (
 )
 
 // endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
-// alone, and with everything below it.
-var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "health", "ready"}
+// alone, and with everything below it; `jwks.json` with assertion alone.
+var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "jwks.json", "health", "ready"}
 
 // serveEndpoint answers a request for one of the gateway's own endpoints. None of
 // them ever reaches the upstream.
@@ -44,6 +44,8 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 		return h.sameOriginOnly(w, r, v, h.serveLogout)
 	case name == "auth":
 		return h.serveAuth(w, r, v)
+	case name == "jwks.json" && isRead:
+		return h.serveKeys(w, r)
 	case name == "health" && isRead:
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
 	case name == "ready" && isRead:
@@ -53,14 +55,15 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 }
 
 var allowedMethods = map[string]string{
-	"start":    "GET",
-	"callback": "GET",
-	"userinfo": "GET, HEAD",
-	"refresh":  "POST",
-	"topup":    "GET, HEAD",
-	"logout":   "GET, HEAD, POST",
-	"health":   "GET, HEAD",
-	"ready":    "GET, HEAD",
+	"start":     "GET",
+	"callback":  "GET",
+	"userinfo":  "GET, HEAD",
+	"refresh":   "POST",
+	"topup":     "GET, HEAD",
+	"logout":    "GET, HEAD, POST",
+	"jwks.json": "GET, HEAD",
+	"health":    "GET, HEAD",
+	"ready":     "GET, HEAD",
 }
 
 type endpointFunc func(w http.ResponseWriter, r *http.Request, v *visit) error

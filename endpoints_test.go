@@ -388,7 +388,7 @@ func (b *browser) signInWithConsent() {
 }
 
 func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public *\nforward_auth\nsession {\nstore storage\n}"})
+	s := newSite(t, siteOptions{inTollgate: "public *\nforward_auth\nassertion\nsession {\nstore storage\n}"})
 	before := s.upstream.requests.Load()
 	for _, name := range endpointNames {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "TRACE"} {

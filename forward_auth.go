@@ -176,6 +176,7 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity)
 		h.identity.setEmpty(header)
 		return
 	}
+	id.assertion = h.assert(r.Context(), id)
 	h.identity.set(header, id, func(template string) string { return expand(repl, template) })
 }
 

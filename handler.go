@@ -299,6 +299,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id != nil {
+		id.assertion = h.assert(r.Context(), id)
 		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
 		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
 		rw.balanceChanged = func() {

@@ -77,7 +77,9 @@ type ownHeader struct {
 type identityHeaders struct {
 	preset []identityHeader
 	own    []ownHeader
-	folded map[string]struct{}
+	// assertion names the header with the signed identity; empty: there is none.
+	assertion string
+	folded    map[string]struct{}
 	// begins holds the bytes that a name of ours may begin with: most of a request's
 	// headers are none of ours for that alone.
 	begins [256]bool
@@ -282,6 +284,8 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 type identity struct {
 	session *session
 	userView
+	// assertion is the whole of it, signed, where that is configured.
+	assertion string
 }
 
 // balanceKnown reports whether the balance and the quotas may be shown.
@@ -347,7 +351,7 @@ func (id *identity) header(v identityValue) string {
 // share one array, and no two requests share any: a later handler may change a
 // value in place. expand fills in the placeholders of the operator's own headers.
 func (h *identityHeaders) set(header http.Header, id *identity, expand func(string) string) {
-	values := make([]string, 0, len(h.preset)+len(h.own))
+	values := make([]string, 0, len(h.preset)+len(h.own)+1)
 	put := func(name, value string) {
 		values = append(values, value)
 		last := len(values) - 1
@@ -359,6 +363,9 @@ func (h *identityHeaders) set(header http.Header, id *identity, expand func(stri
 	for _, o := range h.own {
 		put(o.name, encodeHeaderValue(expand(o.template)))
 	}
+	if h.assertion != "" {
+		put(h.assertion, id.assertion)
+	}
 }
 
 // setEmpty sets every header of ours, without a value.
@@ -368,6 +375,9 @@ func (h *identityHeaders) setEmpty(header http.Header) {
 	}
 	for _, o := range h.own {
 		header[o.name] = []string{""}
+	}
+	if h.assertion != "" {
+		header[h.assertion] = []string{""}
 	}
 }
 
@@ -384,6 +394,9 @@ func (h *identityHeaders) largest(header http.Header) (name string) {
 		if n := len(header.Get(o.name)); n > longest {
 			name, longest = o.name, n
 		}
+	}
+	if len(header.Get(h.assertion)) > longest {
+		name = h.assertion
 	}
 	return name
 }

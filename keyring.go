@@ -21,6 +21,8 @@ type keyring struct {
 	// secret, the current one first.
 	moved [][]byte
 	index [][]byte
+	// assertion signs the identity for the upstream.
+	assertion *assertionKeys
 }
 
 func newKeyring(secrets [][]byte, clientID, redirectURI string) (*keyring, error) {
@@ -46,7 +48,9 @@ func newKeyring(secrets [][]byte, clientID, redirectURI string) (*keyring, error
 		}
 		*target = made
 	}
-	return k, nil
+	var err error
+	k.assertion, err = newAssertionKeys(secrets, clientID, redirectURI)
+	return k, err
 }
 
 // openSession opens a cookie value that is a whole session, and says which secret

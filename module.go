@@ -87,6 +87,10 @@ type Handler struct {
 	// The headers that tell the upstream who the user is.
 	Identity *Identity `json:"identity,omitempty"`
 
+	// Signs who the user is, for an upstream that verifies it with the public keys at the
+	// endpoint `jwks.json`. Default: off.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
 	// How sessions are kept.
 	Session *Session `json:"session,omitempty"`
 
@@ -137,9 +141,11 @@ type Handler struct {
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease  time.Duration
 	routes *routes
-	now    func() time.Time
-	ctx    caddy.Context
-	logger *zap.Logger
+	// asserter is nil without the assertion block.
+	asserter *asserter
+	now      func() time.Time
+	ctx      caddy.Context
+	logger   *zap.Logger
 
 	stateKey string // in the pool, once it is held
 }
@@ -196,6 +202,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
+	}
+	if h.assertion != nil {
+		h.asserter = newAsserter(h.assertion, h.origin)
 	}
 	if err := h.holdState(); err != nil {
 		return err

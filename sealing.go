@@ -14,11 +14,12 @@ import (
 // Purposes of keys. Each has keys of its own, so that a value sealed for one never
 // opens as another.
 const (
-	purposeSession = "tollgate session cookie 1"
-	purposeTicket  = "tollgate ticket 1"
-	purposeLogin   = "tollgate login cookie 1"
-	purposeMoved   = "tollgate moved record 1"
-	purposeIndex   = "tollgate user index 1"
+	purposeSession   = "tollgate session cookie 1"
+	purposeTicket    = "tollgate ticket 1"
+	purposeLogin     = "tollgate login cookie 1"
+	purposeMoved     = "tollgate moved record 1"
+	purposeIndex     = "tollgate user index 1"
+	purposeAssertion = "tollgate assertion 1"
 )
 
 // macKeySize and blockKeySize are securecookie's strongest: HMAC-SHA256 with a

@@ -55,6 +55,7 @@ type settings struct {
 	ages            ages
 	passUnknown     bool // an unknown balance is good enough
 	identity        *identityHeaders
+	assertion       *assertionSettings // nil: none
 	cookies         *cookieJar
 	lifetime        time.Duration
 	idleTimeout     time.Duration
@@ -75,6 +76,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolvePages(r, h)
 	s.resolveBalance(r, h.Balance)
 	s.resolveIdentity(r, h.Identity)
+	s.resolveAssertion(r, h.Assertion)
 	s.resolveSession(r, h.Session, origin)
 	s.resolvePaths(r, h)
 	s.resolveRequire(r, h.Require)
@@ -248,6 +250,12 @@ func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
 	for _, name := range endpointNames {
 		p := prefix + "/" + name
 		setting := "endpoints." + name
+		if name == "jwks.json" && h.Assertion == nil {
+			if _, moved := h.Endpoints[name]; moved {
+				r.fail(setting, "there is no such endpoint without an assertion block")
+			}
+			continue
+		}
 		if name == "auth" && h.ForwardAuth == nil {
 			if _, moved := h.Endpoints[name]; moved {
 				r.fail(setting, "there is no such endpoint without a forward_auth block")
