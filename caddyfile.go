@@ -84,6 +84,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //			audience   <text>
 //			lifetime   <duration>
 //		}
+//		pass_access_token  [<header>]
+//		retry_unauthorized on|off
 //		session {
 //			store         cookie|storage|redis { … }
 //			lifetime      <duration>
@@ -112,27 +114,29 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	p := &wordParser{Dispenser: d, positions: map[string]position{"": here(d)}}
 	err := p.block("", words{
-		"provider":       p.provider(&h.Provider),
-		"redirect_uri":   p.text(&h.RedirectURI),
-		"secret":         p.list(&h.Secret),
-		"path_prefix":    p.text(&h.PathPrefix),
-		"endpoints":      p.table(&h.Endpoints, endpointNames),
-		"public":         p.repeatedList(&h.Public),
-		"optional":       p.repeatedList(&h.Optional),
-		"require":        p.require(&h.Require),
-		"balance":        p.balance(&h.Balance),
-		"identity":       p.identity(&h.Identity),
-		"assertion":      p.assertion(&h.Assertion),
-		"session":        p.session(&h.Session),
-		"forward_auth":   p.forwardAuth(&h.ForwardAuth),
-		"refresh_before": p.duration(&h.RefreshBefore),
-		"stream_recheck": p.duration(&h.StreamRecheck),
-		"login_page":     p.onOff(&h.LoginPage),
-		"after_login":    p.text(&h.AfterLogin),
-		"after_logout":   p.text(&h.AfterLogout),
-		"error_redirect": p.text(&h.ErrorRedirect),
-		"brand":          p.text(&h.Brand),
-		"insecure_http":  p.bare(&h.InsecureHTTP),
+		"provider":           p.provider(&h.Provider),
+		"redirect_uri":       p.text(&h.RedirectURI),
+		"secret":             p.list(&h.Secret),
+		"path_prefix":        p.text(&h.PathPrefix),
+		"endpoints":          p.table(&h.Endpoints, endpointNames),
+		"public":             p.repeatedList(&h.Public),
+		"optional":           p.repeatedList(&h.Optional),
+		"require":            p.require(&h.Require),
+		"balance":            p.balance(&h.Balance),
+		"identity":           p.identity(&h.Identity),
+		"assertion":          p.assertion(&h.Assertion),
+		"pass_access_token":  p.optionalText(&h.PassAccessToken, defaultTokenHeader),
+		"retry_unauthorized": p.onOffDefault(&h.RetryUnauthorized),
+		"session":            p.session(&h.Session),
+		"forward_auth":       p.forwardAuth(&h.ForwardAuth),
+		"refresh_before":     p.duration(&h.RefreshBefore),
+		"stream_recheck":     p.duration(&h.StreamRecheck),
+		"login_page":         p.onOff(&h.LoginPage),
+		"after_login":        p.text(&h.AfterLogin),
+		"after_logout":       p.text(&h.AfterLogout),
+		"error_redirect":     p.text(&h.ErrorRedirect),
+		"brand":              p.text(&h.Brand),
+		"insecure_http":      p.bare(&h.InsecureHTTP),
 	})
 	if err != nil {
 		return err

@@ -57,6 +57,8 @@ balance {
 	max_stale 10m
 	on_unknown allow
 }
+pass_access_token X-Token
+retry_unauthorized off
 identity webauth remote {
 	header X-Who {http.auth.user.id}
 }
@@ -105,6 +107,7 @@ const fullJSON = `{
 		{"email_domain": ["Example.com", "example.org"], "user": ["1", "2", "3"]}
 	],
 	"balance": {"max_age": 30000000000, "max_stale": 600000000000, "on_unknown": "allow"},
+	"pass_access_token": "X-Token", "retry_unauthorized": false,
 	"identity": {"presets": ["webauth", "remote"], "header": {"X-Who": "{http.auth.user.id}"}},
 	"assertion": {"header": "X-Signed", "audience": "ledger", "lifetime": 120000000000},
 	"session": {
@@ -209,7 +212,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		stored("forward_auth\nendpoints {\nauth /oauth\n}"):                                 "endpoints.auth: /oauth has the path of ",
 		stored("forward_auth\nidentity {\nheader Set-Cookie x\n}"):                          "identity.header: Set-Cookie means something else in the answer of forward_auth, at Caddyfile:14",
 		stored("forward_auth\nidentity {\nheader X-" + strings.Repeat("a", 2000) + " x\n}"): "identity: the headers' names alone take",
-		minimal("pass_access_token"):                                                        "unknown word 'pass_access_token'",
+		minimal("pass_tokens"):                                                              "unknown word 'pass_tokens'",
 		minimal("balance {\non_unknown maybe\n}"):                                           "balance.on_unknown: \"maybe\" is none of deny, allow, at Caddyfile:10",
 		minimal("session {\nstore memcached\n}"):                                            "unknown session store 'memcached', at Caddyfile:10",
 		minimal("session {\nstore cokie\n}"):                                                "did you mean 'cookie'?",
@@ -240,6 +243,13 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("endpoints {\ncallback /x\n}"):                                              "endpoints.callback: contradicts redirect_uri",
 		minimal("path_prefix oauth"):                                                        "path_prefix: ",
 		minimal("identity defualt"):                                                         "unknown preset 'defualt'; did you mean 'default'?, at Caddyfile:9",
+		minimal("pass_access_token \"X Y\""):                                                "pass_access_token: \"X Y\" is not a header name, at Caddyfile:9",
+		minimal("pass_access_token Cookie"):                                                 "pass_access_token: Cookie cannot carry the token",
+		minimal("pass_access_token x_user_id"):                                              "pass_access_token: X_user_id carries the identity already",
+		minimal("pass_access_token X-A X-B"):                                                "pass_access_token: wrong number of arguments",
+		stored("forward_auth\npass_access_token Location"):                                  "pass_access_token: Location means something else in the answer of forward_auth",
+		minimal("retry_unauthorized on"):                                                    "retry_unauthorized: needs pass_access_token",
+		minimal("retry_unauthorized maybe"):                                                 "retry_unauthorized: 'maybe' is neither on nor off",
 		minimal("identity none default"):                                                    "identity: none contradicts the other presets, at Caddyfile:9",
 		minimal("identity {\nheader X-A {http.auth.user.idd}\n}"):                           "identity.header: unknown placeholder {http.auth.user.idd}; did you mean 'id'?, at Caddyfile:10",
 		minimal("identity {\nheader \"X Y\" z\n}"):                                          "identity: \"X Y\" is not a header name",

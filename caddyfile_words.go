@@ -90,6 +90,17 @@ func (p *wordParser) text(target *string) word {
 	return word{once: true, parse: func(path string) error { return p.value(path, target) }}
 }
 
+// optionalText is a text that has a default where the word stands alone.
+func (p *wordParser) optionalText(target *string, byDefault string) word {
+	return word{once: true, parse: func(path string) error {
+		if p.CountRemainingArgs() == 0 {
+			*target = byDefault
+			return nil
+		}
+		return p.value(path, target)
+	}}
+}
+
 func (p *wordParser) list(target *[]string) word {
 	return word{once: true, parse: func(path string) error { return p.values(path, target) }}
 }

@@ -178,6 +178,21 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity)
 	}
 	id.assertion = h.assert(r.Context(), id)
 	h.identity.set(header, id, func(template string) string { return expand(repl, template) })
+	if h.identity.token == "" {
+		return
+	}
+	header[h.identity.token] = []string{""}
+	if h.mayHandToken(r) {
+		h.setAccessToken(header, id.session)
+	}
+}
+
+// mayHandToken reports whether an answer may carry the access token: only to a trusted
+// proxy that says which URL it was asked for. A question without that may be a
+// browser's, which such a proxy passed on by mistake.
+func (h *Handler) mayHandToken(r *http.Request) bool {
+	asked, ok := h.askedURL(r)
+	return asked != nil && ok
 }
 
 // headerSize is what a header takes on the wire.

@@ -301,6 +301,10 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 	if id != nil {
 		id.assertion = h.assert(r.Context(), id)
 		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
+		h.setAccessToken(r.Header, id.session)
+		if h.retryUnauthorized {
+			next = h.retrying(next, v)
+		}
 		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
 		rw.balanceChanged = func() {
 			h.users.outdate(v.session)

@@ -79,7 +79,9 @@ type identityHeaders struct {
 	own    []ownHeader
 	// assertion names the header with the signed identity; empty: there is none.
 	assertion string
-	folded    map[string]struct{}
+	// token is the header that carries the access token, or empty.
+	token  string
+	folded map[string]struct{}
 	// begins holds the bytes that a name of ours may begin with: most of a request's
 	// headers are none of ours for that alone.
 	begins [256]bool
@@ -379,6 +381,9 @@ func (h *identityHeaders) setEmpty(header http.Header) {
 	if h.assertion != "" {
 		header[h.assertion] = []string{""}
 	}
+	if h.token != "" {
+		header[h.token] = []string{""}
+	}
 }
 
 // largest names the header of ours with the longest value, for whoever has to leave
@@ -395,8 +400,11 @@ func (h *identityHeaders) largest(header http.Header) (name string) {
 			name, longest = o.name, n
 		}
 	}
-	if len(header.Get(h.assertion)) > longest {
-		name = h.assertion
+	if n := len(header.Get(h.assertion)); h.assertion != "" && n > longest {
+		name, longest = h.assertion, n
+	}
+	if n := len(header.Get(h.token)); h.token != "" && n > longest {
+		name = h.token
 	}
 	return name
 }

@@ -91,6 +91,19 @@ type Handler struct {
 	// endpoint `jwks.json`. Default: off.
 	Assertion *Assertion `json:"assertion,omitempty"`
 
+	// The header in which the upstream receives the user's access token, on requests
+	// that carry the identity: `Authorization`, as `Bearer <token>`, where the word
+	// stands alone, or another one, with the bare token. A client's own header of that
+	// name is removed on every path. With `forward_auth` the answer carries it, too, to
+	// `trusted_proxies` alone. Default: the token is not passed, and `Authorization`
+	// passes as it is.
+	PassAccessToken string `json:"pass_access_token,omitempty"`
+
+	// Whether the upstream's 401 to a request that carried the access token refreshes
+	// that token and sends the request once more. A body is sent again where at most
+	// 1 MiB of it was read. Needs `pass_access_token`. Default: true where that is set.
+	RetryUnauthorized *bool `json:"retry_unauthorized,omitempty"`
+
 	// How sessions are kept.
 	Session *Session `json:"session,omitempty"`
 

@@ -50,18 +50,19 @@ type settings struct {
 	errorPath   string // empty: an error page
 	brand       string
 
-	activeStatus    string
-	statusMissingOK bool
-	ages            ages
-	passUnknown     bool // an unknown balance is good enough
-	identity        *identityHeaders
-	assertion       *assertionSettings // nil: none
-	cookies         *cookieJar
-	lifetime        time.Duration
-	idleTimeout     time.Duration
-	refreshBefore   time.Duration
-	streamRecheck   time.Duration
-	trustedProxies  trustedProxies // those of forward_auth
+	activeStatus      string
+	statusMissingOK   bool
+	ages              ages
+	passUnknown       bool // an unknown balance is good enough
+	identity          *identityHeaders
+	assertion         *assertionSettings // nil: none
+	cookies           *cookieJar
+	lifetime          time.Duration
+	idleTimeout       time.Duration
+	refreshBefore     time.Duration
+	streamRecheck     time.Duration
+	trustedProxies    trustedProxies // those of forward_auth
+	retryUnauthorized bool
 }
 
 // resolve reads the whole configuration. It asks no network and starts nothing, so
@@ -81,6 +82,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolvePaths(r, h)
 	s.resolveRequire(r, h.Require)
 	s.resolveForwardAuth(r, h)
+	s.resolvePassAccessToken(r, h)
 	if r.err != nil {
 		return nil, r.err
 	}

@@ -31,6 +31,10 @@ type shared struct {
 	// futile holds the sessions whose fresh access token was not accepted either:
 	// refreshing it again at once would not help.
 	futile *otter.Cache[sessionID, struct{}]
+	// doubted holds, by session, the generation from which on its access token has come
+	// of an upstream's 401 and was not accepted by any upstream yet: refreshing that one
+	// again would not help.
+	doubted *otter.Cache[sessionID, uint64]
 	// patience is how long the end waits for refreshes that are under way.
 	patience atomic.Int64
 }
@@ -66,6 +70,10 @@ func newShared(now func() time.Time) *shared {
 		futile: otter.Must(&otter.Options[sessionID, struct{}]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, struct{}](futileInterval),
+		}),
+		doubted: otter.Must(&otter.Options[sessionID, uint64]{
+			MaximumSize:      maxSpent,
+			ExpiryCalculator: otter.ExpiryWriting[sessionID, uint64](futileInterval),
 		}),
 	}
 	s.renewals.tell = s.sessionEnds
@@ -125,6 +133,7 @@ func (s *shared) Destruct() error {
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
 	s.futile.StopAllGoroutines()
+	s.doubted.StopAllGoroutines()
 	return nil
 }
 
