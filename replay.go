@@ -20,8 +20,9 @@ var errFutile = errors.New("a new access token would not help")
 // refuses the one that it got. A 401 says that it did nothing, so that any method may
 // be repeated.
 //
-// The refresh is waited for before the first answer goes on: when it fails, that answer
-// goes through as it is, and when the session is over, ours takes its place.
+// The refresh is waited for before the first answer goes on: when it fails, or when the
+// body cannot be sent again, that answer goes through as it is, and when the session is
+// over, ours takes its place.
 func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		original, ok := h.noteRequest(w, r)
@@ -30,7 +31,7 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 		}
 		var refresh error
 		first := &gate{ResponseWriterWrapper: wrap(w), holdBack: func(status int) bool {
-			if status != http.StatusUnauthorized || original.isLost() {
+			if status != http.StatusUnauthorized {
 				return false
 			}
 			refresh = h.renewRefused(r.Context(), v.session, original.token)
@@ -95,6 +96,8 @@ type originalRequest struct {
 	answer   http.Header
 	// groups are the exclusive routes, such as `handle`, that were taken already.
 	groups map[string]struct{}
+	// vars are Caddy's variables of the request.
+	vars map[string]any
 }
 
 // routeGroups is where Caddy notes the exclusive routes that a request has taken. With
@@ -105,8 +108,9 @@ const routeGroups = caddy.CtxKey("route_group")
 // not be sent once more.
 func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original *originalRequest, ok bool) {
 	groups, known := r.Context().Value(routeGroups).(map[string]struct{})
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	token, carries := r.Header[h.identity.token]
-	if !known || !carries || r.Method == http.MethodConnect || r.ContentLength > maxReplayedBody {
+	if !known || !carries || r.Method == http.MethodConnect {
 		return nil, false
 	}
 	original = &originalRequest{
@@ -119,16 +123,15 @@ func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original 
 		token:  token[0],
 		answer: w.Header().Clone(),
 		groups: maps.Clone(groups),
+		vars:   maps.Clone(vars),
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		original.trailers = len(r.Trailer) > 0
-		original.body = &bodyReader{keptBody: &keptBody{source: r.Body}, first: true}
+		original.body = &bodyReader{keptBody: &keptBody{source: r.Body, lost: r.ContentLength > maxReplayedBody}, first: true}
 		r.Body = original.body
 	}
 	return original, true
 }
-
-func (o *originalRequest) isLost() bool { return o.body != nil && o.body.isLost() }
 
 // rewind makes the body ready to be read once more.
 func (o *originalRequest) rewind() (ok bool) {
@@ -153,6 +156,9 @@ func (o *originalRequest) putBack(w http.ResponseWriter, r *http.Request) {
 	groups := r.Context().Value(routeGroups).(map[string]struct{})
 	clear(groups)
 	maps.Copy(groups, o.groups)
+	// Another table: a connection that the first attempt was dialing, and did not need
+	// after all, still reads that of before, and reverse_proxy writes to it.
+	*r = *r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, o.vars))
 }
 
 // gate lets an answer pass as it comes, or holds all of it back: that is decided when

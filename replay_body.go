@@ -92,13 +92,6 @@ func (b *bodyReader) note(read []byte, end error) {
 	}
 }
 
-// isLost reports whether too much has passed to be sent once more.
-func (b *bodyReader) isLost() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lost
-}
-
 // rewind gives up the first reading and begins the second. ok is false when too much
 // has passed, or less than all though all is needed.
 func (b *bodyReader) rewind(whole bool) (second *bodyReader, ok bool) {
