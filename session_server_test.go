@@ -1,7 +1,6 @@
 package tollgate
 
 import (
-	"context"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -357,29 +356,10 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 	}
 }
 
-// slowWrites takes its time to write.
-type slowWrites struct {
-	certmagic.Storage
-	delay time.Duration
-}
-
-func (s slowWrites) Store(ctx context.Context, key string, value []byte) error {
-	select {
-	case <-time.After(s.delay):
-		return s.Storage.Store(ctx, key, value)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s slowWrites) TryLock(ctx context.Context, name string) (bool, error) {
-	return s.Storage.(certmagic.TryLocker).TryLock(ctx, name)
-}
-
 func TestAQuestionOfAnotherProxyIsUseOfTheSessionHoweverSlowTheStore(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	storage.Storage = slowWrites{storage.Storage, 2 * authPatience}
+	storage.slow.Store(int64(2 * authPatience))
 	for i := range 6 {
 		s.clock.advance(4 * time.Minute)
 		if a := b.get("/oauth/auth"); a.StatusCode != http.StatusOK {

@@ -16,7 +16,8 @@ import (
 type breakableStorage struct {
 	certmagic.Storage
 	broken atomic.Bool
-	full   atomic.Bool // reads still work
+	full   atomic.Bool  // reads still work
+	slow   atomic.Int64 // how long a write takes, in nanoseconds
 	loads  atomic.Int64
 }
 
@@ -31,6 +32,11 @@ func (b *breakableStorage) Load(ctx context.Context, key string) ([]byte, error)
 func (b *breakableStorage) Store(ctx context.Context, key string, value []byte) error {
 	if b.broken.Load() || b.full.Load() {
 		return errOutOfOrder
+	}
+	select {
+	case <-time.After(time.Duration(b.slow.Load())):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return b.Storage.Store(ctx, key, value)
 }
