@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The harness must see what goes wrong in a page, or no other test can fail by it.
+func TestTheHarnessSeesWhatGoesWrongInAPage(t *testing.T) {
+	s := newSite(t, siteOptions{pages: map[string]string{
+		"/": document(`<script src="/bad.js"></script><script>"inline"</script>`, `<img src="http://127.0.0.1:1/x.png">`),
+		"/bad.js": `console.warn("a warning"); console.error("an error"); fetch("/nothing-here");
+			setTimeout(() => { throw new Error("thrown") }); Promise.reject(new Error("rejected"));
+			window.done = true`,
+	}})
+	p := s.newPerson()
+	w := p.open("/")
+	w.eventually("window.done")
+	for _, part := range []string{
+		"console.warning: \"a warning\"", "console.error: \"an error\"", "thrown", "rejected", "404 (Not Found)",
+		"Content-Security-Policy: script-src-elem", "Content-Security-Policy: img-src",
+	} {
+		deadline := time.Now().Add(patience)
+		for !strings.Contains(strings.Join(p.unexpected(), "\n"), part) {
+			if time.Now().After(deadline) {
+				t.Fatalf("nobody saw %q in\n%s", part, strings.Join(p.unexpected(), "\n"))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	for _, trouble := range p.unexpected() {
+		p.expect(trouble)
+	}
+}
+
+func TestTheHarnessSeesRequestsToOtherOrigins(t *testing.T) {
+	s := newSite(t, siteOptions{
+		pages:  map[string]string{"/": document("", `<img src="http://127.0.0.1:1/x.png">`)},
+		policy: "default-src * data:",
+	})
+	p := s.newPerson()
+	p.expect("request to another origin: http://127.0.0.1:1/x.png")
+	p.expect("ERR_UNSAFE_PORT")
+	p.open("/")
+}
+
+func TestAMissingChromiumSaysWhatToInstall(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	err := (&process{}).start()
+	if err == nil || !strings.Contains(err.Error(), "apt-get install chromium") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// opener is a page that knows no SDK: it opens the popup by itself, and collects what
+// it is told.
+var opener = map[string]string{
+	"/": document(`<script src="/opener.js" type="module"></script>`, `<button>Sign in</button>`),
+	"/opener.js": `window.posted = []; window.heard = [];
+		addEventListener("message", e => posted.push({ ...e.data, origin: e.origin, fromPopup: e.source === window.popup }));
+		new BroadcastChannel("tollgate").onmessage = e => heard.push(e.data);
+		document.querySelector("button").onclick = () => {
+			window.popup = open("/oauth/start?popup=1&nonce=n-123", "_blank", "popup,width=500,height=600");
+		};`,
+}
+
+const signedInMessage = `{ type: "tollgate:login", ok: true, nonce: "n-123" }`
+
+func TestThePopupTellsItsOpenerAndCloses(t *testing.T) {
+	s := newSite(t, siteOptions{pages: opener})
+	w := s.newPerson().open("/")
+	popup := w.popup(func() { w.click("button") })
+	popup.signIn(userID)
+	popup.closed()
+	w.eventually(`posted.length && heard.length`)
+	if got, want := evaluate[string](w, `JSON.stringify([posted, heard])`), evaluate[string](w,
+		`JSON.stringify([[{ ...`+signedInMessage+`, origin: location.origin, fromPopup: true }], [`+signedInMessage+`]])`); got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+}
+
+// isolate lets the provider cut the window that opened it off, as a provider does that
+// isolates its pages.
+func (s *site) isolate() {
+	s.provider.SetFault(simulator.Authorize, simulator.Fault{Header: http.Header{"Cross-Origin-Opener-Policy": {"same-origin"}}})
+}
+
+func TestAPopupThatLostItsOpenerStillSaysSoOnTheChannel(t *testing.T) {
+	s := newSite(t, siteOptions{pages: opener})
+	s.isolate()
+	w := s.newPerson().open("/")
+	popup := w.popup(func() { w.click("button") })
+	popup.shows("Sign in as")
+	if !evaluate[bool](w, "window.popup.closed") || evaluate[bool](popup, "Boolean(window.opener)") {
+		t.Fatal("the provider did not cut the popup off: the test does not test")
+	}
+	popup.signIn(userID)
+	popup.closed()
+	w.eventually(`heard.length`)
+	if got, want := evaluate[string](w, `JSON.stringify([posted, heard])`), evaluate[string](w, `JSON.stringify([[], [`+signedInMessage+`]])`); got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+}
+
+// A page of another site may open the window, and learns nothing from it.
+func TestAHostileOpenerLearnsNothing(t *testing.T) {
+	s := newSite(t, siteOptions{pages: map[string]string{"/": document("", "The page")}})
+	s.startOutside(`<button>Win a prize</button><script>
+		window.posted = []; window.heard = [];
+		addEventListener("message", e => posted.push(e.data));
+		new BroadcastChannel("tollgate").onmessage = e => heard.push(e.data);
+		document.querySelector("button").onclick = () => { window.popup = open("` + s.url + `/oauth/start?popup=1&nonce=n-123&return_to=/") };
+	</script>`)
+	p := s.newPerson()
+	// The browser says so where it keeps a message from a page, in a window that closes.
+	p.tolerate("Failed to execute 'postMessage' on 'DOMWindow': The target origin provided")
+	w := p.open(s.outsideURL)
+	popup := w.popup(func() { w.click("button") })
+	popup.signIn(userID)
+	popup.closed()
+	w.eventually("popup.closed")
+	if got := evaluate[string](w, `JSON.stringify([posted, heard])`); got != "[[],[]]" {
+		t.Errorf("the page of another site was told %s", got)
+	}
+	if p.open("/").shows("The page"); s.provider.Count(simulator.Exchange) != 1 {
+		t.Error("nobody signed in: the test does not test")
+	}
+}

@@ -1,0 +1,16 @@
+package e2e
+
+import "testing"
+
+func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
+	s := newSite(t, siteOptions{
+		pages: map[string]string{"/start": document("", `<a href="/oauth/start?return_to=%2Fpage%3Fa%3D1%23part">Sign in</a>`), "/page": document("", "The page")},
+	})
+	w := s.newPerson().open("/start")
+	w.click("a")
+	w.signIn(userID)
+	w.shows("The page")
+	if got := evaluate[string](w, "location.href"); got != s.url+"/page?a=1#part" {
+		t.Errorf("came back to %s", got)
+	}
+}

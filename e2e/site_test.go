@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const (
+	clientID     = "client_of_the_browser_tests"
+	clientSecret = "secret_of_the_browser_tests_0123456789"
+	siteSecret   = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	userID       = "12345" // user123 of the simulator
+)
+
+// siteOptions are what a test wants otherwise than usual.
+type siteOptions struct {
+	// provider is the simulator's; without AutoLogin people see its sign-in form.
+	provider simulator.Options
+	// inTollgate are more lines for that block. Every path below /api is protected,
+	// and all others are public.
+	inTollgate string
+	// pages are what the application serves: a path, and a document or a script.
+	pages map[string]string
+	// api answers what is asked for below /api.
+	api http.HandlerFunc
+	// policy is the Content-Security-Policy of the application's pages.
+	// Default: strictPolicy.
+	policy string
+}
+
+// strictPolicy is what an application can have at the most: no inline script or
+// style, nothing from elsewhere, and no text that becomes markup.
+const strictPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// site is a whole application behind tollgate. The gateway is at 127.0.0.1 and the
+// provider at localhost: to a browser these are two sites.
+type site struct {
+	t           *testing.T
+	provider    *simulator.Provider
+	url         string
+	providerURL string
+	outsideURL  string // another site's server, empty until startOutside
+}
+
+// newSite starts provider, application and Caddy, and opens no browser yet.
+func newSite(t *testing.T, options siteOptions) *site {
+	t.Helper()
+	address := freeAddress(t)
+	s := &site{t: t, url: "http://" + address}
+
+	provider := httptest.NewUnstartedServer(nil)
+	s.providerURL = "http://localhost:" + portOf(provider.Listener.Addr().String())
+	options.provider.BaseURL = s.providerURL
+	options.provider.Clients = []simulator.Client{{
+		ID: clientID, Secret: clientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
+	}}
+	s.provider = simulator.New(options.provider)
+	provider.Config.Handler = s.provider
+	provider.Start()
+	t.Cleanup(provider.Close)
+
+	if options.policy == "" {
+		options.policy = strictPolicy
+	}
+	application := httptest.NewServer(options)
+	t.Cleanup(application.Close)
+
+	s.run(fmt.Sprintf(`{
+	admin off
+	auto_https off
+	persist_config off
+	storage_check off
+	storage_clean_interval off
+	grace_period 1s
+	storage file_system %s
+	log {
+		output discard
+	}
+}
+http://%s {
+	bind 127.0.0.1
+	tollgate {
+		provider aihubmix {
+			base_url http://%s
+			authorization_endpoint %s%s
+			client_id %s
+			client_secret %s
+		}
+		redirect_uri %s/oauth/callback
+		secret %s
+		public /*
+		%s
+	}
+	reverse_proxy %s
+}
+`, t.TempDir(), address, provider.Listener.Addr(), s.providerURL, simulator.AuthorizePath, clientID, clientSecret,
+		s.url, siteSecret, options.inTollgate, application.URL))
+	return s
+}
+
+// run lets Caddy run with a Caddyfile until the end of the test. There is one Caddy in
+// a process, so that these tests run one after the other.
+func (s *site) run(text string) {
+	s.t.Helper()
+	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
+	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, text)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		s.t.Fatalf("%v\n%s", err, text)
+	}
+	s.t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+// ServeHTTP is the application.
+func (o siteOptions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	page, ok := o.pages[r.URL.Path]
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/api") && o.api != nil:
+		o.api(w, r)
+	case !ok:
+		http.NotFound(w, r)
+	case strings.HasSuffix(r.URL.Path, ".js"):
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		w.Write([]byte(page))
+	default:
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", o.policy)
+		w.Write([]byte(page))
+	}
+}
+
+// document is one with this head and body, and an empty icon, without which a
+// browser asks for one.
+func document(head, body string) string {
+	return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title>` +
+		`<link rel="icon" href="data:,">` + head + `</head><body>` + body + `</body></html>`
+}
+
+// startOutside starts a server of somebody else's site, at localhost.
+func (s *site) startOutside(body string) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Write([]byte(document("", body)))
+	}))
+	s.t.Cleanup(server.Close)
+	s.outsideURL = "http://localhost:" + portOf(server.Listener.Addr().String())
+}
+
+// isKnown reports whether a request of a page stays where it may go.
+func (s *site) isKnown(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "data", "blob", "about":
+		return true
+	}
+	origin := u.Scheme + "://" + u.Host
+	return origin == s.url || origin == s.providerURL || origin == s.outsideURL && s.outsideURL != ""
+}
+
+// lastPort begins somewhere else in each process: several may run tests at once.
+var lastPort atomic.Int64
+
+// freeAddress gives a port below those that the system gives to clients, and below
+// those of the other packages' tests.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 200 {
+		address := "127.0.0.1:" + strconv.FormatInt(12000+(lastPort.Add(1)+int64(os.Getpid())*61)%7000, 10)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
