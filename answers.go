@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/caddy-tollgate/tollgate/web"
 )
@@ -33,8 +34,9 @@ type pageData struct {
 	short      shortfall
 }
 
-// renderPage renders one of the gateway's pages.
-func renderPage(s *settings, page web.Page, d pageData) (body []byte, policy string, err error) {
+// renderPage renders one of the gateway's pages in the language that suits the
+// Accept-Language header.
+func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (web.Document, error) {
 	d.popup.Origin = s.origin
 	home := d.home
 	if home == "" {
@@ -45,17 +47,19 @@ func renderPage(s *settings, page web.Page, d pageData) (body []byte, policy str
 		balance = *d.short.balance
 	}
 	return web.Render(page, web.Data{
-		Brand:      s.brand,
-		StartURL:   s.startURL(d.returnTo),
-		LogoutURL:  s.endpoints["logout"],
-		HomeURL:    home,
-		RetryURL:   home,
-		Cause:      d.cause,
-		RetryAfter: d.retryAfter,
-		Popup:      d.popup,
-		TopupURL:   s.topupURL(),
-		Balance:    balance,
-		Required:   d.short.required,
+		AcceptLanguage: acceptLanguage,
+		Brand:          s.brand,
+		Provider:       s.providerName,
+		StartURL:       s.startURL(d.returnTo),
+		LogoutURL:      s.endpoints["logout"],
+		HomeURL:        home,
+		RetryURL:       home,
+		Cause:          d.cause,
+		RetryAfter:     d.retryAfter,
+		Popup:          d.popup,
+		TopupURL:       s.topupURL(),
+		Balance:        balance,
+		Required:       d.short.required,
 	})
 }
 
@@ -84,23 +88,25 @@ func writeOwnHeaders(header http.Header) {
 
 // writePage answers with one of the gateway's pages.
 func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
-	body, policy, err := renderPage(h.settings, page, d)
+	document, err := renderPage(h.settings, page, d, strings.Join(r.Header.Values("Accept-Language"), ","))
 	if err != nil {
 		return err
 	}
 	header := w.Header()
 	writeOwnHeaders(header)
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", policy)
+	header.Set("Content-Language", document.Language)
+	header.Add("Vary", "Accept-Language")
+	header.Set("Content-Security-Policy", document.Policy)
 	if page != pagePopup {
 		// With the popup's page under this policy, its opener would be lost on the
 		// way back from the provider.
 		header.Set("Cross-Origin-Opener-Policy", "same-origin-allow-popups")
 	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Content-Length", strconv.Itoa(len(document.Body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(body) // a client that went away is nobody's error
+		w.Write(document.Body) // a client that went away is nobody's error
 	}
 	return nil
 }

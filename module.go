@@ -269,7 +269,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 // Validate implements caddy.Validator. Provision has resolved every setting
 // already; what is left to try is what only the whole can show.
 func (h *Handler) Validate() error {
-	_, _, err := renderPage(h.settings, pageSignedOut, pageData{})
+	_, err := renderPage(h.settings, pageSignedOut, pageData{}, "")
 	return err
 }
 

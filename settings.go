@@ -36,19 +36,20 @@ var providerPresets = []string{"aihubmix", "oauth2"}
 // settings is the configuration with its placeholders read, its defaults filled in
 // and its texts parsed.
 type settings struct {
-	client      *oauthClient
-	redirectURI string
-	origin      string // scheme and host of redirect_uri: the external origin
-	secrets     [][]byte
-	endpoints   map[string]string // name to path
-	public      []string
-	optional    []string
-	rules       rules
-	required    [][]string // the path patterns of each of the rules
-	afterLogin  string
-	afterLogout string // empty: the signed-out page
-	errorPath   string // empty: an error page
-	brand       string
+	client       *oauthClient
+	providerName string // for people
+	redirectURI  string
+	origin       string // scheme and host of redirect_uri: the external origin
+	secrets      [][]byte
+	endpoints    map[string]string // name to path
+	public       []string
+	optional     []string
+	rules        rules
+	required     [][]string // the path patterns of each of the rules
+	afterLogin   string
+	afterLogout  string // empty: the signed-out page
+	errorPath    string // empty: an error page
+	brand        string
 
 	activeStatus      string
 	statusMissingOK   bool
@@ -162,9 +163,23 @@ func (s *settings) resolveProvider(r *resolver, p *Provider) {
 	resolveClient(r, p, &c.config)
 	c.authorizeParams = resolveAuthorizeParams(r, p.AuthorizeParam)
 	s.client = c
+	s.providerName = providerName(preset, c.config.Endpoint.AuthURL)
 
 	s.statusMissingOK = preset == "oauth2" && p.ActiveStatus == ""
 	s.activeStatus = r.text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
+}
+
+// providerName is what the pages call the provider: by its name where that is known,
+// and else by the host at which people sign in.
+func providerName(preset, authorizationEndpoint string) string {
+	if preset == "aihubmix" {
+		return "AIHubMix"
+	}
+	u, err := url.Parse(authorizationEndpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 func resolveClient(r *resolver, p *Provider, config *oauth2.Config) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"html/template"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
 )
@@ -47,9 +46,15 @@ const (
 // its link or button, so that a mistake in a caller does not become an open
 // redirect.
 type Data struct {
+	// AcceptLanguage is the request's header of that name. It decides the language.
+	AcceptLanguage string
+
 	// Brand is the operator's name of the application, shown as text.
 	// Default: neutral wording.
 	Brand string
+
+	// Provider is the name of who signs people in.
+	Provider string
 
 	StartURL  string // sign in, start again
 	LogoutURL string // action of the form that signs out (POST)
@@ -110,31 +115,40 @@ func parseTemplates(pages ...Page) map[Page]*template.Template {
 	return parsed
 }
 
-// Render returns the whole document of a page and the exact value of its
-// Content-Security-Policy header. The caller sends both, with the other headers
-// and the status.
+// Document is a page as it is sent.
+type Document struct {
+	Body []byte
+	// Policy is the exact value of its Content-Security-Policy header.
+	Policy string
+	// Language is the value of its Content-Language header. Which one it is depends on
+	// Accept-Language.
+	Language string
+}
+
+// Render returns the whole document of a page. The caller sends it with the other
+// headers and the status.
 //
 // A window that comes back from the provider loses its opener when the answer
 // carries a Cross-Origin-Opener-Policy, so the popup page must be sent without
 // one; every other page can have it.
-func Render(page Page, d Data) (body []byte, csp string, err error) {
+func Render(page Page, d Data) (Document, error) {
 	t, ok := templates[page]
 	if !ok {
-		return nil, "", fmt.Errorf("rendering page: no page %q", page)
+		return Document{}, fmt.Errorf("rendering page: no page %q", page)
 	}
 	v := newView(page, d)
-	csp = policy
+	policy := policy
 	if page == Popup {
 		if !origin.MatchString(v.Popup.Origin) {
-			return nil, "", fmt.Errorf("rendering page popup: %w", errOrigin)
+			return Document{}, fmt.Errorf("rendering page popup: %w", errOrigin)
 		}
-		csp = popupPolicy
+		policy = popupPolicy
 	}
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, "layout.html", v); err != nil {
-		return nil, "", fmt.Errorf("rendering page %s: %w", page, err)
+		return Document{}, fmt.Errorf("rendering page %s: %w", page, err)
 	}
-	return b.Bytes(), csp, nil
+	return Document{Body: b.Bytes(), Policy: policy, Language: v.Lang()}, nil
 }
 
 // view is Data made fit to be shown. Templates see only this.
@@ -145,12 +159,14 @@ type view struct {
 	Script template.JS
 
 	page Page
-	lang *language
+	lang *translation
 }
 
 func newView(page Page, d Data) view {
-	d.Brand = oneLine(d.Brand)
-	d.Balance = oneLine(d.Balance)
+	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required} {
+		*text = oneLine(*text)
+	}
+	d.RetryAfter = max(d.RetryAfter, 0)
 	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL, &d.TopupURL} {
 		if !isPath(*u) {
 			*u = ""
@@ -166,28 +182,26 @@ func newView(page Page, d Data) view {
 		Style:  template.CSS(style), //nolint:gosec // our own embedded file
 		Script: template.JS(script), //nolint:gosec // our own embedded file
 		page:   page,
-		lang:   english,
+		lang:   choose(d.AcceptLanguage),
 	}
 }
 
 // Lang is the language tag of the page.
-func (v view) Lang() string { return v.lang.tag }
+func (v view) Lang() string { return v.lang.tag.String() }
 
-// T returns the text of key, or of key_brand where a brand is set and the
-// language has such a text: a sentence without the name is another sentence.
+// Dir is the direction in which the page is written: ltr or rtl.
+func (v view) Dir() string { return v.lang.text["dir"] }
+
+// T returns the text of key, or of its variant for a brand or a number.
 func (v view) T(key string) (string, error) {
-	if v.Brand != "" {
-		if _, ok := v.lang.text[key+"_brand"]; ok {
-			key += "_brand"
-		}
-	}
-	return v.lang.fill(key, "brand", v.Brand, "code", v.Code, "seconds", strconv.Itoa(v.RetryAfter),
-		"balance", v.Balance, "required", v.Required)
+	return v.lang.fill(v.lang.variant(key, v.Brand != "", v.RetryAfter),
+		"brand", v.Brand, "provider", v.Provider, "code", v.Code,
+		"seconds", v.lang.number(v.RetryAfter), "balance", v.Balance, "required", v.Required)
 }
 
 // Why returns one part of the explanation of the cause: title, text or next.
 func (v view) Why(part string) (string, error) {
-	return v.lang.fill("cause." + explanation(v.Cause) + "." + part)
+	return v.T("cause." + explanation(v.Cause) + "." + part)
 }
 
 // Title is the title of the window.
@@ -203,7 +217,7 @@ func (v view) pageTitle() (string, error) {
 	if v.page == Error || (v.page == Popup && !v.Popup.OK) {
 		return v.Why("title")
 	}
-	return v.lang.fill(string(v.page) + ".title")
+	return v.T(string(v.page) + ".title")
 }
 
 func popupError(m PopupMessage) string {
@@ -216,11 +230,15 @@ func popupError(m PopupMessage) string {
 	return "server_error"
 }
 
-// oneLine keeps a name what it is: valid text on one line.
+// oneLine keeps a name what it is: valid text on one line, which does not turn the
+// direction of the words around it.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		switch {
+		case unicode.IsControl(r):
 			return ' '
+		case unicode.Is(unicode.Bidi_Control, r):
+			return -1
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))

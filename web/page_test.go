@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidd
 func fullData() Data {
 	return Data{
 		Brand:      "Acme Studio",
+		Provider:   "AIHubMix",
 		StartURL:   "/oauth/start?return_to=%2Fa&popup=1",
 		LogoutURL:  "/oauth/logout",
 		HomeURL:    "/home",
@@ -31,15 +33,20 @@ func fullData() Data {
 
 func mustRender(t *testing.T, page Page, d Data) (*document, string) {
 	t.Helper()
-	body, csp, err := Render(page, d)
+	rendered, err := Render(page, d)
 	if err != nil {
 		t.Fatalf("rendering %s: %v", page, err)
 	}
-	root, err := html.Parse(bytes.NewReader(body))
+	return parse(t, rendered), rendered.Policy
+}
+
+func parse(t *testing.T, rendered Document) *document {
+	t.Helper()
+	root, err := html.Parse(bytes.NewReader(rendered.Body))
 	if err != nil {
-		t.Fatalf("parsing %s: %v", page, err)
+		t.Fatal(err)
 	}
-	return &document{root: root, body: string(body)}, csp
+	return &document{root: root, body: string(rendered.Body)}
 }
 
 // document is a page as a browser understands it.
@@ -221,6 +228,7 @@ var hostile = []string{
 	`javascript:alert(1)`,
 	`--><h1>x</h1><!--`,
 	"a\x00b\x01c\r\nd\te\x7f\u0085\u2028f",
+	"left\u202eright\u2066to\u2069left\u200f",
 	"broken \xff\xfe utf-8",
 	`]]>*/;}`,
 }
@@ -235,7 +243,7 @@ func TestHostileTextStaysText(t *testing.T) {
 
 			for _, h := range hostile {
 				d := benign
-				d.Brand, d.Cause, d.Balance = h, h, h
+				d.Brand, d.Provider, d.Cause, d.Balance, d.Required, d.AcceptLanguage = h, h, h, h, h, h
 				d.Popup.Nonce, d.Popup.Error = h, h
 				doc, csp := mustRender(t, page, d)
 				if doc.shape() != want.shape() {
@@ -331,15 +339,15 @@ func TestNoPageRefersToAnotherPlace(t *testing.T) {
 
 func TestSamePageSameBytes(t *testing.T) {
 	for _, page := range allPages {
-		first, csp, err := Render(page, fullData())
+		first, err := Render(page, fullData())
 		if err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				again, againCSP, err := Render(page, fullData())
-				if err != nil || !bytes.Equal(again, first) || againCSP != csp {
+				again, err := Render(page, fullData())
+				if err != nil || !reflect.DeepEqual(again, first) {
 					t.Errorf("%s: another answer for the same data (error %v)", page, err)
 				}
 			})
@@ -350,16 +358,16 @@ func TestSamePageSameBytes(t *testing.T) {
 
 func TestAnUnknownPageIsAnError(t *testing.T) {
 	for _, page := range []Page{"", "layout", "../style", "SIGN_IN"} {
-		if body, csp, err := Render(page, fullData()); err == nil || body != nil || csp != "" {
-			t.Errorf("page %q: body %q, policy %q, error %v", page, body, csp, err)
+		if rendered, err := Render(page, fullData()); err == nil || rendered.Body != nil || rendered.Policy != "" {
+			t.Errorf("page %q: %+v, error %v", page, rendered, err)
 		}
 	}
 }
 
 func TestUnavailableSaysWhenItTriesAgain(t *testing.T) {
 	for seconds, want := range map[int]string{
-		5:  "This page tries again by itself in 5 s.",
-		1:  "This page tries again by itself in 1 s.",
+		5:  "This page tries again by itself in 5 seconds.",
+		1:  "This page tries again by itself in 1 second.",
 		0:  "This page tries again by itself.",
 		-3: "This page tries again by itself.",
 	} {

@@ -57,8 +57,8 @@ func TestPopupPostsOnlyToAnExactOrigin(t *testing.T) {
 	}, hostile...) {
 		d := fullData()
 		d.Popup.Origin = o
-		if body, csp, err := Render(Popup, d); !errors.Is(err, errOrigin) || body != nil || csp != "" {
-			t.Errorf("origin %q: error %v, policy %q, %d bytes", o, err, csp, len(body))
+		if rendered, err := Render(Popup, d); !errors.Is(err, errOrigin) || rendered.Body != nil || rendered.Policy != "" {
+			t.Errorf("origin %q: error %v, %+v", o, err, rendered)
 		}
 	}
 	for _, o := range []string{

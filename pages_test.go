@@ -1,0 +1,183 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+// parsedPage is a page as a browser reads it.
+type parsedPage struct {
+	shape []string // every element, with the names of its attributes
+	words string   // the text that people see
+	attrs map[string]string
+}
+
+func parsePage(t *testing.T, a *answer) parsedPage {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(a.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := parsedPage{attrs: map[string]string{}}
+	var words strings.Builder
+	for n := range root.Descendants() {
+		switch {
+		case n.Type == html.ElementNode:
+			element := n.Data
+			for _, attribute := range n.Attr {
+				element += " " + attribute.Key
+				p.attrs[n.Data+" "+attribute.Key] = attribute.Val
+			}
+			p.shape = append(p.shape, element)
+		case n.Type == html.TextNode && n.Parent.Data != "style" && n.Parent.Data != "script":
+			words.WriteString(n.Data + " ")
+		}
+	}
+	p.words = strings.Join(strings.Fields(words.String()), " ")
+	return p
+}
+
+func TestAPageIsInTheBrowsersLanguageAndSaysSo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, siteOptions{inTollgate: "login_page on"})
+	for header, want := range map[string]struct{ language, words string }{
+		"":                        {"en", "Sign in to continue"},
+		"ja,en;q=0.5":             {"ja", "続けるにはログインしてください"},
+		"zh-TW":                   {"zh-Hant", "請登入後繼續"},
+		"zh-CN,zh;q=0.9,en;q=0.8": {"zh-Hans", "请登录后继续"},
+		"pt":                      {"pt-BR", "Entre para continuar"},
+		"es-AR":                   {"es", "Inicie sesión para continuar"},
+		"<b>, de;q=x":             {"en", "Sign in to continue"},
+	} {
+		a := s.newBrowser().visit("/page", "Accept-Language: "+header)
+		page := parsePage(t, a)
+		if !strings.Contains(page.words, want.words) {
+			t.Errorf("%q: %s", header, page.words)
+		}
+		if page.attrs["html lang"] != want.language || page.attrs["html dir"] != "ltr" || a.Header.Get("Content-Language") != want.language {
+			t.Errorf("%q: lang %q, dir %q, Content-Language %q, want %s", header,
+				page.attrs["html lang"], page.attrs["html dir"], a.Header.Get("Content-Language"), want.language)
+		}
+		if vary := a.Header.Values("Vary"); !strings.Contains(strings.Join(vary, ", "), "Accept-Language") {
+			t.Errorf("%q: Vary: %v", header, vary)
+		}
+		if got := a.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
+			t.Errorf("%q: Content-Type: %s", header, got)
+		}
+	}
+
+	// Two lines of one header are one list.
+	a := s.newBrowser().visit("/page", "Accept-Language: de", "Accept-Language: ja")
+	if got := a.Header.Get("Content-Language"); got != "ja" {
+		t.Errorf("two lines: Content-Language: %s", got)
+	}
+
+	// Programs read titles, too.
+	a = s.newBrowser().get("/page", "Accept-Language: ja")
+	if !strings.Contains(a.text, `"title":"Authentication required"`) || a.Header.Get("Content-Language") != "" {
+		t.Errorf("a problem document in another language: %s %v", a.text, a.Header)
+	}
+}
+
+func TestPagesCallTheProviderByItsName(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, siteOptions{inTollgate: "login_page on"})
+	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with AIHubMix") {
+		t.Errorf("aihubmix: %s", page.words)
+	}
+	s.caddyfile = strings.Replace(s.caddyfile, "provider aihubmix", "provider oauth2", 1)
+	s.load()
+	host := strings.TrimPrefix(s.providerURL, "http://")
+	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {
+		t.Errorf("oauth2: %s", page.words)
+	}
+}
+
+// hostileTexts are markup and control characters, as far as they go through HTTP.
+var hostileTexts = []string{
+	`<script>alert(1)</script>`,
+	`"><img src=x onerror=alert(1)>`,
+	`' autofocus onfocus='alert(1)`,
+	`</title></style></main><h1>Enter your password</h1>`,
+	`javascript:alert(1)`,
+	`{{.Brand}}{brand}{seconds}`,
+	`-->]]>*/}`,
+	"\x00\x01\x1b[2J\r\nSet-Cookie: a=b\t\x7f\u0085\u2028",
+	"\u202eright to left\u2066\u200f",
+	"broken \xff utf-8",
+}
+
+// TestNothingThatARequestSaysBecomesMarkup fills in everything that reaches a page:
+// what the provider's answer says in its query, the path, the query, the referring page,
+// the language.
+func TestNothingThatARequestSaysBecomesMarkup(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, siteOptions{inTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}"})
+	signedIn := s.newBrowser()
+	signedIn.follow("/oauth/start") // ends on the page with the balance
+
+	pages := map[string]func(text, headerText string) *answer{
+		"error": func(text, headerText string) *answer {
+			q := url.Values{"error": {text}, "error_description": {text}, "state": {text}, "error_uri": {text}}
+			return s.newBrowser().visit("/oauth/callback?"+q.Encode(), "Referer: "+headerText, "Accept-Language: "+headerText)
+		},
+		"sign-in": func(text, headerText string) *answer {
+			return s.newBrowser().visit("/a"+url.PathEscape(text)+"?"+url.QueryEscape(text)+"="+url.QueryEscape(text),
+				"Referer: "+headerText, "Accept-Language: "+headerText, "User-Agent: "+headerText)
+		},
+		"balance": func(text, headerText string) *answer {
+			return signedIn.visit("/a"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		},
+		"signed out": func(text, headerText string) *answer {
+			return s.newBrowser().visit("/oauth/logout?done="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		},
+		"logout": func(text, headerText string) *answer {
+			return s.newBrowser().visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		},
+	}
+	statuses := map[string]int{"error": 400, "sign-in": 401, "balance": 402, "signed out": 200, "logout": 200}
+	for name, open := range pages {
+		benign := parsePage(t, open("x", "en"))
+		for _, text := range hostileTexts {
+			a := open(text, inHeader(text))
+			if a.StatusCode == http.StatusBadRequest && name != "error" {
+				continue // a path that can be read in two ways gets no page at all
+			}
+			if a.StatusCode != statuses[name] || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+				t.Errorf("%s, %q: status %d, %s", name, text, a.StatusCode, a.Header.Get("Content-Type"))
+				continue
+			}
+			page := parsePage(t, a)
+			if !slices.Equal(page.shape, benign.shape) {
+				t.Errorf("%s: %q changed the elements:\n%s", name, text, a.text)
+			}
+			if page.words != benign.words || !strings.Contains(page.words, "Acme & Söhne <b>") {
+				t.Errorf("%s: %q changed the words to %q", name, text, page.words)
+			}
+			for attribute, value := range page.attrs {
+				leads := strings.HasSuffix(attribute, " href") || strings.HasSuffix(attribute, " action")
+				if leads && attribute != "link href" && (!strings.HasPrefix(value, "/") || strings.HasPrefix(value, "//")) {
+					t.Errorf("%s: %q became %s=%q", name, text, attribute, value)
+				}
+			}
+			if strings.ContainsFunc(a.text, func(r rune) bool { return r < ' ' && r != '\n' }) {
+				t.Errorf("%s: %q brought control characters onto the page", name, text)
+			}
+		}
+	}
+}
+
+// inHeader takes out what an HTTP client refuses to send in a header.
+func inHeader(text string) string {
+	return strings.Map(func(r rune) rune {
+		if (r < ' ' && r != '\t') || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, text)
+}
