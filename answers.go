@@ -46,7 +46,7 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 	if d.short.balance != nil {
 		balance = *d.short.balance
 	}
-	return web.Render(page, web.Data{
+	return s.pages.Render(page, web.Data{
 		AcceptLanguage: acceptLanguage,
 		Brand:          s.brand,
 		Provider:       s.providerName,

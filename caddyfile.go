@@ -105,6 +105,9 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //		after_logout   <path>
 //		error_redirect <path>
 //		brand          <name>
+//		logo           <file>
+//		accent         <hex digits>
+//		pages          <folder>
 //		insecure_http
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -136,6 +139,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"after_logout":       p.text(&h.AfterLogout),
 		"error_redirect":     p.text(&h.ErrorRedirect),
 		"brand":              p.text(&h.Brand),
+		"logo":               p.text(&h.Logo),
+		"accent":             p.colour(&h.Accent),
+		"pages":              p.text(&h.Pages),
 		"insecure_http":      p.bare(&h.InsecureHTTP),
 	})
 	if err != nil {
@@ -296,6 +302,17 @@ func (p *wordParser) forwardAuth(target **ForwardAuth) word {
 			return p.wrongArgs(path)
 		}
 		return p.block(path, words{"trusted_proxies": p.repeatedList(&forwardAuth.TrustedProxies)})
+	}}
+}
+
+// colour reads hex digits. In front of them a # begins a comment in a Caddyfile.
+func (p *wordParser) colour(target *string) word {
+	w := p.text(target)
+	return word{once: true, parse: func(path string) error {
+		if p.CountRemainingArgs() == 0 {
+			return p.Errf("%s: no colour; write its hex digits without a #, which begins a comment", path)
+		}
+		return w.parse(path)
 	}}
 }
 

@@ -86,7 +86,10 @@ login_page on
 after_login /home
 after_logout /bye
 error_redirect /oops
-brand "My App"`
+brand "My App"
+logo testdata/logo.svg
+accent 0a7d55
+pages testdata/pages`
 
 const fullJSON = `{
 	"provider": {
@@ -116,7 +119,7 @@ const fullJSON = `{
 	},
 	"forward_auth": {"trusted_proxies": ["10.0.0.0/8", "192.0.2.7", "private_ranges", "2001:db8::/32"]},
 	"refresh_before": 60000000000, "stream_recheck": 10000000000, "login_page": true, "after_login": "/home", "after_logout": "/bye",
-	"error_redirect": "/oops", "brand": "My App"
+	"error_redirect": "/oops", "brand": "My App", "logo": "testdata/logo.svg", "accent": "0a7d55", "pages": "testdata/pages"
 }`
 
 // adaptHandler adapts a site with this block and gives the handler's JSON.
@@ -221,6 +224,18 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("provider aihubmix {\n}"):                                                   "provider stands twice, at Caddyfile:9",
 		minimal("secret a\nsecret b"):                                                       "secret stands twice, at Caddyfile:10",
 		minimal("brand"):                                                                    "brand: wrong number of arguments, at Caddyfile:9",
+		minimal("logo testdata/logo.svg"):                                                   "logo: needs brand: the name that it stands for, at Caddyfile:9",
+		minimal("brand a\nlogo nowhere.png"):                                                "logo: open nowhere.png: no such file or directory, at Caddyfile:10",
+		minimal("brand a\nlogo testdata"):                                                   "logo: read testdata: is a directory, at Caddyfile:10",
+		minimal("brand a\nlogo README.md"):                                                  "logo: README.md has more than 32768 bytes, and every page carries it, at Caddyfile:10",
+		minimal("brand a\nlogo Makefile"):                                                   "logo: Makefile is not a picture in PNG, JPEG or SVG, at Caddyfile:10",
+		minimal("accent blue"):                                                              "accent: \"blue\" is not a colour in three or six hex digits, such as 3a4cc9, at Caddyfile:9",
+		minimal("accent #3a4cc9"):                                                           "accent: no colour; write its hex digits without a #, which begins a comment, at Caddyfile:9",
+		minimal("accent 333 333"):                                                           "accent: wrong number of arguments, at Caddyfile:9",
+		minimal("pages nowhere"):                                                            "pages: nowhere: open .: no such file or directory, at Caddyfile:9",
+		minimal("pages Makefile"):                                                           "pages: Makefile: ",
+		minimal("pages docs"):                                                               "pages: docs: ",
+		minimal("accent 333\naccent 444"):                                                   "accent stands twice, at Caddyfile:10",
 		minimal("brand a b"):                                                                "Caddyfile:9",
 		minimal("brand \"\""):                                                               "brand is empty, at Caddyfile:9",
 		minimal("login_page maybe"):                                                         "login_page: 'maybe' is neither on nor off, at Caddyfile:9",

@@ -140,6 +140,24 @@ type Handler struct {
 	// The application's name on the gateway's pages. Default: none.
 	Brand string `json:"brand,omitempty"`
 
+	// A file with a picture, PNG, JPEG or SVG of at most 32 KiB, that stands on the
+	// pages in the place of the name. Every page carries it in itself. Needs `brand`,
+	// which it reads as for people who do not see it. An SVG may look different in the
+	// dark by a media query of its own. Default: none.
+	Logo string `json:"logo,omitempty"`
+
+	// The colour of buttons and marks on the pages, in three or six hex digits, such
+	// as `3a4cc9`. Where it could not be told from the background it is made darker, or
+	// in the dark scheme lighter; the text on it is white or black, whichever is easier
+	// to read. Default: a blue.
+	Accent string `json:"accent,omitempty"`
+
+	// A folder with templates of your own, each in the place of the gateway's that has
+	// its name: `layout.html`, `style.css`, and one per page. They are read and tried out
+	// when the configuration is loaded. docs/pages.md says what they are given.
+	// Default: none.
+	Pages string `json:"pages,omitempty"`
+
 	// Allows a redirect_uri that is plain http and not on loopback. Everybody on the
 	// way can then read and steal sessions.
 	InsecureHTTP bool `json:"insecure_http,omitempty"`

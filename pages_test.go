@@ -1,8 +1,12 @@
 package tollgate
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +99,73 @@ func TestPagesCallTheProviderByItsName(t *testing.T) {
 	host := strings.TrimPrefix(s.providerURL, "http://")
 	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {
 		t.Errorf("oauth2: %s", page.words)
+	}
+}
+
+func TestLogoAndAccentAreOnThePagesAndAllowedByTheirPolicy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, siteOptions{inTollgate: "login_page on\nbrand Acme\nlogo testdata/logo.svg\naccent \"#0a7d55\""})
+	a := s.newBrowser().visit("/")
+	page := parsePage(t, a)
+	logo := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(readFile(t, "testdata/logo.svg")))
+	if page.attrs["img src"] != logo || page.attrs["img alt"] != "Acme" {
+		t.Errorf("img src=%.60q alt=%q", page.attrs["img src"], page.attrs["img alt"])
+	}
+	_, style, _ := strings.Cut(a.text, "<style>")
+	style, _, _ = strings.Cut(style, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	policy := a.Header.Get("Content-Security-Policy")
+	if !strings.Contains(style, "--accent: #0a7d55;") || !strings.Contains(policy, base64.StdEncoding.EncodeToString(sum[:])) {
+		t.Errorf("the accent is not in the style sheet that the policy allows: %s", policy)
+	}
+	if !strings.Contains(policy, "img-src data:;") {
+		t.Errorf("the policy does not allow the logo: %s", policy)
+	}
+}
+
+func TestOwnTemplatesAreReadAnewWithEveryReload(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("sign_in.html", `{{define "main"}}<h1>First</h1><a href="{{.StartURL}}">in</a>{{end}}`)
+	s := newSite(t, siteOptions{inTollgate: "login_page on\npages " + folder})
+	heading := func() string {
+		a := s.newBrowser().visit("/page")
+		if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.text, `<a href="/oauth/start?return_to=%2Fpage">in</a>`) {
+			t.Errorf("status %d: %s", a.StatusCode, a.text)
+		}
+		return parsePage(t, a).words
+	}
+	if got := heading(); !strings.Contains(got, "First") {
+		t.Errorf("page: %s", got)
+	}
+	write("sign_in.html", `{{define "main"}}<h1>Second</h1><a href="{{.StartURL}}">in</a>{{end}}`)
+	if got := heading(); !strings.Contains(got, "First") {
+		t.Errorf("changed without a reload: %s", got)
+	}
+	s.load()
+	if got := heading(); !strings.Contains(got, "Second") {
+		t.Errorf("after a reload: %s", got)
+	}
+
+	for name, want := range map[string]string{
+		"sign_in.html": "pages: " + folder + ": template: sign_in.html:2: function \"nope\" not defined, at Caddyfile:",
+		"logut.html":   "pages: " + folder + ": logut.html is no page; there are layout.html, style.css, sign_in.html, ",
+	} {
+		write(name, "{{define \"main\"}}\n{{nope}}{{end}}")
+		_, _, err := provision(s.caddyfile)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s:\n got  %v\n want %s", name, err, want)
+		}
+		os.Remove(filepath.Join(folder, name))
+	}
+	write("logut.html", "")
+	if _, _, err := provision(s.caddyfile); err == nil || !strings.Contains(err.Error(), "did you mean 'logout.html'?, at Caddyfile:") {
+		t.Errorf("the nearest name: %v", err)
 	}
 }
 

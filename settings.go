@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/oauth2"
+
+	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // Defaults, in one place.
@@ -50,6 +52,7 @@ type settings struct {
 	afterLogout  string // empty: the signed-out page
 	errorPath    string // empty: an error page
 	brand        string
+	pages        *web.Pages
 
 	activeStatus      string
 	statusMissingOK   bool
@@ -305,13 +308,6 @@ func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
 			r.fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
 		}
 	}
-}
-
-func (s *settings) resolvePages(r *resolver, h *Handler) {
-	s.afterLogin = r.path("after_login", h.AfterLogin, defaultAfterLogin)
-	s.afterLogout = r.path("after_logout", h.AfterLogout, "")
-	s.errorPath = r.path("error_redirect", h.ErrorRedirect, "")
-	s.brand = r.text("brand", h.Brand, "")
 }
 
 func (s *settings) resolveBalance(r *resolver, b *Balance) {

@@ -224,7 +224,7 @@ func TestTheLanguageIsTheBrowsers(t *testing.T) {
 		strings.Repeat("zh-Hant-TW-x-", 50): "en",
 		"de," + strings.Repeat("fr,", 200) + "ja": "ja",
 	} {
-		rendered, err := Render(SignIn, Data{AcceptLanguage: header})
+		rendered, err := standard.Render(SignIn, Data{AcceptLanguage: header})
 		if err != nil {
 			t.Fatal(err)
 		}

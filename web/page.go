@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"regexp"
 	"strings"
 	"unicode"
@@ -99,20 +100,49 @@ type PopupMessage struct {
 
 var errOrigin = errors.New("popup needs the exact http or https origin of its opener")
 
+// allPages are the pages there are.
+var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance}
+
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-var templates = parseTemplates(SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance)
+// Options are how an operator wants the pages to look.
+type Options struct {
+	Logo   Logo
+	Accent Accent
+	// Folder holds templates of the operator's that replace ours: layout.html, style.css
+	// and <page>.html. Default: none.
+	Folder fs.FS
+}
 
-// parseTemplates panics on a broken template, for the same reason as
-// mustLoadLanguage.
-func parseTemplates(pages ...Page) map[Page]*template.Template {
-	parsed := make(map[Page]*template.Template, len(pages))
-	for _, p := range pages {
-		parsed[p] = template.Must(template.ParseFS(templateFiles,
-			"templates/layout.html", "templates/parts.html", "templates/"+string(p)+".html"))
+// Pages are the gateway's pages, ready to be shown.
+type Pages struct {
+	templates map[Page]*template.Template
+	style     string
+	logo      Logo
+
+	policy, popupPolicy string
+}
+
+// New prepares the pages. Its error is one of the folder, and names the file.
+func New(o Options) (*Pages, error) {
+	own, err := readFolder(o.Folder)
+	if err != nil {
+		return nil, err
 	}
-	return parsed
+	style, err := own.style()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pages{templates: map[Page]*template.Template{}, style: style + o.Accent.css, logo: o.Logo}
+	p.policy = contentSecurityPolicy(p.style, "")
+	p.popupPolicy = contentSecurityPolicy(p.style, script)
+	for _, page := range allPages {
+		if p.templates[page], err = own.parse(page); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.rehearse(own)
 }
 
 // Document is a page as it is sent.
@@ -131,18 +161,18 @@ type Document struct {
 // A window that comes back from the provider loses its opener when the answer
 // carries a Cross-Origin-Opener-Policy, so the popup page must be sent without
 // one; every other page can have it.
-func Render(page Page, d Data) (Document, error) {
-	t, ok := templates[page]
+func (p *Pages) Render(page Page, d Data) (Document, error) {
+	t, ok := p.templates[page]
 	if !ok {
 		return Document{}, fmt.Errorf("rendering page: no page %q", page)
 	}
-	v := newView(page, d)
-	policy := policy
+	v := p.newView(page, d)
+	policy := p.policy
 	if page == Popup {
 		if !origin.MatchString(v.Popup.Origin) {
 			return Document{}, fmt.Errorf("rendering page popup: %w", errOrigin)
 		}
-		policy = popupPolicy
+		policy = p.popupPolicy
 	}
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, "layout.html", v); err != nil {
@@ -155,6 +185,7 @@ func Render(page Page, d Data) (Document, error) {
 type view struct {
 	Data
 	Code   string // the cause, where it is one that we know
+	Logo   template.URL
 	Style  template.CSS
 	Script template.JS
 
@@ -162,7 +193,7 @@ type view struct {
 	lang *translation
 }
 
-func newView(page Page, d Data) view {
+func (p *Pages) newView(page Page, d Data) view {
 	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required} {
 		*text = oneLine(*text)
 	}
@@ -179,8 +210,9 @@ func newView(page Page, d Data) view {
 	return view{
 		Data:   d,
 		Code:   knownCode(d.Cause),
-		Style:  template.CSS(style), //nolint:gosec // our own embedded file
-		Script: template.JS(script), //nolint:gosec // our own embedded file
+		Logo:   p.logo.url,
+		Style:  template.CSS(p.style), //nolint:gosec // the operator's, or our own embedded file
+		Script: template.JS(script),   //nolint:gosec // our own embedded file
 		page:   page,
 		lang:   choose(d.AcceptLanguage),
 	}

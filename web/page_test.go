@@ -12,7 +12,16 @@ import (
 	"golang.org/x/net/html"
 )
 
-var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance}
+// standard are the pages without any option.
+var standard = mustNew(Options{})
+
+func mustNew(o Options) *Pages {
+	p, err := New(o)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
 
 func fullData() Data {
 	return Data{
@@ -33,7 +42,7 @@ func fullData() Data {
 
 func mustRender(t *testing.T, page Page, d Data) (*document, string) {
 	t.Helper()
-	rendered, err := Render(page, d)
+	rendered, err := standard.Render(page, d)
 	if err != nil {
 		t.Fatalf("rendering %s: %v", page, err)
 	}
@@ -339,14 +348,14 @@ func TestNoPageRefersToAnotherPlace(t *testing.T) {
 
 func TestSamePageSameBytes(t *testing.T) {
 	for _, page := range allPages {
-		first, err := Render(page, fullData())
+		first, err := standard.Render(page, fullData())
 		if err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				again, err := Render(page, fullData())
+				again, err := standard.Render(page, fullData())
 				if err != nil || !reflect.DeepEqual(again, first) {
 					t.Errorf("%s: another answer for the same data (error %v)", page, err)
 				}
@@ -358,7 +367,7 @@ func TestSamePageSameBytes(t *testing.T) {
 
 func TestAnUnknownPageIsAnError(t *testing.T) {
 	for _, page := range []Page{"", "layout", "../style", "SIGN_IN"} {
-		if rendered, err := Render(page, fullData()); err == nil || rendered.Body != nil || rendered.Policy != "" {
+		if rendered, err := standard.Render(page, fullData()); err == nil || rendered.Body != nil || rendered.Policy != "" {
 			t.Errorf("page %q: %+v, error %v", page, rendered, err)
 		}
 	}

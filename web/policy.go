@@ -13,13 +13,7 @@ var styleFile string
 //go:embed popup.js
 var popupFile string
 
-var (
-	style  = inline(styleFile)
-	script = inline(popupFile)
-
-	policy      = contentSecurityPolicy("")
-	popupPolicy = contentSecurityPolicy("script-src " + hashSource(script) + "; ")
-)
+var script = inline(popupFile)
 
 // inline returns the bytes as a browser will hash them: its HTML parser turns
 // CR LF into LF first, and a checkout may have given us CR LF.
@@ -27,11 +21,16 @@ func inline(file string) string {
 	return strings.ReplaceAll(file, "\r\n", "\n")
 }
 
-// contentSecurityPolicy allows our style sheet and nothing else that runs or
-// loads. img-src is there for the empty data: icon, which keeps browsers from
-// asking for /favicon.ico. Chromium holds redirects after a form post to
-// form-action too, so a logout must end at a path of this origin.
-func contentSecurityPolicy(scriptSrc string) string {
+// contentSecurityPolicy allows one style sheet, and one script where there is one, and
+// nothing else that runs or loads. img-src is there for the logo, and for the empty
+// data: icon, which keeps browsers from asking for /favicon.ico. Chromium holds
+// redirects after a form post to form-action too, so a logout must end at a path of
+// this origin.
+func contentSecurityPolicy(style, script string) string {
+	scriptSrc := ""
+	if script != "" {
+		scriptSrc = "script-src " + hashSource(script) + "; "
+	}
 	return "default-src 'none'; style-src " + hashSource(style) + "; " + scriptSrc +
 		"img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 }

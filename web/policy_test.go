@@ -48,51 +48,66 @@ func TestInlineBytesAreWhatABrowserHashes(t *testing.T) {
 	if got := inline("a\r\nb\n"); got != "a\nb\n" {
 		t.Errorf("got %q", got)
 	}
-	for name, s := range map[string]string{"style.css": style, "popup.js": script} {
+	for name, s := range map[string]string{"style.css": standard.style, "popup.js": script} {
 		if strings.ContainsAny(s, "\r\x00") || strings.Contains(s, "</") || strings.Contains(s, "<!--") {
 			t.Errorf("%s holds bytes that an HTML parser changes or ends at", name)
 		}
 	}
 }
 
-// WCAG 2.2: 4.5 to 1 for text (1.4.3), 3 to 1 for what marks a control (1.4.11).
-func TestColoursHaveContrastInLightAndDark(t *testing.T) {
-	light, dark, ok := strings.Cut(style, "prefers-color-scheme: dark")
+// schemes reads the colours of a style sheet, by scheme and name.
+func schemes(t *testing.T, css string) (light, dark map[string]float64) {
+	t.Helper()
+	lightCSS, darkCSS, ok := strings.Cut(css, "prefers-color-scheme: dark")
 	if !ok {
 		t.Fatal("no dark scheme")
 	}
-	for scheme, css := range map[string]string{"light": light, "dark": dark} {
+	read := func(css string) map[string]float64 {
 		colours := map[string]float64{}
 		for _, m := range regexp.MustCompile(`--([a-z-]+): #([0-9a-f]{6});`).FindAllStringSubmatch(css, -1) {
 			colours[m[1]] = luminance(t, m[2])
 		}
-		for _, c := range []struct {
-			front, back string
-			least       float64
-		}{
-			{"text", "card", 4.5},
-			{"text", "page", 4.5},
-			{"soft", "card", 4.5},
-			{"on-accent", "accent", 4.5},
-			{"on-accent", "accent-hover", 4.5},
-			{"accent", "card", 3},
-			{"quiet-edge", "card", 3},
-			{"accent", "accent-tint", 3},
-			{"good", "good-tint", 3},
-			{"warn", "warn-tint", 3},
-			{"bad", "bad-tint", 3},
-		} {
-			front, okFront := colours[c.front]
-			back, okBack := colours[c.back]
-			if !okFront || !okBack {
-				t.Fatalf("%s: no colour %s or %s", scheme, c.front, c.back)
-			}
-			ratio := (max(front, back) + .05) / (min(front, back) + .05)
-			if ratio < c.least {
-				t.Errorf("%s: %s on %s is %.2f to 1, want %.1f", scheme, c.front, c.back, ratio, c.least)
-			}
+		return colours
+	}
+	return read(lightCSS), read(darkCSS)
+}
+
+// checkContrast holds WCAG 2.2: 4.5 to 1 for text (1.4.3), 3 to 1 for what marks a
+// control (1.4.11).
+func checkContrast(t *testing.T, scheme string, colours map[string]float64) {
+	t.Helper()
+	for _, c := range []struct {
+		front, back string
+		least       float64
+	}{
+		{"text", "card", 4.5},
+		{"text", "page", 4.5},
+		{"soft", "card", 4.5},
+		{"on-accent", "accent", 4.5},
+		{"on-accent", "accent-hover", 4.5},
+		{"accent", "card", 3},
+		{"quiet-edge", "card", 3},
+		{"accent", "accent-tint", 3},
+		{"good", "good-tint", 3},
+		{"warn", "warn-tint", 3},
+		{"bad", "bad-tint", 3},
+	} {
+		front, okFront := colours[c.front]
+		back, okBack := colours[c.back]
+		if !okFront || !okBack {
+			t.Fatalf("%s: no colour %s or %s", scheme, c.front, c.back)
+		}
+		ratio := (max(front, back) + .05) / (min(front, back) + .05)
+		if ratio < c.least {
+			t.Errorf("%s: %s on %s is %.2f to 1, want %.1f", scheme, c.front, c.back, ratio, c.least)
 		}
 	}
+}
+
+func TestColoursHaveContrastInLightAndDark(t *testing.T) {
+	light, dark := schemes(t, standard.style)
+	checkContrast(t, "light", light)
+	checkContrast(t, "dark", dark)
 }
 
 func luminance(t *testing.T, hex string) float64 {

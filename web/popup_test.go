@@ -57,7 +57,7 @@ func TestPopupPostsOnlyToAnExactOrigin(t *testing.T) {
 	}, hostile...) {
 		d := fullData()
 		d.Popup.Origin = o
-		if rendered, err := Render(Popup, d); !errors.Is(err, errOrigin) || rendered.Body != nil || rendered.Policy != "" {
+		if rendered, err := standard.Render(Popup, d); !errors.Is(err, errOrigin) || rendered.Body != nil || rendered.Policy != "" {
 			t.Errorf("origin %q: error %v, %+v", o, err, rendered)
 		}
 	}

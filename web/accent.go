@@ -1,0 +1,104 @@
+package web
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Accent is the colour of buttons and marks, worked out for both schemes. The zero
+// value is the style sheet's own.
+type Accent struct {
+	css string
+}
+
+// The card that the accent stands on, as in style.css.
+var (
+	lightCard = colour{0xff, 0xff, 0xff}
+	darkCard  = colour{0x18, 0x1b, 0x21}
+)
+
+var (
+	white = colour{0xff, 0xff, 0xff}
+	black = colour{}
+)
+
+// leastMark is the contrast that WCAG 2.2 (1.4.11) asks of what marks a control.
+// Text needs 4.5 (1.4.3): white or black has that on any colour.
+const leastMark = 3
+
+// ParseAccent reads a colour such as 3a4cc9, with or without a # in front, in three or
+// six hex digits. Any colour will do: where it could not be told from the card, it is
+// made darker in the light scheme, or lighter in the dark one.
+func ParseAccent(text string) (Accent, error) {
+	c, ok := parseColour(text)
+	if !ok {
+		return Accent{}, fmt.Errorf("%q is not a colour in three or six hex digits, such as 3a4cc9", text)
+	}
+	return Accent{css: "\n:root {" + accentIn(c, lightCard, black) + "}\n" +
+		"@media (prefers-color-scheme: dark) {\n:root {" + accentIn(c, darkCard, white) + "}\n}\n"}, nil
+}
+
+// accentIn gives the scheme's colours: c, moved away from the card until it stands
+// out, and what goes with it.
+func accentIn(c, card, away colour) string {
+	const steps = 20
+	accent, tint := c, card
+	for i := range steps + 1 {
+		accent = c.mix(away, float64(i)/steps)
+		tint = card.mix(accent, .12)
+		if accent.contrast(card) >= leastMark && accent.contrast(tint) >= leastMark {
+			break
+		}
+	}
+	// The text keeps its contrast under the pointer: the button moves away from it.
+	text, hover := white, accent.mix(black, .15)
+	if accent.contrast(black) > accent.contrast(white) {
+		text, hover = black, accent.mix(white, .15)
+	}
+	return fmt.Sprintf(" --accent: %s; --accent-hover: %s; --on-accent: %s; --accent-tint: %s; ", accent, hover, text, tint)
+}
+
+// colour is red, green and blue in sRGB.
+type colour [3]uint8
+
+func parseColour(text string) (colour, bool) {
+	digits := strings.TrimPrefix(text, "#")
+	if len(digits) == 3 {
+		digits = string([]byte{digits[0], digits[0], digits[1], digits[1], digits[2], digits[2]})
+	}
+	n, err := strconv.ParseUint(digits, 16, 24)
+	if err != nil || len(digits) != 6 {
+		return colour{}, false
+	}
+	return colour{uint8(n >> 16), uint8(n >> 8), uint8(n)}, true
+}
+
+func (c colour) String() string { return fmt.Sprintf("#%02x%02x%02x", c[0], c[1], c[2]) }
+
+// mix moves a colour towards another one: 0 is c, 1 the other.
+func (c colour) mix(other colour, share float64) colour {
+	var mixed colour
+	for i := range c {
+		mixed[i] = uint8(math.Round(float64(c[i])*(1-share) + float64(other[i])*share))
+	}
+	return mixed
+}
+
+// contrast is WCAG's contrast ratio: 1 for the same colour, 21 for black on white.
+func (c colour) contrast(other colour) float64 {
+	a, b := c.luminance(), other.luminance()
+	return (max(a, b) + .05) / (min(a, b) + .05)
+}
+
+func (c colour) luminance() float64 {
+	linear := func(channel uint8) float64 {
+		v := float64(channel) / 255
+		if v <= .04045 {
+			return v / 12.92
+		}
+		return math.Pow((v+.055)/1.055, 2.4)
+	}
+	return .2126*linear(c[0]) + .7152*linear(c[1]) + .0722*linear(c[2])
+}

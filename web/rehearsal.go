@@ -1,0 +1,176 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// rehearse renders the pages that the operator's files have a part in, with everything
+// that a page may show and with next to nothing, and looks at what would be sent. A
+// fault shows at the start and not to the first person whose sign-in fails.
+func (p *Pages) rehearse(own ownFiles) error {
+	if len(own) == 0 {
+		return nil
+	}
+	for _, page := range allPages {
+		for i, d := range samples() {
+			rendered, err := p.Render(page, d)
+			if err != nil {
+				return err
+			}
+			root, err := html.Parse(bytes.NewReader(rendered.Body))
+			if err != nil {
+				return fmt.Errorf("%s: %w", own.origin(page), err)
+			}
+			if err := p.allowed(own, page, root); err != nil {
+				return err
+			}
+			if i == 0 && !leadsOn(page, root, d) {
+				return fmt.Errorf("%s: %s", own.origin(page), waysOn[page])
+			}
+		}
+	}
+	return nil
+}
+
+// origin is the file that an operator looks into for a fault of a page.
+func (own ownFiles) origin(page Page) string {
+	if _, ok := own[page.file()]; ok {
+		return page.file()
+	}
+	return layoutFile
+}
+
+// samples are what the pages are tried with. The first has everything.
+func samples() []Data {
+	full := Data{
+		Brand: "Example", Provider: "AIHubMix",
+		StartURL: "/start", LogoutURL: "/logout", HomeURL: "/home", RetryURL: "/retry", TopupURL: "/topup",
+		Balance: "0.30", Required: "0.50", RetryAfter: 5,
+		Popup: PopupMessage{OK: true, Nonce: "nonce", Origin: "https://app.example.com"},
+	}
+	all := []Data{full, {Popup: PopupMessage{Origin: full.Popup.Origin}}}
+	for _, cause := range append(slices.Sorted(maps.Keys(explanations)), "") {
+		d := full
+		d.Cause, d.Balance, d.RetryAfter = cause, "", 1
+		d.Popup.OK, d.Popup.Error = false, cause
+		all = append(all, d)
+	}
+	return all
+}
+
+// waysOn say of the pages that are of no use without something what is missing.
+var waysOn = map[Page]string{
+	SignIn: "has no link to {{.StartURL}}: nobody could sign in",
+	Logout: "has no form that posts to {{.LogoutURL}}: nobody could sign out",
+	Popup:  `needs id="login", data-ok, data-nonce, data-error and data-origin on one element, and <script>{{.Script}}</script> behind it: the page that opened the window would wait for ever`,
+}
+
+func leadsOn(page Page, root *html.Node, d Data) bool {
+	if waysOn[page] == "" {
+		return true
+	}
+	hasMessage := false
+	for n := range root.Descendants() {
+		at := attributes(n)
+		switch {
+		case page == SignIn && n.Data == "a" && at["href"] == d.StartURL,
+			page == Logout && n.Data == "form" && at["action"] == d.LogoutURL && strings.EqualFold(at["method"], "post"),
+			page == Popup && n.Data == "script" && hasMessage:
+			return true
+		case at["id"] == "login":
+			hasMessage = at["data-ok"] == "true" && at["data-nonce"] == d.Popup.Nonce && at["data-origin"] == d.Popup.Origin
+			if _, ok := at["data-error"]; !ok {
+				hasMessage = false
+			}
+		}
+	}
+	return false
+}
+
+func attributes(n *html.Node) map[string]string {
+	at := map[string]string{}
+	for _, a := range n.Attr {
+		at[a.Key] = a.Val
+	}
+	return at
+}
+
+// allowed reports what the page's own Content-Security-Policy would have a browser
+// leave out without a word.
+func (p *Pages) allowed(own ownFiles, page Page, root *html.Node) error {
+	for n := range root.Descendants() {
+		if n.Type != html.ElementNode {
+			continue
+		}
+		blocked, advice := p.blocked(page, n)
+		if blocked != "" {
+			return fmt.Errorf("%s: <%s> %s", own.find(page, "<"+n.Data, blocked), n.Data, advice)
+		}
+	}
+	return nil
+}
+
+// blocked gives what of an element would be blocked, as it stands in the source, and
+// what to do instead.
+func (p *Pages) blocked(page Page, n *html.Node) (needle, advice string) {
+	for _, a := range n.Attr {
+		switch name := strings.ToLower(a.Key); {
+		case name == "style":
+			return name + "=", "has a style attribute, which browsers leave out: write it into style.css"
+		case strings.HasPrefix(name, "on"):
+			return name + "=", "has the attribute " + name + ", which browsers leave out: pages work without scripts"
+		case (name == "src" || name == "srcset" || name == "poster" || name == "data" || name == "background") && !strings.HasPrefix(a.Val, "data:image/"):
+			return name + "=", "loads a file, which browsers leave out: pages load nothing; use the option logo, or a data: URL"
+		case name == "href" && n.Data == "link" && !strings.HasPrefix(a.Val, "data:"):
+			return name + "=", "loads a file, which browsers leave out: pages load nothing; styles belong into style.css"
+		}
+	}
+	switch {
+	case n.Data == "style" && textOf(n) != p.style:
+		return "<style", "is not {{.Style}}, and browsers leave it out: write it into style.css"
+	case n.Data == "script" && (page != Popup || textOf(n) != script):
+		return "<script", "is not {{.Script}} of the popup's page, and browsers leave it out: pages work without scripts"
+	case n.Data == "iframe" || n.Data == "object" || n.Data == "embed" || n.Data == "base":
+		return "<" + n.Data, "is not allowed on these pages, and browsers leave it out"
+	}
+	return "", ""
+}
+
+func textOf(n *html.Node) string {
+	var b strings.Builder
+	for c := range n.Descendants() {
+		if c.Type == html.TextNode {
+			b.WriteString(c.Data)
+		}
+	}
+	return b.String()
+}
+
+// find gives the file and the line in which the operator wrote the element.
+func (own ownFiles) find(page Page, element, needle string) string {
+	for _, name := range []string{page.file(), layoutFile} {
+		source := strings.ToLower(own[name])
+		for at := 0; ; {
+			i := strings.Index(source[at:], element)
+			if i < 0 {
+				break
+			}
+			at += i
+			end := strings.IndexByte(source[at:], '>')
+			if end < 0 {
+				end = len(source) - at - 1
+			}
+			if strings.Contains(source[at:at+end+1], needle) {
+				return fmt.Sprintf("%s:%d", name, lineAt(source, at))
+			}
+			at += len(element)
+		}
+	}
+	return own.origin(page)
+}
