@@ -24,9 +24,13 @@ var (
 	black = colour{}
 )
 
-// leastMark is the contrast that WCAG 2.2 (1.4.11) asks of what marks a control.
-// Text needs 4.5 (1.4.3): white or black has that on any colour.
-const leastMark = 3
+// The least contrast between the accent and the card. WCAG 2.2 (1.4.11) asks for 3 of
+// what marks a control; thin lines on a dark card look faint with that. Text needs 4.5
+// (1.4.3): white or black has that on any colour.
+const (
+	leastOnLight = 3
+	leastOnDark  = 4.5
+)
 
 // ParseAccent reads a colour such as 3a4cc9, with or without a # in front, in three or
 // six hex digits. Any colour will do: where it could not be told from the card, it is
@@ -36,19 +40,19 @@ func ParseAccent(text string) (Accent, error) {
 	if !ok {
 		return Accent{}, fmt.Errorf("%q is not a colour in three or six hex digits, such as 3a4cc9", text)
 	}
-	return Accent{css: "\n:root {" + accentIn(c, lightCard, black) + "}\n" +
-		"@media (prefers-color-scheme: dark) {\n:root {" + accentIn(c, darkCard, white) + "}\n}\n"}, nil
+	return Accent{css: "\n:root {" + accentIn(c, lightCard, black, leastOnLight) + "}\n" +
+		"@media (prefers-color-scheme: dark) {\n:root {" + accentIn(c, darkCard, white, leastOnDark) + "}\n}\n"}, nil
 }
 
 // accentIn gives the scheme's colours: c, moved away from the card until it stands
 // out, and what goes with it.
-func accentIn(c, card, away colour) string {
+func accentIn(c, card, away colour, least float64) string {
 	const steps = 20
 	accent, tint := c, card
 	for i := range steps + 1 {
 		accent = c.mix(away, float64(i)/steps)
 		tint = card.mix(accent, .12)
-		if accent.contrast(card) >= leastMark && accent.contrast(tint) >= leastMark {
+		if accent.contrast(card) >= least && accent.contrast(tint) >= leastOnLight {
 			break
 		}
 	}

@@ -39,7 +39,7 @@ func TestAnyAccentKeepsItsContrastInLightAndDark(t *testing.T) {
 }
 
 func TestAnAccentThatStandsOutIsLeftAsItIs(t *testing.T) {
-	for text, want := range map[string]string{"0a7d55": "#0a7d55", "#0A7D55": "#0a7d55", "c39": "#cc3399"} {
+	for text, want := range map[string]string{"1c9c6c": "#1c9c6c", "#1C9C6C": "#1c9c6c", "d5a": "#dd55aa"} {
 		css := mustParseAccent(t, text).css
 		if strings.Count(css, "--accent: "+want+";") != 2 {
 			t.Errorf("%s: %s", text, css)
