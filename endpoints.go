@@ -13,7 +13,7 @@ import (
 
 // endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
 // alone, and with everything below it; `jwks.json` with assertion alone.
-var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "jwks.json", "health", "ready"}
+var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "jwks.json", "sdk.js", "health", "ready"}
 
 // serveEndpoint answers a request for one of the gateway's own endpoints. None of
 // them ever reaches the upstream.
@@ -33,7 +33,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 	case name == "callback" && isGet:
 		return h.serveCallback(w, r, v)
 	case name == "userinfo" && isRead:
-		return h.withSession(w, r, v, h.denyScript, h.serveUserinfo)
+		return h.withSession(w, r, v, h.denyUserinfo, h.serveUserinfo)
 	case name == "refresh" && isPost:
 		return h.sameOriginOnly(w, r, v, h.serveRefresh)
 	case name == "topup" && isRead:
@@ -46,6 +46,8 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 		return h.serveAuth(w, r, v)
 	case name == "jwks.json" && isRead:
 		return h.serveKeys(w, r)
+	case name == "sdk.js" && isRead:
+		return h.serveSDK(w, r)
 	case name == "health" && isRead:
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
 	case name == "ready" && isRead:
@@ -62,6 +64,7 @@ var allowedMethods = map[string]string{
 	"topup":     "GET, HEAD",
 	"logout":    "GET, HEAD, POST",
 	"jwks.json": "GET, HEAD",
+	"sdk.js":    "GET, HEAD",
 	"health":    "GET, HEAD",
 	"ready":     "GET, HEAD",
 }
@@ -128,10 +131,22 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(members)
 }
 
+// denyUserinfo says that nobody is signed in: with 401, or with 204 to who asks whether
+// somebody is. A browser writes every 401 into its console, and a page that just looks
+// has done nothing wrong.
+func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if queryOf(r).Get("optional") != "1" {
+		return h.denyScript(w, r, v)
+	}
+	writeOwnHeaders(w.Header())
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	id := h.identify(r.Context(), v.session, nil)
 	if h.hasEnded(v) {
-		return h.denyScript(w, r, v)
+		return h.denyUserinfo(w, r, v)
 	}
 	if !h.mayPass(id) {
 		return h.writeForbidden(w, r)

@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-tollgate/tollgate/web"
 )
 
 func init() {
@@ -167,6 +169,7 @@ type Handler struct {
 	// tickets is the store where it is a server-side one, or nil.
 	tickets *ticketStore
 	keys    *keySource
+	sdk     *web.SDK
 	state   *shared
 	users   *userInfos
 	// lease is how long a lock between processes lasts that is not renewed.
@@ -228,6 +231,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.client.http = newProviderClient(h.client.timeout)
 	h.lease = h.client.timeout + leaseMargin
 
+	if h.sdk, err = h.newSDK(); err != nil {
+		return err
+	}
 	if h.keys, err = h.newKeySource(ctx); err != nil {
 		return err
 	}

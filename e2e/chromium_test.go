@@ -46,6 +46,7 @@ func (p *process) start() error {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("screen-info", "{1600x1200}"), // one that a popup of 500x600 fits on
 	)
 	ctx, closeBrowser := chromedp.NewContext(allocator)
 	p.ctx = ctx

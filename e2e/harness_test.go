@@ -9,8 +9,8 @@ import (
 // The harness must see what goes wrong in a page, or no other test can fail by it.
 func TestTheHarnessSeesWhatGoesWrongInAPage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{
-		"/": document(`<script src="/bad.js"></script><script>"inline"</script>`, `<img src="http://127.0.0.1:1/x.png">`),
-		"/bad.js": `console.warn("a warning"); console.error("an error"); fetch("/nothing-here");
+		"/": document(`<script src="/page.js"></script><script>"inline"</script>`, `<img src="http://127.0.0.1:1/x.png">`),
+		"/page.js": `console.warn("a warning"); console.error("an error"); fetch("/page-not-here");
 			setTimeout(() => { throw new Error("thrown") }); Promise.reject(new Error("rejected"));
 			window.done = true`,
 	}})

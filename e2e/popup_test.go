@@ -10,8 +10,8 @@ import (
 // opener is a page that knows no SDK: it opens the popup by itself, and collects what
 // it is told.
 var opener = map[string]string{
-	"/": document(`<script src="/opener.js" type="module"></script>`, `<button>Sign in</button>`),
-	"/opener.js": `window.posted = []; window.heard = [];
+	"/": document(`<script src="/page.js" type="module"></script>`, `<button>Sign in</button>`),
+	"/page.js": `window.posted = []; window.heard = [];
 		addEventListener("message", e => posted.push({ ...e.data, origin: e.origin, fromPopup: e.source === window.popup }));
 		new BroadcastChannel("tollgate").onmessage = e => heard.push(e.data);
 		document.querySelector("button").onclick = () => {

@@ -4,9 +4,9 @@ import "testing"
 
 func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 	s := newSite(t, siteOptions{
-		pages: map[string]string{"/start": document("", `<a href="/oauth/start?return_to=%2Fpage%3Fa%3D1%23part">Sign in</a>`), "/page": document("", "The page")},
+		pages: map[string]string{"/page-start": document("", `<a href="/oauth/start?return_to=%2Fpage%3Fa%3D1%23part">Sign in</a>`), "/page": document("", "The page")},
 	})
-	w := s.newPerson().open("/start")
+	w := s.newPerson().open("/page-start")
 	w.click("a")
 	w.signIn(userID)
 	w.shows("The page")

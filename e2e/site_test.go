@@ -32,8 +32,8 @@ const (
 type siteOptions struct {
 	// provider is the simulator's; without AutoLogin people see its sign-in form.
 	provider simulator.Options
-	// inTollgate are more lines for that block. Every path below /api is protected,
-	// and all others are public.
+	// inTollgate are more lines for that block. Public are / and what begins with /page;
+	// whatever else the application has is protected.
 	inTollgate string
 	// pages are what the application serves: a path, and a document or a script.
 	pages map[string]string
@@ -105,7 +105,8 @@ http://%s {
 		}
 		redirect_uri %s/oauth/callback
 		secret %s
-		public /*
+		public /
+		public /page*
 		%s
 	}
 	reverse_proxy %s

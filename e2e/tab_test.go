@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
@@ -35,6 +36,7 @@ type person struct {
 	expected  []string // guarded by mu
 	tolerated []string // guarded by mu
 	troubles  []string // guarded by mu
+	requests  []string // guarded by mu: method and path
 }
 
 // newPerson opens a browser. Its windows close at the end of the test.
@@ -77,6 +79,26 @@ func (p *person) trouble(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.troubles = append(p.troubles, fmt.Sprintf(format, args...))
+}
+
+func (p *person) request(method, address string) {
+	path, _, _ := strings.Cut(strings.TrimPrefix(address, p.site.url), "?")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests = append(p.requests, method+" "+path)
+}
+
+// sent counts the requests for a method and a path that this person's windows have sent.
+func (p *person) sent(request string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, sent := range p.requests {
+		if sent == request {
+			n++
+		}
+	}
+	return n
 }
 
 // unexpected are the troubles that nobody has named, and the names of those that did
@@ -160,6 +182,7 @@ func (p *person) note(event any) {
 			p.trouble("Content-Security-Policy: %s %s", d.ViolatedDirective, d.BlockedURL)
 		}
 	case *network.EventRequestWillBeSent:
+		p.request(e.Request.Method, e.Request.URL)
 		if !p.site.isKnown(e.Request.URL) {
 			p.trouble("request to another origin: %s", e.Request.URL)
 		}
@@ -280,4 +303,18 @@ func (w *tab) closed() {
 		}
 	}
 	w.t.Fatalf("the window is still open\n%s", w.describe())
+}
+
+// shut closes a window, as a person does.
+func (w *tab) shut() {
+	w.t.Helper()
+	if err := target.CloseTarget(w.id).Do(w.person.browser); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// toFront goes back to a window.
+func (w *tab) toFront() {
+	w.t.Helper()
+	w.run("going back to the window", page.BringToFront())
 }

@@ -1,0 +1,104 @@
+// Types of the script that tollgate serves as <path_prefix>/sdk.js. Keep a copy beside
+// your sources; docs/browser.md says how TypeScript finds it.
+
+/** A user as the provider describes them; null is what it did not say. */
+export interface User {
+	readonly id: number | string;
+	readonly username: string | null;
+	readonly email: string | null;
+	readonly quota: number | null;
+	readonly used_quota: number | null;
+	readonly balance_formatted: string | null;
+	readonly created_time: number | string | null;
+	readonly status: number | string | null;
+	readonly balance: Balance;
+	/** In Unix seconds. */
+	readonly session: { readonly issued_at: number; readonly expires_at: number };
+}
+
+export interface Balance {
+	/** As the provider wrote it; null when it is not known. */
+	readonly value: string | null;
+	readonly state: "fresh" | "stale" | "unknown";
+	/** How many seconds ago the provider said so. */
+	readonly age: number;
+}
+
+/**
+ * Why something did not work. The gateway's and the provider's own codes of a sign-in
+ * that failed (`access_denied`, `server_error`, …) are among them.
+ */
+export type ErrorCode =
+	| "popup_closed"
+	| "popup_blocked"
+	| "not_signed_in"
+	| "user_changed"
+	| "refused"
+	| "no_topup"
+	| "unavailable"
+	| (string & {});
+
+export class TollgateError extends Error {
+	constructor(code: ErrorCode);
+	readonly code: ErrorCode;
+}
+
+export interface TollgateEvents {
+	/** Somebody signed in, or somebody else. */
+	login: CustomEvent<{ user: User }>;
+	/** The user signed out, in this tab or another one. */
+	logout: CustomEvent<{ user: null }>;
+	/** The session has ended without that. */
+	expired: CustomEvent<{ user: null }>;
+	/** The balance is another one, or did not suffice for a call of `fetch`. */
+	balance: CustomEvent<{
+		user: User | null;
+		insufficient?: { balance: string | null; required: string };
+	}>;
+}
+
+export interface Tollgate extends EventTarget {
+	/**
+	 * Signs in, in a window of its own. Call it in a click: elsewhere browsers block the
+	 * window, and the whole page goes to sign in instead, as with `popup: false`.
+	 * @param options.returnTo the path to come back to. Default: this page.
+	 */
+	login(options?: { popup?: boolean; returnTo?: string }): Promise<User>;
+
+	/** Who is signed in, or null. Asks the gateway each time. */
+	user(): Promise<User | null>;
+
+	/** Has the balance read anew at the provider, at most once a second. */
+	refreshBalance(): Promise<User>;
+
+	/**
+	 * Opens the provider's top-up page in a new tab. Call it in a click. When the person
+	 * comes back, the balance is read anew.
+	 */
+	topUp(): Promise<void>;
+
+	/** Signs out, in all tabs. */
+	logout(): Promise<void>;
+
+	/**
+	 * Like the browser's `fetch`. Where the gateway asks for a sign-in, one window opens
+	 * for all calls that wait, and then each is sent once more, with its body.
+	 */
+	fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+
+	addEventListener<K extends keyof TollgateEvents>(type: K, listener: (event: TollgateEvents[K]) => void, options?: boolean | AddEventListenerOptions): void;
+	addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
+	removeEventListener<K extends keyof TollgateEvents>(type: K, listener: (event: TollgateEvents[K]) => void, options?: boolean | EventListenerOptions): void;
+	removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
+}
+
+export const tollgate: Tollgate;
+
+declare global {
+	interface Window {
+		tollgate: Tollgate;
+	}
+	interface HTMLElementTagNameMap {
+		"tollgate-user": HTMLElement;
+	}
+}

@@ -1,0 +1,609 @@
+// tollgate in the page: who is signed in, what they have left, signing in and out.
+// docs/browser.md is the manual, sdk.d.ts has the types. Nothing here is secret, and
+// nothing secret comes here: the session is a cookie that no script can read.
+
+/**
+ * The paths of the gateway's endpoints. The gateway writes its own here.
+ * @type {Record<"start" | "userinfo" | "refresh" | "topup" | "logout", string>}
+ */
+const endpoints = { start: "/oauth/start", userinfo: "/oauth/userinfo", refresh: "/oauth/refresh", topup: "/oauth/topup", logout: "/oauth/logout" };
+
+/** How long a sign-in waits for its end, in milliseconds: as long as at the gateway. */
+const loginPatience = 600_000;
+/** How long the window's last message may take, after it is seen to be closed. */
+const messagePatience = 500;
+/** How long a window that looks closed is waited for while nobody was seen to come back. */
+const returnPatience = 5_000;
+/** How often a tab asks the gateway at most because of what other tabs say. */
+const hintInterval = 1_000;
+/** How long a person who went to top up may take to come back. */
+const topUpPatience = 600_000;
+
+/** What went wrong: `code` is for programs. */
+export class TollgateError extends Error {
+	/** @param {string} code */
+	constructor(code) {
+		super(`tollgate: ${code}`);
+		this.name = "TollgateError";
+		this.code = code;
+	}
+}
+
+/** @typedef {import("./sdk").User} User */
+
+class Tollgate extends EventTarget {
+	/** @type {User | null | undefined} nobody is null, undefined is not known yet */
+	#user;
+	#asked = 0; // numbers what the gateway is asked, so that an older answer never
+	#answered = 0; // replaces a newer one
+	#logins = 0;
+	/** @type {Promise<User | null> | undefined} */
+	#reading;
+	/** @type {Promise<User> | undefined} */
+	#refreshing;
+	/** @type {Promise<void> | undefined} */
+	#leaving;
+	/** @type {{ popup: Window, user: Promise<User> } | undefined} */
+	#login;
+	/** @type {Promise<User> | undefined} */
+	#renewing;
+	#hint = { timer: 0, last: 0, cause: "expired" };
+	#toppingUp = 0; // until when a person may come back from there
+	#channel = new BroadcastChannel("tollgate");
+
+	constructor() {
+		super();
+		this.#channel.addEventListener("message", (event) => this.#takeHint(event.data));
+		addEventListener("focus", () => this.#comeBack());
+		document.addEventListener("visibilitychange", () => this.#comeBack());
+		addEventListener("pageshow", (event) => {
+			// A page from the browser's memory shows who was signed in then.
+			if (event.persisted && this.#user !== undefined) this.user().catch(() => {});
+		});
+	}
+
+	/**
+	 * Signs in, in a window of its own. Call it in a click: elsewhere browsers block
+	 * the window, and the whole page goes to sign in instead.
+	 * @param {{ popup?: boolean, returnTo?: string }} [options]
+	 * @returns {Promise<User>}
+	 */
+	login({ popup = true, returnTo } = {}) {
+		if (popup && this.#login && !this.#login.popup.closed) {
+			this.#login.popup.focus();
+			return this.#login.user;
+		}
+		const start = startURL(returnTo);
+		const user = popup && this.#openLogin(start);
+		if (user) return user;
+		location.assign(start);
+		return new Promise(() => {}); // this page is about to end
+	}
+
+	/**
+	 * Who is signed in, or null.
+	 * @returns {Promise<User | null>}
+	 */
+	user() {
+		this.#reading ??= this.#ask("GET", endpoints.userinfo + "?optional=1").finally(() => (this.#reading = undefined));
+		return this.#reading;
+	}
+
+	/**
+	 * Has the balance read anew, at most once a second.
+	 * @returns {Promise<User>}
+	 */
+	refreshBalance() {
+		this.#refreshing ??= this.#ask("POST", endpoints.refresh, true)
+			.then((user) => user ?? fail("not_signed_in"))
+			.finally(() => (this.#refreshing = undefined));
+		return this.#refreshing;
+	}
+
+	/**
+	 * Opens the provider's top-up page in a new tab. Call it in a click. Once the
+	 * person is back, the balance is read anew.
+	 * @returns {Promise<void>}
+	 */
+	async topUp() {
+		if (!endpoints.topup) fail("no_topup");
+		const tab = open("about:blank", "_blank"); // now: later it is no answer to the click
+		if (!tab) fail("popup_blocked");
+		try {
+			const response = await request("GET", endpoints.topup);
+			if (response.status === 401) this.#apply(null, ++this.#asked, { tell: true });
+			if (!response.ok) fail(codeOf(response));
+			const url = new URL((await response.json()).topup_url);
+			if (url.protocol !== "https:" && url.protocol !== "http:") fail("unavailable");
+			tab.opener = null;
+			tab.location.replace(url.href);
+			this.#toppingUp = Date.now() + topUpPatience;
+		} catch (error) {
+			tab.close();
+			throw asTollgateError(error);
+		}
+	}
+
+	/**
+	 * Signs out, in all tabs.
+	 * @returns {Promise<void>}
+	 */
+	logout() {
+		this.#leaving ??= request("POST", endpoints.logout)
+			.then((response) => {
+				if (!response.ok) fail(codeOf(response));
+				this.#apply(null, ++this.#asked, { cause: "logout", tell: true });
+			})
+			.finally(() => (this.#leaving = undefined));
+		return this.#leaving;
+	}
+
+	/**
+	 * Like the browser's fetch, and where the gateway asks for a sign-in: one window
+	 * for all calls that wait, and then each of them once more.
+	 * @param {RequestInfo | URL} input
+	 * @param {RequestInit} [init]
+	 * @returns {Promise<Response>}
+	 */
+	async fetch(input, init) {
+		const first = new Request(input, init);
+		if (new URL(first.url).origin !== location.origin) return fetch(first);
+		const second = first.clone();
+		const asker = this.#user?.id;
+		const logins = this.#logins;
+		const response = await fetch(first);
+		const problem = await problemOf(response);
+		if (problem?.error === "insufficient_balance") this.#lack(problem);
+		if (!asksForLogin(problem)) return response;
+
+		if (logins === this.#logins) {
+			this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined));
+			await this.#renewing;
+		}
+		// Not in the name of somebody else than the page had in mind.
+		if (asker !== undefined && asker !== this.#user?.id) fail("user_changed");
+		return fetch(second);
+	}
+
+	/**
+	 * @param {string} method
+	 * @param {string} path
+	 * @param {boolean} [tell] the other tabs, where something has changed
+	 */
+	async #ask(method, path, tell = false) {
+		const turn = ++this.#asked;
+		try {
+			const response = await request(method, path);
+			/** @type {User | null} */
+			let user = null;
+			if (response.status !== 204 && response.status !== 401) {
+				if (!response.ok) fail(codeOf(response));
+				user = await response.json();
+				if (!user?.balance) fail("unavailable"); // an answer of something else
+			}
+			this.#apply(user, turn, { cause: this.#hint.cause, tell });
+		} catch (error) {
+			const fault = asTollgateError(error);
+			render(this.#user, { fault });
+			throw fault;
+		}
+		return this.#user ?? null;
+	}
+
+	/**
+	 * Takes over what the gateway says, and tells what is new in it.
+	 * @param {User | null} user
+	 * @param {number} turn
+	 * @param {{ cause?: string, tell?: boolean }} how
+	 */
+	#apply(user, turn, { cause = "expired", tell = false }) {
+		if (turn < this.#answered) return;
+		this.#answered = turn;
+		const before = this.#user;
+		this.#user = user;
+		this.#hint.cause = "expired";
+		const news = newsOf(before, user, cause);
+		if (news && tell) this.#channel.postMessage({ type: "tollgate:changed", cause: news });
+		render(user);
+		if (news) this.#emit(news, { user });
+	}
+
+	/**
+	 * @param {string} type
+	 * @param {object} detail
+	 */
+	#emit(type, detail) {
+		this.dispatchEvent(new CustomEvent(type, { detail }));
+	}
+
+	/**
+	 * Opens the window, or gives nothing where the browser blocks it.
+	 * @param {URL} start
+	 */
+	#openLogin(start) {
+		const nonce = newNonce();
+		const url = new URL(start);
+		url.searchParams.set("popup", "1");
+		url.searchParams.set("nonce", nonce);
+		const popup = open(url, "_blank", centred(500, 600));
+		if (!popup) return undefined;
+		const login = { popup, user: this.#outcome(popup, nonce) };
+		const end = () => {
+			if (this.#login === login) this.#login = undefined;
+		};
+		login.user.then(end, end);
+		this.#login = login;
+		return login.user;
+	}
+
+	/**
+	 * Waits for the window's message: by postMessage, or on the channel where the
+	 * provider's Cross-Origin-Opener-Policy has cut the window off. Such a window looks
+	 * closed while it is open. So one that looks closed has been closed when the person
+	 * is back on this page, and a message that comes later is still heard.
+	 * @param {Window} popup
+	 * @param {string} nonce
+	 * @returns {Promise<User>}
+	 */
+	#outcome(popup, nonce) {
+		return new Promise((resolve, reject) => {
+			const heard = new AbortController();
+			const { signal } = heard;
+			/** @param {any} message */
+			const hear = (message) => {
+				if (message?.type !== "tollgate:login" || message.nonce !== nonce || typeof message.ok !== "boolean") return;
+				stop();
+				if (message.ok) resolve(this.#arrive());
+				else reject(new TollgateError(/^[a-z_]{1,40}$/.test(message.error) ? message.error : "server_error"));
+			};
+			const close = () => {
+				clearInterval(watch);
+				reject(new TollgateError("popup_closed"));
+			};
+			let looksClosed = 0; // since when, with this page in front
+			let isBack = false;
+			const watch = setInterval(() => {
+				if (!popup.closed || !document.hasFocus()) return;
+				looksClosed ||= Date.now();
+				if (Date.now() - looksClosed >= (isBack ? messagePatience : returnPatience)) close();
+			}, 100);
+			for (const sign of ["focus", "pointerdown", "keydown"]) {
+				addEventListener(sign, () => (isBack ||= looksClosed > 0 || sign === "focus"), { signal, capture: true });
+			}
+			const timeout = setTimeout(() => {
+				stop();
+				close();
+			}, loginPatience);
+			const stop = () => {
+				heard.abort();
+				clearInterval(watch);
+				clearTimeout(timeout);
+			};
+			addEventListener("message", (event) => {
+				if (event.origin === location.origin && event.source === popup) hear(event.data);
+			}, { signal });
+			this.#channel.addEventListener("message", (event) => hear(event.data), { signal });
+		});
+	}
+
+	/** A message said that somebody signed in; who it is, and whether, the gateway says. */
+	async #arrive() {
+		if (!this.#user) this.#user = null; // so that it is news
+		const user = await this.#ask("GET", endpoints.userinfo + "?optional=1", true);
+		if (!user) fail("not_signed_in");
+		this.#logins++;
+		return user;
+	}
+
+	/** Has the person sign in for the calls that wait. */
+	async #renew() {
+		this.#apply(null, ++this.#asked, { tell: true });
+		return (this.#login?.user ?? this.#openLogin(startURL()) ?? fail("popup_blocked"));
+	}
+
+	/** @param {any} problem */
+	#lack({ balance, required }) {
+		this.#emit("balance", { user: this.#user ?? null, insufficient: { balance, required } });
+		render(this.#user, { message: "lacking" });
+		this.#readSoon();
+	}
+
+	/**
+	 * What another tab says is a hint to ask the gateway, and nothing more.
+	 * @param {any} message
+	 */
+	#takeHint(message) {
+		if (message?.type !== "tollgate:changed" || this.#user === undefined) return;
+		if (message.cause === "logout") this.#hint.cause = "logout";
+		this.#readSoon();
+	}
+
+	#readSoon() {
+		const hint = this.#hint;
+		if (hint.timer) return;
+		hint.timer = setTimeout(() => {
+			hint.timer = 0;
+			hint.last = Date.now();
+			this.#ask("GET", endpoints.userinfo + "?optional=1").catch(() => {});
+		}, Math.max(0, hint.last + hintInterval - Date.now()));
+	}
+
+	#comeBack() {
+		if (document.visibilityState === "visible" && Date.now() < this.#toppingUp && this.#user) this.refreshBalance().catch(() => {});
+	}
+}
+
+/**
+ * @param {User | null | undefined} before
+ * @param {User | null} user
+ * @param {string} cause
+ * @returns {string} the name of the event, or nothing
+ */
+function newsOf(before, user, cause) {
+	if (before === undefined) return "";
+	if (!user) return before ? cause : "";
+	if (before?.id !== user.id) return "login";
+	return before.balance.value === user.balance.value ? "" : "balance";
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ */
+function request(method, path) {
+	return fetch(path, { method, headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store" })
+		.catch((error) => Promise.reject(asTollgateError(error)));
+}
+
+/**
+ * @param {string} code
+ * @returns {never}
+ */
+function fail(code) {
+	throw new TollgateError(code);
+}
+
+/** @param {unknown} error */
+function asTollgateError(error) {
+	return error instanceof TollgateError ? error : new TollgateError("unavailable");
+}
+
+/** @param {Response} response */
+function codeOf(response) {
+	return { 401: "not_signed_in", 403: "refused" }[response.status] ?? "unavailable";
+}
+
+/**
+ * The gateway's problem document, where an answer could be one.
+ * @param {Response} response
+ */
+async function problemOf(response) {
+	const type = response.headers.get("Content-Type") ?? "";
+	if (![401, 402].includes(response.status) || !type.startsWith("application/problem+json")) return undefined;
+	return response.clone().json().catch(() => undefined);
+}
+
+/** @param {any} problem */
+function asksForLogin(problem) {
+	if (typeof problem?.login_url !== "string") return false;
+	return problem.login_url.split("?")[0] === endpoints.start;
+}
+
+/** @param {string} [returnTo] */
+function startURL(returnTo = location.pathname + location.search + location.hash) {
+	const url = new URL(endpoints.start, location.origin);
+	url.searchParams.set("return_to", returnTo);
+	return url;
+}
+
+function newNonce() {
+	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * The features of a window over the middle of this one.
+ * @param {number} width
+ * @param {number} height
+ */
+function centred(width, height) {
+	const left = Math.round(screenX + (outerWidth - width) / 2);
+	const top = Math.round(screenY + (outerHeight - height) / 2);
+	return `popup,width=${width},height=${height},left=${left},top=${top}`;
+}
+
+export const tollgate = new Tollgate();
+/** @type {any} */ (window).tollgate = tollgate;
+
+/**
+ * The element's texts. A page replaces those of buttons by slots.
+ * @type {Record<string, Record<string, string>>}
+ */
+const texts = {
+	en: { account: "Account", loading: "Loading…", login: "Sign in", refresh: "Refresh", topup: "Top up", logout: "Sign out", retry: "Try again", balance: "Balance", unknown: "unknown", updated: "Balance updated", lacking: "Your balance is not enough", again: "Please sign in again", unfinished: "The sign-in was not finished", refused: "This account cannot be used here", failed: "That did not work" },
+	"pt-BR": { account: "Conta", loading: "Carregando…", login: "Entrar", refresh: "Atualizar", topup: "Recarregar", logout: "Sair", retry: "Tentar de novo", balance: "Saldo", unknown: "desconhecido", updated: "Saldo atualizado", lacking: "Seu saldo não é suficiente", again: "Entre novamente", unfinished: "O login não foi concluído", refused: "Esta conta não pode ser usada aqui", failed: "Não funcionou" },
+	es: { account: "Cuenta", loading: "Cargando…", login: "Iniciar sesión", refresh: "Actualizar", topup: "Recargar", logout: "Cerrar sesión", retry: "Reintentar", balance: "Saldo", unknown: "desconocido", updated: "Saldo actualizado", lacking: "Su saldo no es suficiente", again: "Inicie sesión de nuevo", unfinished: "No se completó el inicio de sesión", refused: "Esta cuenta no se puede usar aquí", failed: "No ha funcionado" },
+	ja: { account: "アカウント", loading: "読み込み中…", login: "ログイン", refresh: "更新", topup: "チャージ", logout: "ログアウト", retry: "再試行", balance: "残高", unknown: "不明", updated: "残高を更新しました", lacking: "残高が不足しています", again: "もう一度ログインしてください", unfinished: "ログインが完了しませんでした", refused: "このアカウントはここでは使えません", failed: "うまくいきませんでした" },
+	"zh-Hans": { account: "账户", loading: "正在加载…", login: "登录", refresh: "刷新", topup: "充值", logout: "退出登录", retry: "重试", balance: "余额", unknown: "未知", updated: "余额已更新", lacking: "余额不足", again: "请重新登录", unfinished: "登录未完成", refused: "此账户无法在这里使用", failed: "操作未成功" },
+	"zh-Hant": { account: "帳戶", loading: "正在載入…", login: "登入", refresh: "重新整理", topup: "儲值", logout: "登出", retry: "重試", balance: "餘額", unknown: "未知", updated: "餘額已更新", lacking: "餘額不足", again: "請重新登入", unfinished: "登入未完成", refused: "此帳戶無法在這裡使用", failed: "操作未成功" },
+};
+
+/**
+ * The texts of the language that an element stands in.
+ * @param {Element} element
+ */
+function textsFor(element) {
+	/** @type {any} */
+	let at = element;
+	while (at && !at.closest("[lang]")) at = at.getRootNode().host;
+	/** @type {string} */
+	const tag = (at?.closest("[lang]").lang || navigator.language || "en").toLowerCase();
+	if (tag.startsWith("zh")) return texts[/hant|tw|hk|mo/.test(tag) ? "zh-Hant" : "zh-Hans"];
+	if (tag.startsWith("pt")) return texts["pt-BR"];
+	if (tag.startsWith("es")) return texts.es;
+	return tag.startsWith("ja") ? texts.ja : texts.en;
+}
+
+/**
+ * Which text an error has on the element; all others are `failed`.
+ * @type {Record<string, string>}
+ */
+const errorTexts = { not_signed_in: "again", popup_closed: "unfinished", access_denied: "unfinished", refused: "refused" };
+
+const style = `
+:host { display: inline-block; font: var(--tollgate-font, inherit); color: var(--tollgate-color, inherit); }
+[hidden] { display: none !important; }
+[part=box] { display: flex; flex-wrap: wrap; align-items: center; gap: var(--tollgate-gap, .5em .75em); }
+[part=name] { font-weight: 600; }
+[part=name], [part=email] { overflow-wrap: anywhere; }
+[part=value] { font-variant-numeric: tabular-nums; }
+button {
+	font: inherit; color: inherit; background: transparent; cursor: pointer;
+	min-height: 2em; padding: .25em .75em;
+	border: 1px solid currentcolor; border-radius: var(--tollgate-radius, .4em);
+}
+button:focus-visible { outline: 3px solid var(--tollgate-accent, currentcolor); outline-offset: 2px; }
+[part~=login] {
+	font-weight: 600; border-color: transparent;
+	background: var(--tollgate-accent, #2456d6); color: var(--tollgate-on-accent, #fff);
+}
+`;
+
+/** @type {Set<TollgateUser>} */
+const elements = new Set();
+/** @type {{ user?: User | null, fault?: TollgateError }} what all elements show */
+let shown = {};
+
+/**
+ * Brings all elements up to date.
+ * @param {User | null | undefined} user
+ * @param {{ fault?: TollgateError, message?: string }} [more]
+ */
+function render(user, { fault, message } = {}) {
+	shown = { user, fault };
+	for (const element of elements) element.update(message);
+}
+
+class TollgateUser extends HTMLElement {
+	/** @type {Record<string, HTMLElement>} */
+	#parts = {};
+	#busy = false;
+
+	connectedCallback() {
+		if (!this.shadowRoot) this.#build();
+		elements.add(this);
+		this.update();
+		if (shown.user === undefined) tollgate.user().catch(() => {});
+	}
+
+	disconnectedCallback() {
+		elements.delete(this);
+	}
+
+	#build() {
+		const root = this.attachShadow({ mode: "open" });
+		const sheet = new CSSStyleSheet();
+		sheet.replaceSync(style);
+		root.adoptedStyleSheets = [sheet];
+
+		const box = make("div", "box", { role: "group" });
+		this.#parts.box = box;
+		for (const name of ["loading", "name", "email", "balance", "login", "refresh", "topup", "logout", "retry", "message"]) {
+			this.#parts[name] = box.appendChild(make("span", name));
+		}
+		const { loading, balance, message } = this.#parts;
+		this.#parts.loadingText = loading.appendChild(make("slot", "", { name: "loading" }));
+		this.#parts.label = balance.appendChild(make("span", "label"));
+		balance.append(" ");
+		this.#parts.value = balance.appendChild(make("span", "value"));
+		message.setAttribute("role", "status");
+
+		this.#button("login", () => tollgate.login());
+		this.#button("refresh", () => tollgate.refreshBalance().then(() => "updated"));
+		this.#button("topup", () => tollgate.topUp());
+		this.#button("logout", () => tollgate.logout());
+		this.#button("retry", () => tollgate.user());
+		root.append(box);
+	}
+
+	/**
+	 * @param {string} name
+	 * @param {() => Promise<any>} act in the click, so that it may open a window
+	 */
+	#button(name, act) {
+		const button = make("button", `button ${name}`, { type: "button" });
+		this.#parts[name + "Text"] = button.appendChild(make("slot", "", { name }));
+		button.addEventListener("click", () => this.#do(act));
+		this.#parts[name].replaceWith(button);
+		this.#parts[name] = button;
+	}
+
+	/** @param {() => Promise<any>} act */
+	async #do(act) {
+		if (this.#busy) return;
+		this.#busy = true;
+		this.#say("");
+		try {
+			const said = await act();
+			this.#say(typeof said === "string" ? said : "");
+		} catch (error) {
+			this.#say(errorTexts[asTollgateError(error).code] ?? "failed");
+		} finally {
+			this.#busy = false;
+		}
+	}
+
+	/** @param {string} message the name of a text, or nothing */
+	#say(message) {
+		this.#parts.message.textContent = textsFor(this)[message] ?? "";
+	}
+
+	/**
+	 * Shows what is known now.
+	 * @param {string} [message]
+	 */
+	update(message) {
+		const { user, fault } = shown;
+		const parts = this.#parts;
+		const words = textsFor(this);
+		const state = user ? "in" : user === null ? "out" : fault ? "error" : "loading";
+		const hadFocus = this.shadowRoot?.activeElement;
+
+		parts.box.setAttribute("aria-label", words.account);
+		parts.box.setAttribute("aria-busy", String(state === "loading"));
+		for (const name of ["loading", "login", "refresh", "topup", "logout", "retry"]) parts[name + "Text"].textContent = words[name];
+		parts.name.textContent = user?.username ?? String(user?.id ?? "");
+		parts.email.textContent = user?.email ?? "";
+		parts.label.textContent = words.balance;
+		parts.value.textContent = user?.balance.value ?? words.unknown;
+
+		parts.loading.hidden = state !== "loading";
+		parts.login.hidden = state !== "out";
+		parts.name.hidden = parts.balance.hidden = parts.refresh.hidden = state !== "in";
+		parts.email.hidden = !user?.email;
+		parts.topup.hidden = state !== "in" || !endpoints.topup;
+		parts.logout.hidden = state !== "in" && fault?.code !== "refused";
+		parts.retry.hidden = state !== "error";
+
+		if (message) this.#say(message);
+		else if (state === "error") this.#say(errorTexts[fault?.code ?? ""] ?? "failed");
+		else if (this.dataset.state !== state) this.#say("");
+		this.dataset.state = state;
+		// Who worked with the keyboard goes on with what has come in the button's place.
+		if (hadFocus instanceof HTMLElement && hadFocus.hidden) (state === "in" ? parts.refresh : parts.login).focus();
+	}
+}
+
+/**
+ * @param {string} tag
+ * @param {string} part
+ * @param {Record<string, string>} [attributes]
+ */
+function make(tag, part, attributes = {}) {
+	const element = document.createElement(tag);
+	if (part) element.setAttribute("part", part);
+	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+	return element;
+}
+
+// A page that loads this file under two addresses keeps the first element.
+if (!customElements.get("tollgate-user")) customElements.define("tollgate-user", TollgateUser);
