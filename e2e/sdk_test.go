@@ -263,6 +263,43 @@ func TestTwoClicksOnSignOutAreOne(t *testing.T) {
 	w.heard(`[["login","user123","750.00"],["logout",null,null]]`)
 }
 
+// An answer that was given before the sign-out and comes after it tells of the past.
+func TestAnAnswerThatComesLateChangesNothing(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	w := s.newPerson().openSDK()
+	w.signInByClick()
+	got := evaluate[string](w, `(async () => {
+		const { promise: released, resolve: release } = Promise.withResolvers();
+		const real = fetch;
+		window.fetch = async (path, ...rest) => {
+			const answer = await real(path, ...rest);
+			if (path.includes("userinfo")) await released;
+			return answer;
+		};
+		const reading = tollgate.user();
+		await new Promise(done => setTimeout(done, 100));
+		await tollgate.logout();
+		release();
+		return JSON.stringify(await reading);
+	})()`)
+	if got != "null" {
+		t.Errorf("after signing out there is %s", got)
+	}
+	w.isOut()
+	w.heard(`[["login","user123","750.00"],["logout",null,null]]`)
+}
+
+func TestATopUpAddressThatIsAScriptIsNotFollowed(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	w := s.newPerson().openSDK()
+	w.signInByClick()
+	evaluate[any](w, `(window.fetch = async () => Response.json({ topup_url: "javascript:opener.stolen = document.cookie" }), null)`)
+	w.act("tollgate.topUp()")
+	if got := w.result(); got != `{"error":"unavailable","name":"TollgateError"}` || evaluate[bool](w, "'stolen' in window") {
+		t.Errorf("result %s", got)
+	}
+}
+
 // echo says who asked and what they sent, by its hash.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)

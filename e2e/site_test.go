@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -35,10 +37,14 @@ type siteOptions struct {
 	// inTollgate are more lines for that block. Public are / and what begins with /page;
 	// whatever else the application has is protected.
 	inTollgate string
+	// inProvider are more lines for the provider's block.
+	inProvider string
 	// pages are what the application serves: a path, and a document or a script.
 	pages map[string]string
 	// api answers what is asked for below /api.
 	api http.HandlerFunc
+	// other may answer anything else, and says whether it did.
+	other func(http.ResponseWriter, *http.Request) bool
 	// policy is the Content-Security-Policy of the application's pages.
 	// Default: strictPolicy.
 	policy string
@@ -102,6 +108,7 @@ http://%s {
 			authorization_endpoint %s%s
 			client_id %s
 			client_secret %s
+			%s
 		}
 		redirect_uri %s/oauth/callback
 		secret %s
@@ -112,7 +119,7 @@ http://%s {
 	reverse_proxy %s
 }
 `, t.TempDir(), address, provider.Listener.Addr(), s.providerURL, simulator.AuthorizePath, clientID, clientSecret,
-		s.url, siteSecret, options.inTollgate, application.URL))
+		options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
 	return s
 }
 
@@ -141,10 +148,11 @@ func (o siteOptions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/api") && o.api != nil:
 		o.api(w, r)
+	case o.other != nil && o.other(w, r):
 	case !ok:
 		http.NotFound(w, r)
-	case strings.HasSuffix(r.URL.Path, ".js"):
-		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	case strings.HasSuffix(r.URL.Path, ".js"), strings.HasSuffix(r.URL.Path, ".css"):
+		w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(r.URL.Path)))
 		w.Write([]byte(page))
 	default:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -268,7 +268,7 @@ class Tollgate extends EventTarget {
 				if (Date.now() - looksClosed >= (isBack ? messagePatience : returnPatience)) close();
 			}, 100);
 			for (const sign of ["focus", "pointerdown", "keydown"]) {
-				addEventListener(sign, () => (isBack ||= looksClosed > 0 || sign === "focus"), { signal, capture: true });
+				addEventListener(sign, () => (isBack ||= popup.closed || sign === "focus"), { signal, capture: true });
 			}
 			const timeout = setTimeout(() => {
 				stop();

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// answersPage lets the page answer the SDK's questions itself, from its address.
+func answersPage(lang, inside string) map[string]string {
+	return map[string]string{
+		"/": `<!doctype html><html lang="` + lang + `"><head><meta charset="utf-8"><title>A page</title><link rel="icon" href="data:,">` +
+			`<script src="/page.js"></script><script src="/oauth/sdk.js" type="module"></script></head><body>` +
+			`<tollgate-user>` + inside + `</tollgate-user></body></html>`,
+		"/page.js": `const answer = decodeURIComponent(location.hash.slice(1));
+			if (answer) window.fetch = async () => answer === "never" ? new Promise(() => {}) : new Response(answer === "204" ? null : "{}", { status: Number(answer) });`,
+	}
+}
+
+// visible are the parts of the element that are seen, and their texts.
+const visible = `Object.fromEntries([...document.querySelector("tollgate-user").shadowRoot.querySelectorAll("[part=box] > [part]")]
+	.filter(one => one.checkVisibility() && one.textContent.trim()).map(one => [one.getAttribute("part").split(" ").at(-1), one.textContent.trim()]))`
+
+func TestTheElementShowsWhatIsKnown(t *testing.T) {
+	s := newSite(t, siteOptions{pages: answersPage("en", "")})
+	p := s.newPerson()
+	for _, c := range []struct {
+		answer, state string
+		want          map[string]string
+	}{
+		{"never", "loading", map[string]string{"loading": "Loading…"}},
+		{"204", "out", map[string]string{"login": "Sign in"}},
+		{"401", "out", map[string]string{"login": "Sign in"}},
+		{"503", "error", map[string]string{"retry": "Try again", "message": "That did not work"}},
+		{"200", "error", map[string]string{"retry": "Try again", "message": "That did not work"}}, // not ours
+		{"403", "error", map[string]string{"retry": "Try again", "logout": "Sign out", "message": "This account cannot be used here"}},
+	} {
+		w := p.open("/#" + c.answer)
+		w.eventually(`document.querySelector("tollgate-user").dataset.state === "` + c.state + `"`)
+		if got := evaluate[map[string]string](w, visible); !maps.Equal(got, c.want) {
+			t.Errorf("%s: shows %v, want %v", c.answer, got, c.want)
+		}
+		if got := evaluate[string](w, part("box")+".ariaBusy"); got != fmt.Sprint(c.state == "loading") {
+			t.Errorf("%s: aria-busy is %s", c.answer, got)
+		}
+	}
+	w := p.open("/")
+	w.isOut()
+	w.signInByClick()
+	want := map[string]string{
+		"name": "user123", "email": "user@example.com", "balance": "Balance 750.00",
+		"refresh": "Refresh", "topup": "Top up", "logout": "Sign out",
+	}
+	if got := evaluate[map[string]string](w, visible); !maps.Equal(got, want) {
+		t.Errorf("signed in: shows %v, want %v", got, want)
+	}
+}
+
+func TestTheElementSpeaksTheLanguageOfThePage(t *testing.T) {
+	s := newSite(t, siteOptions{pages: answersPage("es", "")})
+	w := s.newPerson().open("/#204")
+	w.isOut()
+	if got := evaluate[map[string]string](w, visible)["login"]; got != "Iniciar sesión" {
+		t.Errorf("the page's language: says %q", got)
+	}
+	for lang, want := range map[string]string{
+		"en": "Sign in", "en-GB": "Sign in", "pt-BR": "Entrar", "pt": "Entrar", "es-MX": "Iniciar sesión", "ja": "ログイン", "JA-jp": "ログイン",
+		"zh": "登录", "zh-CN": "登录", "zh-Hant": "登入", "zh-TW": "登入", "zh-Hant-HK": "登入", "fr": "Sign in", "": "Sign in", "constructor": "Sign in",
+	} {
+		got := evaluate[string](w, fmt.Sprintf(`(lang => {
+			const host = document.body.appendChild(document.createElement("div"));
+			host.lang = lang;
+			const inner = host.attachShadow({ mode: "open" });
+			return inner.appendChild(document.createElement("tollgate-user")).shadowRoot.querySelector("[part~=login]").textContent;
+		})(%q)`, lang))
+		if got != want {
+			t.Errorf("%s: says %q, want %q", lang, got, want)
+		}
+	}
+}
+
+func TestAPagePutsItsOwnTextsAndStylesOnTheElement(t *testing.T) {
+	pages := answersPage("en", `<b slot="login">Continue</b>`)
+	pages["/"] = `<!doctype html><link rel="stylesheet" href="/page.css">` + pages["/"][len("<!doctype html>"):]
+	pages["/page.css"] = `tollgate-user { --tollgate-accent: rgb(1, 2, 3); } tollgate-user::part(login) { letter-spacing: 3px; }`
+	s := newSite(t, siteOptions{pages: pages})
+	w := s.newPerson().open("/#204")
+	w.isOut()
+	if got := evaluate[string](w, part("login")+`.querySelector("slot").assignedNodes()[0].textContent`); got != "Continue" {
+		t.Errorf("the button says %q", got)
+	}
+	if got := evaluate[string](w, `(s => s.backgroundColor + s.letterSpacing)(getComputedStyle(`+part("login")+`))`); got != "rgb(1, 2, 3)3px" {
+		t.Errorf("the button looks like %s", got)
+	}
+}
+
+func TestNamesAreTextInTheElement(t *testing.T) {
+	const hostile = `<img src=x onerror="document.title='hacked'">`
+	s := newSite(t, siteOptions{pages: sdkPage, provider: simulator.Options{Users: []simulator.User{
+		{ID: 12345, Username: hostile, Email: hostile + "@example.com", BalanceCents: 100, Status: simulator.StatusEnabled},
+	}}})
+	w := s.newPerson().openSDK()
+	w.popup(func() { w.click(part("login")) }).signIn(userID)
+	w.isIn(hostile, "1.00")
+	if evaluate[bool](w, `Boolean(document.querySelector("tollgate-user").shadowRoot.querySelector("img")) || document.title !== "A page"`) {
+		t.Error("a name became markup")
+	}
+}
+
+func TestTheElementIsUsedByKeyboardAndKeepsTheFocus(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	w := s.newPerson().openSDK()
+	w.isOut()
+	w.popup(func() { w.run("signing in by keyboard", chromedp.KeyEvent(kb.Tab+kb.Tab+kb.Enter)) }).signIn(userID)
+	w.isIn("user123", "750.00")
+	focused := `document.activeElement.shadowRoot?.activeElement?.getAttribute("part")`
+	if got := evaluate[string](w, focused); got != "button refresh" {
+		t.Errorf("the focus is on %q", got)
+	}
+	w.run("signing out by keyboard", chromedp.KeyEvent(kb.Tab+kb.Tab+kb.Enter))
+	w.isOut()
+	if got := evaluate[string](w, focused); got != "button login" {
+		t.Errorf("the focus is on %q", got)
+	}
+	got := evaluate[[]string](w, "["+part("box")+".role, "+part("box")+".ariaLabel, "+part("message")+".role]")
+	if want := []string{"group", "Account", "status"}; !slices.Equal(got, want) {
+		t.Errorf("to a screen reader it is %q, want %q", got, want)
+	}
+}
+
+func TestWithoutATopUpPageThereIsNoButtonForIt(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, inProvider: "topup_endpoint off"})
+	p := s.newPerson()
+	w := p.openSDK()
+	w.signInByClick()
+	if evaluate[bool](w, part("topup")+".checkVisibility()") {
+		t.Error("there is a button")
+	}
+	w.act("tollgate.topUp()")
+	if got := w.result(); got != `{"error":"no_topup","name":"TollgateError"}` {
+		t.Errorf("result %s", got)
+	}
+}
+
+// A page that the browser kept shows who was signed in when it was left.
+func TestThePageOfTheBackButtonAsksAnew(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	w := s.newPerson().openSDK()
+	w.signInByClick()
+	evaluate[any](w, "(window.kept = true, null)")
+	w.run("leaving by a link", chromedp.Evaluate("location.href = '/page'", nil))
+	w.shows("Another page")
+	s.signOutElsewhere(w)
+	w.run("going back", chromedp.Evaluate("history.back()", nil))
+	w.eventually("window.ready")
+	if !evaluate[bool](w, "window.kept === true") {
+		t.Fatal("the browser did not keep the page: the test does not test")
+	}
+	w.isOut()
+}

@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const post = `tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(async r => [r.status, await r.json()])`
+
+func TestACallIsNotRepeatedForSomebodyElse(t *testing.T) {
+	var calls atomic.Int64
+	s := newSite(t, siteOptions{pages: sdkPage, api: func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		echo(w, r)
+	}})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	w := p.openSDK()
+	w.signInByClick()
+	s.signOutElsewhere(w)
+
+	popup := w.popup(func() { w.act(post) })
+	popup.shows("Use another account")
+	popup.click("button.quiet")
+	popup.signIn("67890")
+	popup.shows("Signed in as maria")
+	popup.click(`button[value="allow"]`)
+	if got := w.result(); got != `{"error":"user_changed","name":"TollgateError"}` {
+		t.Errorf("result %s", got)
+	}
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d calls reached the application", n)
+	}
+	w.isIn("maria", "3.20")
+	w.heard(`[["login","user123","750.00"],["expired",null,null],["login","maria","3.20"]]`)
+}
+
+// signOutElsewhere ends the session without a word to the page.
+func (s *site) signOutElsewhere(w *tab) {
+	s.t.Helper()
+	if got := evaluate[int](w, `fetch("/oauth/logout", { method: "POST", headers: { Accept: "application/json" } }).then(r => r.status)`); got != http.StatusNoContent {
+		s.t.Fatalf("signing out: %d", got)
+	}
+}
+
+func TestAClosedPopupRejectsEveryCallThatWaits(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, api: echo})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	w := p.openSDK()
+	popup := w.popup(func() {
+		w.act(`Promise.allSettled([1, 2, 3].map(i => tollgate.fetch("/api/" + i))).then(all => all.map(one => one.reason?.code))`)
+	})
+	popup.shows("Sign in as")
+	popup.shut()
+	w.click("body")
+	if got := w.result(); got != `{"value":["popup_closed","popup_closed","popup_closed"]}` {
+		t.Errorf("result %s", got)
+	}
+}
+
+// A page in the background must not be left for a sign-in, with all that was typed there.
+func TestACallThatNoClickAskedForLeavesThePageAlone(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, api: echo})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	w := p.open("/page")
+	w.goTo("/")
+	w.isOut()
+	if got := evaluate[string](w, `tollgate.fetch("/api/").catch(error => error.code)`); got != "popup_blocked" {
+		t.Errorf("got %s", got)
+	}
+	if got := evaluate[string](w, "location.pathname"); got != "/" {
+		t.Errorf("the page went to %s", got)
+	}
+}
+
+func TestACallThatStaysUnauthorizedIsRepeatedOnce(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, api: echo, inTollgate: "require /api/* {\nuser 67890\n}"})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	p.expect("403 (Forbidden)")
+	w := p.openSDK()
+	popup := w.popup(func() { w.act(`tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(r => r.status)`) })
+	popup.signIn(userID)
+	if got := w.result(); got != `{"value":403}` {
+		t.Errorf("result %s", got)
+	}
+	if n := p.sent("POST /api/send"); n != 2 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
+// Only the gateway's own answers are read: an application may say 401 and 402 itself.
+func TestAnswersOfOthersPassAsTheyAre(t *testing.T) {
+	answers := map[string]func(w http.ResponseWriter){
+		"/page-plain": func(w http.ResponseWriter) { w.WriteHeader(401); w.Write([]byte("x")) },
+		"/page-problem": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(401)
+			w.Write([]byte(`{"title":"x","login_url":"https://evil.example/oauth/start"}`))
+		},
+		"/page-broken": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(401)
+			w.Write([]byte(`{"login_url":`))
+		},
+		"/page-pay": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(402)
+			w.Write([]byte(`{"error":"pay_me"}`))
+		},
+	}
+	s := newSite(t, siteOptions{pages: sdkPage, other: func(w http.ResponseWriter, r *http.Request) bool {
+		answer, ok := answers[r.URL.Path]
+		if ok {
+			answer(w)
+		}
+		return ok
+	}})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	p.expect("402 (Payment Required)")
+	w := p.openSDK()
+	for path := range answers {
+		w.act(`tollgate.fetch("` + path + `").then(async r => [r.status, (await r.text()).length > 0])`)
+		if got := w.result(); got != `{"value":[401,true]}` && got != `{"value":[402,true]}` {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if n := s.provider.Count(simulator.Authorize); n != 0 || w.events() != "[]" {
+		t.Errorf("%d sign-ins were begun, events %s", n, w.events())
+	}
+}
+
+func TestABalanceThatDoesNotSufficeIsAnEventAndAnOffer(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, api: echo, inTollgate: "require /api/* {\nbalance 1000\n}"})
+	p := s.newPerson()
+	p.expect("402 (Payment Required)")
+	w := p.openSDK()
+	w.signInByClick()
+	evaluate[any](w, `(tollgate.addEventListener("balance", e => window.lack = e.detail.insufficient ?? window.lack), null)`)
+	w.act(`tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(async r => [r.status, (await r.json()).error])`)
+	if got := w.result(); got != `{"value":[402,"insufficient_balance"]}` {
+		t.Errorf("result %s", got)
+	}
+	if got := evaluate[string](w, "JSON.stringify(lack)"); got != `{"balance":"750.00","required":"1000"}` {
+		t.Errorf("lacking: %s", got)
+	}
+	w.eventually(part("message") + `.textContent === "Your balance is not enough"`)
+	if !evaluate[bool](w, "!"+part("topup")+".hidden") {
+		t.Error("nothing leads to the top-up")
+	}
+}
+
+func TestTheSDKSaysWhatDoesNotWork(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	p.expect("502 (Bad Gateway)")
+	p.expect("503 (Service Unavailable)")
+	w := p.openSDK()
+	for _, c := range []struct{ act, want string }{
+		{"tollgate.refreshBalance()", "not_signed_in"},
+		{"tollgate.topUp()", "not_signed_in"},
+	} {
+		w.act(c.act)
+		if got := w.result(); got != `{"error":"`+c.want+`","name":"TollgateError"}` {
+			t.Errorf("%s: %s", c.act, got)
+		}
+	}
+	w.signInByClick()
+	for fault, status := range map[string]int{`{"topup_url":"javascript:alert(1)"}`: 200, "x": 503} {
+		s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: status, Body: fault})
+		w.act("tollgate.topUp()")
+		if got := w.result(); got != `{"error":"unavailable","name":"TollgateError"}` {
+			t.Errorf("%s: %s", fault, got)
+		}
+	}
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
+	w.act("tollgate.refreshBalance()")
+	if got := w.result(); !strings.Contains(got, `"unavailable"`) {
+		t.Errorf("result %s", got)
+	}
+	w.isIn("user123", "750.00") // nobody is signed out by that
+}

@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// hostileMessages are what somebody might send who wants to pass for the popup, or to
+// make the page do something. NONCE stands for the sign-in's own.
+var hostileMessages = []string{
+	`null`, `1`, `"tollgate:login"`, `[]`, `{}`, `{ type: "tollgate:login" }`, `{ type: "tollgate:login", ok: true }`,
+	`{ type: "tollgate:login", ok: true, nonce: null }`, `{ type: "tollgate:login", ok: true, nonce: "" }`,
+	`{ type: "tollgate:login", ok: true, nonce: "guessed" }`, `{ type: "tollgate:login", ok: false, nonce: "guessed", error: "access_denied" }`,
+	`{ type: "tollgate:login", ok: true, nonce: ["NONCE"] }`, `{ type: "tollgate:login", ok: "true", nonce: "NONCE" }`,
+	`{ type: ["tollgate:login"], ok: true, nonce: "NONCE" }`, `{ type: "tollgate:logout" }`, `{ type: "logout", user: null }`,
+	`{ __proto__: { type: "tollgate:login", ok: true, nonce: "NONCE" } }`,
+	`{ type: "tollgate:login", ok: true, nonce: "x".repeat(5_000_000) }`, `"x".repeat(5_000_000)`,
+}
+
+// pending opens a sign-in in a popup, and gives that and the sign-in's nonce.
+func (w *tab) pending() (popup *tab, nonce string) {
+	w.t.Helper()
+	evaluate[any](w, `(window.realOpen = open, window.open = (url, ...rest) => { window.nonce = url.searchParams.get("nonce"); return realOpen(url, ...rest) }, null)`)
+	popup = w.popup(func() { w.act("tollgate.login().then(user => user.username)") })
+	popup.shows("Sign in as")
+	return popup, evaluate[string](w, "nonce")
+}
+
+// isUnmoved checks that nothing came of messages: no request, no event, no end of the
+// sign-in that is pending; and that the sign-in then ends as it should.
+func (w *tab) isUnmoved(popup *tab, asked int) {
+	w.t.Helper()
+	time.Sleep(300 * time.Millisecond) // for what must not come
+	if n := w.person.sent("GET /oauth/userinfo"); n != asked {
+		w.t.Errorf("the gateway was asked %d times because of that", n-asked)
+	}
+	if evaluate[bool](w, "Boolean(window.result)") || w.events() != "[]" {
+		w.t.Fatalf("a message of somebody else was believed: events %s", w.events())
+	}
+	popup.signIn(userID)
+	popup.closed()
+	if got := w.result(); got != `{"value":"user123"}` {
+		w.t.Errorf("result %s", got)
+	}
+}
+
+func TestMessagesOfSomebodyElseCauseNothing(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	p := s.newPerson()
+	w := p.openSDK()
+	other := p.open("/page")
+	popup, nonce := w.pending()
+	asked := p.sent("GET /oauth/userinfo")
+	if len(nonce) != 32 {
+		t.Errorf("the nonce is %q", nonce)
+	}
+	for _, message := range hostileMessages {
+		evaluate[any](w, fmt.Sprintf(`(postMessage((%s), "*"), null)`, withNonce(message, nonce)))
+		evaluate[any](other, fmt.Sprintf(`{ const c = new BroadcastChannel("tollgate"); c.postMessage((%s)); c.close(); null }`, withNonce(message, nonce)))
+	}
+	// The right message, of this origin, but of another window than the popup.
+	evaluate[any](w, fmt.Sprintf(`(postMessage({ type: "tollgate:login", ok: true, nonce: %q }, "*"), null)`, nonce))
+	w.isUnmoved(popup, asked)
+}
+
+func TestAHostileFrameAndAHostileOpenerCauseNothing(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, policy: strictPolicy + "; frame-src *"})
+	// The page of another site opens ours, has itself framed there, and knows even the nonce.
+	s.startOutside(`<button>Open</button><script>
+		window.heard = [];
+		addEventListener("message", e => heard.push(e.data));
+		document.querySelector("button").onclick = () => { window.ours = open("` + s.url + `/") };
+		window.attack = (target, nonce) => target.postMessage({ type: "tollgate:login", ok: true, nonce }, "*");
+		if (parent !== window) onmessage = e => attack(parent, e.data);
+	</script>`)
+	p := s.newPerson()
+	outside := p.open(s.outsideURL)
+	w := outside.popup(func() { outside.click("button") })
+	w.eventually("window.ready")
+	w.isOut()
+	evaluate[any](w, fmt.Sprintf(`new Promise(done => { const f = document.createElement("iframe"); f.onload = () => done(null); f.src = %q; document.body.append(f) })`, s.outsideURL))
+	popup, nonce := w.pending()
+	asked := p.sent("GET /oauth/userinfo")
+	evaluate[any](outside, fmt.Sprintf(`(attack(ours, %q), null)`, nonce))
+	evaluate[any](w, fmt.Sprintf(`(frames[0].postMessage(%q, "*"), null)`, nonce))
+	// And even the popup itself, while it is at another origin.
+	evaluate[any](popup, fmt.Sprintf(`(opener.postMessage({ type: "tollgate:login", ok: true, nonce: %q }, "*"), null)`, nonce))
+	w.isUnmoved(popup, asked)
+	if got := evaluate[string](outside, "JSON.stringify(heard)"); got != "[]" {
+		t.Errorf("the opener was told %s", got)
+	}
+}
+
+// Who can write to the channel is of this very origin; who is signed in, the gateway says.
+func TestAMessageAloneSignsNobodyIn(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	p := s.newPerson()
+	w := p.openSDK()
+	other := p.open("/page")
+	_, nonce := w.pending()
+	evaluate[any](other, fmt.Sprintf(`{ const c = new BroadcastChannel("tollgate"); c.postMessage({ type: "tollgate:login", ok: true, nonce: %q }); null }`, nonce))
+	if got := w.result(); got != `{"error":"not_signed_in","name":"TollgateError"}` {
+		t.Errorf("result %s", got)
+	}
+	w.isOut()
+	if got := w.events(); got != "[]" {
+		t.Errorf("events %s", got)
+	}
+}
+
+// What one tab tells the others is a hint to ask, and cannot be made a flood.
+func TestHintsFromOtherTabsChangeNothingByThemselves(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	p := s.newPerson()
+	w := p.openSDK()
+	w.signInByClick()
+	other := p.open("/page")
+	asked := p.sent("GET /oauth/userinfo")
+	evaluate[any](other, `{ const c = new BroadcastChannel("tollgate"); for (let i = 0; i < 2000; i++) c.postMessage({ type: "tollgate:changed", cause: ["logout", "expired", "login", {}][i % 4], user: null }); c.close(); null }`)
+	w.run("waiting", chromedp.Sleep(1500*time.Millisecond))
+	if n := p.sent("GET /oauth/userinfo") - asked; n == 0 || n > 3 {
+		t.Errorf("two thousand hints made %d requests", n)
+	}
+	w.isIn("user123", "750.00")
+	w.heard(`[["login","user123","750.00"]]`)
+}
+
+func withNonce(message, nonce string) string { return strings.ReplaceAll(message, "NONCE", nonce) }
