@@ -25,12 +25,16 @@ func TestACallIsNotRepeatedForSomebodyElse(t *testing.T) {
 
 	popup := w.popup(func() { w.act(post) })
 	popup.shows("Use another account")
+	evaluate[any](w, `(window.late = tollgate.fetch("/api/late").catch(error => error.code), null)`)
 	popup.click("button.quiet")
 	popup.signIn("67890")
 	popup.shows("Signed in as maria")
 	popup.click(`button[value="allow"]`)
 	if got := w.result(); got != `{"error":"user_changed","name":"TollgateError"}` {
 		t.Errorf("result %s", got)
+	}
+	if got := evaluate[string](w, "late"); got != "user_changed" {
+		t.Errorf("a call from before the sign-in: %s", got)
 	}
 	if n := calls.Load(); n != 0 {
 		t.Errorf("%d calls reached the application", n)

@@ -173,6 +173,39 @@ func TestAPopupThatLostItsOpenerSignsInAllTheSame(t *testing.T) {
 	w.isIn("user123", "750.00")
 }
 
+func TestASignInThatIsFinishedLaterStillIsNoticed(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	s.isolate()
+	w := s.newPerson().openSDK()
+	popup := w.popup(func() { w.act("tollgate.login()") })
+	popup.shows("Sign in as")
+	w.click("body") // the person is back, with the popup open behind the page
+	if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
+		t.Errorf("result %s", got)
+	}
+	popup.signIn(userID)
+	w.isIn("user123", "750.00")
+	w.heard(`[["login","user123","750.00"]]`)
+}
+
+func TestAPopupThatWasLostCanBeOpenedOnceMore(t *testing.T) {
+	for i, name := range []string{"the first", "the second"} {
+		s := newSite(t, siteOptions{pages: sdkPage})
+		s.isolate()
+		w := s.newPerson().openSDK()
+		const act = "{ const user = tollgate.login(); (window.all ??= []).push(user); return Promise.all(all).then(users => users.map(user => user.username)) }"
+		first := w.popup(func() { w.act(act) })
+		first.shows("Sign in as")
+		second := w.popup(func() { w.act(act) })
+		second.shows("Sign in as")
+		[]*tab{first, second}[i].signIn(userID)
+		if got := w.result(); got != `{"value":["user123","user123"]}` {
+			t.Errorf("signing in in %s window: %s", name, got)
+		}
+		w.isIn("user123", "750.00")
+	}
+}
+
 func TestAPopupThatIsClosedRejects(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()

@@ -30,10 +30,13 @@ export class TollgateError extends Error {
 }
 
 /** @typedef {import("./sdk").User} User */
+/** @typedef {{ popup: Window, nonce: string }} LoginWindow */
 
 class Tollgate extends EventTarget {
 	/** @type {User | null | undefined} nobody is null, undefined is not known yet */
 	#user;
+	/** @type {User["id"] | undefined} who the page has in mind, until they sign out */
+	#known;
 	#asked = 0; // numbers what the gateway is asked, so that an older answer never
 	#answered = 0; // replaces a newer one
 	#logins = 0;
@@ -43,7 +46,10 @@ class Tollgate extends EventTarget {
 	#refreshing;
 	/** @type {Promise<void> | undefined} */
 	#leaving;
-	/** @type {{ popup: Window, user: Promise<User> } | undefined} */
+	/**
+	 * The sign-in that is under way, and its windows: a person may have lost the first.
+	 * @type {{ windows: LoginWindow[], user: Promise<User> } | undefined}
+	 */
 	#login;
 	/** @type {Promise<User> | undefined} */
 	#renewing;
@@ -62,15 +68,16 @@ class Tollgate extends EventTarget {
 		});
 	}
 
+	// What follows, up to fetch, is for pages: sdk.d.ts describes it.
+
 	/**
-	 * Signs in, in a window of its own. Call it in a click: elsewhere browsers block
-	 * the window, and the whole page goes to sign in instead.
 	 * @param {{ popup?: boolean, returnTo?: string }} [options]
 	 * @returns {Promise<User>}
 	 */
 	login({ popup = true, returnTo } = {}) {
-		if (popup && this.#login && !this.#login.popup.closed) {
-			this.#login.popup.focus();
+		const last = this.#login?.windows.at(-1)?.popup;
+		if (popup && this.#login && last && !last.closed) {
+			last.focus();
 			return this.#login.user;
 		}
 		const start = startURL(returnTo);
@@ -80,19 +87,13 @@ class Tollgate extends EventTarget {
 		return new Promise(() => {}); // this page is about to end
 	}
 
-	/**
-	 * Who is signed in, or null.
-	 * @returns {Promise<User | null>}
-	 */
+	/** @returns {Promise<User | null>} */
 	user() {
 		this.#reading ??= this.#ask("GET", endpoints.userinfo + "?optional=1").finally(() => (this.#reading = undefined));
 		return this.#reading;
 	}
 
-	/**
-	 * Has the balance read anew, at most once a second.
-	 * @returns {Promise<User>}
-	 */
+	/** @returns {Promise<User>} */
 	refreshBalance() {
 		this.#refreshing ??= this.#ask("POST", endpoints.refresh, true)
 			.then((user) => user ?? fail("not_signed_in"))
@@ -100,11 +101,7 @@ class Tollgate extends EventTarget {
 		return this.#refreshing;
 	}
 
-	/**
-	 * Opens the provider's top-up page in a new tab. Call it in a click. Once the
-	 * person is back, the balance is read anew.
-	 * @returns {Promise<void>}
-	 */
+	/** @returns {Promise<void>} */
 	async topUp() {
 		if (!endpoints.topup) fail("no_topup");
 		const tab = open("about:blank", "_blank"); // now: later it is no answer to the click
@@ -124,10 +121,7 @@ class Tollgate extends EventTarget {
 		}
 	}
 
-	/**
-	 * Signs out, in all tabs.
-	 * @returns {Promise<void>}
-	 */
+	/** @returns {Promise<void>} */
 	logout() {
 		this.#leaving ??= request("POST", endpoints.logout)
 			.then((response) => {
@@ -139,8 +133,6 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * Like the browser's fetch, and where the gateway asks for a sign-in: one window
-	 * for all calls that wait, and then each of them once more.
 	 * @param {RequestInfo | URL} input
 	 * @param {RequestInit} [init]
 	 * @returns {Promise<Response>}
@@ -149,7 +141,7 @@ class Tollgate extends EventTarget {
 		const first = new Request(input, init);
 		if (new URL(first.url).origin !== location.origin) return fetch(first);
 		const second = first.clone();
-		const asker = this.#user?.id;
+		const asker = this.#known;
 		const logins = this.#logins;
 		const response = await fetch(first);
 		const problem = await problemOf(response);
@@ -160,8 +152,8 @@ class Tollgate extends EventTarget {
 			this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined));
 			await this.#renewing;
 		}
-		// Not in the name of somebody else than the page had in mind.
-		if (asker !== undefined && asker !== this.#user?.id) fail("user_changed");
+		// Not in the name of somebody else.
+		if (asker !== undefined && asker !== this.#known) fail("user_changed");
 		return fetch(second);
 	}
 
@@ -201,6 +193,7 @@ class Tollgate extends EventTarget {
 		this.#answered = turn;
 		const before = this.#user;
 		this.#user = user;
+		if (user || cause === "logout") this.#known = user?.id;
 		this.#hint.cause = "expired";
 		const news = newsOf(before, user, cause);
 		if (news && tell) this.#channel.postMessage({ type: "tollgate:changed", cause: news });
@@ -227,13 +220,14 @@ class Tollgate extends EventTarget {
 		url.searchParams.set("nonce", nonce);
 		const popup = open(url, "_blank", centred(500, 600));
 		if (!popup) return undefined;
-		const login = { popup, user: this.#outcome(popup, nonce) };
-		const end = () => {
-			if (this.#login === login) this.#login = undefined;
-		};
-		login.user.then(end, end);
-		this.#login = login;
-		return login.user;
+		if (!this.#login) {
+			/** @type {LoginWindow[]} */
+			const windows = [];
+			const user = this.#outcome(windows).finally(() => (this.#login = undefined));
+			this.#login = { windows, user };
+		}
+		this.#login.windows.push({ popup, nonce });
+		return this.#login.user;
 	}
 
 	/**
@@ -241,17 +235,16 @@ class Tollgate extends EventTarget {
 	 * provider's Cross-Origin-Opener-Policy has cut the window off. Such a window looks
 	 * closed while it is open. So one that looks closed has been closed when the person
 	 * is back on this page, and a message that comes later is still heard.
-	 * @param {Window} popup
-	 * @param {string} nonce
+	 * @param {LoginWindow[]} windows the last one is what people look at
 	 * @returns {Promise<User>}
 	 */
-	#outcome(popup, nonce) {
+	#outcome(windows) {
 		return new Promise((resolve, reject) => {
 			const heard = new AbortController();
 			const { signal } = heard;
 			/** @param {any} message */
 			const hear = (message) => {
-				if (message?.type !== "tollgate:login" || message.nonce !== nonce || typeof message.ok !== "boolean") return;
+				if (message?.type !== "tollgate:login" || !windows.some((one) => one.nonce === message.nonce) || typeof message.ok !== "boolean") return;
 				stop();
 				if (message.ok) resolve(this.#arrive());
 				else reject(new TollgateError(/^[a-z_]{1,40}$/.test(message.error) ? message.error : "server_error"));
@@ -260,15 +253,17 @@ class Tollgate extends EventTarget {
 				clearInterval(watch);
 				reject(new TollgateError("popup_closed"));
 			};
+			let watched = 0; // how many windows there are
 			let looksClosed = 0; // since when, with this page in front
 			let isBack = false;
 			const watch = setInterval(() => {
-				if (!popup.closed || !document.hasFocus()) return;
+				if (watched !== windows.length) [watched, looksClosed, isBack] = [windows.length, 0, false];
+				if (!windows.at(-1)?.popup.closed || !document.hasFocus()) return;
 				looksClosed ||= Date.now();
 				if (Date.now() - looksClosed >= (isBack ? messagePatience : returnPatience)) close();
 			}, 100);
 			for (const sign of ["focus", "pointerdown", "keydown"]) {
-				addEventListener(sign, () => (isBack ||= popup.closed || sign === "focus"), { signal, capture: true });
+				addEventListener(sign, () => (isBack ||= windows.at(-1)?.popup.closed || sign === "focus"), { signal, capture: true });
 			}
 			const timeout = setTimeout(() => {
 				stop();
@@ -280,7 +275,7 @@ class Tollgate extends EventTarget {
 				clearTimeout(timeout);
 			};
 			addEventListener("message", (event) => {
-				if (event.origin === location.origin && event.source === popup) hear(event.data);
+				if (event.origin === location.origin && windows.some((one) => one.popup === event.source)) hear(event.data);
 			}, { signal });
 			this.#channel.addEventListener("message", (event) => hear(event.data), { signal });
 		});
@@ -298,7 +293,7 @@ class Tollgate extends EventTarget {
 	/** Has the person sign in for the calls that wait. */
 	async #renew() {
 		this.#apply(null, ++this.#asked, { tell: true });
-		return (this.#login?.user ?? this.#openLogin(startURL()) ?? fail("popup_blocked"));
+		return this.#login?.user ?? this.#openLogin(startURL()) ?? fail("popup_blocked");
 	}
 
 	/** @param {any} problem */
