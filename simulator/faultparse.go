@@ -24,6 +24,7 @@ import (
 //	userinfo=endless           a body without end
 //	userinfo=503;probability:0.2
 //	userinfo=header:Retry-After: 5
+//	authorize=header:Cross-Origin-Opener-Policy: same-origin    cut popups off
 //	userinfo=type:text/html    the real answer, wrongly labelled
 //	token=400;body:{"error":"invalid_grant"}
 //
