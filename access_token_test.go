@@ -62,3 +62,18 @@ func TestWithoutTheOptionAuthorizationPassesUntouched(t *testing.T) {
 		t.Errorf("the upstream saw %q", got)
 	}
 }
+
+// TestARouteForErrorsDoesNotGetTheToken: it may lead to another server.
+func TestARouteForErrorsDoesNotGetTheToken(t *testing.T) {
+	for header, name := range map[string]string{"": "Authorization", "X-Token": "X-Token"} {
+		s := newSite(t, siteOptions{
+			inTollgate: "pass_access_token " + header,
+			after:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
+		})
+		s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, "http://"+freeAddress(), 1)
+		s.load()
+		if a := s.newBrowser().follow("/"); a.text != "got  of "+testUserID {
+			t.Errorf("%s: %d %q", name, a.StatusCode, a.text)
+		}
+	}
+}

@@ -315,6 +315,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 	}
 	defer rw.end()
 	err := next.ServeHTTP(rw, r)
+	delete(r.Header, h.identity.token) // routes for errors may lead anywhere
 	rw.finish()
 	if rw.streaming.over() {
 		panic(http.ErrAbortHandler) // an answer that was cut must not look like a whole one
