@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -417,11 +418,15 @@ func refusesEveryAttack(t *testing.T, v *verifierSite) {
 func readsTheKeysOnceInAWhile(t *testing.T, v *verifierSite) {
 	f := v.good(time.Now().Unix())
 	v.expect(t, http.StatusOK, f.signed())
+	time.Sleep(retryOfVerifiers + 50*time.Millisecond)
 	began := time.Now()
 	for i := range 100 {
 		unknown := f
 		unknown.header = strings.Replace(f.header, v.kid, fmt.Sprint("unknown-", i), 1)
 		v.expect(t, http.StatusUnauthorized, unknown.signed())
+		if n := v.keys.count.Load(); n < 2 {
+			t.Fatal("an unknown key was not asked for")
+		}
 	}
 	if n, most := v.keys.count.Load(), 2+int64(time.Since(began)/retryOfVerifiers); n > most {
 		t.Errorf("the keys were read %d times; want %d at most", n, most)
@@ -543,7 +548,9 @@ func startsWithAllSettingsOnly(t *testing.T, command []string) {
 		settings := append([]string(nil), all...)
 		settings[i], _, _ = strings.Cut(left, "=")
 		settings[i] += "="
-		out, err := exec.Command("env", append(settings, command...)...).CombinedOutput()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		out, err := exec.CommandContext(ctx, "env", append(settings, command...)...).CombinedOutput()
+		cancel()
 		if err == nil || !strings.Contains(string(out), settings[i][:len(settings[i])-1]+" is not set") {
 			t.Errorf("without %s: %v: %s", settings[i], err, out)
 		}
