@@ -1,7 +1,6 @@
 package tollgate
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -338,30 +336,15 @@ func TestThirtyQuestionsAtOnceMakeOneRefresh(t *testing.T) {
 	}
 }
 
-// slowReads is a storage whose reads hang, as those of a network's files do: they know
-// no deadline.
-type slowReads struct {
-	*breakableStorage
-	hang chan struct{}
-}
-
-func (s *slowReads) Load(context.Context, string) ([]byte, error) {
-	<-s.hang
-	return nil, errOutOfOrder
-}
-
 func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
-	s := newSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
+	s, storage, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
+	defer close(storage.hang)
 	b := s.newBrowser().signIn()
-	storage := s.handlers[0].tickets.records.(*storageRecords)
-	broken := &breakableStorage{Storage: storage.storage}
-	broken.broken.Store(true)
-	hanging := &slowReads{broken, make(chan struct{})}
-	defer close(hanging.hang)
 	// The one that hangs comes last: its reads outlive their questions.
 	for _, what := range []string{"broken", "hanging"} {
-		storage.storage = map[string]certmagic.Storage{"broken": broken, "hanging": hanging}[what]
-		storage.read.InvalidateAll()
+		storage.broken.Store(what == "broken")
+		storage.hangs.Store(what == "hanging")
+		s.handlers[0].tickets.records.(*storageRecords).read.InvalidateAll()
 		a := b.promptly("/oauth/auth", "X-Forwarded-Uri: /page")
 		a.wantAuth(t, what, 403, "unavailable", "")
 		if a.Header.Get("Set-Cookie") != "" {

@@ -362,21 +362,30 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 }
 
 // noteSeen writes down when a session was used last, whether or not the browser waits
-// for it. What somebody else has written meanwhile, new tokens for example, stays.
+// for it. What somebody else has written meanwhile stays, and it looks again: a refresh
+// writes twice.
 func (h *Handler) noteSeen(ctx context.Context, s *session) *session {
 	ctx = context.WithoutCancel(ctx)
-	saved, err := h.tickets.save(ctx, s)
-	if errors.Is(err, errRecordMoved) {
-		var standing *session
-		if standing, err = h.tickets.reread(ctx, s); standing != nil && err == nil {
-			saved, err = h.tickets.save(ctx, standing.seen(s.lastSeen))
+	next := s
+	for range 10 {
+		saved, err := h.tickets.save(ctx, next)
+		if err == nil {
+			return saved
 		}
-	}
-	switch {
-	case saved != nil && err == nil:
-		return saved
-	case err != nil && !errors.Is(err, errRecordMoved):
-		h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.id.hash()), zap.Error(err))
+		var standing *session
+		if errors.Is(err, errRecordMoved) {
+			standing, err = h.tickets.reread(ctx, next)
+		}
+		switch {
+		case err != nil:
+			h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.id.hash()), zap.Error(err))
+			return s
+		case standing == nil:
+			return s // it has ended
+		case !standing.lastSeen.Before(s.lastSeen):
+			return standing
+		}
+		next = standing.seen(s.lastSeen)
 	}
 	return s
 }

@@ -54,7 +54,7 @@ func newStoredSite(t *testing.T, options siteOptions) (s *site, storage *breakab
 		options.inTollgate += "\n" + inStorage
 	}
 	folder = t.TempDir()
-	storage = &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}}
+	storage = &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}, hang: make(chan struct{})}
 	breakableStorages.Store(folder, storage)
 	options.storage = folder
 	return newSite(t, options), storage, folder

@@ -18,12 +18,18 @@ type breakableStorage struct {
 	broken atomic.Bool
 	full   atomic.Bool  // reads still work
 	slow   atomic.Int64 // how long a write takes, in nanoseconds
+	hangs  atomic.Bool  // reads do, as those of a network's files, until hang is closed
+	hang   chan struct{}
 	loads  atomic.Int64
 }
 
 func (b *breakableStorage) Load(ctx context.Context, key string) ([]byte, error) {
 	b.loads.Add(1)
 	if b.broken.Load() {
+		return nil, errOutOfOrder
+	}
+	if b.hangs.Load() {
+		<-b.hang
 		return nil, errOutOfOrder
 	}
 	return b.Storage.Load(ctx, key)
