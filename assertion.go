@@ -44,8 +44,9 @@ type Assertion struct {
 	// Who it is for, in the claim `aud`. Default: the origin of `redirect_uri`.
 	Audience string `json:"audience,omitempty"`
 
-	// How long it is valid, from 10s to 5m. One assertion is used for up to half of
-	// that, while nothing in it changes. Default: 60s.
+	// How long it is valid, from 10s to 5m, and never beyond the session's `lifetime`.
+	// One assertion is used for up to half of that, while nothing in it changes.
+	// Default: 60s.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 }
 

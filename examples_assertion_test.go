@@ -122,20 +122,7 @@ func newVerifierSite(t *testing.T, command []string) *verifierSite {
 	}, command...)...)
 	v.browser = v.newBrowser()
 
-	secret, err := parseSecret(testSecret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seeds, err := deriveKeys([][]byte{secret}, testClientID, v.url+"/oauth/callback", purposeAssertion, ed25519.SeedSize)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.private = ed25519.NewKeyFromSeed(seeds[0])
-	published := v.publicKeys(t).Keys[0]
-	if !v.private.Public().(ed25519.PublicKey).Equal(published.Key) {
-		t.Fatal("the gateway has another key")
-	}
-	v.kid = published.KeyID
+	v.private, v.kid = v.signingKey(t)
 	return v
 }
 
