@@ -71,16 +71,7 @@ func newSite(t *testing.T, options siteOptions) *site {
 	address := freeAddress(t)
 	s := &site{t: t, url: "http://" + address}
 
-	provider := httptest.NewUnstartedServer(nil)
-	s.providerURL = "http://localhost:" + portOf(provider.Listener.Addr().String())
-	options.provider.BaseURL = s.providerURL
-	options.provider.Clients = []simulator.Client{{
-		ID: clientID, Secret: clientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
-	}}
-	s.provider = simulator.New(options.provider)
-	provider.Config.Handler = s.provider
-	provider.Start()
-	t.Cleanup(provider.Close)
+	provider := s.startProvider(options.provider)
 
 	if options.policy == "" {
 		options.policy = strictPolicy
@@ -88,24 +79,11 @@ func newSite(t *testing.T, options siteOptions) *site {
 	application := httptest.NewServer(options)
 	t.Cleanup(application.Close)
 
-	s.run(fmt.Sprintf(`{
-	admin off
-	auto_https off
-	persist_config off
-	storage_check off
-	storage_clean_interval off
-	grace_period 1s
-	storage file_system %s
-	log {
-		output discard
-	}
-}
-http://%s {
+	s.run(fmt.Sprintf(`http://%s {
 	bind 127.0.0.1
 	tollgate {
 		provider aihubmix {
-			base_url http://%s
-			authorization_endpoint %s%s
+			%s
 			client_id %s
 			client_secret %s
 			%s
@@ -118,15 +96,44 @@ http://%s {
 	}
 	reverse_proxy %s
 }
-`, t.TempDir(), address, provider.Listener.Addr(), s.providerURL, simulator.AuthorizePath, clientID, clientSecret,
-		options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
+`, address, provider, clientID, clientSecret, options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
 	return s
 }
 
-// run lets Caddy run with a Caddyfile until the end of the test. There is one Caddy in
-// a process, so that these tests run one after the other.
-func (s *site) run(text string) {
+// startProvider starts the simulator, and gives the lines of the provider's block that
+// lead there: the gateway to its address, people to its name.
+func (s *site) startProvider(options simulator.Options) string {
 	s.t.Helper()
+	provider := httptest.NewUnstartedServer(nil)
+	s.providerURL = "http://localhost:" + portOf(provider.Listener.Addr().String())
+	options.BaseURL = s.providerURL
+	options.Clients = []simulator.Client{{
+		ID: clientID, Secret: clientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
+	}}
+	s.provider = simulator.New(options)
+	provider.Config.Handler = s.provider
+	provider.Start()
+	s.t.Cleanup(provider.Close)
+	return fmt.Sprintf("base_url http://%s\nauthorization_endpoint %s%s", provider.Listener.Addr(), s.providerURL, simulator.AuthorizePath)
+}
+
+// run lets Caddy run with the sites of a Caddyfile until the end of the test. There is
+// one Caddy in a process, so that these tests run one after the other.
+func (s *site) run(sites string) {
+	s.t.Helper()
+	text := fmt.Sprintf(`{
+	admin off
+	auto_https off
+	persist_config off
+	storage_check off
+	storage_clean_interval off
+	grace_period 1s
+	storage file_system %s
+	log {
+		output discard
+	}
+}
+%s`, s.t.TempDir(), sites)
 	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
 	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
