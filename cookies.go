@@ -105,7 +105,7 @@ func (j *cookieJar) session(value string, maxAge time.Duration, hasSecond bool) 
 // login gives the Set-Cookie value of one pending login. It is always Lax: the
 // callback comes from another site, where a Strict cookie would be missing.
 func (j *cookieJar) login(flow, value string) string {
-	return j.make(j.loginName(flow), value, loginLifetime, http.SameSiteLaxMode, false)
+	return j.make(j.loginName(flow), value, loginMemory, http.SameSiteLaxMode, false)
 }
 
 // signedOut remembers that this browser signed out.

@@ -17,6 +17,11 @@ const (
 	// register with the provider, to find a password, to confirm an e-mail address.
 	loginLifetime = time.Hour
 
+	// loginMemory is how long a browser keeps where a started login was to lead to. Who
+	// comes back to the provider's page in the morning is too late to be signed in by
+	// that, and starts anew from there with one click.
+	loginMemory = 24 * time.Hour
+
 	// maxPendingLogins is how many logins may wait in one browser. The oldest goes:
 	// cookies that pile up end in a request that no server takes.
 	maxPendingLogins = 5
@@ -101,22 +106,18 @@ func parseLogin(b []byte) (*login, bool) {
 	return l, !r.failed && len(r.rest) == 0
 }
 
-// openLogin opens a login cookie's value.
-func openLogin(s *sealer, value string, now time.Time) (*login, bool) {
+// openLogin opens a login cookie's value. The login may have expired.
+func openLogin(s *sealer, value string) (*login, bool) {
 	plain, _, ok := s.open(value)
 	if !ok {
 		return nil, false
 	}
-	l, ok := parseLogin(plain)
-	if !ok || l.expired(now) {
-		return nil, false
-	}
-	return l, true
+	return parseLogin(plain)
 }
 
 // surplusLogins names the login cookies that have to go before one more, of the
-// given size, may be set: those that do not open any more, and the oldest beyond
-// the limits.
+// given size, may be set: those that do not open or have expired, and the oldest
+// beyond the limits.
 func surplusLogins(s *sealer, sent sentCookies, size int, now time.Time) []string {
 	limit := min(maxLoginBytes, maxAllBytes-len(sent.first)-len(sent.second))
 	type pending struct {
@@ -126,8 +127,8 @@ func surplusLogins(s *sealer, sent sentCookies, size int, now time.Time) []strin
 	var surplus []string
 	var live []pending
 	for _, cookie := range sent.logins {
-		l, ok := openLogin(s, cookie.value, now)
-		if !ok {
+		l, ok := openLogin(s, cookie.value)
+		if !ok || l.expired(now) {
 			surplus = append(surplus, cookie.name)
 			continue
 		}

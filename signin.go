@@ -71,9 +71,12 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	flow := flowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
 	if l == nil {
-		return h.lateCallback(w, r, v, flow)
+		return h.lateCallback(w, r, v, h.spentLogin(flow))
 	}
 	w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.loginName(flow)))
+	if l.expired(h.now()) {
+		return h.lateCallback(w, r, v, l)
+	}
 	if answer.errorCode != "" {
 		return h.failLogin(w, r, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
@@ -84,7 +87,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	s, err := h.signIn(r, l, flow, answer.code)
 	switch {
 	case errors.Is(err, errLoginSpent):
-		return h.lateCallback(w, r, v, flow)
+		return h.lateCallback(w, r, v, l)
 	case errors.Is(err, errUserRefused):
 		return h.failLogin(w, r, l, http.StatusForbidden, "access_denied")
 	case err != nil:
@@ -149,29 +152,41 @@ func (c *oauthClient) isIssuer(issuer string) bool {
 	return false
 }
 
-// pendingLogin is the login that this browser started with this state, or nil.
+// pendingLogin is the login that this browser started with this state, or nil. It may
+// have expired.
 func (h *Handler) pendingLogin(keys *keyring, v *visit, flow, state string) *login {
 	for _, cookie := range v.sent.logins {
 		if cookie.name != h.cookies.loginName(flow) {
 			continue
 		}
-		if l, ok := openLogin(keys.login, cookie.value, h.now()); ok && l.matches(state) {
+		if l, ok := openLogin(keys.login, cookie.value); ok && l.matches(state) {
 			return l
 		}
 	}
 	return nil
 }
 
-// lateCallback answers a callback whose login is over, or is none of this browser's.
-// With a live session it goes on to its page; else one button starts anew. It never
-// starts a login by itself: that could go round in circles.
-func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, flow string) error {
-	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
-		return h.failLogin(w, r, nil, http.StatusBadRequest, "invalid_state")
-	}
-	target, ok := h.state.spent.GetIfPresent(flow)
+// spentLogin is what is still known of a login that has ended: where it led to. It is
+// nil where nothing is.
+func (h *Handler) spentLogin(flow string) *login {
+	returnPath, ok := h.state.spent.GetIfPresent(flow)
 	if !ok {
-		target = h.afterLogin
+		return nil
+	}
+	return &login{returnPath: returnPath}
+}
+
+// lateCallback answers a callback whose login is over, or is none of this browser's.
+// With a live session it goes on to its page; else one button starts anew, and leads
+// there where that is known. It never starts a login by itself: that could go round in
+// circles.
+func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *login) error {
+	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
+		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_state")
+	}
+	target := h.afterLogin
+	if l != nil {
+		target = l.returnPath
 	}
 	return redirect(w, http.StatusSeeOther, target)
 }

@@ -448,12 +448,38 @@ func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
 }
 
 func TestAPendingLoginExpires(t *testing.T) {
-	s := newSite(t, siteOptions{provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
+	for _, passed := range []time.Duration{loginLifetime + time.Second, 15 * time.Hour} {
+		s := newSite(t, siteOptions{provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
+		b := s.newBrowser()
+		callback := b.authorize("?return_to=/page%3Fa%3D1")
+		again := b.authorize("?return_to=/other")
+		s.clock.advance(passed)
+		a := b.visit(callback)
+		if a.StatusCode != http.StatusBadRequest || s.provider.Count(simulator.Exchange) != 0 {
+			t.Errorf("after %v: got %d", passed, a.StatusCode)
+		}
+		if !strings.Contains(a.text, `href="/oauth/start?return_to=%2Fpage%3Fa%3D1"`) {
+			t.Errorf("after %v nothing leads on to the page: %s", passed, a.text)
+		}
+		b.signIn() // and it is as if nothing had been
+		if a := b.visit(again); a.StatusCode != http.StatusSeeOther {
+			t.Errorf("after %v, of another tab: %d to %q", passed, a.StatusCode, a.location())
+		}
+	}
+}
+
+func TestACallbackFromTheHistorySignsNobodyInAfterALogout(t *testing.T) {
+	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
-	callback := b.authorize("")
-	s.clock.advance(loginLifetime + time.Second)
-	if a := b.visit(callback); a.StatusCode != http.StatusBadRequest || s.provider.Count(simulator.Exchange) != 0 {
-		t.Errorf("got %d", a.StatusCode)
+	callback := b.authorize("?return_to=/page")
+	b.visit(callback)
+	b.do("POST", "/oauth/logout", nil)
+	a := b.visit(callback)
+	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, `href="/oauth/start?return_to=%2Fpage"`) {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+	if n := s.provider.Count(simulator.Exchange); n != 1 || b.get("/").StatusCode != http.StatusUnauthorized {
+		t.Errorf("%d exchanges", n)
 	}
 }
 
