@@ -5,7 +5,7 @@ GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-li
 GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME       ?= 30s
 
-.PHONY: help build demo packages test lint examples docs bench soak fuzz vuln check
+.PHONY: help build demo packages test lint examples docs pictures bench soak fuzz vuln check
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ examples: packages ## load every example, and follow the ones that can be follow
 
 docs: ## write the table of options in the README from the code
 	TOLLGATE_UPDATE_DOCS=1 $(GO) test -count=1 -run '^TestTheOptionsTable' .
+
+pictures: packages ## take the pictures of the README anew
+	TOLLGATE_UPDATE_PICTURES=1 $(GO) test -count=1 -run '^TestThePictures' ./e2e
 
 bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench
