@@ -230,6 +230,8 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		w.Header().Add("Set-Cookie", h.cookies.remove(name))
 	}
 	w.Header().Add("Set-Cookie", h.cookies.signedOut())
+	// Browsers keep pages to go back to as they were last seen.
+	w.Header().Set("Clear-Site-Data", `"cache"`)
 	switch {
 	case wantsJSON(r):
 		writeOwnHeaders(w.Header())

@@ -303,8 +303,8 @@ func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
 		t.Errorf("GET signed the user out: %d", a.StatusCode)
 	}
 	a := b.do("POST", "/oauth/logout", nil, "Origin: "+s.url)
-	if a.StatusCode != http.StatusSeeOther || a.location() != "/oauth/logout?done" {
-		t.Errorf("POST: %d to %q", a.StatusCode, a.location())
+	if a.StatusCode != http.StatusSeeOther || a.location() != "/oauth/logout?done" || a.Header.Get("Clear-Site-Data") != `"cache"` {
+		t.Errorf("POST: %d to %q, %v", a.StatusCode, a.location(), a.Header)
 	}
 	if page := b.visit(a.location()); page.StatusCode != http.StatusOK || !strings.Contains(page.text, "/oauth/start") {
 		t.Errorf("the signed-out page: %d: %s", page.StatusCode, page.text)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -156,7 +157,8 @@ func TestThePageOfTheBackButtonAsksAnew(t *testing.T) {
 	evaluate[any](w, "(window.kept = true, null)")
 	w.run("leaving by a link", chromedp.Evaluate("location.href = '/page'", nil))
 	w.shows("Another page")
-	s.signOutElsewhere(w)
+	// A sign-out here would make the browser forget the page.
+	w.run("losing the session", network.DeleteCookies("tollgate").WithURL(s.url))
 	w.run("going back", chromedp.Evaluate("history.back()", nil))
 	w.eventually("window.ready")
 	if !evaluate[bool](w, "window.kept === true") {

@@ -1,0 +1,48 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// Where the provider asks nothing, a browser carries the fragment along the redirects
+// by itself, also that of a page which nobody may see before the sign-in.
+func TestTheFragmentOfAProtectedPageSurvivesAOneClickLogin(t *testing.T) {
+	s := newSite(t, siteOptions{
+		provider: simulator.Options{AutoLogin: "user123"},
+		pages:    map[string]string{"/private": document("", "Only for users")},
+	})
+	w := s.newPerson().open("/private?a=1#part")
+	w.shows("Only for users")
+	if got := evaluate[string](w, "location.href"); got != s.url+"/private?a=1#part" {
+		t.Errorf("came to %s", got)
+	}
+}
+
+// A browser keeps pages that say nothing of caching, and shows them again without
+// asking anybody.
+func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
+	s := newSite(t, siteOptions{pages: map[string]string{
+		"/private": document("", `Only for users <a href="/page">On</a> <a href="/oauth/logout">Sign out</a>`),
+		"/page":    document("", "Another page"),
+	}})
+	w := s.newPerson().open("/private")
+	w.signIn(userID)
+	w.shows("Only for users")
+	evaluate[any](w, "(window.kept = true, null)")
+	w.click("a")
+	w.shows("Another page")
+	w.run("going back", chromedp.Evaluate("history.back()", nil))
+	w.shows("Only for users")
+	if !evaluate[bool](w, "window.kept === true") {
+		t.Fatal("the browser did not keep the page: the test does not test")
+	}
+	evaluate[any](w, `(document.querySelector('[href="/oauth/logout"]').click(), null)`)
+	w.click(".button")
+	w.shows("You are signed out")
+	w.run("going back", chromedp.Evaluate("history.go(-2)", nil))
+	w.shows("Allow access?") // the gateway was asked, and asks the provider
+}
