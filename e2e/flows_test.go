@@ -46,3 +46,22 @@ func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
 	w.run("going back", chromedp.Evaluate("history.go(-2)", nil))
 	w.shows("Allow access?") // the gateway was asked, and asks the provider
 }
+
+// The page of one tab is not shown as one user's while another one is signed in.
+func TestTwoTabsThatSignInAsTwoUsersShowTheLastOne(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage})
+	p := s.newPerson()
+	first := p.openSDK()
+	second := p.open("/oauth/start?return_to=/")
+	first.popup(func() { first.click(part("login")) }).signIn(userID)
+	first.isIn("user123", "750.00")
+	second.toFront()
+	second.signIn("67890")
+	second.isIn("maria", "3.20")
+	first.toFront()
+	first.isIn("maria", "3.20")
+	first.heard(`[["login","user123","750.00"],["login","maria","3.20"]]`)
+	if got := evaluate[string](first, `fetch("/oauth/userinfo").then(r => r.json()).then(user => user.username)`); got != "maria" {
+		t.Errorf("signed in is %s", got)
+	}
+}

@@ -9,7 +9,7 @@
 const endpoints = { start: "/oauth/start", userinfo: "/oauth/userinfo", refresh: "/oauth/refresh", topup: "/oauth/topup", logout: "/oauth/logout" };
 
 /** How long a sign-in waits for its end, in milliseconds: as long as at the gateway. */
-const loginPatience = 600_000;
+const loginPatience = 3_600_000;
 /** How long the window's last message may take, after it is seen to be closed. */
 const messagePatience = 500;
 /** How long a window that looks closed is waited for while nobody was seen to come back. */
@@ -61,7 +61,7 @@ class Tollgate extends EventTarget {
 		super();
 		this.#channel.addEventListener("message", (event) => this.#takeHint(event.data));
 		addEventListener("focus", () => this.#comeBack());
-		document.addEventListener("visibilitychange", () => this.#comeBack());
+		document.addEventListener("visibilitychange", () => this.#comeBack(true));
 		addEventListener("pageshow", (event) => {
 			// A page from the browser's memory shows who was signed in then.
 			if (event.persisted && this.#user !== undefined) this.user().catch(() => {});
@@ -323,8 +323,11 @@ class Tollgate extends EventTarget {
 		}, Math.max(0, hint.last + hintInterval - Date.now()));
 	}
 
-	#comeBack() {
-		if (document.visibilityState === "visible" && Date.now() < this.#toppingUp && this.#user) this.refreshBalance().catch(() => {});
+	/** @param {boolean} [fromOtherTab] where somebody may have signed in who is none of this script's */
+	#comeBack(fromOtherTab = false) {
+		if (document.visibilityState !== "visible") return;
+		if (Date.now() < this.#toppingUp && this.#user) this.refreshBalance().catch(() => {});
+		else if (fromOtherTab && this.#user !== undefined) this.#readSoon();
 	}
 }
 
