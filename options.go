@@ -179,7 +179,9 @@ type Session struct {
 	// It gives up the protection of the prefix `__Host-`. Default: none.
 	CookieDomain string `json:"cookie_domain,omitempty"`
 
-	// Whether the session cookie has the attribute Partitioned, for an application
-	// that stands in other sites' frames. Needs an https origin. Default: false.
+	// Whether the session cookie has the attribute Partitioned: a browser then keeps one
+	// for each site that the application stands in a frame of, and sends it nowhere
+	// else. A sign-in happens outside of frames, so the session that it begins is not
+	// seen inside of them. Needs an https origin. Default: false.
 	Partitioned bool `json:"partitioned,omitempty"`
 }

@@ -468,6 +468,32 @@ func TestAPendingLoginExpires(t *testing.T) {
 	}
 }
 
+func TestABrowserWithoutFetchMetadataSignsInAndOut(t *testing.T) {
+	s := newSite(t, siteOptions{provider: simulator.Options{AutoLogin: "user123"}})
+	b := s.newBrowser()
+	const accept = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	at := "/page?a=1"
+	var last *answer
+	for range 4 { // the page, start, the provider, callback
+		last = b.do("GET", at, nil, accept)
+		at = last.location()
+	}
+	if last.StatusCode != http.StatusSeeOther || at != "/page?a=1" {
+		t.Fatalf("the last answer is %d to %q", last.StatusCode, at)
+	}
+	if a := b.do("GET", at, nil, accept); a.StatusCode != http.StatusOK {
+		t.Errorf("signed in: %d", a.StatusCode)
+	}
+	for origin, want := range map[string]int{"https://elsewhere.example": http.StatusForbidden, s.url: http.StatusSeeOther} {
+		if a := b.do("POST", "/oauth/logout", nil, accept, "Origin: "+origin); a.StatusCode != want {
+			t.Errorf("signing out from %s: %d, want %d", origin, a.StatusCode, want)
+		}
+	}
+	if a := b.do("GET", "/page", nil, "Accept: */*"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a script: %d", a.StatusCode)
+	}
+}
+
 func TestACallbackFromTheHistorySignsNobodyInAfterALogout(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()

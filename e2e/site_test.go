@@ -48,6 +48,8 @@ type siteOptions struct {
 	// policy is the Content-Security-Policy of the application's pages.
 	// Default: strictPolicy.
 	policy string
+	// https has the site use it, with a certificate that no browser trusts.
+	https bool
 }
 
 // strictPolicy is what an application can have at the most: no inline script or
@@ -70,6 +72,11 @@ func newSite(t *testing.T, options siteOptions) *site {
 	t.Helper()
 	address := freeAddress(t)
 	s := &site{t: t, url: "http://" + address}
+	certificate := ""
+	if options.https {
+		s.url = "https://" + address
+		certificate = writeCertificate(t)
+	}
 
 	provider := s.startProvider(options.provider)
 
@@ -79,8 +86,9 @@ func newSite(t *testing.T, options siteOptions) *site {
 	application := httptest.NewServer(options)
 	t.Cleanup(application.Close)
 
-	s.run(fmt.Sprintf(`http://%s {
+	s.run(fmt.Sprintf(`%s {
 	bind 127.0.0.1
+	%s
 	tollgate {
 		provider aihubmix {
 			%s
@@ -96,7 +104,7 @@ func newSite(t *testing.T, options siteOptions) *site {
 	}
 	reverse_proxy %s
 }
-`, address, provider, clientID, clientSecret, options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
+`, s.url, certificate, provider, clientID, clientSecret, options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
 	return s
 }
 

@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/cdproto/security"
+)
+
+// framedPage tells the page around it what the gateway says to a script in a frame.
+var framedPage = map[string]string{
+	"/page":         document(`<script src="/page.js"></script>`, "A page"),
+	"/page-around":  document(`<script src="/page-told.js"></script>`, `<iframe src="/page"></iframe>`),
+	"/page-told.js": `onmessage = e => { window.told = e.data }`,
+	"/page.js":      `fetch("/oauth/userinfo?optional=1").then(answer => parent.postMessage(answer.status, "*"))`,
+}
+
+// A browser that keeps sites apart gives a frame the cookies that were set in frames of
+// the same page around it, and a sign-in is no matter of frames.
+func TestASignInOutsideOfAFrameIsNotSeenInItWhereBrowsersKeepSitesApart(t *testing.T) {
+	for _, words := range []string{"same_site none", "same_site none\npartitioned on"} {
+		s := newSite(t, siteOptions{https: true, pages: framedPage, policy: strictPolicy + "; frame-src 'self'", inTollgate: "session {\n" + words + "\n}"})
+		s.startOutside(`<script>onmessage = e => { window.told = e.data }</script><iframe src="` + s.url + `/page"></iframe>`)
+		w := s.newPerson().open("about:blank")
+		w.run("trusting the site", security.SetIgnoreCertificateErrors(true))
+		w.goTo("/oauth/start?return_to=/page-around")
+		w.signIn(userID)
+		w.eventually("window.told")
+		if got := evaluate[int](w, "told"); got != http.StatusOK {
+			t.Errorf("%q: in a frame of its own site it is told %d, want %d", words, got, http.StatusOK)
+		}
+		w.goTo(s.outsideURL)
+		w.eventually("window.told")
+		if got := evaluate[int](w, "told"); got != http.StatusNoContent {
+			t.Errorf("%q: in a frame of another site it is told %d, want %d", words, got, http.StatusNoContent)
+		}
+	}
+}
+
+// writeCertificate gives the words of a Caddyfile for a certificate of 127.0.0.1 that
+// no browser trusts.
+func writeCertificate(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	certificate := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "certificate.pem")
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "tls " + file + " " + file
+}
