@@ -14,3 +14,17 @@ func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 		t.Errorf("came back to %s", got)
 	}
 }
+
+// TestTheSignInPageTakesTheFragmentAlong: the provider's form would lose it.
+func TestTheSignInPageTakesTheFragmentAlong(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "login_page on", pages: map[string]string{"/account": document("", "The account")}})
+	p := s.newPerson()
+	p.expect("the server responded with a status of 401")
+	w := p.open("/account?a=1&b=%23#the%20part?x=y&z")
+	w.click("a.button")
+	w.signIn(userID)
+	w.shows("The account")
+	if got := evaluate[string](w, "location.href"); got != s.url+"/account?a=1&b=%23#the%20part?x=y&z" {
+		t.Errorf("came back to %s", got)
+	}
+}

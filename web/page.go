@@ -25,8 +25,8 @@ const (
 	SignedOut Page = "signed_out"
 	// Logout asks for the POST that signs the user out.
 	Logout Page = "logout"
-	// Popup reports the end of a login to the page that opened the window. It
-	// is the only page with a script.
+	// Popup reports the end of a login to the page that opened the window, by a
+	// script.
 	Popup Page = "popup"
 	// Continue is seen for an instant; the caller's Refresh header goes on.
 	Continue Page = "continue"
@@ -121,7 +121,7 @@ type Pages struct {
 	style     string
 	logo      Logo
 
-	policy, popupPolicy string
+	policies map[Page]string
 }
 
 // New prepares the pages. Its error is one of the folder, and names the file.
@@ -134,10 +134,9 @@ func New(o Options) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{templates: map[Page]*template.Template{}, style: style + o.Accent.css, logo: o.Logo}
-	p.policy = contentSecurityPolicy(p.style, "")
-	p.popupPolicy = contentSecurityPolicy(p.style, script)
+	p := &Pages{templates: map[Page]*template.Template{}, policies: map[Page]string{}, style: style + o.Accent.css, logo: o.Logo}
 	for _, page := range allPages {
+		p.policies[page] = contentSecurityPolicy(p.style, scripts[page])
 		if p.templates[page], err = own.parse(page); err != nil {
 			return nil, err
 		}
@@ -167,18 +166,14 @@ func (p *Pages) Render(page Page, d Data) (Document, error) {
 		return Document{}, fmt.Errorf("rendering page: no page %q", page)
 	}
 	v := p.newView(page, d)
-	policy := p.policy
-	if page == Popup {
-		if !origin.MatchString(v.Popup.Origin) {
-			return Document{}, fmt.Errorf("rendering page popup: %w", errOrigin)
-		}
-		policy = p.popupPolicy
+	if page == Popup && !origin.MatchString(v.Popup.Origin) {
+		return Document{}, fmt.Errorf("rendering page popup: %w", errOrigin)
 	}
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, "layout.html", v); err != nil {
 		return Document{}, fmt.Errorf("rendering page %s: %w", page, err)
 	}
-	return Document{Body: b.Bytes(), Policy: policy, Language: v.Lang()}, nil
+	return Document{Body: b.Bytes(), Policy: p.policies[page], Language: v.Lang()}, nil
 }
 
 // view is Data made fit to be shown. Templates see only this.
@@ -211,8 +206,8 @@ func (p *Pages) newView(page Page, d Data) view {
 		Data:   d,
 		Code:   knownCode(d.Cause),
 		Logo:   p.logo.url,
-		Style:  template.CSS(p.style), //nolint:gosec // the operator's, or our own embedded file
-		Script: template.JS(script),   //nolint:gosec // our own embedded file
+		Style:  template.CSS(p.style),      //nolint:gosec // the operator's, or our own embedded file
+		Script: template.JS(scripts[page]), //nolint:gosec // our own embedded file
 		page:   page,
 		lang:   choose(d.AcceptLanguage),
 	}

@@ -13,7 +13,12 @@ var styleFile string
 //go:embed popup.js
 var popupFile string
 
-var script = inline(popupFile)
+//go:embed sign_in.js
+var signInFile string
+
+// scripts are those of the pages that have one. It is the same for everyone: that is
+// what lets a hash allow it.
+var scripts = map[Page]string{Popup: inline(popupFile), SignIn: inline(signInFile)}
 
 // inline returns the bytes as a browser will hash them: its HTML parser turns
 // CR LF into LF first, and a checkout may have given us CR LF.

@@ -76,7 +76,7 @@ func TestPopupPostsOnlyToAnExactOrigin(t *testing.T) {
 
 // The same script for everyone is what lets a hash allow it.
 func TestPopupScriptHoldsNoDataAndNoWildcard(t *testing.T) {
-	code := regexp.MustCompile(`(?m)//.*$`).ReplaceAllString(script, "")
+	code := regexp.MustCompile(`(?m)//.*$`).ReplaceAllString(scripts[Popup], "")
 	if strings.Contains(code, "*") || strings.Contains(code, "{{") || strings.Contains(code, "innerHTML") {
 		t.Errorf("script:\n%s", code)
 	}

@@ -134,8 +134,8 @@ func (p *Pages) blocked(page Page, n *html.Node) (needle, advice string) {
 	switch {
 	case n.Data == "style" && textOf(n) != p.style:
 		return "<style", "is not {{.Style}}, and browsers leave it out: write it into style.css"
-	case n.Data == "script" && (page != Popup || textOf(n) != script):
-		return "<script", "is not {{.Script}} of the popup's page, and browsers leave it out: pages work without scripts"
+	case n.Data == "script" && textOf(n) != scripts[page]:
+		return "<script", "is not {{.Script}}, the page's own, and browsers leave it out: pages work without scripts"
 	case n.Data == "iframe" || n.Data == "object" || n.Data == "embed" || n.Data == "base":
 		return "<" + n.Data, "is not allowed on these pages, and browsers leave it out"
 	}
