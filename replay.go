@@ -32,6 +32,7 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 		var refresh error
 		first := &gate{ResponseWriterWrapper: wrap(w), holdBack: func(status int) bool {
 			if status != http.StatusUnauthorized {
+				original.forget()
 				return false
 			}
 			refresh = h.renewRefused(r.Context(), v.session, original.token)
@@ -140,6 +141,13 @@ func (o *originalRequest) rewind() (ok bool) {
 		return ok
 	}
 	return true
+}
+
+// forget lets go of the body: the answer that is there may take hours.
+func (o *originalRequest) forget() {
+	if o.body != nil {
+		o.body.forget()
+	}
 }
 
 // putBack makes r, and the header of its answer, what they were. It is the same r:

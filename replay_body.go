@@ -92,6 +92,13 @@ func (b *bodyReader) note(read []byte, end error) {
 	}
 }
 
+// forget keeps nothing any more: there will be no second reading.
+func (b *bodyReader) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept, b.lost = nil, true
+}
+
 // rewind gives up the first reading and begins the second. ok is false when too much
 // has passed, or less than all though all is needed.
 func (b *bodyReader) rewind(whole bool) (second *bodyReader, ok bool) {

@@ -363,6 +363,43 @@ func TestALargeUploadStreamsThroughInFlatMemory(t *testing.T) {
 	}
 }
 
+func TestABodyIsLetGoWhenItsAnswerIsThere(t *testing.T) {
+	const streams = 30
+	s, up := newPickySite(t, siteOptions{}, straight)
+	up.answer = func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "1")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	b := s.newBrowser()
+	b.follow("/")
+	heap := func() int64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return int64(stats.HeapAlloc)
+	}
+	base := heap()
+	for range streams {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", &zeros{maxReplayedBody})
+		res, err := b.Client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if _, err := io.ReadFull(res.Body, make([]byte, 1)); err != nil || res.StatusCode != 200 {
+			t.Fatal(res.StatusCode, err)
+		}
+	}
+	if grown := heap() - base; grown > streams*maxReplayedBody/2 {
+		t.Errorf("%d answers that go on hold %d bytes", streams, grown)
+	}
+}
+
 func TestAWebSocketThatWasRefusedWorksAfterAll(t *testing.T) {
 	s, up := newPickySite(t, siteOptions{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
