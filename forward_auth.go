@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -188,11 +189,15 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity)
 }
 
 // mayHandToken reports whether an answer may carry the access token: only to a trusted
-// proxy that says which URL it was asked for. A question without that may be a
-// browser's, which such a proxy passed on by mistake.
+// proxy that says which URL it was asked for, and that is none of our own. Any other
+// question may be a browser's, which such a proxy passed on by mistake.
 func (h *Handler) mayHandToken(r *http.Request) bool {
 	asked, ok := h.askedURL(r)
-	return asked != nil && ok
+	if asked == nil || !ok {
+		return false
+	}
+	forms, complete := readings(asked)
+	return complete && !slices.ContainsFunc(forms, func(path string) bool { return h.routes.endpointAt(path) != "" })
 }
 
 // headerSize is what a header takes on the wire.

@@ -97,8 +97,8 @@ type Handler struct {
 	// that carry the identity: `Authorization`, as `Bearer <token>`, where the word
 	// stands alone, or another one, with the bare token. A client's own header of that
 	// name is removed on every path. With `forward_auth` the answer carries it, too, to
-	// `trusted_proxies` alone. Default: the token is not passed, and `Authorization`
-	// passes as it is.
+	// `trusted_proxies` alone, which must keep browsers from `auth`. Default: the token is
+	// not passed, and `Authorization` passes as it is.
 	PassAccessToken string `json:"pass_access_token,omitempty"`
 
 	// Whether the upstream's 401 to a request that carried the access token refreshes

@@ -480,7 +480,15 @@ func TestTheAuthAnswerCarriesTheTokenToTrustedProxiesAlone(t *testing.T) {
 	for _, c := range []struct {
 		peer, said string
 		want       bool
-	}{{anyPeer, "/a", true}, {noPeer, "/a", false}, {anyPeer, "", false}} {
+	}{
+		{anyPeer, "/a", true},
+		{noPeer, "/a", false},
+		{anyPeer, "", false},
+		{anyPeer, "/oauth/auth", false},
+		{anyPeer, "/oauth/auth/a?b=1", false},
+		{anyPeer, "/oauth/userinfo", false},
+		{anyPeer, "/a;/..%2foauth/auth", false},
+	} {
 		for _, option := range []string{"pass_access_token", "pass_access_token X-Token"} {
 			s := newSite(t, asked(c.peer, option))
 			b := s.newBrowser().signIn()
