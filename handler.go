@@ -409,7 +409,7 @@ func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) 
 	if v.sent.duplicate {
 		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.name))
 	}
-	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest")
+	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest, X-Requested-With")
 	returnTo := h.returnPathOf(r)
 	switch {
 	case !isNavigation(r):

@@ -18,10 +18,30 @@ func isNavigation(r *http.Request) bool {
 		return false
 	}
 	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
-	if mode != "" || dest != "" {
+	switch {
+	case mode == "" && dest == "", isFromWorker(mode, dest):
+		return prefersPage(r.Header)
+	default:
 		return mode == "navigate" && dest == "document"
 	}
-	return r.Header.Get("X-Requested-With") == "" && prefers(r.Header, "text/html", "application/json")
+}
+
+// isFromWorker reports whether a request may be a navigation that a service worker has
+// passed on. `fetch(event.request)` loses the destination; the mode stays `navigate` in
+// Chromium and WebKit, and becomes `same-origin` in Firefox, and everywhere if the
+// worker gives options of its own. A script that fetches data has the mode `cors`.
+//
+// The destination of a frame is lost, too, so that a site's own worker can pass on a
+// frame that looks like a page. A browser keeps at most maxPendingLogins of it, and
+// providers do not let themselves be framed.
+func isFromWorker(mode, dest string) bool {
+	return dest == "empty" && (mode == "navigate" || mode == "same-origin")
+}
+
+// prefersPage reports whether a request that does not say what it is for looks like a
+// person's: it prefers HTML, and is none of a script library that says so.
+func prefersPage(header http.Header) bool {
+	return header.Get("X-Requested-With") == "" && prefers(header, "text/html", "application/json")
 }
 
 // isPrefetch reports whether a browser only fetches in advance.
@@ -77,14 +97,21 @@ func wantsJSON(r *http.Request) bool {
 }
 
 // isSameOrigin reports whether a request for an unsafe endpoint comes from this
-// site. Fetch Metadata decides where a browser sends it; else the Origin must be
-// the configured external one, not whatever Host says. A request with neither does
-// not come from another site's page: browsers send Origin with every cross-origin
+// site. An Origin that is exactly the configured external one suffices, whatever else
+// the browser says: WebKit calls a form of our own page that opens a new window
+// `Sec-Fetch-Site: cross-site`. No page can choose its Origin, and a redirect through
+// another site makes it `null` (Fetch, "serializing a request origin").
+//
+// Otherwise Fetch Metadata decides where a browser sends it. A request with neither
+// does not come from another site's page: browsers send Origin with every cross-origin
 // POST.
 func isSameOrigin(r *http.Request, origin string) bool {
+	from, sent := r.Header["Origin"]
+	if len(from) == 1 && from[0] == origin {
+		return true
+	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin"
 	}
-	from, sent := r.Header["Origin"]
-	return !sent || (len(from) == 1 && from[0] == origin)
+	return !sent
 }

@@ -1,0 +1,92 @@
+package tollgate
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+const acceptOfAPage = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+// passedOn are the headers of a navigation that a service worker passes on with
+// `fetch(event.request)`, and with options of its own.
+var passedOn = map[string][]string{
+	"Chromium and WebKit": {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: empty", "Sec-Fetch-Site: same-origin", acceptOfAPage},
+	"Firefox":             {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "Sec-Fetch-Site: same-origin", acceptOfAPage},
+}
+
+func TestAServiceWorkerPassesOnASignIn(t *testing.T) {
+	for name, headers := range passedOn {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser()
+		toStart := b.get("/page?x=1", headers...)
+		if toStart.StatusCode != http.StatusFound || toStart.location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
+			t.Fatalf("%s: the page answers %d to %q", name, toStart.StatusCode, toStart.location())
+		}
+		toProvider := b.get(toStart.location(), headers...)
+		if toProvider.StatusCode != http.StatusFound || !strings.HasPrefix(toProvider.location(), s.providerURL) {
+			t.Fatalf("%s: start answers %d to %q", name, toProvider.StatusCode, toProvider.location())
+		}
+		toPage := b.get(b.visit(toProvider.location()).location(), headers...)
+		if toPage.StatusCode != http.StatusSeeOther || toPage.location() != "/page?x=1" {
+			t.Fatalf("%s: the callback answers %d to %q", name, toPage.StatusCode, toPage.location())
+		}
+		if got := b.get(toPage.location(), headers...).seen(t); got.Header.Get("X-User-Id") != testUserID {
+			t.Errorf("%s: the upstream saw %v", name, got.Header)
+		}
+	}
+}
+
+func TestAServiceWorkerPassesOnPages(t *testing.T) {
+	isPage := func(a *answer, status int) bool {
+		return a.StatusCode == status && strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")
+	}
+	for name, headers := range passedOn {
+		s := newSite(t, siteOptions{inTollgate: "login_page on\nrequire /dear/* {\nbalance 1000\n}\nrequire /mine/* {\nuser 1\n}"})
+		if a := s.newBrowser().get("/page", headers...); !isPage(a, http.StatusUnauthorized) {
+			t.Errorf("%s: the sign-in page: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
+		}
+		b := s.newBrowser()
+		b.follow("/oauth/start")
+		for path, status := range map[string]int{"/dear/": http.StatusPaymentRequired, "/mine/": http.StatusForbidden} {
+			if a := b.get(path, headers...); !isPage(a, status) {
+				t.Errorf("%s: %s: got %d %s", name, path, a.StatusCode, a.Header.Get("Content-Type"))
+			}
+		}
+		s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusServiceUnavailable})
+		s.clock.advance(over)
+		if a := b.get("/page", headers...); !isPage(a, http.StatusServiceUnavailable) {
+			t.Errorf("%s: with the provider down: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestAServiceWorkerDoesNotMakeScriptsNavigations(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	for name, headers := range map[string][]string{
+		"a script that fetches HTML": {"Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", acceptOfAPage},
+		"a script that fetches JSON": {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "Accept: application/json, text/html;q=0.5"},
+		"a script that fetches":      {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "Accept: */*"},
+		"a library's request":        {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "X-Requested-With: XMLHttpRequest", acceptOfAPage},
+		"an opaque request":          {"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: empty", acceptOfAPage},
+		"an event stream":            {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "Accept: text/event-stream"},
+		"a prefetch":                 {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: empty", "Sec-Purpose: prefetch", acceptOfAPage},
+		"a prerender":                {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: empty", "Sec-Purpose: prefetch;prerender", acceptOfAPage},
+		"a frame":                    {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe", acceptOfAPage},
+		"a frame of a frameset":      {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: frame", acceptOfAPage},
+		"an embed":                   {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: embed", acceptOfAPage},
+		"an object":                  {"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: object", acceptOfAPage},
+		"an image":                   {"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image", acceptOfAPage},
+		"a mode without destination": {"Sec-Fetch-Mode: same-origin", acceptOfAPage},
+		"a destination without mode": {"Sec-Fetch-Dest: empty", acceptOfAPage},
+	} {
+		for _, path := range []string{"/page", "/oauth/start"} {
+			a := s.newBrowser().get(path, headers...)
+			if a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("Set-Cookie")) != 0 || a.Header.Get("Content-Type") != typeProblem {
+				t.Errorf("%s at %s: got %d %s, cookies %q", name, path, a.StatusCode, a.Header.Get("Content-Type"), a.Header.Values("Set-Cookie"))
+			}
+		}
+	}
+}
