@@ -75,8 +75,14 @@ func agreeOnURL(a, b *url.URL) (*url.URL, bool) {
 	case a.Host == "":
 		return b, true
 	default:
-		return a, b.Host == "" || strings.EqualFold(a.Host, b.Host)
+		return a, b.Host == "" || hostAndPort(a) == hostAndPort(b)
 	}
+}
+
+// hostAndPort is the host of a URL, and its port unless that is the scheme's own.
+func hostAndPort(u *url.URL) string {
+	_, host, _ := strings.Cut(serializeOrigin(u), "://")
+	return host
 }
 
 // parseForwardedURL reads a path with its query, or a full http(s) URL, as a server
@@ -102,8 +108,7 @@ func parseForwardedURL(text string) (*url.URL, bool) {
 // another host's. The scheme may be another one: TLS may end in front of the proxy.
 func forwardedPath(asked *url.URL, origin string) string {
 	_, own, _ := strings.Cut(origin, "://")
-	_, host, _ := strings.Cut(serializeOrigin(asked), "://")
-	if asked.Host != "" && host != own {
+	if asked.Host != "" && hostAndPort(asked) != own {
 		return ""
 	}
 	path := asked.EscapedPath()

@@ -126,6 +126,18 @@ func (r *resolver) url(setting, raw, byDefault string) string {
 	return text
 }
 
+// domain gives a domain in ASCII, as it stands in a cookie's attribute. A dot in front
+// of it means nothing (RFC 6265 section 5.2.3).
+func (r *resolver) domain(setting, raw string) string {
+	text := strings.TrimPrefix(r.text(setting, raw, ""), ".")
+	if text == "" {
+		return ""
+	}
+	domain, err := canonicalHost(text)
+	r.check(setting, raw, err)
+	return domain
+}
+
 // path gives a path of this origin.
 func (r *resolver) path(setting, raw, byDefault string) string {
 	text := r.text(setting, raw, byDefault)
@@ -196,15 +208,4 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.IsLoopback()
-}
-
-// serializeOrigin is the origin of u as a browser writes it: in lower case, without
-// the scheme's own port.
-func serializeOrigin(u *url.URL) string {
-	host := strings.ToLower(u.Host)
-	switch u.Scheme + ":" + u.Port() {
-	case "https:443", "http:80":
-		host = strings.TrimSuffix(host, ":"+u.Port())
-	}
-	return u.Scheme + "://" + host
 }

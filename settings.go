@@ -115,6 +115,9 @@ func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
 	case h.InsecureHTTP && isSecureURL(u):
 		r.fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: take it out")
 	}
+	if _, err := canonicalHost(u.Hostname()); err != nil {
+		r.check(setting, h.RedirectURI, err)
+	}
 	s.origin = serializeOrigin(u)
 	return u
 }
@@ -361,8 +364,8 @@ func (s *settings) resolveSession(r *resolver, o *Session, origin *url.URL) {
 	if o.Partitioned && !secure {
 		r.fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie otherwise")
 	}
-	domain := strings.TrimPrefix(strings.ToLower(r.text("session.cookie_domain", o.CookieDomain, "")), ".")
-	if host := strings.ToLower(origin.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
+	domain := r.domain("session.cookie_domain", o.CookieDomain)
+	if host, _ := canonicalHost(origin.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
 		r.fail("session.cookie_domain", "%q is not a domain of redirect_uri's host %q", domain, host)
 	}
 	name := r.text("session.cookie_name", o.CookieName, defaultCookieName(secure, domain))
