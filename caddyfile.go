@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -21,6 +20,9 @@ func init() {
 	// After basic_auth and forward_auth, before everything that may use the identity.
 	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "request_header")
 }
+
+// wordParser reads the directive's own blocks.
+type wordParser struct{ *blockParser }
 
 func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h := new(Handler)
@@ -115,7 +117,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	p := &wordParser{Dispenser: d, positions: map[string]position{"": here(d)}}
+	p := &wordParser{newBlockParser(d, directive, "")}
 	err := p.block("", words{
 		"provider":           p.provider(&h.Provider),
 		"redirect_uri":       p.text(&h.RedirectURI),
@@ -151,28 +153,6 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		_, err := h.resolve(repl)
 		return err
 	})
-}
-
-// tryOut resolves what was read once, so that a setting that cannot be
-// used is reported with its line, which nobody knows any more later on. Where a
-// placeholder had its part in it, another environment may fill it in: that is a
-// warning here, and stops the start.
-func (p *wordParser) tryOut(resolve func(*caddy.Replacer) error) error {
-	err := resolve(caddy.NewReplacer())
-	if err == nil {
-		return nil
-	}
-	bad, ok := errors.AsType[*settingError](err)
-	if !ok {
-		return p.WrapErr(err)
-	}
-	at := p.positionOf(bad.setting)
-	if bad.placeholder {
-		caddy.Log().Named("config.adapter.caddyfile").Warn(
-			fmt.Sprintf("%s:%d: %s: %v", at.file, at.line, directive, bad))
-		return nil
-	}
-	return fmt.Errorf("%w, at %s:%d", bad, at.file, at.line)
 }
 
 func (p *wordParser) provider(target **Provider) word {
@@ -216,7 +196,7 @@ func (p *wordParser) provider(target **Provider) word {
 func (p *wordParser) require(target *[]*Require) word {
 	return word{parse: func(path string) error {
 		path = fmt.Sprintf("%s[%d]", path, len(*target))
-		p.positions[path] = here(p.Dispenser)
+		p.note(path)
 		require := new(Require)
 		*target = append(*target, require)
 		require.Paths = append(require.Paths, p.RemainingArgs()...)

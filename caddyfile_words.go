@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,10 +11,17 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// wordParser reads blocks of words, and remembers where each setting stands.
-type wordParser struct {
+// blockParser reads blocks of words, and remembers the position of each setting.
+type blockParser struct {
 	*caddyfile.Dispenser
+	directive string              // for warnings
 	positions map[string]position // by setting, as in settingError
+}
+
+// newBlockParser reads the block that d has entered. setting is the name under which errors
+// know the block, and empty for the directive's own.
+func newBlockParser(d *caddyfile.Dispenser, directive, setting string) *blockParser {
+	return &blockParser{Dispenser: d, directive: directive, positions: map[string]position{setting: here(d)}}
 }
 
 type position struct {
@@ -23,8 +31,11 @@ type position struct {
 
 func here(d *caddyfile.Dispenser) position { return position{d.File(), d.Line()} }
 
+// note remembers that the setting stands here.
+func (p *blockParser) note(setting string) { p.positions[setting] = here(p.Dispenser) }
+
 // positionOf is where a setting stands, or else the block that it is missing from.
-func (p *wordParser) positionOf(setting string) position {
+func (p *blockParser) positionOf(setting string) position {
 	for {
 		if at, ok := p.positions[setting]; ok {
 			return at
@@ -35,6 +46,28 @@ func (p *wordParser) positionOf(setting string) position {
 		}
 		setting = setting[:max(cut, 0)]
 	}
+}
+
+// tryOut resolves what was read once, so that a setting that cannot be
+// used is reported with its line, which nobody knows any more later on. Where a
+// placeholder had its part in it, another environment may fill it in: that is a
+// warning here, and stops the start.
+func (p *blockParser) tryOut(resolve func(*caddy.Replacer) error) error {
+	err := resolve(caddy.NewReplacer())
+	if err == nil {
+		return nil
+	}
+	bad, ok := errors.AsType[*settingError](err)
+	if !ok {
+		return p.WrapErr(err)
+	}
+	at := p.positionOf(bad.setting)
+	if bad.placeholder {
+		caddy.Log().Named("config.adapter.caddyfile").Warn(
+			fmt.Sprintf("%s:%d: %s: %v", at.file, at.line, p.directive, bad))
+		return nil
+	}
+	return fmt.Errorf("%w, at %s:%d", bad, at.file, at.line)
 }
 
 // word reads what follows one word of a block.
@@ -48,7 +81,7 @@ type word struct {
 type words map[string]word
 
 // block reads a block of words, or nothing where there is no block.
-func (p *wordParser) block(path string, known words) error {
+func (p *blockParser) block(path string, known words) error {
 	for nesting := p.Nesting(); p.NextBlock(nesting); {
 		name := p.Val()
 		w, ok := known[name]
@@ -62,7 +95,7 @@ func (p *wordParser) block(path string, known words) error {
 		if _, mentioned := p.positions[full]; mentioned && w.once {
 			return p.Errf("%s stands twice", name)
 		}
-		p.positions[full] = here(p.Dispenser)
+		p.note(full)
 		if err := w.parse(full); err != nil {
 			return err
 		}
@@ -71,12 +104,12 @@ func (p *wordParser) block(path string, known words) error {
 }
 
 // wrongArgs is the error of a word with too few or too many arguments.
-func (p *wordParser) wrongArgs(path string) error {
+func (p *blockParser) wrongArgs(path string) error {
 	return p.Errf("%s: wrong number of arguments", path)
 }
 
 // value reads exactly one argument, which may not be empty.
-func (p *wordParser) value(path string, target *string) error {
+func (p *blockParser) value(path string, target *string) error {
 	if !p.AllArgs(target) {
 		return p.wrongArgs(path)
 	}
@@ -86,12 +119,12 @@ func (p *wordParser) value(path string, target *string) error {
 	return nil
 }
 
-func (p *wordParser) text(target *string) word {
+func (p *blockParser) text(target *string) word {
 	return word{once: true, parse: func(path string) error { return p.value(path, target) }}
 }
 
 // optionalText is a text that has a default where the word stands alone.
-func (p *wordParser) optionalText(target *string, byDefault string) word {
+func (p *blockParser) optionalText(target *string, byDefault string) word {
 	return word{once: true, parse: func(path string) error {
 		if p.CountRemainingArgs() == 0 {
 			*target = byDefault
@@ -101,16 +134,16 @@ func (p *wordParser) optionalText(target *string, byDefault string) word {
 	}}
 }
 
-func (p *wordParser) list(target *[]string) word {
+func (p *blockParser) list(target *[]string) word {
 	return word{once: true, parse: func(path string) error { return p.values(path, target) }}
 }
 
 // repeatedList is a list that may be continued by the same word on another line.
-func (p *wordParser) repeatedList(target *[]string) word {
+func (p *blockParser) repeatedList(target *[]string) word {
 	return word{parse: func(path string) error { return p.values(path, target) }}
 }
 
-func (p *wordParser) values(path string, target *[]string) error {
+func (p *blockParser) values(path string, target *[]string) error {
 	args := p.RemainingArgs()
 	if len(args) == 0 {
 		return p.wrongArgs(path)
@@ -122,7 +155,7 @@ func (p *wordParser) values(path string, target *[]string) error {
 	return nil
 }
 
-func (p *wordParser) bare(target *bool) word {
+func (p *blockParser) bare(target *bool) word {
 	return word{once: true, parse: func(path string) error {
 		if p.NextArg() {
 			return p.wrongArgs(path)
@@ -132,7 +165,7 @@ func (p *wordParser) bare(target *bool) word {
 	}}
 }
 
-func (p *wordParser) onOff(target *bool) word {
+func (p *blockParser) onOff(target *bool) word {
 	return word{once: true, parse: func(path string) error {
 		var text string
 		if err := p.value(path, &text); err != nil {
@@ -151,7 +184,7 @@ func (p *wordParser) onOff(target *bool) word {
 }
 
 // onOffDefault is for a setting that is on unless it is turned off.
-func (p *wordParser) onOffDefault(target **bool) word {
+func (p *blockParser) onOffDefault(target **bool) word {
 	inner := new(bool)
 	w := p.onOff(inner)
 	return word{once: true, parse: func(path string) error {
@@ -160,7 +193,7 @@ func (p *wordParser) onOffDefault(target **bool) word {
 	}}
 }
 
-func (p *wordParser) number(target *int) word {
+func (p *blockParser) number(target *int) word {
 	return word{once: true, parse: func(path string) error {
 		var text string
 		if err := p.value(path, &text); err != nil {
@@ -175,7 +208,7 @@ func (p *wordParser) number(target *int) word {
 	}}
 }
 
-func (p *wordParser) duration(target *caddy.Duration) word {
+func (p *blockParser) duration(target *caddy.Duration) word {
 	return word{once: true, parse: func(path string) error {
 		var text string
 		if err := p.value(path, &text); err != nil {
@@ -193,7 +226,7 @@ func (p *wordParser) duration(target *caddy.Duration) word {
 	}}
 }
 
-func (p *wordParser) durationOrOff(target *caddy.Duration) word {
+func (p *blockParser) durationOrOff(target *caddy.Duration) word {
 	w := p.duration(target)
 	return word{once: true, parse: func(path string) error {
 		if p.CountRemainingArgs() == 1 {
@@ -208,7 +241,7 @@ func (p *wordParser) durationOrOff(target *caddy.Duration) word {
 }
 
 // pair reads a name and a value, and may stand again with another name.
-func (p *wordParser) pair(target *map[string]string) word {
+func (p *blockParser) pair(target *map[string]string) word {
 	return word{parse: func(path string) error {
 		var name, value string
 		if !p.AllArgs(&name, &value) {
@@ -219,7 +252,7 @@ func (p *wordParser) pair(target *map[string]string) word {
 }
 
 // table reads a block of names and values, of which the names are known.
-func (p *wordParser) table(target *map[string]string, names []string) word {
+func (p *blockParser) table(target *map[string]string, names []string) word {
 	return word{once: true, parse: func(path string) error {
 		if p.NextArg() {
 			return p.wrongArgs(path)
@@ -238,7 +271,7 @@ func (p *wordParser) table(target *map[string]string, names []string) word {
 	}}
 }
 
-func (p *wordParser) put(path string, target *map[string]string, name, value string) error {
+func (p *blockParser) put(path string, target *map[string]string, name, value string) error {
 	if *target == nil {
 		*target = make(map[string]string)
 	}

@@ -3,7 +3,6 @@ package tollgate
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"net/url"
 	"path"
@@ -63,13 +62,14 @@ func (r *resolver) text(setting, raw, byDefault string) string {
 
 var placeholderIn = regexp.MustCompile(`\{([a-z_.]+\.[^{}]*)\}`)
 
-// template checks a text whose placeholders are read with every request: one of ours
-// has to exist, and one of the environment or of a file may not be empty.
-func (r *resolver) template(setting, raw string) {
+// template checks a text whose placeholders are read with every request: one that begins
+// with prefix has to be among names, and one of the environment or of a file may not be
+// empty.
+func (r *resolver) template(setting, raw, prefix string, names []string) {
 	for _, found := range placeholderIn.FindAllStringSubmatch(raw, -1) {
-		switch name, ours := strings.CutPrefix(found[1], placeholderPrefix); {
-		case ours && placeholders[name] == nil:
-			r.fail(setting, "unknown placeholder %s%s", found[0], didYouMean(name, slices.Sorted(maps.Keys(placeholders))))
+		switch name, ours := strings.CutPrefix(found[1], prefix); {
+		case ours && !slices.Contains(names, name):
+			r.fail(setting, "unknown placeholder %s%s", found[0], didYouMean(name, names))
 		case strings.HasPrefix(found[1], "env."), strings.HasPrefix(found[1], "file."):
 			r.text(setting, found[0], "")
 		}

@@ -339,7 +339,7 @@ func (s *settings) resolveIdentity(r *resolver, i *Identity) {
 	headers, err := newIdentityHeaders(presets, i.Header)
 	r.check("identity", "", err)
 	for _, name := range slices.Sorted(maps.Keys(i.Header)) {
-		r.template("identity.header", i.Header[name])
+		r.template("identity.header", i.Header[name], placeholderPrefix, slices.Sorted(maps.Keys(placeholders)))
 	}
 	s.identity = headers
 }

@@ -120,13 +120,13 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	p := &wordParser{Dispenser: d, positions: map[string]position{storeSetting: here(d)}}
+	p := newBlockParser(d, "store redis", storeSetting)
 	err := p.block(storeSetting, words{
 		"address":      p.list(&s.Address),
 		"username":     p.text(&s.Username),
 		"password":     p.text(&s.Password),
 		"database":     p.number(&s.Database),
-		"tls":          p.redisTLS(&s.TLS),
+		"tls":          redisTLSWords(p, &s.TLS),
 		"sentinel":     p.text(&s.Sentinel),
 		"cluster":      p.bare(&s.Cluster),
 		"prefix":       p.text(&s.Prefix),
@@ -141,7 +141,7 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-func (p *wordParser) redisTLS(target **RedisTLS) word {
+func redisTLSWords(p *blockParser, target **RedisTLS) word {
 	return word{once: true, parse: func(path string) error {
 		t := new(RedisTLS)
 		*target = t
