@@ -205,7 +205,7 @@ func (h *Handler) renewWhenDue(ctx context.Context, s *session, now time.Time) (
 		}
 	case !valid:
 		return h.state.renewals.wait(ctx, s, h.renewal(s))
-	case !now.Before(s.tokens.refreshAt(h.refreshBefore, s.id)):
+	case !now.Before(s.refreshAt(h.refreshBefore)):
 		h.state.renewals.start(s, h.renewal(s))
 	}
 	return s, nil

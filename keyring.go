@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -53,39 +52,27 @@ func newKeyring(secrets [][]byte, clientID, redirectURI string) (*keyring, error
 	return k, err
 }
 
-// openSession opens a cookie value that is a whole session, and says which secret
-// had sealed it.
-func (k *keyring) openSession(value string) (s *session, which int, ok bool) {
-	plain, which, ok := k.session.open(value)
-	if !ok {
-		return nil, 0, false
-	}
-	s, err := parseSession(plain)
-	return s, which, err == nil // of another version: no session
-}
-
-// openTicket opens a cookie value that is a ticket.
-func (k *keyring) openTicket(value string) (t ticket, which int, ok bool) {
-	plain, which, ok := k.ticket.open(value)
-	if !ok {
-		return ticket{}, 0, false
-	}
-	t, ok = parseTicket(plain)
-	return t, which, ok
-}
-
 // The made secret's place in Caddy's storage, and the lock under which it is made.
 const (
 	storedSecretKey  = "tollgate/secret"
 	storedSecretLock = "tollgate_secret"
 )
 
+// secretStorage is what a made secret needs of Caddy's storage. A value that is not there
+// gives an error that is fs.ErrNotExist.
+type secretStorage interface {
+	Load(ctx context.Context, key string) ([]byte, error)
+	Store(ctx context.Context, key string, value []byte) error
+	Lock(ctx context.Context, name string) error
+	Unlock(ctx context.Context, name string) error
+}
+
 // keySource gives the keyring. With a configured secret it is there from the
 // start. Without one, a secret is made at first use and kept in Caddy's own
 // storage, which is not touched before: `caddy validate` provisions, too, and the
 // storage may be on the network.
 type keySource struct {
-	storage     certmagic.Storage
+	storage     secretStorage
 	clientID    string
 	redirectURI string
 
@@ -145,7 +132,7 @@ func (k *keySource) obtain() (any, error) {
 
 // storedSecret loads the secret from the storage, or makes it under the storage's
 // lock: of all processes that share the storage, one makes it and all use it.
-func storedSecret(ctx context.Context, storage certmagic.Storage) (secret []byte, err error) {
+func storedSecret(ctx context.Context, storage secretStorage) (secret []byte, err error) {
 	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
 		return secret, err
 	}
@@ -167,7 +154,7 @@ func storedSecret(ctx context.Context, storage certmagic.Storage) (secret []byte
 	return parseSecret(text)
 }
 
-func loadSecret(ctx context.Context, storage certmagic.Storage) ([]byte, error) {
+func loadSecret(ctx context.Context, storage secretStorage) ([]byte, error) {
 	text, err := storage.Load(ctx, storedSecretKey)
 	if err != nil {
 		return nil, err

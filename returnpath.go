@@ -98,3 +98,7 @@ func escapeOdd(s string) string {
 	}
 	return b.String()
 }
+
+func isHex(s string) bool {
+	return strings.Trim(s, "0123456789abcdefABCDEF") == ""
+}

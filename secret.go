@@ -27,12 +27,13 @@ func parseSecret(s string) ([]byte, error) {
 	if s == "" {
 		return nil, errors.New("is empty")
 	}
-	if len(s) >= 2*minSecret && isHex(s) {
-		b, err := hex.DecodeString(s)
-		if err != nil {
+	if len(s) >= 2*minSecret {
+		switch b, err := hex.DecodeString(s); {
+		case err == nil:
+			return b, nil
+		case errors.Is(err, hex.ErrLength):
 			return nil, errors.New("has an odd number of hex digits")
 		}
-		return b, nil
 	}
 	b, err := base64.RawURLEncoding.DecodeString(toURLAlphabet.Replace(strings.TrimRight(s, "=")))
 	if err != nil {
@@ -45,7 +46,3 @@ func parseSecret(s string) ([]byte, error) {
 }
 
 var toURLAlphabet = strings.NewReplacer("+", "-", "/", "_")
-
-func isHex(s string) bool {
-	return strings.Trim(s, "0123456789abcdefABCDEF") == ""
-}

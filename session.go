@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/fnv"
 	"time"
 )
 
@@ -99,6 +100,25 @@ func (s *session) end(lifetime, idle time.Duration) time.Time {
 		end = earlier(end, s.lastSeen.Add(idle))
 	}
 	return end
+}
+
+// refreshAt is the moment from which a refresh is due: `before` ahead of the
+// token's end, but never more than a fifth of its life, so that short tokens are
+// not refreshed all the time. Up to a tenth of that is taken off again, by
+// session, so that sessions which began together do not refresh together.
+func (s *session) refreshAt(before time.Duration) time.Time {
+	window := min(before, s.tokens.expires.Sub(s.tokens.issued)/5)
+	return s.tokens.expires.Add(-window + jitter(window/10, s.id))
+}
+
+// jitter is a duration from 0 to limit that is always the same for one session.
+func jitter(limit time.Duration, id sessionID) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	h := fnv.New32a()
+	h.Write(id[:])
+	return time.Duration(int64(h.Sum32()) % int64(limit+1))
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -202,6 +222,17 @@ func parseSession(b []byte) (*session, error) {
 		return nil, errRecord
 	}
 	return s, nil
+}
+
+// openSession opens a cookie value that is a whole session, and says which secret
+// had sealed it.
+func openSession(keys *keyring, value string) (s *session, which int, ok bool) {
+	plain, which, ok := keys.session.open(value)
+	if !ok {
+		return nil, 0, false
+	}
+	s, err := parseSession(plain)
+	return s, which, err == nil // of another version: no session
 }
 
 // recordReader takes a record apart. After the first failure every read gives

@@ -347,7 +347,7 @@ func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
 	s.load()
-	storage := s.handlers[0].keys.storage
+	storage := s.handlers[0].keys.storage.(certmagic.Storage)
 	if storage.Exists(t.Context(), storedSecretKey) {
 		t.Fatal("the secret was made before its first use")
 	}

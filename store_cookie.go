@@ -55,7 +55,7 @@ func (c *cookieStore) load(ctx context.Context, value string) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	s, which, ok := keys.openSession(value)
+	s, which, ok := openSession(keys, value)
 	if !ok {
 		return found{}, nil
 	}

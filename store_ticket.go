@@ -152,10 +152,10 @@ func (t *ticketStore) load(ctx context.Context, value string) (found, error) {
 // openTicketOrSession opens a ticket, or the whole session that a cookie held before
 // this store was configured.
 func openTicketOrSession(keys *keyring, value string) (openedTicket, bool) {
-	if t, which, ok := keys.openTicket(value); ok {
+	if t, which, ok := openTicket(keys, value); ok {
 		return openedTicket{ticket: t, name: t.id.hash(), rewrite: which > 0}, true
 	}
-	if s, which, ok := keys.openSession(value); ok {
+	if s, which, ok := openSession(keys, value); ok {
 		t := movedTicket(s.id, keys.moved[which])
 		return openedTicket{ticket: t, name: t.id.hash(), rewrite: true, moved: true}, true
 	}
@@ -234,7 +234,7 @@ func (t *ticketStore) moveIn(ctx context.Context, o openedTicket, value string) 
 	case standing: // it has moved, or it has ended
 		return t.read(ctx, o.ticket, o.name, true)
 	}
-	s, _, ok := keys.openSession(value)
+	s, _, ok := openSession(keys, value)
 	if !ok {
 		return nil, nil
 	}

@@ -31,6 +31,16 @@ func parseTicket(b []byte) (t ticket, ok bool) {
 	return t, true
 }
 
+// openTicket opens a cookie value that is a ticket, and says which secret had sealed it.
+func openTicket(keys *keyring, value string) (t ticket, which int, ok bool) {
+	plain, which, ok := keys.ticket.open(value)
+	if !ok {
+		return ticket{}, 0, false
+	}
+	t, ok = parseTicket(plain)
+	return t, which, ok
+}
+
 // movedTicket is the ticket of a session that stood in a cookie so far. It is worked
 // out from the session's id and the secret that had sealed the cookie, so that each
 // of the requests that still carry the cookie finds the same record.

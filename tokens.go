@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
@@ -35,25 +34,6 @@ func (t tokens) valid(now time.Time) bool { return now.Before(t.expires) }
 
 // refreshable reports whether there is a refresh token at all.
 func (t tokens) refreshable() bool { return t.refresh != "" }
-
-// refreshAt is the moment from which a refresh is due: `before` ahead of the
-// token's end, but never more than a fifth of its life, so that short tokens are
-// not refreshed all the time. Up to a tenth of that is taken off again, by
-// session, so that sessions which began together do not refresh together.
-func (t tokens) refreshAt(before time.Duration, id sessionID) time.Time {
-	window := min(before, t.expires.Sub(t.issued)/5)
-	return t.expires.Add(-window + jitter(window/10, id))
-}
-
-// jitter is a duration from 0 to limit that is always the same for one session.
-func jitter(limit time.Duration, id sessionID) time.Duration {
-	if limit <= 0 {
-		return 0
-	}
-	h := fnv.New32a()
-	h.Write(id[:])
-	return time.Duration(int64(h.Sum32()) % int64(limit+1))
-}
 
 // providerEndpoint names an endpoint in errors and logs.
 type providerEndpoint string

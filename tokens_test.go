@@ -21,11 +21,11 @@ func TestARefreshIsDueAheadOfTheEndButNotTooEarly(t *testing.T) {
 			different := map[time.Time]bool{}
 			for i := range 50 {
 				id := sessionID{byte(i)}
-				at := tok.refreshAt(before, id)
+				at := (&session{id: id, tokens: tok}).refreshAt(before)
 				if at.Before(earliest) || at.After(latest) {
 					t.Fatalf("life %v, before %v: due at %v, not between %v and %v", lifetime, before, at, earliest, latest)
 				}
-				if !at.Equal(tok.refreshAt(before, id)) {
+				if !at.Equal((&session{id: id, tokens: tok}).refreshAt(before)) {
 					t.Fatal("the jitter of one session changes")
 				}
 				different[at] = true
