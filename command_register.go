@@ -9,7 +9,6 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -19,20 +18,12 @@ import (
 // every user of a machine can read the arguments of its processes.
 const envDeveloperToken = "AIHUBMIX_DEVELOPER_TOKEN"
 
-// appsPath is where the provider registers applications.
-const appsPath = "/api/oauth_apps"
-
-// registerTimeout is long enough for a slow console, and short enough for a person.
-const registerTimeout = 30 * time.Second
-
 // registerOptions are the flags of the register-app command.
 type registerOptions struct {
-	name        string
-	description string
-	redirectURI string
-	baseURL     string
-	envFile     string
-	force       bool
+	newApp
+	baseURL string
+	envFile string
+	force   bool
 }
 
 func newRegisterAppCommand() *cobra.Command {
@@ -90,7 +81,7 @@ func runRegisterApp(cmd *cobra.Command, o registerOptions) error {
 
 	ctx, stop := untilStopped(cmd.Context())
 	defer stop()
-	app, err := registerApp(ctx, base, token, o)
+	app, err := registerApp(ctx, base, token, o.newApp)
 	if err != nil {
 		return err
 	}

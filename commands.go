@@ -15,9 +15,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// commandName is the subcommand of caddy below which all of these are.
+const commandName = "tollgate"
+
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  directive,
+		Name:  commandName,
 		Usage: "<command>",
 		Short: "Tries out and sets up the authentication gateway tollgate",
 		Long: `

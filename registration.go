@@ -9,8 +9,22 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 )
+
+// appsPath is where the provider registers applications.
+const appsPath = "/api/oauth_apps"
+
+// registerTimeout is long enough for a slow console, and short enough for a person.
+const registerTimeout = 30 * time.Second
+
+// newApp is the application to register.
+type newApp struct {
+	name        string
+	description string
+	redirectURI string
+}
 
 // registeredApp is what the provider made.
 type registeredApp struct {
@@ -20,7 +34,7 @@ type registeredApp struct {
 }
 
 // registerApp asks the provider, once.
-func registerApp(ctx context.Context, base, token string, o registerOptions) (registeredApp, error) {
+func registerApp(ctx context.Context, base, token string, o newApp) (registeredApp, error) {
 	request, err := json.Marshal(map[string]string{
 		"name": o.name, "description": o.description, "redirect_uri": o.redirectURI,
 	})
