@@ -201,7 +201,7 @@ func (a *asserter) says(id *identity) assertedIdentity {
 		Balance:      id.text(valueBalance),
 		BalanceState: string(id.state),
 	}
-	if id.balanceKnown() {
+	if id.told {
 		says.BalanceTime = id.info.readAt.Unix()
 	}
 	return says

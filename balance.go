@@ -21,7 +21,7 @@ const (
 	balanceFresh balanceState = "fresh"
 	// balanceStale: older, and being re-read, or the provider does not answer.
 	balanceStale balanceState = "stale"
-	// balanceUnknown: older than max_stale, or the provider never said.
+	// balanceUnknown: older than max_stale, missing, or no amount that can be read.
 	balanceUnknown balanceState = "unknown"
 )
 
@@ -32,11 +32,11 @@ type ages struct {
 }
 
 // state is what information of the given age is worth. Information that is known
-// to be outdated is stale however young it is, and a user information answer
-// without a balance (the scope was not granted) leaves the balance unknown.
+// to be outdated is stale however young it is. A balance that is missing (the scope was
+// not granted), or that cannot be read as an amount, is unknown at any age.
 func (a ages) state(u *userInfo, outdated bool, now time.Time) balanceState {
 	switch age := ageOf(u, now); {
-	case u.fields[fieldBalance] == "" || age > a.maxStale:
+	case !u.isAmount || age > a.maxStale:
 		return balanceUnknown
 	case age > a.maxAge || outdated:
 		return balanceStale
@@ -127,6 +127,9 @@ type userView struct {
 	info  *userInfo
 	state balanceState
 	age   time.Duration
+	// told: the provider said something of the balance, not longer ago than max_stale. It
+	// need not be an amount.
+	told bool
 	// refused: the provider accepts no access token of the user's, and what is known
 	// is too old to go by.
 	refused bool
@@ -138,7 +141,13 @@ func (v userView) balance() (balance decimal.Decimal, known bool) {
 	if v.state == balanceUnknown {
 		return decimal.Decimal{}, false
 	}
-	return decimal.Parse(v.info.text(fieldBalance))
+	return v.info.amount, true
+}
+
+// owes reports whether the balance is no amount that can be read, and yet shows that it
+// is a negative one.
+func (v userView) owes() bool {
+	return v.told && !v.info.isAmount && decimal.LooksNegative(v.info.text(fieldBalance))
 }
 
 func (k *knownUser) view(limits ages, now time.Time) userView {
@@ -148,6 +157,7 @@ func (k *knownUser) view(limits ages, now time.Time) userView {
 		info:    info,
 		state:   limits.state(info, k.outdated(), now),
 		age:     age,
+		told:    info.text(fieldBalance) != "" && age <= limits.maxStale,
 		refused: age > limits.maxStale && k.refused.Load(),
 	}
 }

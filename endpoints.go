@@ -120,7 +120,7 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 		}
 	}
 	balance := map[string]any{"value": nil, "state": a.id.state, "age": int64(max(a.id.age, 0) / time.Second)}
-	if a.id.balanceKnown() {
+	if a.id.told {
 		balance["value"] = a.id.text(valueBalance)
 	}
 	members["balance"] = balance

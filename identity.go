@@ -290,9 +290,6 @@ type identity struct {
 	assertion string
 }
 
-// balanceKnown reports whether the balance and the quotas may be shown.
-func (id *identity) balanceKnown() bool { return id.state != balanceUnknown }
-
 // fieldOf is the user information's field that a value is, or fieldCount for the
 // two that are not of it.
 func fieldOf(v identityValue) userField {
@@ -314,12 +311,13 @@ func fieldOf(v identityValue) userField {
 	}
 }
 
-// shows reports whether a value may be shown: the balance and what comes with it
-// only while it is known.
+// shows reports whether a value may be shown. The balance, its age and the quotas are
+// passed on only while they are not too old. A balance that is no amount is passed on as
+// the provider wrote it, with the state unknown.
 func (id *identity) shows(v identityValue) bool {
 	switch v {
 	case valueBalance, valueQuota, valueUsedQuota, valueBalanceAge:
-		return id.balanceKnown()
+		return id.told
 	default:
 		return true
 	}

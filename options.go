@@ -120,8 +120,9 @@ type Balance struct {
 	MaxStale caddy.Duration `json:"max_stale,omitempty"`
 
 	// What becomes of a request to which a required `balance` applies while none is
-	// known, or none that can be read: `deny` answers 402, `allow` lets it pass.
-	// Default: `deny`.
+	// known, or none that can be read: `deny` answers 402, `allow` lets it pass. An amount
+	// that cannot be read and is plainly negative, such as `(5.00)` or `5.00-`, gets 402
+	// with `allow`, too. Default: `deny`.
 	OnUnknown string `json:"on_unknown,omitempty"`
 }
 

@@ -21,7 +21,7 @@ func TestOriginIsWrittenAsABrowserWritesIt(t *testing.T) {
 		"https://b%C3%BCcher.example":                  "https://xn--bcher-kva.example",
 		"https://xn--bcher-kva.example":                "https://xn--bcher-kva.example",
 		"https://faß.example":                          "https://xn--fa-hia.example",
-		"https://例え。テスト":                              "https://xn--r8jz45g.xn--zckzah",
+		"https://例え。テスト":                               "https://xn--r8jz45g.xn--zckzah",
 		"https://my_app.example":                       "https://my_app.example",
 		"https://app.example.":                         "https://app.example.",
 		"http://[::1]:8080":                            "http://[::1]:8080",

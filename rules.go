@@ -99,7 +99,8 @@ func lowerASCII(s string) string {
 // need is what a path asks of a balance. None is nil.
 type need struct {
 	*amount
-	// passUnknown: a balance that is not known is good enough.
+	// passUnknown: a balance that is not known is good enough, unless it is plainly
+	// negative.
 	passUnknown bool
 	// ampleAge, if set, is the age from which on also a balance is re-read before it
 	// decides that suffices amply.
@@ -125,7 +126,7 @@ func (n *need) meet(v userView) sufficiency {
 	}
 	balance, known := v.balance()
 	switch {
-	case !known && n.passUnknown:
+	case !known && n.passUnknown && !v.owes():
 		return ample
 	case !known, balance.Compare(n.value) < 0:
 		return lacking

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
 
 // userField numbers what tollgate reads of a user information answer. It reads
@@ -62,6 +64,9 @@ type userInfo struct {
 	texts   [fieldCount]string
 	headers [fieldCount]string
 	readAt  time.Time
+	// amount is the balance as a number, where isAmount says that it is one.
+	amount   decimal.Decimal
+	isAmount bool
 }
 
 func newUserInfo(fields [fieldCount]scalar, readAt time.Time) userInfo {
@@ -70,6 +75,7 @@ func newUserInfo(fields [fieldCount]scalar, readAt time.Time) userInfo {
 		u.texts[f] = value.text()
 		u.headers[f] = encodeHeaderValue(u.texts[f])
 	}
+	u.amount, u.isAmount = decimal.Parse(u.texts[fieldBalance])
 	return u
 }
 

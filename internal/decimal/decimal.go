@@ -4,6 +4,7 @@ package decimal
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -39,6 +40,35 @@ func Parse(text string) (d Decimal, ok bool) {
 	}
 	d.negative = negative && (d.whole != "" || d.fraction != "") // there is one zero
 	return d, true
+}
+
+// minusSigns are the characters that people write for a minus sign: the hyphen, dashes,
+// the minus sign proper, and their small, superscript and full-width forms.
+const minusSigns = "-\u00ad\u02d7\u2010\u2011\u2012\u2013\u2014\u2015\u207b\u208b\u2212\u2796\ufe58\ufe63\uff0d"
+
+// LooksNegative reports whether a text that Parse does not read shows that it is a
+// negative amount: a minus sign in front of its digits or behind them, or an opening
+// bracket in front of them, as bookkeepers write it. It errs on the side of yes.
+func LooksNegative(text string) bool {
+	first := strings.IndexFunc(text, unicode.IsDigit)
+	if first < 0 {
+		return false
+	}
+	last := strings.LastIndexFunc(text, unicode.IsDigit)
+	_, size := utf8.DecodeRuneInString(text[last:])
+	before := strings.TrimFunc(text[:first], isAround)
+	after := strings.TrimLeftFunc(text[last+size:], isAround)
+	const brackets = "(\uff08"
+	marked := func(r rune) bool { return strings.ContainsRune(minusSigns+brackets, r) }
+	opening, _ := utf8.DecodeRuneInString(before)
+	closing, _ := utf8.DecodeLastRuneInString(before)
+	behind, _ := utf8.DecodeRuneInString(after)
+	return marked(opening) || marked(closing) || strings.ContainsRune(minusSigns, behind)
+}
+
+// isAround reports whether a rune may stand between a sign and the digits.
+func isAround(r rune) bool {
+	return unicode.IsSpace(r) || r == '.' || r == ',' || unicode.Is(unicode.Sc, r)
 }
 
 func cutSign(s string) (rest string, negative, signed bool) {

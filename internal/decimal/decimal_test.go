@@ -89,3 +89,15 @@ func FuzzCompare(f *testing.F) {
 		}
 	})
 }
+
+func TestNegativeAmountsInOtherNotationsAreNoticed(t *testing.T) {
+	for text, want := range map[string]bool{
+		"(5.00)": true, "( $5.00 )": true, "$(5.00)": true, "（5.00）": true, "−5.00": true, "–5": true, "－５": true, "5.00-": true, "5.00 −": true,
+		"- 5.00": true, "-$ 5,00": true, "EUR -5,00": true, "USD (5.00)": true, "-1e3": true, "-.5": true,
+		"": false, "-": false, "(none)": false, "5,00": false, "5.00 (USD)": false, "pay-as-you-go 5": false, "1e-3": false, "unlimited": false, "\xff5": false, "5\xff": false,
+	} {
+		if got := LooksNegative(text); got != want {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	}
+}
