@@ -61,7 +61,8 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	watched := w.streaming.sawWebSocket(conn)
+	sent, _ := buffered.Peek(buffered.Reader.Buffered()) // by a client that did not wait for the header
+	watched := w.streaming.sawWebSocket(conn, sent)
 	buffered.Writer.Reset(watched)
 	return watched, buffered, nil
 }

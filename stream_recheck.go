@@ -235,9 +235,11 @@ func isEventStream(header http.Header) bool {
 	return err == nil && kind == "text/event-stream"
 }
 
-// sawWebSocket gives the connection of a WebSocket as one that is watched.
-func (a *answerWatch) sawWebSocket(conn net.Conn) net.Conn {
+// sawWebSocket gives the connection of a WebSocket as one that is watched. The client
+// has sent these bytes already.
+func (a *answerWatch) sawWebSocket(conn net.Conn, sent []byte) net.Conn {
 	watched := &webSocketConn{Conn: conn, hangUp: a.hangUp}
+	watched.fromClient.readAll(sent)
 	stream := a.openStream(watched.end)
 	watched.closed = func() { a.handler.state.streams.remove(stream) }
 	a.watch(stream)

@@ -283,7 +283,7 @@ func TestAWebSocketEndsBetweenTwoFrames(t *testing.T) {
 			t.Fatal(res, err)
 		}
 		done := make(chan error, 1)
-		go func() { done <- readFlood(reader) }()
+		go func() { done <- readFlood(reader, conn) }()
 		b.do("POST", "/oauth/logout", nil)
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if err := <-done; err != nil {
@@ -294,8 +294,9 @@ func TestAWebSocketEndsBetweenTwoFrames(t *testing.T) {
 	s.wantNothingLeft()
 }
 
-// readFlood reads whole frames up to the close frame and the connection's end.
-func readFlood(r *bufio.Reader) error {
+// readFlood reads whole frames up to the close frame, answers it, and reads up to the
+// connection's end.
+func readFlood(r *bufio.Reader, answer io.Writer) error {
 	for {
 		head := make([]byte, 2)
 		if _, err := io.ReadFull(r, head); err != nil {
@@ -320,6 +321,9 @@ func readFlood(r *bufio.Reader) error {
 		if head[0] == 0x88 {
 			if code := binary.BigEndian.Uint16(payload); code != 4401 {
 				return fmt.Errorf("the close code is %d", code)
+			}
+			if _, err := answer.Write(clientCloseFrame); err != nil {
+				return fmt.Errorf("answering the close frame: %w", err)
 			}
 			if rest, _ := io.ReadAll(r); len(rest) > 0 {
 				return fmt.Errorf("%d bytes after the close frame", len(rest))

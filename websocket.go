@@ -11,8 +11,9 @@ import (
 )
 
 // streamPatience is how long the end of a WebSocket may take: for the upstream to
-// finish the frame it is in, and for the client to take it and the close frame, and
-// to close its side. Whoever takes longer is cut off.
+// finish the frame that it is sending, for the client to read it together with our
+// close frame, and for the client to answer with a close frame of its own. After that
+// the connection is cut.
 const streamPatience = 3 * time.Second
 
 // errStreamEnded: the gateway has ended the stream.
@@ -21,6 +22,10 @@ var errStreamEnded = errors.New("the stream was ended together with its session"
 // webSocketConn is the client's side of a WebSocket that the gateway can end between
 // two frames, with a close frame that says why. In the middle of a frame a close frame
 // would be taken for a part of the message.
+//
+// The connection is closed only after the client's own close frame, as RFC 6455
+// section 7.1.1 wants it. To a browser that sees the end of the connection first, such
+// as Firefox, the WebSocket was not closed cleanly.
 type webSocketConn struct {
 	net.Conn
 	// hangUp ends the upstream's side.
@@ -34,6 +39,32 @@ type webSocketConn struct {
 	mu     sync.Mutex // guards what follows, and writing
 	frames frameReader
 	why    *streamEnd // set: end it after the current frame
+
+	reading    sync.Mutex // guards what follows, and reading
+	fromClient frameReader
+}
+
+// Read implements net.Conn. What the client sends after our close frame reaches no
+// upstream.
+func (c *webSocketConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if c.said.Load() {
+		return 0, errStreamEnded
+	}
+	return n, err
+}
+
+// read reads from the client, and follows its frames. After both sides have sent a
+// close frame it gives io.EOF.
+func (c *webSocketConn) read(p []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.fromClient.closed && c.said.Load() {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p)
+	c.fromClient.readAll(p[:n])
+	return n, err
 }
 
 // Write implements net.Conn.
@@ -52,9 +83,7 @@ func (c *webSocketConn) Write(p []byte) (int, error) {
 		return n, errStreamEnded
 	}
 	n, err := c.Conn.Write(p)
-	for rest := p[:n]; len(rest) > 0; {
-		rest = rest[c.frames.read(rest):]
-	}
+	c.frames.readAll(p[:n])
 	return n, err
 }
 
@@ -74,38 +103,44 @@ func (c *webSocketConn) end(why streamEnd) {
 	}
 }
 
-// sayGoodbye writes the close frame, where it can be understood, and lets the
-// upstream go. The lock is held.
+// sayGoodbye writes the close frame, where it can be understood and the upstream has
+// not sent one already, and lets the upstream go. The lock is held.
 func (c *webSocketConn) sayGoodbye(understood bool) {
 	if c.said.Swap(true) {
 		return
 	}
-	if understood {
+	if understood && !c.frames.closed {
 		_, _ = c.Conn.Write(closeFrame(*c.why))
 	}
 	c.hangUp()
 }
 
-// Close implements net.Conn. After a close frame the client may be sending still; a
-// connection that is closed with unread data is reset, and the client could lose the
-// frame. So its side is read to its end first, for as long as streamPatience allows.
+// Close implements net.Conn. After our close frame the client's side is read up to its
+// close frame first, for as long as streamPatience allows. Closing earlier would lose
+// our close frame, too: a connection that is closed with unread data is reset.
 func (c *webSocketConn) Close() error {
 	c.once.Do(c.closed)
 	if !c.said.Load() { // without the lock: a write that hangs ends with this
 		return c.Conn.Close()
 	}
-	if err := c.CloseWrite(); err != nil {
-		return c.Conn.Close()
-	}
-	go func() { // ends when the client closes, or with the timer of end
-		_, _ = io.Copy(io.Discard, c.Conn)
+	go func() { // ends with the client's close frame, or with the timer of end
+		rest := make([]byte, 512)
+		for {
+			if _, err := c.read(rest); err != nil {
+				break
+			}
+		}
 		_ = c.Conn.Close()
 	}()
 	return nil
 }
 
-// CloseWrite closes the client's reading half, where the connection has halves.
+// CloseWrite closes the client's reading half, where the connection has halves. After
+// our close frame it waits for the client's, as Close does.
 func (c *webSocketConn) CloseWrite() error {
+	if c.said.Load() {
+		return nil
+	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
@@ -121,18 +156,28 @@ func closeFrame(why streamEnd) []byte {
 	return append(frame, why.reason...)
 }
 
-// frameReader follows the frames (RFC 6455 section 5.2) in what passes by, and knows
-// nothing of what is in them.
+// frameReader follows the frames (RFC 6455 section 5.2) of one direction, and does not
+// look at their content.
 type frameReader struct {
-	header []byte // of the current frame, as far as it was read
-	left   uint64 // bytes of the current frame's payload
+	header  []byte // of the current frame, as far as it was read
+	left    uint64 // bytes of the current frame's payload
+	closing bool   // the current frame is a close frame
+	closed  bool   // a whole close frame was read
 }
 
 // between reports whether no frame is under way.
 func (f *frameReader) between() bool { return len(f.header) == 0 && f.left == 0 }
 
+// readAll reads all of p, over as many frames as there are.
+func (f *frameReader) readAll(p []byte) {
+	for len(p) > 0 {
+		p = p[f.read(p):]
+	}
+}
+
 // read reads p up to the end of the current frame, and gives how much that is.
 func (f *frameReader) read(p []byte) int {
+	const opcode, closeOpcode = 0x0f, 0x8
 	n := 0
 	for f.left == 0 {
 		if n == len(p) {
@@ -141,14 +186,17 @@ func (f *frameReader) read(p []byte) int {
 		f.header = append(f.header, p[n])
 		n++
 		if payload, whole := payloadLength(f.header); whole {
+			f.closing = f.header[0]&opcode == closeOpcode
 			f.header, f.left = f.header[:0], payload
 			if payload == 0 {
+				f.closed = f.closed || f.closing
 				return n
 			}
 		}
 	}
 	taken := min(f.left, uint64(len(p)-n))
 	f.left -= taken
+	f.closed = f.closed || f.closing && f.left == 0
 	return n + int(taken)
 }
 
@@ -166,7 +214,7 @@ func payloadLength(header []byte) (uint64, bool) {
 	case 127:
 		size += 8
 	}
-	if header[1]&masked != 0 { // as no server may, but it must not lead us astray
+	if header[1]&masked != 0 { // as each frame of a client is, and none of a server may be
 		size += 4
 	}
 	if len(header) < size {
