@@ -48,6 +48,9 @@ var authHeaderNames = []string{
 // serveAuth answers another proxy's question who a request comes from, and whether it
 // may pass. What cannot be read counts as no session.
 func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if forwardsTunnel(r.Header) {
+		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
+	}
 	asked, ok := h.askedDemand(r)
 	if !ok {
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)

@@ -33,8 +33,11 @@ type visit struct {
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
-// one direction: strip, route, session, renew, rules, identity.
+// one direction: target, strip, route, session, renew, rules, identity.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if judged := h.checkTarget(r); judged != targetOK {
+		return h.refuseTarget(w, r, judged)
+	}
 	h.identity.strip(r)
 	v := &visit{sent: h.cookies.take(r.Header)}
 
@@ -66,6 +69,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	default:
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}
+}
+
+// checkTarget judges what a request asks for. It comes before everything else, on
+// every path.
+func (h *Handler) checkTarget(r *http.Request) targetVerdict {
+	original := originalURL(r)
+	judged := judgeTarget(r.Method, isWebSocketConnect(r), original, r.URL)
+	if judged == targetOK {
+		fillPath(original)
+		fillPath(r.URL)
+	}
+	return judged
+}
+
+// refuseTarget answers a request whose method or target is refused. The target may
+// hold a code and a state, so it stays out of the access log.
+func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged targetVerdict) error {
+	setPlaceholders(replacerOf(r), nil)
+	h.logOwn(r, "none")
+	if isConnect(r.Method) && r.ProtoMajor == 1 {
+		// What follows on the connection was meant for the tunnel.
+		w.Header().Set("Connection", "close")
+	}
+	if judged == targetMethod {
+		return denyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	return writeProblem(w, r, problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
 }
 
 // verdict is what becomes of a request.

@@ -65,9 +65,11 @@ func loadReplica(order replicaOrder, now func() time.Time) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range handlersIn(app.(*caddyhttp.App).Servers["srv0"].Routes) {
-		h.now, h.client.now, h.lease = now, now, order.Lease
-		h.state.renewals.now, h.users.now = now, now
+	for _, server := range app.(*caddyhttp.App).Servers {
+		for _, h := range handlersIn(server.Routes) {
+			h.now, h.client.now, h.lease = now, now, order.Lease
+			h.state.renewals.now, h.users.now = now, now
+		}
 	}
 	return nil
 }
@@ -116,8 +118,14 @@ func newFleet(t *testing.T, n int, session string, lease time.Duration) *fleet {
 // start starts a replica's process, or another one after it has ended.
 func (f *fleet) start(r *replica, lease time.Duration) {
 	f.t.Helper()
+	f.startWith(r, replicaOrder{Caddyfile: f.caddyfileOf(r), Lease: lease, Advance: time.Duration(f.clock.moved.Load())})
+}
+
+// startWith starts a replica's process with a first order, and with more environment.
+func (f *fleet) startWith(r *replica, first replicaOrder, env ...string) {
+	f.t.Helper()
 	r.process = exec.Command(os.Args[0])
-	r.process.Env = append(os.Environ(), replicaEnv+"=1")
+	r.process.Env = append(append(os.Environ(), replicaEnv+"=1"), env...)
 	stdin, err := r.process.StdinPipe()
 	if err != nil {
 		f.t.Fatal(err)
@@ -150,7 +158,7 @@ func (f *fleet) start(r *replica, lease time.Duration) {
 			f.t.Logf("a replica's log:\n%s", log)
 		}
 	})
-	f.order(r, replicaOrder{Caddyfile: f.caddyfileOf(r), Lease: lease, Advance: time.Duration(f.clock.moved.Load())})
+	f.order(r, first)
 }
 
 func (f *fleet) caddyfileOf(r *replica) string {

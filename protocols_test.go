@@ -1,0 +1,316 @@
+package tollgate
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// protocolSite is a gateway in a Caddy process of its own that speaks HTTP/1.1, HTTP/2
+// and HTTP/3 with TLS, and HTTP/1.1 and HTTP/2 without. Its process serves WebSockets
+// over HTTP/2, which Go's servers do only where GODEBUG says so.
+type protocolSite struct {
+	*fleet
+	secure, plain string // addresses
+	// firstToken is the access token that an upstream has seen first.
+	firstToken atomic.Value
+}
+
+// protocolOptions are what a test wants otherwise than usual.
+type protocolOptions struct {
+	handler    http.HandlerFunc // the upstream's own
+	inTollgate string
+	bare       bool // without tollgate
+}
+
+func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
+	t.Helper()
+	s := &protocolSite{
+		fleet:  &fleet{site: &site{t: t, upstream: newUpstream(t, options.handler), clock: newClock()}},
+		secure: freeAddress(), plain: freeAddress(),
+	}
+	s.url = "https://" + s.secure
+	s.provider = simulator.New(simulator.Options{
+		AutoLogin: "user123", AllowLoginHint: true,
+		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
+	})
+	provider := httptest.NewServer(s.provider)
+	t.Cleanup(provider.Close)
+	s.providerURL = provider.URL
+	gateway := fmt.Sprintf(`tollgate {
+		provider aihubmix {
+			base_url %s
+			client_id %s
+			client_secret %s
+		}
+		redirect_uri %s/oauth/callback
+		secret %s
+		public /public /public/*
+		%s
+	}`, s.providerURL, testClientID, testClientSecret, s.url, testSecret, options.inTollgate)
+	if options.bare {
+		gateway = ""
+	}
+	text := fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https disable_redirects
+	grace_period 5s
+	storage file_system %s
+	servers {
+		protocols h1 h2 h2c h3
+	}
+}
+(site) {
+	bind 127.0.0.1
+	%s
+	reverse_proxy %s
+}
+https://%s {
+	tls %s
+	import site
+}
+http://%s {
+	import site
+}
+`, t.TempDir(), gateway, s.upstream.URL, s.secure, writeCertificate(t), s.plain)
+	r := &replica{url: s.url}
+	s.startWith(r, replicaOrder{Caddyfile: text, Lease: time.Minute}, "GODEBUG=http2xconnect=1")
+	return s
+}
+
+// writeCertificate writes the certificate of net/http/httptest, which is for 127.0.0.1,
+// and its key, and gives the names of the two files as `tls` takes them.
+func writeCertificate(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	certificate := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	var names []string
+	for _, block := range []pem.Block{{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}, {Type: "PRIVATE KEY", Bytes: key}} {
+		name := filepath.Join(folder, strings.ReplaceAll(block.Type, " ", "-")+".pem")
+		if err := os.WriteFile(name, pem.EncodeToMemory(&block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+var insecureTLS = &tls.Config{InsecureSkipVerify: true} // the certificate of net/http/httptest
+
+// newBrowser gives a browser that speaks HTTP/1.1 with TLS.
+func (s *protocolSite) newBrowser() *browser {
+	b := s.site.newBrowser()
+	b.Transport = &http.Transport{TLSClientConfig: insecureTLS}
+	return b
+}
+
+// cookieHeader is the Cookie header of a browser of this site.
+func (b *browser) cookieHeader() string {
+	req, err := http.NewRequest(http.MethodGet, b.site.url+"/", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range b.Jar.Cookies(req.URL) {
+		req.AddCookie(c)
+	}
+	return req.Header.Get("Cookie")
+}
+
+// frames is one request as its frames say it: pseudo headers and headers, and the data
+// that follows them.
+type frames struct {
+	header [][2]string
+	data   string
+}
+
+// responseHead is what comes back.
+type responseHead struct {
+	status string
+	header http.Header
+}
+
+// http2Conn dials HTTP/2, with or without TLS.
+func (s *protocolSite) http2Conn(secure bool) net.Conn {
+	s.t.Helper()
+	var conn net.Conn
+	var err error
+	if secure {
+		conn, err = tls.Dial("tcp", s.secure, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	} else {
+		conn, err = net.Dial("tcp", s.plain)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
+// http2Stream is one stream on a raw HTTP/2 connection.
+type http2Stream struct {
+	t      *testing.T
+	framer *http2.Framer
+	status string
+	header http.Header
+	data   bytes.Buffer
+	ended  bool
+	// reset is the code with which the stream was reset, where it was.
+	reset *http2.ErrCode
+}
+
+// openHTTP2 sends a request's header, and its data if there is any, and leaves the
+// stream open.
+func (s *protocolSite) openHTTP2(secure bool, f frames) *http2Stream {
+	s.t.Helper()
+	conn := s.http2Conn(secure)
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		s.t.Fatal(err)
+	}
+	stream := &http2Stream{t: s.t, framer: http2.NewFramer(conn, conn), header: http.Header{}}
+	stream.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range f.header {
+		encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	err := errors.Join(
+		stream.framer.WriteSettings(),
+		stream.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}),
+	)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if f.data != "" {
+		stream.send([]byte(f.data), true)
+	}
+	return stream
+}
+
+// send writes data. A server that has refused the request already may have reset the
+// stream, which is no fault.
+func (st *http2Stream) send(data []byte, end bool) { _ = st.framer.WriteData(1, end, data) }
+
+// read reads frames until done, the end of the stream, or the end of the connection.
+func (st *http2Stream) read(done func() bool) {
+	st.t.Helper()
+	for !st.ended && !done() {
+		frame, err := st.framer.ReadFrame()
+		if err != nil {
+			st.ended = true
+			return
+		}
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = st.framer.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			for _, field := range frame.Fields {
+				if field.Name == ":status" {
+					st.status = field.Value
+				} else {
+					st.header.Add(field.Name, field.Value)
+				}
+			}
+			st.ended = frame.StreamEnded()
+		case *http2.DataFrame:
+			st.data.Write(frame.Data())
+			st.ended = frame.StreamEnded()
+		case *http2.RSTStreamFrame:
+			st.reset, st.ended = &frame.ErrCode, true
+		case *http2.GoAwayFrame:
+			st.ended = true
+		}
+	}
+}
+
+// overHTTP2 sends one request, and gives the head of the answer.
+func (s *protocolSite) overHTTP2(secure bool, f frames) responseHead {
+	s.t.Helper()
+	stream := s.openHTTP2(secure, f)
+	stream.read(func() bool { return stream.status != "" })
+	return responseHead{stream.status, stream.header}
+}
+
+// openHTTP3 sends a request's header over HTTP/3, and leaves the stream open.
+func (s *protocolSite) openHTTP3(req *http.Request) *http3.RequestStream {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	s.t.Cleanup(cancel)
+	config := http3.ConfigureTLSConfig(&tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1"})
+	quicConn, err := quic.DialAddr(ctx, s.secure, config, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { quicConn.CloseWithError(0, "") })
+	conn := (&http3.Transport{}).NewClientConn(quicConn)
+	stream, err := conn.OpenRequestStream(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	stream.SetDeadline(time.Now().Add(20 * time.Second))
+	if err := stream.SendRequestHeader(req); err != nil {
+		s.t.Fatal(err)
+	}
+	return stream
+}
+
+// overHTTP3 sends one request with its data, and gives the head of the answer.
+func (s *protocolSite) overHTTP3(req *http.Request, data string) responseHead {
+	s.t.Helper()
+	stream := s.openHTTP3(req)
+	_, _ = io.WriteString(stream, data) // a server that has refused the request reads none of it
+	_ = stream.Close()
+	res, err := stream.ReadResponse()
+	if err != nil {
+		return responseHead{}
+	}
+	return responseHead{fmt.Sprint(res.StatusCode), res.Header}
+}
+
+// connectRequest is a CONNECT for HTTP/3: an extended one with a protocol, else a plain
+// one.
+func (s *protocolSite) connectRequest(protocol, path string, headers ...string) *http.Request {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodConnect, s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if protocol != "" {
+		req.Proto = protocol
+	}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Add(name, value)
+	}
+	return req
+}

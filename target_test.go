@@ -1,0 +1,236 @@
+package tollgate
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// smuggled is a request in the body of another one.
+const smuggled = "POST /admin/x HTTP/1.1\r\nHost: app\r\nX-User-Id: 1\r\nContent-Length: 0\r\n\r\n"
+
+// requestLog notes the requests of an upstream that refuses CONNECT, as most do, and
+// keeps the connection open.
+type requestLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *requestLog) serve(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	l.lines = append(l.lines, fmt.Sprintf("%s %s as %q", r.Method, r.RequestURI, r.Header.Get("X-User-Id")))
+	l.mu.Unlock()
+	if r.Method == http.MethodConnect {
+		http.NotFound(w, r)
+	}
+}
+
+func (l *requestLog) seen() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
+// tunnels are the ways to ask for a tunnel, with a request in its data.
+var tunnels = map[string]func(s *protocolSite, path, cookie string) responseHead{
+	"CONNECT over HTTP/2 with TLS": func(s *protocolSite, _, cookie string) responseHead {
+		return s.overHTTP2(true, frames{plainConnect(s.secure, cookie), smuggled})
+	},
+	"CONNECT over HTTP/2 without TLS": func(s *protocolSite, _, cookie string) responseHead {
+		return s.overHTTP2(false, frames{plainConnect(s.plain, cookie), smuggled})
+	},
+	"connect-udp over HTTP/2": func(s *protocolSite, path, cookie string) responseHead {
+		return s.overHTTP2(true, frames{extendedConnect("connect-udp", "https", s.secure, path, cookie), smuggled})
+	},
+	"connect-udp over HTTP/2 without TLS": func(s *protocolSite, path, cookie string) responseHead {
+		return s.overHTTP2(false, frames{extendedConnect("connect-udp", "http", s.plain, path, cookie), smuggled})
+	},
+	"CONNECT over HTTP/3": func(s *protocolSite, _, cookie string) responseHead {
+		return s.overHTTP3(s.connectRequest("", "", "Cookie: "+cookie), smuggled)
+	},
+	"connect-udp over HTTP/3": func(s *protocolSite, path, cookie string) responseHead {
+		return s.overHTTP3(s.connectRequest("connect-udp", path, "Cookie: "+cookie), smuggled)
+	},
+	"a protocol almost like websocket over HTTP/3": func(s *protocolSite, path, cookie string) responseHead {
+		return s.overHTTP3(s.connectRequest("WebSocket", path, "Cookie: "+cookie), smuggled)
+	},
+}
+
+func plainConnect(authority, cookie string) [][2]string {
+	return [][2]string{{":method", "CONNECT"}, {":authority", authority}, {"cookie", cookie}}
+}
+
+func extendedConnect(protocol, scheme, authority, path, cookie string) [][2]string {
+	return [][2]string{
+		{":method", "CONNECT"}, {":protocol", protocol}, {":scheme", scheme},
+		{":authority", authority}, {":path", path}, {"cookie", cookie},
+	}
+}
+
+// TestNoTunnelReachesTheUpstream: Go's transport writes the data of a CONNECT to an
+// HTTP/1.1 upstream as it is, and the upstream reads a request in it.
+func TestNoTunnelReachesTheUpstream(t *testing.T) {
+	t.Parallel()
+	log := &requestLog{}
+	s := newProtocolSite(t, protocolOptions{handler: log.serve})
+	b := s.newBrowser()
+	if a := b.follow("/"); a.StatusCode != http.StatusOK {
+		t.Fatalf("signing in: %d: %s", a.StatusCode, a.text)
+	}
+	before := log.seen()
+	for name, send := range tunnels {
+		for _, path := range []string{"/public/a", "/page", "/oauth/health", "/oauth/callback"} {
+			for _, cookie := range []string{"", b.cookieHeader()} {
+				head := send(s, path, cookie)
+				if head.status != "405" {
+					t.Errorf("%s, %s, cookie %t: got %q, want 405", name, path, cookie != "", head.status)
+					continue
+				}
+				if got := head.header.Get("Cache-Control"); got != "no-store" {
+					t.Errorf("%s: Cache-Control is %q", name, got)
+				}
+				if got := head.header.Get("Allow"); got == "" {
+					t.Errorf("%s: no Allow", name)
+				}
+			}
+		}
+	}
+	if seen := log.seen(); len(seen) != len(before) {
+		t.Errorf("the upstream saw %q", seen[len(before):])
+	}
+}
+
+// TestCaddyAloneLetsTunnelsThrough shows that the attack of TestNoTunnelReachesTheUpstream
+// is one, and what SECURITY.md says of sites without tollgate.
+func TestCaddyAloneLetsTunnelsThrough(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"CONNECT over HTTP/2 with TLS", "CONNECT over HTTP/2 without TLS", "connect-udp over HTTP/3"} {
+		log := &requestLog{}
+		s := newProtocolSite(t, protocolOptions{handler: log.serve, bare: true})
+		fooled := func() bool { return slices.Contains(log.seen(), `POST /admin/x as "1"`) }
+		for range 50 {
+			if tunnels[name](s, "/public/a", ""); fooled() {
+				break
+			}
+		}
+		eventually(t, name+" fools the upstream of a Caddy without tollgate", fooled)
+	}
+}
+
+func TestTraceAndConnectAreRefused(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	b := s.newBrowser().signIn()
+	before := s.upstream.requests.Load()
+	for _, line := range []string{"TRACE", "CONNECT", "trace", "Connect"} {
+		for _, target := range []string{"/public/a", "/page", "/oauth/health", "/oauth/start", "http://gateway/public/a"} {
+			res := rawRequest(t, s, line+" "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+			if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s %s: got %d with %v", line, target, res.StatusCode, res.Header)
+			}
+			if closes := strings.EqualFold(line, "CONNECT"); res.Close != closes {
+				t.Errorf("%s %s: the connection is closed: %t, want %t", line, target, res.Close, closes)
+			}
+		}
+	}
+	if n := s.upstream.requests.Load() - before; n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+}
+
+func TestTargetsWithoutAPathAreRefused(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*\nrequire /api/* {\nuser 7\n}"})
+	b := s.newBrowser().signIn()
+	before := s.upstream.requests.Load()
+	for _, target := range []string{"a:http://x/api/v1", "a:/%2e/api/v1", "*", "x:y", "a:?x", "http:api/v1", "a:http://x/oauth/health", "javascript://"} {
+		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+		if target == "a:/%2e/api/v1" { // has a path, which can be read in two ways
+			if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s: got %d", target, res.StatusCode)
+			}
+			continue
+		}
+		if res.StatusCode != http.StatusBadRequest || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: got %d with %v, want 400", target, res.StatusCode, res.Header)
+		}
+	}
+	if n := s.upstream.requests.Load() - before; n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+}
+
+// TestAnAbsoluteTargetWithoutAPathIsTheRoot: also for rules, and for the upstream.
+func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
+	for rule, want := range map[string]int{"public /": http.StatusOK, "public /public/*": http.StatusUnauthorized, "": http.StatusUnauthorized} {
+		s := newSite(t, siteOptions{inTollgate: rule})
+		res := rawRequest(t, s, "GET http://gateway?a=1 HTTP/1.1", "Host: gateway", "", "")
+		if res.StatusCode != want {
+			t.Errorf("%q: got %d, want %d", rule, res.StatusCode, want)
+		}
+		if want == http.StatusOK {
+			if seen := s.upstream.last.Load(); seen.URI != "/?a=1" {
+				t.Errorf("the upstream sees %q", seen.URI)
+			}
+		}
+	}
+}
+
+// TestAPathThatIsStrippedWhollyIsTheRoot: `uri strip_prefix` leaves nothing of it.
+func TestAPathThatIsStrippedWhollyIsTheRoot(t *testing.T) {
+	s := newSite(t, siteOptions{before: "uri strip_prefix /app"})
+	b := s.newBrowser().signIn()
+	if a := b.get("/app"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/" {
+		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	}
+}
+
+func TestTargetsAreJudgedByMethodAndBothPaths(t *testing.T) {
+	parse := func(target string) *url.URL {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	for _, c := range []struct {
+		method            string
+		webSocket         bool
+		original, current *url.URL
+		want              targetVerdict
+	}{
+		{"GET", false, parse("/a"), parse("/b"), targetOK},
+		{"CONNECT", true, parse("/a"), parse("/a"), targetOK},
+		{"CONNECT", false, parse("/a"), parse("/a"), targetMethod},
+		{"TRACE", true, parse("/a"), parse("/a"), targetMethod},
+		{"GET", false, parse("http://host"), parse("/b"), targetOK},
+		{"GET", false, parse("/a"), &url.URL{}, targetOK},
+		{"GET", false, &url.URL{}, parse("/a"), targetNoPath},
+		{"GET", false, parse("a:http://x/api"), parse("/a"), targetNoPath},
+		{"GET", false, parse("/a"), parse("a:http://x/api"), targetNoPath},
+		{"GET", false, parse("/a"), &url.URL{Path: "a"}, targetNoPath},
+		{"OPTIONS", false, parse("*"), parse("*"), targetNoPath},
+	} {
+		if got := judgeTarget(c.method, c.webSocket, c.original, c.current); got != c.want {
+			t.Errorf("%s %v, %q, %q: got %v, want %v", c.method, c.webSocket, c.original, c.current, got, c.want)
+		}
+	}
+}
+
+func TestAuthRefusesForwardedTunnels(t *testing.T) {
+	for _, trusted := range []string{"", "trusted_proxies 127.0.0.1"} {
+		s := newSite(t, siteOptions{inTollgate: "public /public/*\nsession {\nstore storage\n}\nforward_auth {\n" + trusted + "\n}"})
+		b := s.newBrowser().signIn()
+		for _, line := range []string{"X-Forwarded-Method: CONNECT", "X-Original-Method: CONNECT", "X-Forwarded-Method: trace", "X-Forwarded-Method: TRACE "} {
+			a := b.get("/oauth/auth", line, "X-Forwarded-Uri: /public/a")
+			if a.StatusCode != http.StatusForbidden || a.Header.Get("Tollgate-Reason") != "refused" || a.Header.Get("X-User-Id") != "" {
+				t.Errorf("%s: got %d, %v", line, a.StatusCode, a.Header)
+			}
+		}
+		if a := b.get("/oauth/auth", "X-Forwarded-Method: POST", "X-Forwarded-Uri: /page"); a.StatusCode != http.StatusOK {
+			t.Errorf("POST: got %d", a.StatusCode)
+		}
+	}
+}
