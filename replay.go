@@ -92,6 +92,8 @@ type originalRequest struct {
 	header http.Header
 	token  string // as it stands in header
 	body   *bodyReader
+	// webSocket is the client's side of a WebSocket that shares its connection.
+	webSocket io.ReadCloser
 	// trailers: some are announced. They are complete when the body is.
 	trailers bool
 	answer   http.Header
@@ -111,7 +113,7 @@ func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original 
 	groups, known := r.Context().Value(routeGroups).(map[string]struct{})
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	token, carries := r.Header[h.identity.token]
-	if !known || !carries || r.Method == http.MethodConnect {
+	if !known || !carries {
 		return nil, false
 	}
 	original = &originalRequest{
@@ -126,7 +128,12 @@ func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original 
 		groups: maps.Clone(groups),
 		vars:   maps.Clone(vars),
 	}
-	if r.Body != nil && r.Body != http.NoBody {
+	switch {
+	case r.Method == http.MethodConnect:
+		// A WebSocket over HTTP/2 or HTTP/3. Nothing of it is read before the upstream has
+		// agreed, and nothing of it may be kept.
+		original.webSocket = r.Body
+	case r.Body != nil && r.Body != http.NoBody:
 		original.trailers = len(r.Trailer) > 0
 		original.body = &bodyReader{keptBody: &keptBody{source: r.Body, lost: r.ContentLength > maxReplayedBody}, first: true}
 		r.Body = original.body
@@ -155,8 +162,11 @@ func (o *originalRequest) forget() {
 func (o *originalRequest) putBack(w http.ResponseWriter, r *http.Request) {
 	r.Method, *r.URL, r.Host, r.RequestURI, r.ContentLength = o.method, o.url, o.host, o.uri, o.length
 	r.Header = o.header
-	if o.body != nil {
+	switch {
+	case o.body != nil:
 		r.Body = o.body
+	case o.webSocket != nil:
+		r.Body = o.webSocket
 	}
 	header := w.Header()
 	clear(header)
