@@ -64,6 +64,9 @@ func (h *Handler) logRefresh(s *session, err error) {
 	if failureOf(err) == failureOperator {
 		h.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
 	}
+	if failureOf(err) == failureRefused {
+		h.logger.Warn("the provider refuses to refresh this session: its user has to sign in again when the access token ends", fields...)
+	}
 	log.Info("refresh_failed", fields...)
 }
 

@@ -264,8 +264,8 @@ func (u *userInfos) waitForRead(ctx context.Context, s *session, user *knownUser
 	for range 2 {
 		select {
 		case done := <-u.startRead(s, user, read):
-			ended := errors.Is(done.Err, errSessionEnded)
-			if (done.Err != nil && !ended) || user.seen.Load() >= changes && !ended {
+			again := isOfOneSession(done.Err)
+			if (done.Err != nil && !again) || user.seen.Load() >= changes && !again {
 				return
 			}
 		case <-ctx.Done():
@@ -291,7 +291,7 @@ func (u *userInfos) reread(ctx context.Context, s *session, read readFunc) (err 
 	for range 2 {
 		select {
 		case done := <-u.startRead(s, u.known(s), read):
-			if err = done.Err; !errors.Is(err, errSessionEnded) {
+			if err = done.Err; !isOfOneSession(err) {
 				return err
 			}
 		case <-ctx.Done():
@@ -299,6 +299,12 @@ func (u *userInfos) reread(ctx context.Context, s *session, read readFunc) (err 
 		}
 	}
 	return err
+}
+
+// isOfOneSession reports whether a read failed because of the session that it was made
+// for, and so may go well for another session of the same user.
+func isOfOneSession(err error) bool {
+	return errors.Is(err, errSessionEnded) || isRefusedRefresh(err)
 }
 
 // outdate makes the next use of s's user information ask the provider first.
@@ -365,7 +371,7 @@ func (k *knownUser) noteFailure(err error, now time.Time) {
 		return
 	}
 	k.failedAt.Store(now.UnixMilli())
-	if failureOf(err) == failureUnauthorized {
+	if failureOf(err) == failureUnauthorized || isRefusedRefresh(err) {
 		k.refused.Store(true)
 	}
 }

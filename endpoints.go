@@ -145,7 +145,7 @@ func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit)
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	id := h.identify(r.Context(), v.session, nil)
-	if h.hasEnded(v) {
+	if h.hasEnded(v) || id.refused && h.needsSignIn(v.session) {
 		return h.denyUserinfo(w, r, v)
 	}
 	if !h.mayPass(id) {
@@ -162,7 +162,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 		if _, first := h.state.rereads.SetIfAbsent(v.session.id, h.now()); first {
 			err := h.users.reread(r.Context(), v.session, h.userReader(v.session))
 			switch {
-			case errors.Is(err, errSessionEnded):
+			case errors.Is(err, errSessionEnded), h.needsSignInAfter(err, v.session):
 				return h.denyScript(w, r, v)
 			case err != nil:
 				return h.writeUnavailable(w, r, h.returnPathOf(r))
@@ -184,7 +184,7 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		return err
 	})
 	switch {
-	case errors.Is(err, errSessionEnded):
+	case errors.Is(err, errSessionEnded), h.needsSignInAfter(err, v.session):
 		return h.demandLogin(w, r, v)
 	case err != nil:
 		h.logger.Warn("the top-up URL could not be read", zap.String("session", v.session.id.hash()), zap.Error(err))

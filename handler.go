@@ -22,6 +22,10 @@ type visit struct {
 	carried uint64
 	// version is that of the renewals from which session was taken.
 	version uint64
+	// dormant: the provider refuses to refresh the session's tokens, and they have ended.
+	// The visit has no session then, and the session is kept: a refresh that works again
+	// revives it.
+	dormant bool
 	// rewrite asks for a new cookie, whatever else: the secret or the store has changed.
 	rewrite bool
 	// short is what the session's user lacks, where that is money.
@@ -154,7 +158,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, which blocks) (decided ve
 	id = h.identify(ctx, v.session, need)
 	ended, reason := h.hasEnded(v), h.refusal(id, rules)
 	switch {
-	case ended:
+	case ended, id.refused && h.needsSignIn(v.session):
 		return verdictLogin, nil, ""
 	case reason != "":
 		return verdictRefused, nil, reason
@@ -218,7 +222,11 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 	}
 	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
 	v.session = renewed
-	if errors.Is(err, errSessionEnded) {
+	switch {
+	case errors.Is(err, errSessionEnded):
+		return nil
+	case isRefusedRefresh(err):
+		v.session, v.dormant = nil, true
 		return nil
 	}
 	return err
@@ -279,6 +287,19 @@ func (h *Handler) hasEnded(v *visit) bool {
 	}
 	_, live := h.state.renewals.latest(v.session)
 	return !live
+}
+
+// needsSignIn reports whether only a new sign-in can give a session an access token that
+// the provider accepts: there is no refresh token, or it is refused.
+func (h *Handler) needsSignIn(s *session) bool {
+	return !s.tokens.refreshable() || h.state.renewals.isRefused(s)
+}
+
+// needsSignInAfter reports the same of a session in whose name the provider was asked
+// something, in vain.
+func (h *Handler) needsSignInAfter(err error, s *session) bool {
+	// The answer may be about another session of the same user: reads are shared.
+	return (isRefusedRefresh(err) || failureOf(err) == failureUnauthorized) && h.needsSignIn(s)
 }
 
 // userReader reads the user information with the session's access token. If the

@@ -16,6 +16,9 @@ import (
 const (
 	backOffValid   = 30 * time.Second
 	backOffExpired = 2 * time.Second
+	// backOffRefused is the pause after a definite refusal, whether or not the access
+	// token is valid: nobody waits for the next try, since people are sent to the sign-in.
+	backOffRefused = 30 * time.Second
 )
 
 // Bounds of what is remembered of sessions in this process, each until the
@@ -263,11 +266,19 @@ func (r *renewals) backingOff(s *session) error {
 	pause := backOffExpired
 	if _, asked := errors.AsType[*providerError](last.err); valid && asked {
 		pause = backOffValid
+	} else if isRefusedRefresh(last.err) {
+		pause = backOffRefused
 	}
 	if (valid && last.unanswered) || within(now.Sub(last.at), pause) {
 		return last.err
 	}
 	return nil
+}
+
+// isRefused reports whether the provider refused the last refresh of s for good.
+func (r *renewals) isRefused(s *session) bool {
+	last, ok := r.failures.GetIfPresent(s.id)
+	return ok && last.generation == s.generation && isRefusedRefresh(last.err)
 }
 
 // within reports whether a time since something is less than a pause. A clock that

@@ -567,12 +567,12 @@ func TestExpiresInIsReadAsItComes(t *testing.T) {
 		`null`: 0, `""`: 0, `0`: 0, `-5`: 0, `"soon"`: 0, `[]`: 0, `{}`: 0, `true`: 0,
 		`1e300`: maxExpiresIn, `99999999999`: maxExpiresIn, `"NaN"`: 0, `"Inf"`: maxExpiresIn,
 	} {
-		a := parseTokenAnswer([]byte(`{"access_token":"a","expires_in":` + text + `}`))
+		a := parseTokenAnswer([]byte(`{"access_token":"a","expires_in":`+text+`}`), true)
 		if a.expiresIn != want || a.access != "a" {
 			t.Errorf("%s: got %d, want %d", text, a.expiresIn, want)
 		}
 	}
-	if a := parseTokenAnswer([]byte(`{"access_token":"a"}`)); a.expiresIn != 0 {
+	if a := parseTokenAnswer([]byte(`{"access_token":"a"}`), true); a.expiresIn != 0 {
 		t.Errorf("missing: got %d", a.expiresIn)
 	}
 	c := &oauthClient{tokenLifetime: 90 * time.Minute}

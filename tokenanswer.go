@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,9 +19,9 @@ const maxExpiresIn = 366 * 24 * 60 * 60
 // tokenAnswers stands between x/oauth2 and the network. x/oauth2 retries nothing
 // here, since the client authentication is fixed; but it gives up a whole answer,
 // with the rotated refresh token in it, over an odd expires_in, puts bodies into
-// error texts, and takes tokens that hold control bytes. So every answer is read,
-// bounded and judged here: a good one is passed on in its plainest form, anything
-// else becomes a *providerError.
+// error texts, takes tokens that hold control bytes, and asks for no JSON. So every
+// answer is asked for, read, bounded and judged here: a good one is passed on in its
+// plainest form, anything else becomes a *providerError.
 type tokenAnswers struct {
 	next http.RoundTripper
 }
@@ -28,7 +29,10 @@ type tokenAnswers struct {
 // RoundTrip implements http.RoundTripper.
 func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	var sent atomic.Bool
-	res, err := t.next.RoundTrip(req.WithContext(withSentTrace(req.Context(), &sent)))
+	req = req.Clone(withSentTrace(req.Context(), &sent))
+	// GitHub's endpoint, and others of its time, answer in a form without this.
+	req.Header.Set("Accept", typeJSON)
+	res, err := t.next.RoundTrip(req)
 	if err != nil {
 		kind := failureTransient
 		if sent.Load() {
@@ -38,7 +42,7 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body, readErr := readAnswer(res.Body)
 	res.Body.Close()
-	answer := parseTokenAnswer(body)
+	answer := parseTokenAnswer(body, readErr == nil)
 	if err := answer.judge(res.StatusCode, readErr); err != nil {
 		return nil, err
 	}
@@ -61,18 +65,22 @@ type tokenAnswer struct {
 	expiresIn int64 // seconds; 0 where nothing usable was said
 	errorCode string
 	refused   bool // success:false
-	isObject  bool
+	readable  bool // a JSON object, or a form with at least one of these members
 }
 
-// parseTokenAnswer reads member by member and keeps what came before the first
-// fault, so that a refresh token survives an answer that is broken further on.
-func parseTokenAnswer(body []byte) tokenAnswer {
+// parseTokenAnswer reads a JSON object, or a form, whatever Content-Type says. It keeps
+// what came before the first fault, so that a refresh token survives an answer that is
+// broken further on. Whole is false where the body may have been cut off.
+func parseTokenAnswer(body []byte, whole bool) tokenAnswer {
+	if isForm(body) {
+		return parseTokenForm(string(body), whole)
+	}
 	var a tokenAnswer
 	d := json.NewDecoder(bytes.NewReader(body))
 	if opening, err := d.Token(); err != nil || opening != json.Delim('{') {
 		return a
 	}
-	a.isObject = true
+	a.readable = true
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -82,44 +90,91 @@ func parseTokenAnswer(body []byte) tokenAnswer {
 		if d.Decode(&value) != nil {
 			return a
 		}
-		a.take(name, value)
+		a.takeJSON(name, value)
 	}
 	return a
 }
 
-func (a *tokenAnswer) take(name json.Token, value json.RawMessage) {
+// isForm reports whether a body is rather a form than JSON or HTML: names and values
+// begin with other characters than these do, with or without blanks in front.
+func isForm(body []byte) bool {
+	begin := bytes.TrimLeft(body, " \t\r\n\ufeff")
+	return len(begin) > 0 && bytes.IndexByte([]byte("{[<\""), begin[0]) < 0
+}
+
+// parseTokenForm reads a form pair by pair, in the same way. A form has no end mark: of
+// one that may have been cut off the last pair is not read, since half a token reads
+// like a whole one.
+func parseTokenForm(body string, whole bool) tokenAnswer {
+	var a tokenAnswer
+	for rest, more := strings.TrimSpace(body), true; more; {
+		var pair string
+		pair, rest, more = strings.Cut(rest, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		name, nameErr := url.QueryUnescape(name)
+		value, valueErr := url.QueryUnescape(value)
+		if nameErr != nil || valueErr != nil || (!more && !whole) {
+			return a
+		}
+		a.readable = a.take(name, value) || a.readable
+	}
+	return a
+}
+
+func (a *tokenAnswer) takeJSON(name json.Token, value json.RawMessage) {
+	text := jsonText(value)
+	if len(value) > 0 && value[0] != '"' && (name == "expires_in" || name == "success") {
+		text = string(value)
+	}
+	if name, ok := name.(string); ok {
+		a.take(name, text)
+	}
+}
+
+// take notes one member, and reports whether it is one that counts.
+func (a *tokenAnswer) take(name, text string) bool {
 	switch name {
 	case "access_token":
-		a.access = tokenText(value)
+		a.access = tokenText(text)
 	case "refresh_token":
-		a.refresh = tokenText(value)
+		a.refresh = tokenText(text)
 	case "token_type":
-		a.tokenType = jsonText(value)
+		a.tokenType = text
 	case "scope":
-		a.scope = jsonText(value)
+		a.scope = text
 	case "error":
-		a.errorCode = jsonText(value)
+		a.errorCode = text
 	case "success":
-		a.refused = string(value) == "false"
+		a.refused = text == "false"
 	case "expires_in":
-		a.expiresIn = parseExpiresIn(value)
+		a.expiresIn = parseExpiresIn(text)
+	default:
+		return false
 	}
+	return true
 }
 
 // judge says what the answer is worth, in this order: the status and the body's
 // own error, then whether it holds an access token.
 func (a *tokenAnswer) judge(status int, readErr error) error {
 	pe := &providerError{endpoint: endpointToken, status: status}
-	kind, known := tokenErrorCodes[a.errorCode]
+	code, known := tokenErrorCodes[a.errorCode]
+	outage := isOutage(status)
 	switch {
-	case known:
-		pe.kind, pe.code, pe.reason = kind, a.errorCode, "refused"
+	case known && (code.final || !outage):
+		pe.kind, pe.code, pe.reason = code.kind, code.name, "refused"
 		return pe
-	case a.errorCode != "" || a.refused:
-		pe.reason = "refused without a known error code"
+	case outage:
+		pe.reason = "status " + strconv.Itoa(status)
 		return pe
 	case status == http.StatusUnauthorized:
 		pe.kind, pe.reason = failureOperator, "the client authentication is not accepted"
+		return pe
+	case a.errorCode != "" || a.refused:
+		pe.kind, pe.reason = failureRefused, "refused without a known error code"
+		return pe
+	case status >= 400:
+		pe.kind, pe.reason = failureRefused, "refused with status "+strconv.Itoa(status)
 		return pe
 	case status != http.StatusOK && status != http.StatusCreated:
 		pe.reason = "status " + strconv.Itoa(status)
@@ -134,8 +189,8 @@ func (a *tokenAnswer) judge(status int, readErr error) error {
 	switch {
 	case readErr != nil:
 		pe.reason = readErr.Error()
-	case !a.isObject:
-		pe.reason = "the answer is not a JSON object"
+	case !a.readable:
+		pe.reason = "the answer is neither a JSON object nor a form"
 	case a.access != "":
 		pe.kind, pe.reason = failureOperator, "the token type is not Bearer"
 	default:
@@ -181,24 +236,17 @@ func jsonText(value json.RawMessage) string {
 
 // tokenText is a token, or nothing where it holds bytes that RFC 6749 appendix A
 // does not allow: those would end up in a header.
-func tokenText(value json.RawMessage) string {
-	text := jsonText(value)
-	for i := range len(text) {
-		if text[i] < 0x20 || text[i] > 0x7e {
-			return ""
-		}
+func tokenText(text string) string {
+	if !isVisibleText(text) {
+		return ""
 	}
 	return text
 }
 
 // parseExpiresIn reads a number of seconds, written as a number, a fraction or a
 // string. Zero, less than zero and everything else is nothing usable.
-func parseExpiresIn(value json.RawMessage) int64 {
-	text := string(value)
-	if len(value) > 0 && value[0] == '"' {
-		text = strings.TrimSpace(jsonText(value))
-	}
-	seconds, err := strconv.ParseFloat(text, 64)
+func parseExpiresIn(text string) int64 {
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	if err != nil || math.IsNaN(seconds) || seconds < 1 {
 		return 0
 	}

@@ -61,6 +61,9 @@ const (
 	failureEnded
 	// failureUnauthorized: the access token is not accepted.
 	failureUnauthorized
+	// failureRefused: a definite no that speaks neither of the grant nor of the client.
+	// Waiting does not change it; a new sign-in may.
+	failureRefused
 )
 
 // providerError is a request to the provider that failed. Its text never holds
@@ -69,7 +72,7 @@ type providerError struct {
 	endpoint providerEndpoint
 	kind     failure
 	status   int    // 0 without an answer
-	code     string // RFC 6749 section 5.2 error code, where it is one of those
+	code     string // error code of RFC 6749, where the answer means one of those
 	reason   string
 }
 
@@ -90,16 +93,47 @@ func failureOf(err error) failure {
 	return failureTransient
 }
 
-// tokenErrorCodes are the codes of RFC 6749 section 5.2, and what each means for a
-// session. Only `invalid_grant` speaks of the grant itself; the others complain
-// about the client, which signing people out would not mend.
-var tokenErrorCodes = map[string]failure{
-	"invalid_grant":          failureEnded,
-	"invalid_client":         failureOperator,
-	"unauthorized_client":    failureOperator,
-	"invalid_request":        failureOperator,
-	"unsupported_grant_type": failureOperator,
-	"invalid_scope":          failureOperator,
+// isRefusedRefresh reports whether a refresh was answered with a definite no that does
+// not end the session, and that no operator can mend at once.
+func isRefusedRefresh(err error) bool {
+	pe, ok := errors.AsType[*providerError](err)
+	return ok && pe.endpoint == endpointToken && pe.kind == failureRefused
+}
+
+// tokenErrorCode is what an error code of the token endpoint means for a session.
+type tokenErrorCode struct {
+	name string // in RFC 6749
+	kind failure
+	// final: it counts under a status that speaks of an outage, too.
+	final bool
+}
+
+// tokenErrorCodes are the codes of RFC 6749 section 5.2, GitHub's words for two of them,
+// and the codes that ask for patience. Only `invalid_grant` ends a session: dex also
+// answers `invalid_request` while its storage is away. `invalid_client` and
+// `unauthorized_client` complain about this client, which a new sign-in would not mend.
+var tokenErrorCodes = map[string]tokenErrorCode{
+	"invalid_grant":                {"invalid_grant", failureEnded, true},
+	"bad_verification_code":        {"invalid_grant", failureEnded, true},
+	"invalid_client":               {"invalid_client", failureOperator, true},
+	"incorrect_client_credentials": {"invalid_client", failureOperator, true},
+	"unauthorized_client":          {"unauthorized_client", failureOperator, true},
+	"invalid_request":              {"invalid_request", failureRefused, false},
+	"unsupported_grant_type":       {"unsupported_grant_type", failureRefused, false},
+	"invalid_scope":                {"invalid_scope", failureRefused, false},
+	"temporarily_unavailable":      {"temporarily_unavailable", failureTransient, true},
+	"server_error":                 {"server_error", failureTransient, true},
+	"slow_down":                    {"", failureTransient, true},
+}
+
+// isOutage reports whether a status says that the provider cannot answer now, and so
+// nothing about the question: 5xx, and those that ask to come back later.
+func isOutage(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
 }
 
 // maxAnswer bounds every answer of the provider, in bytes. The largest honest one
@@ -287,7 +321,7 @@ func (c *oauthClient) get(ctx context.Context, endpoint providerEndpoint, addres
 		return nil, &providerError{endpoint: endpoint, kind: failureOperator, reason: "the endpoint's URL cannot be used"}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", typeJSON)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, &providerError{endpoint: endpoint, reason: transportReason(err)}
@@ -324,6 +358,7 @@ func (c *oauthClient) revoke(ctx context.Context, refresh string) error {
 		return &providerError{endpoint: endpointRevocation, kind: failureOperator, reason: "the endpoint's URL cannot be used"}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", typeJSON)
 	if inHeader {
 		req.SetBasicAuth(url.QueryEscape(c.config.ClientID), url.QueryEscape(c.config.ClientSecret))
 	}
