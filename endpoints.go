@@ -95,8 +95,10 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 	case v.session == nil:
 		return deny(w, r, v)
 	}
-	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
-	rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
+	rw := &responseWriter{
+		ResponseWriterWrapper: wrap(w), cookies: h.cookies,
+		owner: &passing{handler: h, visit: v, request: r},
+	}
 	err = serve(rw, r, v)
 	rw.finish()
 	return err

@@ -356,12 +356,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 		if h.retryUnauthorized {
 			next = h.retrying(next, v)
 		}
-		rw.setCookies = func() []string { return h.renewedCookies(r.Context(), v) }
-		rw.balanceChanged = func() {
-			h.users.outdate(v.session)
-			h.state.streams.lookBefore(v.session.id.hash(), balanceLook)
-		}
-		rw.streaming.begin(h, w, r, v, asked)
+		owner := &passing{handler: h, visit: v, request: r, asked: asked, url: *r.URL}
+		rw.owner = owner
+		rw.streaming.begin(owner, w, r)
 		defer rw.streaming.finish()
 	}
 	defer rw.end()

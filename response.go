@@ -18,17 +18,26 @@ import (
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	cookies *cookieJar
-	// setCookies gives the Set-Cookie values for this answer. It is asked once.
-	setCookies func() []string
-	// balanceChanged is told when the upstream says that it spent money, and once more
-	// when that answer ends: it may have spent while it ran.
-	balanceChanged func()
-	spends         bool // the header has said so
+	// owner is nil where the request is anonymous.
+	owner  answerOwner
+	spends bool // the header has said that the upstream spends the user's money
 	// streaming is told what kind of a stream the answer turns into.
 	streaming   answerWatch
 	wroteHeader bool
 	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
 	upgraded bool
+}
+
+// answerOwner is the signed-in user's request that an answer is for.
+type answerOwner interface {
+	// newCookies gives the Set-Cookie values for this answer. It is asked once.
+	newCookies() []string
+	// balanceChanged is called when the upstream says that it spent money, and once more
+	// when that answer ends: it may have spent while it ran.
+	balanceChanged()
+	// openStream is called when the answer turns into a stream, with what ends it. closed
+	// is to be called when the stream is over.
+	openStream(end func(streamEnd)) (closed func())
 }
 
 func wrap(w http.ResponseWriter) *caddyhttp.ResponseWriterWrapper {
@@ -54,7 +63,7 @@ func (w *responseWriter) WriteHeader(status int) {
 // with the session.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil || !w.upgraded || w.streaming.handler == nil {
+	if err != nil || !w.upgraded || w.streaming.owner == nil {
 		return conn, buffered, err
 	}
 	if err := buffered.Flush(); err != nil { // the header: what follows are frames
@@ -100,10 +109,10 @@ func (w *responseWriter) finish() {
 	}
 	w.wroteHeader = true
 	w.clean()
-	if w.setCookies == nil {
+	if w.owner == nil {
 		return
 	}
-	if cookies := w.setCookies(); len(cookies) > 0 {
+	if cookies := w.owner.newCookies(); len(cookies) > 0 {
 		header := w.Header()
 		header["Set-Cookie"] = append(header["Set-Cookie"], cookies...)
 		if header.Get("Cache-Control") != "no-store" { // as our own answers have it
@@ -156,8 +165,8 @@ func (w *responseWriter) end() {
 }
 
 func (w *responseWriter) sayChanged() {
-	if w.balanceChanged != nil {
-		w.balanceChanged()
+	if w.owner != nil {
+		w.owner.balanceChanged()
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // that no reload makes two of them spend one refresh token.
 type shared struct {
 	renewals *renewals
-	streams  *streams
+	streams  *streams[*passing]
 	mu       sync.Mutex            // guards users and handlers
 	users    map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
 	handlers []*Handler            // that serve the site, the newest last
@@ -56,7 +56,7 @@ const (
 func newShared(now func() time.Time) *shared {
 	s := &shared{
 		renewals: newRenewals(now),
-		streams:  newStreams(),
+		streams:  newStreams[*passing](),
 		users:    make(map[string]*userInfos),
 		now:      now,
 		spent: otter.Must(&otter.Options[string, string]{

@@ -3,12 +3,8 @@ package tollgate
 import (
 	"context"
 	"math"
-	"mime"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,18 +37,18 @@ func (s *shared) recheckStreams(name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
 	defer cancel()
 	looks := make(map[*Handler]*streamLook)
-	ends := make(map[streamEnd][]*openStream)
+	ends := make(map[streamEnd][]*openStream[*passing])
 	every := time.Duration(math.MaxInt64)
 	for _, stream := range open {
 		h := handlers[0]
-		if slices.Contains(handlers, stream.handler) {
-			h = stream.handler
+		if slices.Contains(handlers, stream.owner.handler) {
+			h = stream.owner.handler
 		}
 		look, ok := looks[h]
 		if !ok {
-			look = h.lookAtSession(ctx, stream.sent)
+			look = h.lookAtSession(ctx, stream.owner.visit.sent)
 			looks[h] = look
-			every = min(every, lookInterval(h.recheckInterval(), stream.session.id))
+			every = min(every, lookInterval(h.recheckInterval(), stream.owner.visit.session.id))
 		}
 		if why := look.at(ctx, stream); why != nil {
 			ends[*why] = append(ends[*why], stream)
@@ -65,7 +61,7 @@ func (s *shared) recheckStreams(name string) {
 }
 
 // endStreams ends streams of a session, and writes down how many.
-func (s *shared) endStreams(name string, which []*openStream, why streamEnd) {
+func (s *shared) endStreams(name string, which []*openStream[*passing], why streamEnd) {
 	ended := s.streams.end(name, which, why)
 	if ended == 0 {
 		return
@@ -127,7 +123,7 @@ func (h *Handler) lookAtSession(ctx context.Context, sent sentCookies) *streamLo
 
 // at says why a stream ends, or nil when it goes on. It carries an identity: where that
 // ends, the stream does, also where others may be without one.
-func (l *streamLook) at(ctx context.Context, stream *openStream) *streamEnd {
+func (l *streamLook) at(ctx context.Context, stream *openStream[*passing]) *streamEnd {
 	switch {
 	case l.unknown:
 		return nil
@@ -146,12 +142,12 @@ func (l *streamLook) at(ctx context.Context, stream *openStream) *streamEnd {
 
 // demandOf is what a stream's path demands under this configuration. A path that this
 // one can read in two ways demands everything.
-func (h *Handler) demandOf(stream *openStream) demand {
-	if h == stream.handler {
-		return stream.asked
+func (h *Handler) demandOf(stream *openStream[*passing]) demand {
+	if h == stream.owner.handler {
+		return stream.owner.asked
 	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
-	asked := &http.Request{Method: http.MethodGet, URL: &stream.url}
+	asked := &http.Request{Method: http.MethodGet, URL: &stream.owner.url}
 	demand, unambiguous := h.routes.demand(asked.WithContext(ctx))
 	if !unambiguous {
 		return h.routes.strictest()
@@ -175,129 +171,8 @@ func streamEndOf(decided verdict, short *shortfall) *streamEnd {
 	}
 }
 
-// answerWatch waits for what the answer to one request turns into, and has streams
-// watched. An empty one watches nothing: the request is anonymous.
-type answerWatch struct {
-	handler *Handler
-	visit   *visit
-	// hangUp ends the context of the request that is passed on.
-	hangUp context.CancelFunc
-	// asked is what the path demands, and url what was asked for, before other handlers
-	// rewrite it.
-	asked   demand
-	url     url.URL
-	connect bool // a WebSocket is asked for that shares its connection with other requests
-	// client is the answer as the client gets it.
-	client http.ResponseWriter
-
-	mu       sync.Mutex
-	stream   *openStream // of an answer that has no end of its own
-	finished bool
-	cut      bool
-}
-
-// begin watches the answer to a request. The request stays the same value, since
-// Caddy's placeholders are of it. Its new context is all that an answer costs that is no
-// stream: it has to be there before the request is passed on, and is let go with the one
-// that it comes from.
-func (a *answerWatch) begin(h *Handler, w http.ResponseWriter, r *http.Request, v *visit, asked demand) {
-	ctx, hangUp := context.WithCancel(r.Context())
-	a.handler, a.visit, a.hangUp, a.client = h, v, hangUp, w
-	a.asked, a.url, a.connect = asked, *r.URL, r.Method == http.MethodConnect
-	*r = *r.WithContext(ctx)
-}
-
-// finish ends the watch of an answer that is over.
-func (a *answerWatch) finish() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.finished = true
-	if a.stream != nil {
-		a.handler.state.streams.remove(a.stream)
-	}
-}
-
-// sawHeader has the answer watched if it is an event stream, or a WebSocket that
-// shares its connection with other requests: those can only be cut.
-func (a *answerWatch) sawHeader(header http.Header) {
-	if a.handler == nil || (!a.connect && !isEventStream(header)) {
-		return
-	}
-	stream := a.openStream(a.end)
-	a.mu.Lock()
-	a.stream = stream
-	a.mu.Unlock()
-	a.watch(stream)
-}
-
-func isEventStream(header http.Header) bool {
-	kind, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	return err == nil && kind == "text/event-stream"
-}
-
-// sawWebSocket gives the connection of a WebSocket as one that is watched. The client
-// has sent these bytes already.
-func (a *answerWatch) sawWebSocket(conn net.Conn, sent []byte) net.Conn {
-	watched := &webSocketConn{Conn: conn, hangUp: a.hangUp}
-	watched.fromClient.readAll(sent)
-	stream := a.openStream(watched.end)
-	watched.closed = func() { a.handler.state.streams.remove(stream) }
-	a.watch(stream)
-	return watched
-}
-
-// end cuts an answer off, also one that hangs in a write to a slow client. Caddy gives
-// each write a new deadline; so ours is set until the answer is over.
-func (a *answerWatch) end(streamEnd) {
-	const again = 100 * time.Millisecond
-	a.hangUp()
-	for a.cutOff() {
-		time.Sleep(again)
-	}
-}
-
-// cutOff makes writing fail from now on, and reports whether anybody may still write.
-func (a *answerWatch) cutOff() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.finished {
-		return false // the connection may serve another request by now
-	}
-	a.cut = true
-	_ = http.NewResponseController(innermost(a.client)).SetWriteDeadline(time.Now())
-	return true
-}
-
-// innermost gives the server's own writer. Its deadlines may be set by any goroutine,
-// other than those of Caddy's writers around it.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = outer.Unwrap()
-	}
-}
-
-// over notes that the answer is over, and reports whether it was cut off.
-func (a *answerWatch) over() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.finished = true
-	return a.cut
-}
-
-// watch has a stream ended with its session. The session may have ended since the
-// request was decided.
-func (a *answerWatch) watch(stream *openStream) {
-	h := a.handler
-	h.state.streams.add(stream, lookInterval(h.recheckInterval(), stream.session.id), h.state.recheckStreams)
-	if _, live := h.state.renewals.latest(stream.session); !live {
-		h.state.endAllStreams(stream.session.id.hash())
-	}
-}
-
-func (a *answerWatch) openStream(end func(streamEnd)) *openStream {
-	return &openStream{handler: a.handler, session: a.visit.session, sent: a.visit.sent, asked: a.asked, url: a.url, end: end}
+// lookInterval is how long a session is not looked at: a little less than the recheck
+// interval, and by another part of it for each session, so that not all ask at once.
+func lookInterval(recheck time.Duration, id sessionID) time.Duration {
+	return recheck - recheck/5*time.Duration(id[0])/256
 }

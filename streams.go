@@ -3,7 +3,6 @@ package tollgate
 import (
 	"cmp"
 	"maps"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -29,48 +28,44 @@ var (
 )
 
 // openStream is a WebSocket or an event stream that was opened with an identity.
-type openStream struct {
-	// handler opened it. After a reload it is a former one's.
-	handler *Handler
-	session *session
-	// sent holds the session cookie that it was opened with.
-	sent sentCookies
-	// asked is what its path demands under handler, and url where that is.
-	asked demand
-	url   url.URL
+type openStream[T any] struct {
+	// session is the hash of the session that it was opened with.
+	session string
+	// owner is whatever the caller needs to know of it.
+	owner T
 	// end ends it, and may wait for a slow client.
 	end func(streamEnd)
 }
 
 // streams knows the open streams of each session, whichever configuration they were
 // opened under. It takes as much memory as there are open connections.
-type streams struct {
+type streams[T any] struct {
 	mu      sync.Mutex
-	watches map[string]*streamWatch // by the session's hash
-	opened  uint64                  // how many there were so far
+	watches map[string]*streamWatch[T] // by the session's hash
+	opened  uint64                     // how many there were so far
 }
 
 // streamWatch is the open streams of one session, and the one timer at which the
 // session is looked at again.
-type streamWatch struct {
-	open    map[*openStream]uint64 // with their number: the newest one's cookie is the newest
+type streamWatch[T any] struct {
+	open    map[*openStream[T]]uint64 // with their number: the newest one's cookie is the newest
 	every   time.Duration
 	timer   *time.Timer
 	due     time.Time
 	looking bool
 }
 
-func newStreams() *streams { return &streams{watches: make(map[string]*streamWatch)} }
+func newStreams[T any]() *streams[T] { return &streams[T]{watches: make(map[string]*streamWatch[T])} }
 
 // add watches a stream. Its session is looked at in the given interval.
-func (s *streams) add(stream *openStream, every time.Duration, look func(session string)) {
-	name := stream.session.id.hash()
+func (s *streams[T]) add(stream *openStream[T], every time.Duration, look func(session string)) {
+	name := stream.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
 	if !ok {
-		watch = &streamWatch{
-			open:  make(map[*openStream]uint64),
+		watch = &streamWatch[T]{
+			open:  make(map[*openStream[T]]uint64),
 			timer: time.AfterFunc(every, func() { look(name) }),
 			due:   time.Now().Add(every),
 		}
@@ -81,8 +76,8 @@ func (s *streams) add(stream *openStream, every time.Duration, look func(session
 }
 
 // remove forgets a stream that is over. With the last one the session's timer goes.
-func (s *streams) remove(stream *openStream) {
-	name := stream.session.id.hash()
+func (s *streams[T]) remove(stream *openStream[T]) {
+	name := stream.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok {
@@ -92,7 +87,7 @@ func (s *streams) remove(stream *openStream) {
 }
 
 // dropEmpty forgets a session without streams. The lock is held.
-func (s *streams) dropEmpty(name string, watch *streamWatch) {
+func (s *streams[T]) dropEmpty(name string, watch *streamWatch[T]) {
 	if len(watch.open) == 0 {
 		watch.timer.Stop()
 		delete(s.watches, name)
@@ -101,7 +96,7 @@ func (s *streams) dropEmpty(name string, watch *streamWatch) {
 
 // beginLook gives the streams of a session, the newest first, and sets when the session
 // is looked at next. It gives none while a look is going on.
-func (s *streams) beginLook(name string) []*openStream {
+func (s *streams[T]) beginLook(name string) []*openStream[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
@@ -113,13 +108,13 @@ func (s *streams) beginLook(name string) []*openStream {
 		return nil
 	}
 	watch.looking = true
-	return slices.SortedFunc(maps.Keys(watch.open), func(a, b *openStream) int {
+	return slices.SortedFunc(maps.Keys(watch.open), func(a, b *openStream[T]) int {
 		return cmp.Compare(watch.open[b], watch.open[a])
 	})
 }
 
 // endLook ends what beginLook began, and says in which interval to go on.
-func (s *streams) endLook(name string, every time.Duration) {
+func (s *streams[T]) endLook(name string, every time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok {
@@ -128,7 +123,7 @@ func (s *streams) endLook(name string, every time.Duration) {
 }
 
 // lookBefore has a session looked at within a time, if it is not due before.
-func (s *streams) lookBefore(name string, after time.Duration) {
+func (s *streams[T]) lookBefore(name string, after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok && time.Until(watch.due) > after {
@@ -137,13 +132,13 @@ func (s *streams) lookBefore(name string, after time.Duration) {
 }
 
 // lookAfter sets when the session is looked at next. The lock is held.
-func (w *streamWatch) lookAfter(after time.Duration) {
+func (w *streamWatch[T]) lookAfter(after time.Duration) {
 	w.due = time.Now().Add(after)
 	w.timer.Reset(after)
 }
 
 // of gives the streams of a session.
-func (s *streams) of(name string) []*openStream {
+func (s *streams[T]) of(name string) []*openStream[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if watch, ok := s.watches[name]; ok {
@@ -154,7 +149,7 @@ func (s *streams) of(name string) []*openStream {
 
 // end ends streams of a session, and says how many of them were open. It waits for no
 // client.
-func (s *streams) end(name string, which []*openStream, why streamEnd) (ended int) {
+func (s *streams[T]) end(name string, which []*openStream[T], why streamEnd) (ended int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watch, ok := s.watches[name]
@@ -173,17 +168,11 @@ func (s *streams) end(name string, which []*openStream, why streamEnd) (ended in
 }
 
 // endAll ends all streams.
-func (s *streams) endAll(why streamEnd) {
+func (s *streams[T]) endAll(why streamEnd) {
 	s.mu.Lock()
 	names := slices.Collect(maps.Keys(s.watches))
 	s.mu.Unlock()
 	for _, name := range names {
 		s.end(name, s.of(name), why)
 	}
-}
-
-// lookInterval is how long a session is not looked at: a little less than the recheck
-// interval, and by another part of it for each session, so that not all ask at once.
-func lookInterval(recheck time.Duration, id sessionID) time.Duration {
-	return recheck - recheck/5*time.Duration(id[0])/256
 }

@@ -1,0 +1,43 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/url"
+)
+
+// passing is a request of a session whose answer is on its way to the client.
+type passing struct {
+	// handler serves it. After a reload it is a former one.
+	handler *Handler
+	visit   *visit
+	request *http.Request
+	// asked is what the path demands, and url what was asked for, before other handlers
+	// rewrite it.
+	asked demand
+	url   url.URL
+}
+
+func (p *passing) newCookies() []string {
+	return p.handler.renewedCookies(p.request.Context(), p.visit)
+}
+
+func (p *passing) balanceChanged() {
+	h, s := p.handler, p.visit.session
+	h.users.outdate(s)
+	h.state.streams.lookBefore(s.id.hash(), balanceLook)
+}
+
+// openStream has a stream ended with its session. The session may have ended since the
+// request was decided.
+func (p *passing) openStream(end func(streamEnd)) (closed func()) {
+	h, s := p.handler, p.visit.session
+	stream := &openStream[*passing]{session: s.id.hash(), owner: p, end: end}
+	h.state.streams.add(stream, lookInterval(h.recheckInterval(), s.id), h.state.recheckStreams)
+	if _, live := h.state.renewals.latest(s); !live {
+		h.state.endAllStreams(stream.session)
+	}
+	return func() { h.state.streams.remove(stream) }
+}
+
+// Interface guard.
+var _ answerOwner = (*passing)(nil)
