@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -65,6 +66,97 @@ func FuzzAccess(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzTwoPaths: whatever a rewrite makes of a path, the decision about both is never
+// weaker than the decision about either of them alone, and for one path it is the one
+// that was made before there were two.
+func FuzzTwoPaths(f *testing.F) {
+	f.Add("/api/pay", "/pay", "/public/*", "/optional/*", "/api/*", "/pay")
+	f.Add("/secret/a", "/public/secret/a", "/public/*", "/s*", "/secret/*", "*")
+	f.Add("/public/..%2fadmin", "/public/a", "/public/*", "/a", "/admin/*", "/x")
+	f.Add("/a", "//a", "*.css", "/A", "*a*", "/a/*/b")
+	f.Add("/index.php/a", "/index.php", "/index.php", "/*", "/admin*", "/index.php/*")
+	f.Fuzz(func(t *testing.T, sent, current, public, optional, first, second string) {
+		rt := fuzzedRoutes(public, optional, first, second)
+		original, err := url.ParseRequestURI(sent)
+		here, err2 := url.ParseRequestURI(current)
+		if rt == nil || err != nil || err2 != nil {
+			return
+		}
+		both, ok := rt.stricter(original, requestAt(here))
+		byOriginal, okOriginal := decideByOnePath(rt, original)
+		byCurrent, okCurrent := decideByOnePath(rt, here)
+		switch {
+		case *original == *here:
+			if both != byCurrent || ok != okCurrent {
+				t.Fatalf("%q: got %+v, %v, want %+v, %v", sent, both, ok, byCurrent, okCurrent)
+			}
+		case ok && (!okOriginal || !okCurrent):
+			t.Fatalf("%q became %q: got %+v, and one of them is ambiguous", sent, current, both)
+		case !ok:
+			return // it is refused
+		case both.access != min(byOriginal.access, byCurrent.access):
+			t.Fatalf("%q became %q: got the access %v of %v and %v", sent, current, both.access, byOriginal.access, byCurrent.access)
+		case both.access == accessPublic && both.blocks != 0:
+			t.Fatalf("%q became %q: a public path has the rules %b", sent, current, both.blocks)
+		}
+		if want := byOriginal.blocks | byCurrent.blocks; both.blocks&want != want {
+			t.Fatalf("%q became %q: got the rules %b of %b and %b", sent, current, both.blocks, byOriginal.blocks, byCurrent.blocks)
+		}
+		if swapped, okSwapped := rt.stricter(here, requestAt(original)); swapped != both || okSwapped != ok {
+			t.Fatalf("%q and %q: got %+v, and %+v the other way round", sent, current, both, swapped)
+		}
+	})
+}
+
+// fuzzedRoutes are routes with these patterns, or nil if an operator cannot write them.
+func fuzzedRoutes(public, optional, first, second string) *routes {
+	r := &resolver{repl: caddy.NewReplacer()}
+	patterns := r.patterns("", []string{public, optional, first, second})
+	if r.err != nil || strings.Contains(public+optional+first+second, "{") {
+		return nil
+	}
+	rt, err := newRoutes(caddy.Context{}, nil, patterns[:1], patterns[1:2], patterns[2:3], patterns[3:])
+	if err != nil {
+		return nil
+	}
+	return rt
+}
+
+// requestAt is a request of which a directive has set the URL.
+func requestAt(u *url.URL) *http.Request {
+	r := &http.Request{Method: http.MethodGet, URL: u}
+	return r.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+}
+
+// decideByOnePath is the decision as it was before there were two paths, written apart
+// from the code under test.
+func decideByOnePath(rt *routes, u *url.URL) (d demand, ok bool) {
+	forms, complete := []string{u.Path}, true
+	if !isOrdinary(u) {
+		forms, complete = readings(u)
+	}
+	if !complete {
+		return demand{}, false
+	}
+	var decided []demand
+	for _, form := range forms {
+		cleaned := requestAt(&url.URL{Path: form})
+		for _, d := range []demand{{rt.cleanAccess(cleaned), rt.cleanBlocks(cleaned)}, {rt.literalAccess(form), rt.literalBlocks(form)}} {
+			if d.access == accessPublic {
+				d.blocks = 0
+			}
+			decided = append(decided, d)
+		}
+	}
+	if isOrdinary(u) {
+		return decided[0], true
+	}
+	if slices.ContainsFunc(decided, func(d demand) bool { return d != decided[0] }) {
+		return demand{}, false
+	}
+	return decided[0], true
 }
 
 // FuzzForwardedURL: whatever a proxy's headers say, what comes of them is a path of

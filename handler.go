@@ -356,7 +356,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 		if h.retryUnauthorized {
 			next = h.retrying(next, v)
 		}
-		owner := &passing{handler: h, visit: v, request: r, asked: asked, url: *r.URL}
+		owner := &passing{handler: h, visit: v, request: r, asked: asked, original: originalURL(r), url: *r.URL}
 		rw.owner = owner
 		rw.streaming.begin(owner, w, r)
 		defer rw.streaming.finish()

@@ -69,11 +69,13 @@ type Handler struct {
 	Endpoints map[string]string `json:"endpoints,omitempty"`
 
 	// Path patterns, as of Caddy's path matcher, that need no login. They carry no
-	// identity either. Default: none.
+	// identity either. If a directive such as `rewrite` or `uri` changes a path, both
+	// paths have to be public. Default: none.
 	Public []string `json:"public,omitempty"`
 
 	// Path patterns, as of Caddy's path matcher, that carry the identity when there
-	// is a session, and pass as anonymous otherwise. Default: none.
+	// is a session, and pass as anonymous otherwise. If a directive changes a path, both
+	// paths have to be optional or public. Default: none.
 	Optional []string `json:"optional,omitempty"`
 
 	// Rules for who is signed in. Each block names path patterns, or none for every

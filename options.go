@@ -93,7 +93,8 @@ type Provider struct {
 // Require is one block of rules for who is signed in.
 type Require struct {
 	// The path patterns, as of Caddy's path matcher, to which the rules apply. They
-	// stand behind `require`. Default: every path.
+	// stand behind `require`. If a directive such as `rewrite` or `uri` changes a path,
+	// one of the two paths suffices. Default: every path.
 	Paths []string `json:"paths,omitempty"`
 
 	// The least balance, such as `0.50`; not negative. It is compared exactly with the

@@ -11,10 +11,11 @@ type passing struct {
 	handler *Handler
 	visit   *visit
 	request *http.Request
-	// asked is what the path demands, and url what was asked for, before other handlers
-	// rewrite it.
-	asked demand
-	url   url.URL
+	// asked is what the request demands, original the URL that the client sent, and url
+	// the one that stood here, before later handlers rewrite it.
+	asked    demand
+	original *url.URL
+	url      url.URL
 }
 
 func (p *passing) newCookies() []string {

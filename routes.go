@@ -3,7 +3,6 @@ package tollgate
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -72,62 +71,21 @@ func (rt *routes) endpointAt(path string) string {
 	return rt.endpoints[path]
 }
 
-// demand is what a path asks of who wants to pass.
+// demand is what a request asks of who wants to pass.
 type demand struct {
 	access access
 	blocks blocks // that apply to who is signed in
 }
 
-// demand says what the path asks as it stands here. ok is false when that depends on
-// how the path is read. A public path asks nothing of anybody.
+// demand says what a request asks. ok is false if that depends on how one of its two
+// paths is read.
 func (rt *routes) demand(r *http.Request) (d demand, ok bool) {
-	if d.access, ok = rt.access(r); !ok || d.access == accessPublic {
-		return d, ok
-	}
-	d.blocks, ok = rt.blocks(r)
-	return d, ok
+	return rt.stricter(originalURL(r), r)
 }
 
 // strictest is what is asked where the path is not known: everything.
 func (rt *routes) strictest() demand {
 	return demand{accessProtected, 1<<len(rt.required) - 1}
-}
-
-// access says who may pass at the path as it stands here.
-func (rt *routes) access(r *http.Request) (a access, ok bool) {
-	if len(rt.public) == 0 && len(rt.optional) == 0 {
-		return accessProtected, true
-	}
-	return readAlike(r, rt.cleanAccess, rt.literalAccess)
-}
-
-// blocks says which require blocks apply to the path as it stands here.
-func (rt *routes) blocks(r *http.Request) (which blocks, ok bool) {
-	if len(rt.required) == 0 {
-		return 0, true
-	}
-	return readAlike(r, rt.cleanBlocks, rt.literalBlocks)
-}
-
-// readAlike gives what a path decides. ok is false when that depends on how the path is
-// read: by Caddy's path matcher, which cleans it, or letter by letter, in any of its
-// forms.
-func readAlike[T comparable](r *http.Request, clean func(*http.Request) T, literal func(path string) T) (decided T, ok bool) {
-	if isOrdinary(r.URL) {
-		return clean(r), true
-	}
-	var none T
-	forms, complete := readings(r.URL)
-	literally, ok := agree(forms, literal)
-	if !ok || !complete {
-		return none, false
-	}
-	cleaned, ok := agree(forms, func(path string) T {
-		read := r.WithContext(r.Context())
-		read.URL = &url.URL{Path: path}
-		return clean(read)
-	})
-	return cleaned, ok && cleaned == literally
 }
 
 func (rt *routes) cleanBlocks(r *http.Request) blocks {
@@ -177,12 +135,4 @@ func matches(patterns caddyhttp.MatchPath, r *http.Request) bool {
 	}
 	ok, err := patterns.MatchWithError(r)
 	return err == nil && ok
-}
-
-// originalURL is the URL as the client sent it, before any rewrite.
-func originalURL(r *http.Request) *url.URL {
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		return original.URL
-	}
-	return r.URL
 }

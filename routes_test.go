@@ -72,8 +72,8 @@ func TestOddMethodsAndTargetsNeitherCrashNorPass(t *testing.T) {
 	}
 }
 
-func TestEndpointsGoByTheOriginalPathAndRulesByTheOneThatStandsHere(t *testing.T) {
-	s := newSite(t, siteOptions{before: "uri strip_prefix /app", inTollgate: "public /public/*"})
+func TestEndpointsGoByTheOriginalPathAndRulesByBoth(t *testing.T) {
+	s := newSite(t, siteOptions{before: "uri strip_prefix /app", inTollgate: "public /public/* /app/public/*"})
 	if a := s.newBrowser().get("/app/public/a"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/public/a" {
 		t.Errorf("got %d", a.StatusCode)
 	}
@@ -85,7 +85,7 @@ func TestEndpointsGoByTheOriginalPathAndRulesByTheOneThatStandsHere(t *testing.T
 	}
 }
 
-// accessAt decides about a path as it stands here, without an endpoint's say.
+// accessAt decides about one path, without an endpoint's say.
 func accessAt(t *testing.T, rt *routes, target string) (access, bool) {
 	t.Helper()
 	u, err := url.ParseRequestURI(target)
@@ -94,7 +94,8 @@ func accessAt(t *testing.T, rt *routes, target string) (access, bool) {
 	}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.URL = u
-	return rt.access(caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{}))
+	d, ok := rt.demand(caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{}))
+	return d.access, ok
 }
 
 // TestAccessAloneRefusesWhatCanBeReadInTwoWays: a rewrite may have made the path

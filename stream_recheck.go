@@ -140,15 +140,15 @@ func (l *streamLook) at(ctx context.Context, stream *openStream[*passing]) *stre
 	return why
 }
 
-// demandOf is what a stream's path demands under this configuration. A path that this
-// one can read in two ways demands everything.
+// demandOf is what a stream's two paths demand under this configuration. An ambiguous
+// one demands everything.
 func (h *Handler) demandOf(stream *openStream[*passing]) demand {
 	if h == stream.owner.handler {
 		return stream.owner.asked
 	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	asked := &http.Request{Method: http.MethodGet, URL: &stream.owner.url}
-	demand, unambiguous := h.routes.demand(asked.WithContext(ctx))
+	demand, unambiguous := h.routes.stricter(stream.owner.original, asked.WithContext(ctx))
 	if !unambiguous {
 		return h.routes.strictest()
 	}
