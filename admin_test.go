@@ -221,8 +221,8 @@ func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 	}
 	source := &keySource{}
 	source.made.Store(keys)
-	elsewhere := newTicketStore(storeEnv{keys: source.keyring, lifetime: time.Hour, now: time.Now},
-		newStorageRecords(&certmagic.FileStorage{Path: o.storage}))
+	elsewhere := newTicketStore(storeEnv{keys: source.keyring, ended: newEndedNames(time.Now), lifetime: time.Hour, now: time.Now},
+		newStorageRecords(&certmagic.FileStorage{Path: o.storage}), takeover{})
 	t.Cleanup(elsewhere.close)
 
 	value := strings.TrimPrefix(b.cookies()["tollgate"], "1.") // of one part

@@ -221,6 +221,9 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 		return err
 	}
 	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
+	if err == nil && h.tickets != nil && renewed.isUnconfirmed() {
+		renewed, err = h.confirm(ctx, renewed)
+	}
 	v.session = renewed
 	switch {
 	case errors.Is(err, errSessionEnded):
@@ -286,7 +289,7 @@ func (h *Handler) hasEnded(v *visit) bool {
 		return false
 	}
 	_, live := h.state.renewals.latest(v.session)
-	return !live
+	return !live || h.state.endedNames.has(v.session.id.hash(), h.now())
 }
 
 // needsSignIn reports whether only a new sign-in can give a session an access token that

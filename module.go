@@ -209,6 +209,11 @@ type storeEnv struct {
 	// latest is the newest that this process knows of a session, or false when it has
 	// ended.
 	latest func(*session) (*session, bool)
+	// ended are the records whose sessions this process has ended.
+	ended *endedNames
+	// takeover gives the time in which whole sessions are taken over from cookies, for a
+	// store that does so for this long after the start.
+	takeover func(after caddy.Duration) takeover
 	// lifetime is how long sessions live at most.
 	lifetime time.Duration
 	now      func() time.Time
@@ -285,6 +290,8 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		secretGiven: len(h.secrets) > 0,
 		storage:     ctx.Storage(),
 		latest:      func(s *session) (*session, bool) { return h.state.renewals.latest(s) },
+		ended:       h.state.endedNames,
+		takeover:    h.state.takeover,
 		lifetime:    h.lifetime,
 		now:         func() time.Time { return h.now() },
 	})

@@ -17,7 +17,7 @@ type optionRow struct{ word, text string }
 func optionRows(t *testing.T) []optionRow {
 	t.Helper()
 	structs := map[string]*ast.StructType{}
-	for _, file := range []string{"module.go", "options.go", "assertion.go", "store_redis.go"} {
+	for _, file := range []string{"module.go", "options.go", "assertion.go", "store_storage.go", "store_redis.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -45,6 +45,7 @@ func optionRows(t *testing.T) []optionRow {
 			}
 			rows = append(rows, optionRow{path + name, text})
 			if path+name == "session › store" {
+				walk("StorageStore", "session › store storage › ")
 				walk("RedisStore", "session › store redis › ")
 			}
 			inList := field.Type

@@ -231,7 +231,7 @@ func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
 	}
 	s.clock.advance(over) // the process holds newer tokens than the late browser
 	b.get("/")
-	s.caddyfile = strings.Replace(s.caddyfile, "store cookie", "store storage", 1)
+	s.caddyfile = strings.Replace(s.caddyfile, "store cookie", "store storage {\n\t\t\t\tfrom_cookies 30d\n\t\t\t}", 1)
 	s.load()
 	for name, browser := range map[string]*browser{"its browser": b, "one with an older cookie": late} {
 		if a := browser.get("/"); a.StatusCode != http.StatusOK {

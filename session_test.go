@@ -16,6 +16,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
 )
 
 func sampleSession(accessLength int) *session {
@@ -28,7 +30,7 @@ func sampleSession(accessLength int) *session {
 	return s
 }
 
-var sessionsEqual = cmp.AllowUnexported(session{}, tokens{}, userInfo{}, kept{}, recordHead{})
+var sessionsEqual = cmp.AllowUnexported(session{}, tokens{}, userInfo{}, kept{}, recordHead{}, decimal.Decimal{})
 
 func TestARecordReadsBackAsItWas(t *testing.T) {
 	want := sampleSession(800)

@@ -18,10 +18,19 @@ import (
 type shared struct {
 	renewals *renewals
 	streams  *streams[*passing]
-	mu       sync.Mutex            // guards users and handlers
-	users    map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
-	handlers []*Handler            // that serve the site, the newest last
-	now      func() time.Time
+	// endedNames are the records of server-side stores whose sessions have ended.
+	endedNames *endedNames
+	mu         sync.Mutex            // guards users, handlers and takingOver
+	users      map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
+	handlers   []*Handler            // that serve the site, the newest last
+	now        func() time.Time
+	// takingOver is when a configuration of the site first asked to take sessions over
+	// from cookies.
+	takingOver time.Time
+	// confirming makes the requests of a session that moved read its user once.
+	confirming singleflight.Group
+	// unconfirmed holds why the user of such a session could not be read a moment ago.
+	unconfirmed *otter.Cache[sessionID, error]
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
 	// spent remembers where used logins were going, for a callback that comes again.
@@ -55,10 +64,15 @@ const (
 
 func newShared(now func() time.Time) *shared {
 	s := &shared{
-		renewals: newRenewals(now),
-		streams:  newStreams[*passing](),
-		users:    make(map[string]*userInfos),
-		now:      now,
+		renewals:   newRenewals(now),
+		streams:    newStreams[*passing](),
+		endedNames: newEndedNames(now),
+		unconfirmed: otter.Must(&otter.Options[sessionID, error]{
+			MaximumSize:      maxSpent,
+			ExpiryCalculator: otter.ExpiryWriting[sessionID, error](readBackOff),
+		}),
+		users: make(map[string]*userInfos),
+		now:   now,
 		spent: otter.Must(&otter.Options[string, string]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[string, string](spentLifetime),
@@ -90,6 +104,21 @@ func (s *shared) usersAt(endpoint string) *userInfos {
 		s.users[endpoint] = users
 	}
 	return users
+}
+
+// takeover is the time in which sessions are taken over from cookies. It begins with the
+// first configuration that asks for it: a process may have served the site from cookies
+// for months before, and a reload must not begin the time anew.
+func (s *shared) takeover(after caddy.Duration) takeover {
+	if after <= 0 {
+		return takeover{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.takingOver.IsZero() {
+		s.takingOver = s.now()
+	}
+	return takeover{until: s.takingOver.Add(time.Duration(after))}
 }
 
 // join adds a handler to the ones that the admin API reaches, and leave takes it out,
@@ -130,6 +159,8 @@ func (s *shared) Destruct() error {
 	s.streams.endAll(streamGoingAway)
 	s.renewals.drain(time.Duration(s.patience.Load()))
 	s.renewals.close()
+	s.endedNames.close()
+	s.unconfirmed.StopAllGoroutines()
 	s.spent.StopAllGoroutines()
 	s.rereads.StopAllGoroutines()
 	s.futile.StopAllGoroutines()

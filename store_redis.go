@@ -64,6 +64,10 @@ type RedisStore struct {
 	// cannot do that; every request then asks Redis. Default: true.
 	ClientCache *bool `json:"client_cache,omitempty"`
 
+	// For how long after the start sessions are taken over that stood in cookies, as with
+	// `store storage`. Default: off.
+	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
+
 	options redisOptions
 	prefix  string
 	logger  *zap.Logger
@@ -114,6 +118,7 @@ const storeSetting = "session.store"
 //		cluster
 //		prefix       <prefix>
 //		client_cache on|off
+//		from_cookies off|<duration>
 //	}
 func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the store's name
@@ -131,6 +136,7 @@ func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"cluster":      p.bare(&s.Cluster),
 		"prefix":       p.text(&s.Prefix),
 		"client_cache": p.onOffDefault(&s.ClientCache),
+		"from_cookies": p.durationOrOff(&s.FromCookies),
 	})
 	if err != nil {
 		return err
@@ -183,6 +189,7 @@ type redisSettings struct {
 func (s *RedisStore) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	r := &resolver{repl: repl}
 	setting := func(name string) string { return storeSetting + "." + name }
+	resolveFromCookies(r, s.FromCookies)
 	resolved := &redisSettings{
 		redisOptions: redisOptions{
 			username:    r.text(setting("username"), s.Username, ""),
@@ -285,7 +292,7 @@ func (s *RedisStore) open(env storeEnv) sessionStore {
 		s.logger.Warn("store redis without secret: gateways that do not share Caddy's storage " +
 			"make a secret each, and do not know each other's sessions; give all of them the same secret")
 	}
-	return newTicketStore(env, newRedisRecords(s.options, s.prefix))
+	return newTicketStore(env, newRedisRecords(s.options, s.prefix), env.takeover(s.FromCookies))
 }
 
 // Interface guards.

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
 	"github.com/maypok86/otter/v2"
+	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -28,7 +29,19 @@ func init() {
 // to be installed. Sessions survive restarts, signing out is final, and an operator
 // can list and end sessions. Several processes can share it where they share the
 // storage; its lock then keeps them from spending one refresh token twice.
-type StorageStore struct{}
+//
+// The site should have a `secret`. Without one the secret is kept in the same storage,
+// and a copy of it is enough to make sessions.
+type StorageStore struct {
+	// For how long after the start sessions are taken over that stood in cookies: the time
+	// of a change from `store cookie`. Up to 30d. It counts from the first configuration of
+	// the process that has it; a reload does not prolong it, and a restart begins it anew.
+	// A session that moves has its user information read anew before its first use.
+	// Default: off, which signs such people in anew.
+	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
+
+	logger *zap.Logger
+}
 
 // CaddyModule returns the Caddy module information.
 func (StorageStore) CaddyModule() caddy.ModuleInfo {
@@ -38,18 +51,55 @@ func (StorageStore) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// UnmarshalCaddyfile sets up the store from `store storage`, which has no options.
-func (*StorageStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	if d.NextArg() || d.NextBlock(d.Nesting()) {
-		return d.Err("store storage has no options: Caddy's global option `storage` says where it is")
+// UnmarshalCaddyfile sets up the store from Caddyfile tokens. Caddy's global option
+// `storage` says where the storage is.
+//
+//	store storage {
+//		from_cookies off|<duration>
+//	}
+func (s *StorageStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the store's name
+	if d.NextArg() {
+		return d.Errf("%s: Caddy's global option `storage` says where the storage is", storeSetting)
+	}
+	p := newBlockParser(d, "store storage", storeSetting)
+	if err := p.block(storeSetting, words{"from_cookies": p.durationOrOff(&s.FromCookies)}); err != nil {
+		return err
+	}
+	return p.tryOut(s.resolve)
+}
+
+// Provision checks the settings.
+func (s *StorageStore) Provision(ctx caddy.Context) error {
+	s.logger = ctx.Logger()
+	return s.resolve(caddy.NewReplacer())
+}
+
+func (s *StorageStore) resolve(repl *caddy.Replacer) error {
+	r := &resolver{repl: repl}
+	resolveFromCookies(r, s.FromCookies)
+	if r.err != nil {
+		return r.err
 	}
 	return nil
 }
 
+// resolveFromCookies checks the setting that all server-side stores have.
+func resolveFromCookies(r *resolver, d caddy.Duration) {
+	const setting = storeSetting + ".from_cookies"
+	r.duration(setting, d, 0)
+	if time.Duration(d) > maxLifetime {
+		r.fail(setting, "must not be more than 30d: no session lives longer")
+	}
+}
+
 // open implements storeModule.
-func (*StorageStore) open(env storeEnv) sessionStore {
-	return newTicketStore(env, newStorageRecords(env.storage))
+func (s *StorageStore) open(env storeEnv) sessionStore {
+	if !env.secretGiven {
+		s.logger.Warn("store storage without secret: the secret is kept in Caddy's storage, beside the sessions; " +
+			"whoever can read a copy of the storage can also open every cookie of the site; set `secret`, which `caddy tollgate keygen` prints")
+	}
+	return newTicketStore(env, newStorageRecords(env.storage), env.takeover(s.FromCookies))
 }
 
 // Places in the storage, and the names of locks. Records and notes are named by
@@ -377,6 +427,7 @@ func (s *storageRecords) close() { s.read.StopAllGoroutines() }
 
 // Interface guards.
 var (
+	_ caddy.Provisioner     = (*StorageStore)(nil)
 	_ caddy.Module          = (*StorageStore)(nil)
 	_ caddyfile.Unmarshaler = (*StorageStore)(nil)
 	_ storeModule           = (*StorageStore)(nil)

@@ -50,9 +50,10 @@ func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *ticketStore
 	store := newTicketStore(storeEnv{
 		keys:     source.keyring,
 		latest:   func(s *session) (*session, bool) { return s, true },
+		ended:    newEndedNames(time.Now),
 		lifetime: time.Hour,
 		now:      time.Now,
-	}, p.open(t))
+	}, p.open(t), takeover{until: time.Now().Add(time.Hour)})
 	t.Cleanup(store.close)
 	return store
 }
@@ -511,7 +512,7 @@ func BenchmarkLoad(b *testing.B) {
 			}
 			source := &keySource{}
 			source.made.Store(keys)
-			store := newTicketStore(storeEnv{keys: source.keyring, lifetime: time.Hour, now: time.Now}, open())
+			store := newTicketStore(storeEnv{keys: source.keyring, ended: newEndedNames(time.Now), lifetime: time.Hour, now: time.Now}, open(), takeover{})
 			defer store.close()
 			s, err := store.create(b.Context(), freshSession("12345"))
 			if err != nil {

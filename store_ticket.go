@@ -83,6 +83,7 @@ const (
 type ticketStore struct {
 	storeEnv
 	records recordStore
+	cookies takeover
 	opened  *openedValues[openedTicket]
 	// parsed holds sessions as they were read from their records, by name.
 	parsed *otter.Cache[string, *parsedRecord]
@@ -91,6 +92,13 @@ type ticketStore struct {
 	probes singleflight.Group
 	probed atomic.Pointer[probeResult]
 }
+
+// takeover says until when whole sessions that stood in cookies are taken over. Outside
+// of that time such a cookie is no session: whoever knows the secret, which may lie in
+// the storage beside the records, could seal one with any user's id in it.
+type takeover struct{ until time.Time }
+
+func (o takeover) open(now time.Time) bool { return now.Before(o.until) }
 
 // openedTicket is what a cookie value was opened to.
 type openedTicket struct {
@@ -113,10 +121,11 @@ type probeResult struct {
 	err error
 }
 
-func newTicketStore(env storeEnv, records recordStore) *ticketStore {
+func newTicketStore(env storeEnv, records recordStore, cookies takeover) *ticketStore {
 	return &ticketStore{
 		storeEnv: env,
 		records:  records,
+		cookies:  cookies,
 		opened:   newOpenedValues[openedTicket](),
 		parsed: otter.Must(&otter.Options[string, *parsedRecord]{
 			MaximumWeight: maxParsedBytes,
@@ -136,6 +145,9 @@ func (t *ticketStore) load(ctx context.Context, value string) (found, error) {
 			return found{}, nil
 		}
 		t.opened.put(value, o)
+	}
+	if o.moved && !t.cookies.open(t.now()) {
+		return found{}, nil
 	}
 	s, err := t.read(ctx, o.ticket, o.name, false)
 	if err != nil {
@@ -164,6 +176,9 @@ func openTicketOrSession(keys *keyring, value string) (openedTicket, bool) {
 
 // read gives the session of a ticket, or nil when there is none.
 func (t *ticketStore) read(ctx context.Context, of ticket, name string, fresh bool) (*session, error) {
+	if t.ended.has(name, t.now()) {
+		return nil, nil
+	}
 	text, ok, err := t.records.get(ctx, name, fresh)
 	if err != nil || !ok {
 		return nil, err
@@ -243,6 +258,7 @@ func (t *ticketStore) moveIn(ctx context.Context, o openedTicket, value string) 
 		return nil, nil
 	}
 	moved := *s
+	moved.user = unconfirmedUser(s.user)
 	moved.kept = kept{o.key, recordHead{kind: recordMoved}}
 	switch s, err = t.save(ctx, &moved); {
 	case errors.Is(err, errRecordMoved):
@@ -337,7 +353,11 @@ func (t *ticketStore) endByName(ctx context.Context, name string, from time.Time
 		if r.kind == recordGone || !t.now().Before(r.expires) {
 			return false, nil
 		}
-		if done, err := t.endRecord(ctx, name, r, from); done || err != nil {
+		done, err := t.endRecord(ctx, name, r, from)
+		if done {
+			t.ended.add(name, from, r.created)
+		}
+		if done || err != nil {
 			return done, err
 		}
 	}
@@ -394,7 +414,7 @@ func (t *ticketStore) sessionsOf(ctx context.Context, userID string) ([]sessionS
 			}
 			r, parsed := parseRecord(text)
 			switch {
-			case !ok || !parsed || r.kind == recordGone || !t.now().Before(r.expires):
+			case !ok || !parsed || r.kind == recordGone || t.ended.has(name, t.now()) || !t.now().Before(r.expires):
 				if err := t.records.removeFromIndex(ctx, user, name); err != nil {
 					return nil, err
 				}

@@ -1,0 +1,53 @@
+package tollgate
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// startLog loads these sites, as a start and `caddy validate` do, and gives what that
+// wrote to the log. Global is more lines for the global options.
+func startLog(t *testing.T, global, sites string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "log")
+	provisionEach(t, "{\nadmin off\nauto_https off\nstorage file_system "+t.TempDir()+"\nlog {\noutput file "+file+"\n}\n"+global+"\n}\n"+sites)
+	provisionEach(t, "http:// {\nrespond ok\n}\n") // the log goes back to where it was
+	if _, err := os.Stat(file); os.IsNotExist(err) {
+		return ""
+	}
+	return readFile(t, file)
+}
+
+// provisionEach provisions a Caddyfile with any number of servers, and lets go of it.
+func provisionEach(t *testing.T, text string) {
+	t.Helper()
+	config, err := adapt(text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	provisioning.Lock()
+	defer provisioning.Unlock()
+	var parsed caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(&parsed)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	app, err := ctx.App("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range app.(*caddyhttp.App).Servers {
+		for _, h := range handlersIn(server.Routes) {
+			if err := h.Cleanup(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

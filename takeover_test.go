@@ -1,0 +1,200 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// fromCookies is a storage store that takes sessions over from cookies for an hour.
+const fromCookies = "session {\n\t\t\tstore storage {\n\t\t\t\tfrom_cookies 1h\n\t\t\t}\n\t\t}"
+
+// sealedSession is the cookie value of a session in cookie form, as somebody who knows
+// the site's secret can make it.
+func (s *site) sealedSession(made *session) string {
+	s.t.Helper()
+	keys, err := s.handlers[0].keys.keyring(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	value, err := keys.session.seal(made.appendBinary(nil))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return "1." + value
+}
+
+// madeUpSession is a session of the given user with the given access token.
+func (s *site) madeUpSession(user, access string) string {
+	made := freshSession(user)
+	made.tokens.access, made.tokens.refresh = access, "refresh_made_up"
+	return s.sealedSession(made)
+}
+
+func TestWithoutFromCookiesASealedCookieIsNoSession(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	victim := s.newBrowser().signIn()
+	s.provider.ResetCounts()
+	genuine := s.sessionOf(victim).tokens.access
+	for name, value := range map[string]string{
+		"made-up tokens": s.madeUpSession("1", "access_made_up"),
+		"live tokens":    s.madeUpSession(testUserID, genuine),
+	} {
+		if a := s.newBrowser().get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: got %d, want 401", name, a.StatusCode)
+		}
+	}
+	if n := s.provider.Count(simulator.UserInfo); n != 0 {
+		t.Errorf("the provider was asked %d times", n)
+	}
+}
+
+func TestStorageWithoutSecretIsWarnedAbout(t *testing.T) {
+	for lines, want := range map[string]int{"": 1, "secret " + testSecret: 0} {
+		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+lines+"\n"+inStorage+"\n}\n}\n")
+		if got := strings.Count(log, "store storage without secret"); got != want {
+			t.Errorf("with %q: got %d warnings, want %d: %s", lines, got, want, log)
+		}
+	}
+}
+
+func TestACookieCannotClaimAnotherUser(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: fromCookies})
+	attacker := s.newBrowser().signIn()
+	logs := s.observe()
+	own := s.sessionOf(attacker).tokens.access
+	for name, value := range map[string]string{
+		"the attacker's own access token": s.madeUpSession("1", own),
+		"a made-up access token":          s.madeUpSession("1", "access_made_up"),
+	} {
+		before := s.upstream.requests.Load()
+		for range 2 {
+			if a := s.newBrowser().get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s: got %d, want 401", name, a.StatusCode)
+			}
+		}
+		if n := s.upstream.requests.Load() - before; n != 0 {
+			t.Errorf("%s: the upstream got %d requests", name, n)
+		}
+	}
+	if n := logs.FilterLevelExact(zapcore.WarnLevel).FilterMessageSnippet("not taken over").Len(); n == 0 {
+		t.Errorf("no warning: %v", logs.All())
+	}
+	// The victim's own reads must not vouch for somebody else's cookie.
+	s.handlers[0].users.outdate(s.sessionOf(attacker))
+	if a := attacker.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("the attacker's own session: %d", a.StatusCode)
+	}
+}
+
+func TestAMovedSessionReadsItsUserBeforeItsFirstUse(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
+	b := s.newBrowser().signIn()
+	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
+	s.load()
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusBadGateway})
+	if a := b.get("/"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" {
+		t.Errorf("while the provider is down: got %d %q, want 503 and no cookie", a.StatusCode, a.Header.Get("Set-Cookie"))
+	}
+	s.provider.ClearFaults()
+	s.provider.ResetCounts()
+	s.handlers[0].state.unconfirmed.InvalidateAll() // the back-off runs on the real clock
+	o := burst(b, 20, "/")
+	if o.statuses[http.StatusOK] != 20 {
+		t.Errorf("after the outage: %v", o.statuses)
+	}
+	if n := s.provider.Count(simulator.UserInfo); n != 1 {
+		t.Errorf("the provider was asked %d times, want 1", n)
+	}
+	if seen := s.upstream.last.Load(); seen.Header.Get("X-User-Id") != testUserID {
+		t.Errorf("the upstream got %v", seen.Header)
+	}
+}
+
+func TestAReloadDoesNotProlongTheTakeover(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
+	early, late := s.newBrowser().signIn(), s.newBrowser().signIn()
+	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
+	s.load()
+	s.clock.advance(50 * time.Minute)
+	if a := early.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("within the hour: got %d, want 200", a.StatusCode)
+	}
+	s.handlers[0].state.now = s.clock.now // from which a second time would count
+	s.load()
+	s.clock.advance(20 * time.Minute)
+	if a := late.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after the hour: got %d, want 401", a.StatusCode)
+	}
+	if a := early.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("a session that has moved, after the hour: got %d, want 200", a.StatusCode)
+	}
+}
+
+func TestFromCookiesIsChecked(t *testing.T) {
+	for block, want := range map[string]string{
+		"store storage {\nfrom_cookies 31d\n}":             "session.store.from_cookies: must not be more than 30d: no session lives longer, at Caddyfile:11",
+		"store storage {\nfrom_cookies soon\n}":            "is not a duration",
+		"store storage {\nfrom_cookie 1h\n}":               "unknown word 'from_cookie'; did you mean 'from_cookies'?, at Caddyfile:11",
+		"store storage here":                               "Caddy's global option `storage` says where the storage is, at Caddyfile:10",
+		"store cookie {\nfrom_cookies 1h\n}":               "store cookie has no options",
+		"store redis {\naddress a:1\nfrom_cookies 31d\n}":  "session.store.from_cookies: must not be more than 30d",
+		"store redis {\naddress a:1\nfrom_cookies\n}":      "session.store.from_cookies: wrong number of arguments",
+		"store storage {\nfrom_cookies 1h\nfrom_cookies\n": "from_cookies stands twice",
+	} {
+		if _, err := adaptHandler(minimalBlock + "session {\n" + block + "\n}"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
+		}
+	}
+	for store, want := range map[string]string{
+		"store storage {\nfrom_cookies 30d\n}":           `{"from_cookies":2592000000000000,"module":"storage"}`,
+		"store storage {\nfrom_cookies off\n}":           `{"module":"storage"}`,
+		"store redis {\naddress a:1\nfrom_cookies 2h\n}": `{"address":["a:1"],"from_cookies":7200000000000,"module":"redis"}`,
+	} {
+		h, err := adaptHandler(minimalBlock + "session {\n" + store + "\n}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := json.Marshal(h["session"].(map[string]any)["store"]); string(got) != want {
+			t.Errorf("%s: got %s, want %s", store, got, want)
+		}
+	}
+}
+
+func TestAnEndedSessionStaysEndedWhenItsRecordComesBack(t *testing.T) {
+	s, _, folder := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	name := s.sessionOf(b).id.hash()
+	file := filepath.Join(folder, storageSessions, name)
+	backup := readFile(t, file)
+	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
+		t.Fatalf("ending the session: %v, %v", ended, err)
+	}
+	if err := os.WriteFile(file, []byte(backup), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("with its record back: got %d, want 401", a.StatusCode)
+	}
+	if sessions, err := s.handlers[0].tickets.sessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
+		t.Errorf("listed: %v, %v", sessions, err)
+	}
+	s.load()
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("after a reload: got %d, want 401", a.StatusCode)
+	}
+	// The memory is the process's own, which docs/sessions.md says.
+	s.forget()
+	if a := b.get("/"); a.StatusCode != http.StatusOK {
+		t.Errorf("after a restart: got %d, want 200", a.StatusCode)
+	}
+}
