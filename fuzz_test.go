@@ -513,23 +513,6 @@ func FuzzStrip(f *testing.F) {
 	})
 }
 
-// FuzzHeaderValue: a value that goes out is printable ASCII, and decodes to what went
-// in.
-func FuzzHeaderValue(f *testing.F) {
-	for _, seed := range []string{"user123", "张伟", "a%41", "a\r\nX-User-Id: 1", "\x00\xff"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		encoded := encodeHeaderValue(value)
-		if strings.ContainsFunc(encoded, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
-			t.Fatalf("%q becomes %q", value, encoded)
-		}
-		if decoded, err := url.PathUnescape(encoded); err != nil || decoded != value {
-			t.Fatalf("%q comes back as %q, %v", value, decoded, err)
-		}
-	})
-}
-
 // FuzzCaddyfile: what is accepted is a configuration that loads again from its JSON.
 func FuzzCaddyfile(f *testing.F) {
 	f.Add(minimalBlock)

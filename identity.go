@@ -406,29 +406,3 @@ func (h *identityHeaders) largest(header http.Header) (name string) {
 	}
 	return name
 }
-
-// encodeHeaderValue percent-encodes every byte outside printable ASCII, and the
-// percent sign itself, so that the value can be decoded again exactly.
-func encodeHeaderValue(s string) string {
-	const hex = "0123456789ABCDEF"
-	odd := 0
-	for i := range len(s) {
-		if isOddInHeader(s[i]) {
-			odd++
-		}
-	}
-	if odd == 0 {
-		return s
-	}
-	b := make([]byte, 0, len(s)+2*odd)
-	for i := range len(s) {
-		if c := s[i]; isOddInHeader(c) {
-			b = append(b, '%', hex[c>>4], hex[c&15])
-		} else {
-			b = append(b, c)
-		}
-	}
-	return string(b)
-}
-
-func isOddInHeader(c byte) bool { return c < 0x20 || c > 0x7e || c == '%' }
