@@ -27,7 +27,9 @@ func TestExamplesOfUpstreams(t *testing.T) {
 			if !strings.Contains(readme, "```"+fenceOf(file)+"\n"+text+"```") {
 				t.Error("the README shows another text")
 			}
-			newSampleSite(t, file, run).keepsItsWord(t)
+			s, direct := newSampleSite(t, file, run)
+			s.keepsItsWord(t)
+			s.newBrowser().getsNothingForUndecodableNames(t, direct)
 		})
 	}
 }
@@ -43,8 +45,9 @@ func fenceOf(file string) string {
 	}
 }
 
-// newSampleSite starts a sample on a free port, and a gateway in front of it.
-func newSampleSite(t *testing.T, file string, run []string) *site {
+// newSampleSite starts a sample on a free port, and a gateway in front of it. direct is
+// the URL of the sample itself.
+func newSampleSite(t *testing.T, file string, run []string) (s *site, direct string) {
 	address := freeAddress()
 	_, port, _ := strings.Cut(address, ":")
 	sample := filepath.Join(t.TempDir(), file)
@@ -67,7 +70,20 @@ func newSampleSite(t *testing.T, file string, run []string) *site {
 		provider:   simulator.Options{AutoLogin: "张伟"},
 		inTollgate: "public /public",
 		handler:    proxy.ServeHTTP,
-	})
+	}), "http://" + address + "/"
+}
+
+// getsNothingForUndecodableNames sends values that the gateway never sends, as somebody
+// can who reaches the sample past it. The sample answers 400, and serves on.
+func (b *browser) getsNothingForUndecodableNames(t *testing.T, sample string) {
+	for _, name := range []string{"%", "%4", "a%zz", "100%", "%%41", "%FF", "%C3%28", "%ED%A0%80"} {
+		if a := b.get(sample, "X-User-Id: 1", "X-User-Name: "+name); a.StatusCode != 400 || a.text != "not from the gateway\n" {
+			t.Errorf("%s: status %d: %q, want 400", name, a.StatusCode, a.text)
+		}
+	}
+	if a := b.get(sample, "X-User-Id: 1", "X-User-Name: %20admin%20"); a.text != "1 is  admin  and has \n" {
+		t.Errorf("afterwards: status %d: %q", a.StatusCode, a.text)
+	}
 }
 
 // keepsItsWord: names arrive decoded, nobody is nobody, and money that was spent is

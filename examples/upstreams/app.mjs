@@ -2,7 +2,13 @@ import { createServer } from 'node:http';
 
 createServer((request, response) => {
   const id = request.headers['x-user-id'] ?? ''; // what to store; empty for nobody
-  const name = decodeURIComponent(request.headers['x-user-name'] ?? '');
+  let name;
+  try {
+    name = decodeURIComponent(request.headers['x-user-name'] ?? '');
+  } catch { // uncaught, this would end the process
+    response.writeHead(400).end('not from the gateway\n');
+    return;
+  }
   const balance = request.headers['x-user-balance'] ?? '';
   if (request.method === 'POST') { // a call that costs the user money
     response.setHeader('Tollgate-Balance', 'changed');

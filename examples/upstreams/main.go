@@ -6,13 +6,14 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+	"unicode/utf8"
 )
 
 func main() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-User-Id") // what to store; empty for nobody
 		name, err := url.PathUnescape(r.Header.Get("X-User-Name"))
-		if err != nil {
+		if err != nil || !utf8.ValidString(name) {
 			http.Error(w, "not from the gateway", http.StatusBadRequest)
 			return
 		}
