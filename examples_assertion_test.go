@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,13 +34,8 @@ const retryOfVerifiers = 100 * time.Millisecond
 // TestExamplesOfVerifiers runs the samples as the upstream of a gateway, and attacks
 // them past it (RFC 8725).
 func TestExamplesOfVerifiers(t *testing.T) {
-	folder := t.TempDir()
-	verifiers := map[string][]string{
-		"go":   {buildVerifier(t, folder)},
-		"node": {"node", filepath.Join(folder, "verify.mjs")},
-	}
-	writeFile(t, verifiers["node"][1], render(t, "examples/assertion/node/verify.mjs",
-		"= 3_000;", "= 500;", "= 5_000;", "= 100;", "= 300_000;", "= 500;", "= 900_000;", "= 3_000;"))
+	verifiers := newVerifiers(t, 500*time.Millisecond, 3*time.Second)
+	patient := newVerifiers(t, time.Minute, 15*time.Minute)
 	tests := map[string]func(*testing.T, *verifierSite){
 		"knows who is there":                believesTheGateway,
 		"refuses every attack":              refusesEveryAttack,
@@ -57,6 +53,16 @@ func TestExamplesOfVerifiers(t *testing.T) {
 			})
 		}
 	}
+	t.Run("node searches well-formed JSON only", func(t *testing.T) {
+		t.Parallel()
+		searchesWellFormedJSONOnly(t, verifiers["node"])
+	})
+	for language, command := range patient {
+		t.Run(language+" serves known keys while the gateway hangs", func(t *testing.T) {
+			t.Parallel()
+			servesKnownKeysMeanwhile(t, newVerifierSite(t, command))
+		})
+	}
 	for language, command := range verifiers {
 		t.Run(language+" needs its settings", func(t *testing.T) {
 			t.Parallel()
@@ -65,16 +71,21 @@ func TestExamplesOfVerifiers(t *testing.T) {
 	}
 }
 
-// buildVerifier compiles the sample in Go, with the times of these tests.
-func buildVerifier(t *testing.T, folder string) string {
-	source, program := filepath.Join(folder, "verify.go"), filepath.Join(folder, "verify")
+// newVerifiers gives the commands that run the samples, with the times of these tests.
+func newVerifiers(t *testing.T, fetchTimeout, maxAge time.Duration) map[string][]string {
+	folder := t.TempDir()
+	source, program, script := filepath.Join(folder, "verify.go"), filepath.Join(folder, "verify"), filepath.Join(folder, "verify.mjs")
+	inGo := func(d time.Duration) string { return fmt.Sprintf("= %d * time.Millisecond", d.Milliseconds()) }
+	inNode := func(d time.Duration) string { return fmt.Sprintf("= %d;", d.Milliseconds()) }
 	writeFile(t, source, render(t, "examples/assertion/go/verify.go",
-		"= 3 * time.Second", "= 500 * time.Millisecond", "= 5 * time.Second", "= 100 * time.Millisecond",
-		"= 5 * time.Minute", "= 500 * time.Millisecond", "= 15 * time.Minute", "= 3 * time.Second"))
+		"= 3 * time.Second", inGo(fetchTimeout), "= 5 * time.Second", inGo(retryOfVerifiers),
+		"= 5 * time.Minute", inGo(500*time.Millisecond), "= 15 * time.Minute", inGo(maxAge)))
+	writeFile(t, script, render(t, "examples/assertion/node/verify.mjs",
+		"= 3_000;", inNode(fetchTimeout), "= 5_000;", inNode(retryOfVerifiers), "= 300_000;", "= 500;", "= 900_000;", inNode(maxAge)))
 	if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return program
+	return map[string][]string{"go": {program}, "node": {"node", script}}
 }
 
 // verifierSite is a gateway whose upstream is a verifier, and the way on which that
@@ -419,6 +430,88 @@ func readsTheKeysOnceInAWhile(t *testing.T, v *verifierSite) {
 		t.Errorf("the keys were read %d times; want %d at most", n, most)
 	}
 	v.expect(t, http.StatusOK, f.signed())
+}
+
+// servesKnownKeysMeanwhile: while the gateway hangs, an assertion with a known key is
+// verified at once, whether a forged id or the age of the keys has the verifier ask. The
+// verifier asks once at a time, however many forged ids there are.
+func servesKnownKeysMeanwhile(t *testing.T, v *verifierSite) {
+	var inside atomic.Int64
+	good := func() int { return v.ask(t, v.good(time.Now().Unix()).signed()).StatusCode }
+	forge := func() {
+		forged := v.good(time.Now().Unix())
+		forged.header = strings.Replace(forged.header, v.kid, "unknown", 1)
+		req, _ := http.NewRequest(http.MethodGet, v.verifier, nil)
+		req.Header.Set(assertionHeader, forged.signed())
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			res.Body.Close()
+		}
+	}
+	for cause, ask := range map[string]func(){
+		"forged ids": func() { go forge() },
+		"old keys":   func() { good() },
+	} {
+		if status := good(); status != http.StatusOK {
+			t.Fatalf("before %s: status %d", cause, status)
+		}
+		hang, end := context.WithCancel(t.Context())
+		v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) {
+			if inside.Add(1) > 1 {
+				t.Errorf("%s: the keys are read twice at a time", cause)
+			}
+			<-hang.Done()
+			inside.Add(-1)
+			w.WriteHeader(http.StatusBadGateway)
+		})
+		eventually(t, "the verifier asks because of "+cause, func() bool {
+			ask()
+			return inside.Load() == 1
+		})
+		for range 20 {
+			go forge()
+			if status := good(); status != http.StatusOK {
+				t.Errorf("%s: status %d while the gateway hangs", cause, status)
+			}
+		}
+		v.keys.work()
+		end()
+		eventually(t, "the reading has ended", func() bool { return inside.Load() == 0 })
+	}
+}
+
+// searchesWellFormedJSONOnly: a search in text that is not JSON can take quadratic time,
+// before any signature is looked at. What the verifier searches is written down by a
+// module that Node loads before it.
+func searchesWellFormedJSONOnly(t *testing.T, command []string) {
+	folder := t.TempDir()
+	spy, journal := filepath.Join(folder, "spy.mjs"), filepath.Join(folder, "searched")
+	writeFile(t, journal, "")
+	writeFile(t, spy, `import { appendFileSync } from 'node:fs';
+const exec = RegExp.prototype.exec;
+RegExp.prototype.exec = function (text) {
+  const found = exec.call(this, text);
+  if (!String(text).startsWith('{"alg":')) return found;
+  let kind = 'JSON';
+  try { JSON.parse(text); } catch { kind = 'other text'; }
+  appendFileSync(`+strconv.Quote(journal)+`, kind + '\n');
+  return found;
+};
+`)
+	v := newVerifierSite(t, []string{command[0], "--import", spy, command[1]})
+	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
+	if searched := readFile(t, journal); !strings.HasPrefix(searched, "JSON\n") {
+		t.Fatalf("a good assertion: searched %q; the test does not see the search any more", searched)
+	}
+	for _, header := range []string{
+		`{"alg":` + strings.Repeat(`\"`, 2900),
+		`{"alg":"` + strings.Repeat(`\"`, 2900),
+		`{"alg":"` + strings.Repeat(`\"`, 2900) + "\n\"",
+	} {
+		v.expect(t, http.StatusUnauthorized, forgery{withLooseBits(header), `{}`, v.private}.signed())
+	}
+	if searched := readFile(t, journal); strings.Contains(searched, "other text") {
+		t.Error("the verifier has searched text that is not JSON")
+	}
 }
 
 func followsAnotherSecret(t *testing.T, v *verifierSite) {

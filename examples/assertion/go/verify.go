@@ -79,29 +79,49 @@ func verify(text string) (c claims, err error) {
 	return c, nil
 }
 
-// keys are the gateway's, from the configured URL and nowhere else.
+// keys are the gateway's, from the configured URL and nowhere else. The mutex is never
+// held while the gateway is asked: it may hang, and known keys are served meanwhile.
 var keys struct {
 	sync.Mutex
 	byID        map[string]ed25519.PublicKey
-	read, asked time.Time
+	read, asked time.Time     // when they were read, and when the last attempt ended
+	reading     chan struct{} // closed when the attempt under way ends; nil if there is none
 }
 
-// keyOf gives a key, or nil when the gateway does not know it either.
+// keyOf returns the key with this id, or nil if the gateway does not know it either. Only
+// a request without a usable key waits for the gateway: an attacker who makes up ids
+// delays nobody else.
 func keyOf(id string) (ed25519.PublicKey, error) {
 	keys.Lock()
 	defer keys.Unlock()
-	if (keys.byID[id] == nil || time.Since(keys.read) > refreshAfter) && time.Since(keys.asked) > retryAfter {
-		if found, err := readKeys(); err != nil {
-			log.Printf("reading the gateway's keys: %v", err)
-		} else {
-			keys.byID, keys.read = found, time.Now()
-		}
-		keys.asked = time.Now()
+	usable := keys.byID[id] != nil && time.Since(keys.read) <= maxAge
+	due := !usable || time.Since(keys.read) > refreshAfter
+	if due && keys.reading == nil && time.Since(keys.asked) > retryAfter {
+		keys.reading = make(chan struct{})
+		go renewKeys(keys.reading)
+	}
+	if reading := keys.reading; !usable && reading != nil {
+		keys.Unlock()
+		<-reading
+		keys.Lock()
 	}
 	if time.Since(keys.read) > maxAge {
 		return nil, errNoKeys
 	}
 	return keys.byID[id], nil
+}
+
+func renewKeys(done chan struct{}) {
+	found, err := readKeys()
+	keys.Lock()
+	defer keys.Unlock()
+	if err != nil {
+		log.Printf("reading the gateway's keys: %v", err)
+	} else {
+		keys.byID, keys.read = found, time.Now()
+	}
+	keys.asked, keys.reading = time.Now(), nil
+	close(done)
 }
 
 var client = http.Client{Timeout: fetchTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
