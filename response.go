@@ -115,9 +115,7 @@ func (w *responseWriter) finish() {
 	if cookies := w.owner.newCookies(); len(cookies) > 0 {
 		header := w.Header()
 		header["Set-Cookie"] = append(header["Set-Cookie"], cookies...)
-		if header.Get("Cache-Control") != "no-store" { // as our own answers have it
-			forbidCaching(header)
-		}
+		forbidCaching(header)
 	}
 }
 
@@ -200,8 +198,26 @@ func (w *responseWriter) without(lines []string, first int) []string {
 // forbidCaching keeps shared caches from storing an answer that carries a session
 // cookie, whatever the upstream said of it.
 func forbidCaching(header http.Header) {
-	for _, name := range []string{"Expires", "Surrogate-Control", "Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control"} {
-		delete(header, name)
+	policy := "private, no-store"
+	if said := header["Cache-Control"]; len(said) == 1 && said[0] == "no-store" {
+		policy = said[0] // as our own answers have it
 	}
-	header["Cache-Control"] = []string{"private, no-store"}
+	for name := range header {
+		if steersCaches(name) {
+			delete(header, name)
+		}
+	}
+	header["Cache-Control"] = []string{policy}
+}
+
+// steersCaches reports whether a header of an answer can have some cache store it, though
+// Cache-Control forbids that: targeted fields (RFC 9213) end in "-Cache-Control", one for
+// each CDN, and the others are older than that.
+func steersCaches(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "cache-control", "expires", "surrogate-control", "edge-control", "x-accel-expires":
+		return true
+	}
+	return strings.HasSuffix(name, "-cache-control")
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,51 @@ func TestAnAnswerWithOurCookieIsNotCached(t *testing.T) {
 	}
 	if got := a.Header["Cache-Control"]; len(got) != 1 || got[0] != "private, no-store" || a.Header.Get("Expires") != "" || a.Header.Get("CDN-Cache-Control") != "" {
 		t.Errorf("with our cookie: %v", a.Header)
+	}
+}
+
+// TestNoCacheHeaderSurvivesBesideOurCookie: each of these has some cache or CDN store an
+// answer, and takes precedence over Cache-Control there.
+func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
+	steering := []string{
+		"Expires", "Surrogate-Control", "CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Netlify-CDN-Cache-Control",
+		"Vercel-CDN-Cache-Control", "X-LiteSpeed-Cache-Control", "any-new-cache-control", "Edge-Control", "X-Accel-Expires",
+	}
+	kept := []string{"ETag", "Last-Modified", "Vary", "Age", "Cache-Tag", "X-Accel-Buffering", "X-Cache-Controller"}
+	for said, want := range map[string]string{
+		"":                               "private, no-store",
+		"public, max-age=3600":           "private, no-store",
+		"no-store":                       "no-store",
+		"no-store\npublic, max-age=3600": "private, no-store",
+	} {
+		s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, _ *http.Request) {
+			for _, name := range slices.Concat(steering, kept) {
+				w.Header().Set(name, "max-age=3600")
+			}
+			if said != "" {
+				w.Header()["Cache-Control"] = strings.Split(said, "\n")
+			}
+		}})
+		b := s.newBrowser()
+		b.follow("/")
+		if a := b.get("/"); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Edge-Control") == "" {
+			t.Errorf("without our cookie: %v, want the upstream's words", a.Header)
+		}
+		s.clock.advance(over)
+		a := b.get("/")
+		if got := a.Header["Cache-Control"]; a.Header.Get("Set-Cookie") == "" || len(got) != 1 || got[0] != want {
+			t.Errorf("%q: Cache-Control %q, Set-Cookie %q; want %q and our cookie", said, got, a.Header.Get("Set-Cookie"), want)
+		}
+		for _, name := range steering {
+			if got, there := a.Header[textproto.CanonicalMIMEHeaderKey(name)]; there {
+				t.Errorf("%q: %s is %q, want none", said, name, got)
+			}
+		}
+		for _, name := range kept {
+			if a.Header.Get(name) == "" {
+				t.Errorf("%q: %s is missing", said, name)
+			}
+		}
 	}
 }
 
