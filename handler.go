@@ -503,7 +503,7 @@ func (h *Handler) returnPathOf(r *http.Request) string {
 // returnPath gives a safe return path, or after_login. Going back to the endpoints
 // that make up a sign-in would begin another one.
 func (h *Handler) returnPath(raw string) string {
-	cleaned, ok := cleanReturnPath(raw)
+	cleaned, ok := cleanReturnPath(withoutOwnOrigin(raw, h.origin))
 	if !ok {
 		return h.afterLogin
 	}

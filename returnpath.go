@@ -51,6 +51,34 @@ func cleanReturnPath(raw string) (string, bool) {
 	return cleaned, true
 }
 
+// withoutOwnOrigin gives the path of a full URL of this origin, as some proxies have no
+// other address to give, and every other text as it is. A URL whose origin a browser could
+// read in another way than Go stays whole, so that cleanReturnPath refuses it.
+func withoutOwnOrigin(raw, origin string) string {
+	scheme, rest, found := strings.Cut(raw, "://")
+	if !found || len(raw) > maxReturnPath+len(origin) {
+		return raw
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, path := rest[:end], rest[end:]
+	// User information, a backslash, an escape or a blank: parsers differ in where the host
+	// ends.
+	if authority == "" || strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("@\\%", r) }) {
+		return raw
+	}
+	u, err := url.Parse(scheme + "://" + authority)
+	if err != nil || serializeOrigin(u) != origin {
+		return raw
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return path
+}
+
 // isUnsafeInPath reports whether a browser, or something between it and us,
 // would read r other than as a plain character.
 func isUnsafeInPath(r rune) bool {

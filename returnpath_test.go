@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -65,17 +66,89 @@ func TestReturnPathsAreWhatABrowserStaysOnTheOriginFor(t *testing.T) {
 	}
 }
 
+func TestReturnPathMayBeAFullURLOfTheOrigin(t *testing.T) {
+	const origin = "https://app.example"
+	for raw, want := range map[string]string{
+		"https://app.example":                "/",
+		"https://app.example/":               "/",
+		"https://app.example?a=b":            "/?a=b",
+		"https://app.example#part":           "/#part",
+		"https://app.example/a/b?c=d#e":      "/a/b?c=d#e",
+		"https://APP.example:443/a":          "/a",
+		"HTTPS://app.example/a":              "/a",
+		"https://app.example/?u=http://x/":   "/?u=http://x/",
+		"https://app.example/.//evil":        "/evil",
+		"https://app.example//evil.example":  "",
+		"https://app.example/\\evil.example": "",
+		"https://app.example/a\r\nb":         "",
+		"http://app.example/a":               "",
+		"https://app.example:80/a":           "",
+		"https://app.example:8443/a":         "",
+		"https://app.example:0443/a":         "/a",
+		"https://app.example:/a":             "/a",
+		"https://app.example./a":             "",
+		"https://app.example.evil/a":         "",
+		"https://evil.app.example/a":         "",
+		"https://xapp.example/a":             "",
+		"https://app.example@evil/a":         "",
+		"https://evil@app.example/a":         "",
+		"https://app.example:x@evil/a":       "",
+		"https://app.example\\@evil/a":       "",
+		"https://app.example\\evil/a":        "",
+		"https://app.example%2eevil/a":       "",
+		"https://app%2eexample/a":            "",
+		"https://app.example\t/a":            "",
+		"https:// app.example/a":             "",
+		" https://app.example/a":             "",
+		"https:///app.example/a":             "",
+		"https:/app.example/a":               "",
+		"https:app.example/a":                "",
+		"https:\\\\app.example/a":            "",
+		"javascript://app.example/a":         "",
+		"x:https://app.example/a":            "",
+		"//app.example/a":                    "",
+		"app.example/a":                      "",
+		"https://app。example/a":              "/a",
+	} {
+		got, ok := cleanReturnPath(withoutOwnOrigin(raw, origin))
+		if got != want || ok != (want != "") {
+			t.Errorf("%q: got %q, %v, want %q", raw, got, ok, want)
+		}
+	}
+	for origin, raw := range map[string]string{
+		"http://127.0.0.1:8080":     "http://127.0.0.1:8080/a",
+		"http://[::1]:8080":         "http://[::1]:8080/a",
+		"https://app.example:8443":  "https://app.example:8443/a",
+		"http://localhost":          "http://localhost:80/a",
+		"https://xn--bcher-kva.com": "https://XN--bcher-kva.com/a",
+	} {
+		if got := withoutOwnOrigin(raw, origin); got != "/a" {
+			t.Errorf("%q at %s: got %q, want /a", raw, origin, got)
+		}
+	}
+}
+
+// fullOwnURL are the spellings in ASCII of the origin that a return path may begin with.
+var fullOwnURL = regexp.MustCompile(`^(?i:https)://(?i:app\.example)(:0*443|:)?([/?#]|$)`)
+
 // FuzzReturnPath: what is accepted stays on the origin, is plain ASCII, and is
 // accepted again as it is.
 func FuzzReturnPath(f *testing.F) {
-	for _, seed := range []string{"/", "//x", "/\\x", "/a/../b?c#d", "/%2e%2e//x", "/.//x", "/a%5cb", "/é?ü#ß", "/a?b=//c", "/;@:"} {
+	for _, seed := range []string{
+		"/", "//x", "/\\x", "/a/../b?c#d", "/%2e%2e//x", "/.//x", "/a%5cb", "/é?ü#ß", "/a?b=//c", "/;@:",
+		"https://app.example/a", "https://APP.example:443?x", "https://app.example@x/", "https://app.example\\x", "https://app.example//x", "http://app.example/",
+	} {
 		f.Add(seed)
 	}
 	origin, _ := url.Parse("https://app.example")
 	f.Fuzz(func(t *testing.T, raw string) {
-		got, ok := cleanReturnPath(raw)
+		got, ok := cleanReturnPath(withoutOwnOrigin(raw, "https://app.example"))
 		if !ok {
 			return
+		}
+		authority := strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune("/?#", r) })
+		if raw[0] != '/' && !fullOwnURL.MatchString(raw) && (len(authority) < 2 || isASCII(authority[1])) {
+			t.Fatalf("%q is no URL of this origin, and becomes %q", raw, got)
 		}
 		if got[0] != '/' || strings.HasPrefix(got, "//") || strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 			t.Fatalf("%q becomes %q", raw, got)
@@ -88,4 +161,8 @@ func FuzzReturnPath(f *testing.F) {
 			t.Fatalf("%q becomes %q, and then %q, %v", raw, got, again, ok)
 		}
 	})
+}
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r > 0x7f })
 }

@@ -387,6 +387,10 @@ func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
 		"/oauth/callback?code=x":  "/home",
 		"/a/../oauth/start?x":     "/home",
 		strings.Repeat("/x", 999): "/home",
+		s.url + "/page?a=1&b=2":   "/page?a=1&b=2",
+		s.url + ".evil.example/":  "/home",
+		s.url + "/oauth/start":    "/home",
+		s.url + "//evil.example/": "/home",
 	} {
 		b := s.newBrowser()
 		a := b.visit(b.authorize("?return_to=" + url.QueryEscape(returnTo)))
