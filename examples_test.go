@@ -42,6 +42,11 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 				t.Error("no tollgate in it")
 			}
 			for _, h := range handlers {
+				if h.tickets != nil && len(h.Secret) == 0 {
+					t.Error("sessions are on the server, and no secret is configured: it would lie beside them")
+				}
+			}
+			for _, h := range handlers {
 				h.Cleanup()
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), "README.md")); err != nil {

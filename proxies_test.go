@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,9 +21,11 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// proxyAddresses are the addresses that a proxy's configuration is rendered with.
+// proxyAddresses are the addresses that a proxy's configuration is rendered with, and
+// the file that its logs go to.
 type proxyAddresses struct {
 	listen, gateway, application string
+	log                          string
 }
 
 // proxiedSite is a site whose application stands behind another proxy, which is
@@ -29,26 +33,33 @@ type proxyAddresses struct {
 type proxiedSite struct {
 	*site
 	storage *breakableStorage
+	log     string // the file with the proxy's logs
+	// nextEvent has the application send the next event of an event stream.
+	nextEvent chan<- struct{}
+	// keepsDoubleHyphens: the proxy cannot drop names such as X-User--Id.
+	keepsDoubleHyphens bool
 }
 
 // newProxiedSite starts the gateway of an example, and then the proxy.
 func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAddresses)) *proxiedSite {
 	t.Helper()
 	listen := freeAddress()
-	s := newSite(t, siteOptions{front: "http://" + listen, handler: echoOrSocket})
+	nextEvent := make(chan struct{})
+	s := newSite(t, siteOptions{front: "http://" + listen, handler: echoOrUpgrade(nextEvent)})
 	setExampleEnv(t)
 	t.Setenv("OAUTH_CLIENT_ID", testClientID)
 	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
-			"provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
+			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
 	s.load()
 	records := s.handlers[0].tickets.records.(*storageRecords)
 	storage := &breakableStorage{Storage: records.storage}
 	records.storage = storage
-	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://")})
-	return &proxiedSite{s, storage}
+	log := filepath.Join(t.TempDir(), "proxy.log")
+	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://"), log})
+	return &proxiedSite{site: s, storage: storage, log: log, nextEvent: nextEvent}
 }
 
 // render reads a file of an example and replaces addresses; each has to be there.
@@ -64,13 +75,41 @@ func render(t *testing.T, file string, oldnew ...string) string {
 	return text
 }
 
-// echoOrSocket answers with what it received, and each line on a WebSocket with
-// itself and the user.
-func echoOrSocket(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Upgrade") == "" {
-		json.NewEncoder(w).Encode(received{Method: r.Method, URI: r.RequestURI, Header: r.Header})
-		return
+// echoOrUpgrade answers with what it received. On a WebSocket it answers each line with
+// the line and the user, and it accepts h2c. An event stream gets an event for each value
+// of nextEvent.
+func echoOrUpgrade(nextEvent <-chan struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		upgrade := r.Header.Values("Upgrade")
+		switch {
+		case slices.ContainsFunc(upgrade, func(line string) bool { return strings.Contains(strings.ToLower(line), "h2c") }):
+			speakH2C(w, r)
+		case len(upgrade) > 0:
+			speakLines(w, r)
+		case r.Header.Get("Accept") == "text/event-stream":
+			speakEvents(w, r, nextEvent)
+		default:
+			json.NewEncoder(w).Encode(received{Method: r.Method, URI: r.RequestURI, Header: r.Header})
+		}
 	}
+}
+
+func speakEvents(w http.ResponseWriter, r *http.Request, nextEvent <-chan struct{}) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	http.NewResponseController(w).Flush()
+	for {
+		select {
+		case <-nextEvent:
+			io.WriteString(w, "data: "+r.Header.Get("X-User-Id")+"\n\n")
+			http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// speakLines stands for a WebSocket.
+func speakLines(w http.ResponseWriter, r *http.Request) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
@@ -106,9 +145,19 @@ func isExecutable(path string) bool {
 // accepts connections.
 func startProxy(t *testing.T, listen, name string, args ...string) {
 	t.Helper()
-	var output output
+	startLoggingProxy(t, listen, filepath.Join(t.TempDir(), "output"), name, args...)
+}
+
+// startLoggingProxy is startProxy with a file that gets what the proxy prints.
+func startLoggingProxy(t *testing.T, listen, log, name string, args ...string) {
+	t.Helper()
+	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
 	command := exec.Command(findProgram(t, name), args...)
-	command.Stdout, command.Stderr = &output, &output
+	command.Stdout, command.Stderr = output, output
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +175,11 @@ func startProxy(t *testing.T, listen, name string, args ...string) {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("%s has ended: %v\n%s", name, err, output.String())
+			t.Fatalf("%s has ended: %v\n%s", name, err, readFile(t, log))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	t.Fatalf("%s does not listen\n%s", name, output.String())
+	t.Fatalf("%s does not listen\n%s", name, readFile(t, log))
 }
 
 func writeFile(t *testing.T, name, text string) {
@@ -143,28 +192,42 @@ func writeFile(t *testing.T, name, text string) {
 // startNginx runs nginx with the example's site, inside the frame that a package's
 // nginx.conf is, but for places that any user may write to.
 func startNginx(t *testing.T, a proxyAddresses) {
-	folder := t.TempDir()
-	writeFile(t, filepath.Join(folder, "tollgate.conf"), render(t, "examples/forward-auth-nginx/tollgate.conf",
+	runNginx(t, a, render(t, "examples/forward-auth-nginx/tollgate.conf",
 		"listen 80;", "listen "+a.listen+";", "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
-	conf := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\ninclude tollgate.conf;\n"
+}
+
+// runNginx runs nginx with a site, or with several.
+func runNginx(t *testing.T, a proxyAddresses, site string) {
+	folder := t.TempDir()
+	writeFile(t, filepath.Join(folder, "site.conf"), site)
+	conf := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\n" +
+		"access_log " + a.log + ";\nerror_log " + a.log + ";\ninclude site.conf;\n"
 	for _, place := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		conf += place + "_temp_path " + place + ";\n"
 	}
 	writeFile(t, filepath.Join(folder, "nginx.conf"), conf+"}\n")
-	startProxy(t, a.listen, "nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf")
+	startLoggingProxy(t, a.listen, a.log, "nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf")
 }
 
 func TestExampleNginxAsks(t *testing.T) {
-	newProxiedSite(t, "forward-auth-nginx", startNginx).keepsItsPromises(t)
+	s := newProxiedSite(t, "forward-auth-nginx", startNginx)
+	s.keepsDoubleHyphens = true
+	s.keepsItsPromises(t)
 }
 
-// startCaddy runs another Caddy with the example's site. It asks over a connection of its
-// own each time: Caddy's reverse_proxy leaves a dial that it did not need after all to
-// read the request's variables, while the next reverse_proxy of the same request, the
-// one that follows forward_auth, writes to them.
-func startCaddy(t *testing.T, a proxyAddresses) {
-	server, handlers, err := provision("{\nadmin off\nauto_https off\n}\n" + render(t, "examples/forward-auth-caddy/proxy.Caddyfile",
-		"app.example.com {", "http:// {", "uri /oauth/auth\n", "uri /oauth/auth\ntransport http {\nkeepalive off\n}\n", "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
+// startCaddy runs another Caddy with the example's site.
+func startCaddy(t *testing.T, a proxyAddresses) { frontCaddy(t, a, "") }
+
+// frontCaddy runs another Caddy with the example's site and further global options. It asks
+// over a connection of its own each time: Caddy's reverse_proxy leaves a dial that it did
+// not need after all to read the request's variables, while the next reverse_proxy of the
+// same request, the one that follows forward_auth, writes to them.
+func frontCaddy(t *testing.T, a proxyAddresses, options string) {
+	server, handlers, err := provision(render(t, "examples/forward-auth-caddy/proxy.Caddyfile",
+		"{\n\t# The address of a callback", "{\nadmin off\nauto_https off\n"+options+"\n# The address of a callback",
+		"log {\n\t\tformat", "log {\noutput file "+a.log+"\nformat",
+		"app.example.com {", "http:// {", "uri /oauth/auth\n", "uri /oauth/auth\ntransport http {\nkeepalive off\n}\n",
+		"127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
 	if err != nil || len(handlers) != 0 {
 		t.Fatal(handlers, err)
 	}
@@ -181,18 +244,32 @@ func TestExampleCaddyAsks(t *testing.T) {
 	newProxiedSite(t, "forward-auth-caddy", startCaddy).keepsItsPromises(t)
 }
 
+// writeHAProxy writes the example's configuration to a folder and gives the name of the
+// main file.
+func writeHAProxy(t *testing.T, a proxyAddresses) string {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "haproxy.cfg")
+	writeFile(t, config, render(t, "examples/forward-auth-haproxy/haproxy.cfg",
+		"/etc/haproxy/tollgate.lua", "examples/forward-auth-haproxy/tollgate.lua", "log /dev/log local0", "log stdout format raw local0",
+		"bind :80", "bind "+a.listen, "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
+	return config
+}
+
 // startHAProxy runs HAProxy with the example's configuration.
 func startHAProxy(t *testing.T, a proxyAddresses) {
-	folder := t.TempDir()
-	config := filepath.Join(folder, "haproxy.cfg")
-	writeFile(t, config, render(t, "examples/forward-auth-haproxy/haproxy.cfg",
-		"/etc/haproxy/tollgate.lua", "examples/forward-auth-haproxy/tollgate.lua",
-		"bind :80", "bind "+a.listen, "127.0.0.1:9000", a.gateway, "127.0.0.1:3000", a.application))
-	startProxy(t, a.listen, "haproxy", "-db", "-f", config)
+	startLoggingProxy(t, a.listen, a.log, "haproxy", "-db", "-f", writeHAProxy(t, a))
 }
 
 func TestExampleHAProxyAsks(t *testing.T) {
 	newProxiedSite(t, "forward-auth-haproxy", startHAProxy).keepsItsPromises(t)
+}
+
+func TestExampleHAProxyStartsWithoutWarnings(t *testing.T) {
+	config := writeHAProxy(t, proxyAddresses{"127.0.0.1:8080", "127.0.0.1:9000", "127.0.0.1:3000", ""})
+	output, err := exec.Command(findProgram(t, "haproxy"), "-c", "-f", config).CombinedOutput()
+	if err != nil || strings.Contains(string(output), "WARNING") || strings.Contains(string(output), "ALERT") {
+		t.Errorf("haproxy -c: %v\n%s", err, output)
+	}
 }
 
 // keepsItsPromises is what every proxy's example has to do. One site serves all of it.
@@ -211,6 +288,13 @@ func (s *proxiedSite) keepsItsPromises(t *testing.T) {
 		{"signing out is final", (*proxiedSite).testLogout},
 		{"a refused user is refused", (*proxiedSite).testRefused},
 		{"a store that fails is no sign-in", (*proxiedSite).testStoreFault},
+		{"a WebSocket alone changes the protocol", (*proxiedSite).testProtocols},
+		{"CONNECT and TRACE are refused", (*proxiedSite).testTunnels},
+		{"a target without a path is refused", (*proxiedSite).testTargets},
+		{"look-alike headers are dropped", (*proxiedSite).testLookAlikes},
+		{"the application gets no cookie of tollgate", (*proxiedSite).testCookies},
+		{"an event stream passes as it comes", (*proxiedSite).testEventStream},
+		{"no log holds code and state", (*proxiedSite).testLogs},
 	}
 	for _, p := range promises {
 		t.Run(p.promise, func(t *testing.T) {
@@ -317,7 +401,7 @@ func (s *proxiedSite) testScripts(t *testing.T) {
 
 func (s *proxiedSite) testBody(t *testing.T) {
 	b := s.newBrowser().signIn()
-	body := strings.Repeat("0123456789", 30_000)
+	body := strings.Repeat("0123456789", 300_000) // nginx takes 1 MB by default
 	if a := b.do("POST", "/upload?x=1&y", strings.NewReader(body)); a.StatusCode != http.StatusOK {
 		t.Fatalf("got %d: %s", a.StatusCode, a.text)
 	}

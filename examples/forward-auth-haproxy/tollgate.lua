@@ -9,7 +9,9 @@ local identity = {
 	"x-user-used-quota", "x-user-balance-age", "x-user-balance-state",
 }
 
-local ticket_names = { ["tollgate"] = true, ["__Host-tollgate"] = true }
+-- The ticket's names. Every other cookie of tollgate has one of them and a suffix.
+local ticket_names = { "tollgate", "__Host-tollgate", "__Secure-tollgate" }
+local suffixes = { [""] = true, ["-2"] = true, ["-recent"] = true, ["-signed-out"] = true }
 
 -- How long the answer may take, in milliseconds.
 local patience = 1000
@@ -45,14 +47,24 @@ local function names_identity(lines)
 	return false
 end
 
--- The application gets every cookie but tollgate's ticket.
-local function without_ticket(lines)
+local function is_own_cookie(name)
+	for _, ticket in ipairs(ticket_names) do
+		local suffix = name:sub(#ticket + 1)
+		if name:sub(1, #ticket) == ticket and (suffixes[suffix] or suffix:find("^%-login%-")) then
+			return true
+		end
+	end
+	return false
+end
+
+-- The application gets every cookie but those of tollgate.
+local function other_cookies(lines)
 	local kept = {}
 	for _, line in ipairs(lines) do
 		for cookie in line:gmatch("[^;]+") do
-			local name = cookie:match("^%s*([^=]*)")
-			if not ticket_names[name] then
-				kept[#kept + 1] = cookie:match("^%s*(.-)%s*$")
+			cookie = cookie:match("^%s*(.-)%s*$")
+			if cookie ~= "" and not is_own_cookie(cookie:match("^[^=]*"):match("^(.-)%s*$")) then
+				kept[#kept + 1] = cookie
 			end
 		end
 	end
@@ -113,7 +125,7 @@ core.register_action("tollgate", { "http-req" }, function(txn, url)
 			local given = answer.headers[name]
 			set_or_remove(http, name, given and given[0])
 		end
-		set_or_remove(http, "cookie", without_ticket(cookies))
+		set_or_remove(http, "cookie", other_cookies(cookies))
 	end
 	txn:set_var("txn.tollgate", decided)
 end, 1)

@@ -1,0 +1,37 @@
+package tollgate
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// nginxLines are lines for nginx's configuration in a document.
+var nginxLines = regexp.MustCompile("(?s)```nginx\n(.*?)```")
+
+// TestNginxWithTheDocumentedBuffersCarriesLargeSessions runs nginx in front of a gateway
+// with the cookie store, without and with the lines of docs/sessions.md.
+func TestNginxWithTheDocumentedBuffersCarriesLargeSessions(t *testing.T) {
+	documented := nginxLines.FindStringSubmatch(readFile(t, "docs/sessions.md"))
+	if documented == nil {
+		t.Fatal("docs/sessions.md holds no lines for nginx")
+	}
+	for _, size := range []int{2200, 2800, 3600} {
+		for lines, want := range map[string]int{"": http.StatusBadGateway, documented[1]: http.StatusOK} {
+			listen := freeAddress()
+			options := siteOptions{front: "http://" + listen}
+			options.provider.AccessTokenSize = size
+			s := newSite(t, options)
+			runNginx(t, proxyAddresses{listen: listen, log: t.TempDir() + "/log"}, "server {\nlisten "+listen+";\n"+lines+
+				"location / {\nproxy_pass http://"+strings.TrimPrefix(s.gatewayURL, "http://")+";\nproxy_set_header Host $http_host;\n}\n}\n")
+			b := s.newBrowser()
+			b.setCookie("application", strings.Repeat("x", 3000))
+			if a := b.follow("/"); a.StatusCode != want {
+				t.Errorf("a token of %d bytes, with %q: the sign-in ends with %d, want %d", size, lines, a.StatusCode, want)
+			} else if want == http.StatusOK && b.get("/again").StatusCode != http.StatusOK {
+				t.Errorf("a token of %d bytes, with %q: the next request fails", size, lines)
+			}
+		}
+	}
+}
