@@ -18,7 +18,7 @@ func (h *Handler) setAccessToken(header http.Header, s *session) {
 	if h.identity.token == "" {
 		return
 	}
-	if newest, live := h.state.renewals.latest(s); live {
+	if newest, live := h.state.sessions.latest(s); live {
 		header[h.identity.token] = []string{h.identity.tokenValue(newest)}
 	}
 }

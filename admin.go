@@ -215,7 +215,7 @@ func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) 
 	if !ended {
 		return false, err
 	}
-	h.state.renewals.version.Add(1) // requests that are under way look again
+	h.state.sessions.version.Add(1) // requests that are under way look again
 	h.state.endAllStreams(session)
 	h.auditRevoked(r, session, user)
 	return true, nil

@@ -251,7 +251,7 @@ func (h *Handler) endSession(ctx context.Context, s *session, from time.Time) er
 	if err := h.store.end(ctx, s, from); err != nil {
 		return err
 	}
-	h.state.renewals.end(s, from)
+	h.state.sessions.end(s, from)
 	return nil
 }
 

@@ -192,8 +192,8 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 		return err
 	}
 	s := found.session
-	v.version = h.state.renewals.version.Load()
-	newest, live := h.state.renewals.latest(s)
+	v.version = h.state.sessions.version.Load()
+	newest, live := h.state.sessions.latest(s)
 	if !live {
 		return nil
 	}
@@ -285,10 +285,10 @@ func (h *Handler) mayPass(id *identity) bool {
 
 // hasEnded reports whether the session ended while its user was asked for.
 func (h *Handler) hasEnded(v *visit) bool {
-	if v.version == h.state.renewals.version.Load() {
+	if v.version == h.state.sessions.version.Load() {
 		return false
 	}
-	_, live := h.state.renewals.latest(v.session)
+	_, live := h.state.sessions.latest(v.session)
 	return !live || h.state.endedNames.has(v.session.id.hash(), h.now())
 }
 
@@ -325,7 +325,7 @@ func (h *Handler) userReader(s *session) readFunc {
 // withAccessToken asks the provider something in the user's name. A 401 refreshes
 // the token once, together with everybody else's need for it, and asks once more.
 func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(access string) error) error {
-	s, live := h.state.renewals.latest(s)
+	s, live := h.state.sessions.latest(s)
 	if !live {
 		return errSessionEnded
 	}
@@ -380,12 +380,12 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	// A ticket stays the same however often the session behind it changes.
-	carried := h.tickets != nil || (v.version == h.state.renewals.version.Load() && v.session.generation == v.carried)
+	carried := h.tickets != nil || (v.version == h.state.sessions.version.Load() && v.session.generation == v.carried)
 	if carried && !v.rewrite && h.idleTimeout == 0 {
 		return nil
 	}
-	newest, live := h.state.renewals.latest(v.session)
-	if !live || h.state.renewals.isEnding(newest) {
+	newest, live := h.state.sessions.latest(v.session)
+	if !live || h.state.sessions.isEnding(newest) {
 		return nil // another session may have taken its place in the browser
 	}
 	now := h.now()

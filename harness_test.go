@@ -264,7 +264,7 @@ func (s *site) load() {
 func (s *site) useClock(h *Handler) {
 	h.now, h.client.now = s.clock.now, s.clock.now
 	if h.state != s.clocked {
-		h.state.renewals.now, h.users.now = s.clock.now, s.clock.now
+		h.state.sessions.now, h.state.renewals.now, h.users.now = s.clock.now, s.clock.now, s.clock.now
 		s.clocked = h.state
 	}
 }

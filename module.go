@@ -289,7 +289,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		keys:        h.keys.keyring,
 		secretGiven: len(h.secrets) > 0,
 		storage:     ctx.Storage(),
-		latest:      func(s *session) (*session, bool) { return h.state.renewals.latest(s) },
+		latest:      func(s *session) (*session, bool) { return h.state.sessions.latest(s) },
 		ended:       h.state.endedNames,
 		takeover:    h.state.takeover,
 		lifetime:    h.lifetime,

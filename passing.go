@@ -34,7 +34,7 @@ func (p *passing) openStream(end func(streamEnd)) (closed func()) {
 	h, s := p.handler, p.visit.session
 	stream := &openStream[*passing]{session: s.id.hash(), owner: p, end: end}
 	h.state.streams.add(stream, lookInterval(h.recheckInterval(), s.id), h.state.recheckStreams)
-	if _, live := h.state.renewals.latest(s); !live {
+	if _, live := h.state.sessions.latest(s); !live {
 		h.state.endAllStreams(stream.session)
 	}
 	return func() { h.state.streams.remove(stream) }

@@ -68,7 +68,7 @@ func loadReplica(order replicaOrder, now func() time.Time) error {
 	for _, server := range app.(*caddyhttp.App).Servers {
 		for _, h := range handlersIn(server.Routes) {
 			h.now, h.client.now, h.lease = now, now, order.Lease
-			h.state.renewals.now, h.users.now = now, now
+			h.state.sessions.now, h.state.renewals.now, h.users.now = now, now, now
 		}
 	}
 	return nil

@@ -21,54 +21,26 @@ const (
 	backOffRefused = 30 * time.Second
 )
 
-// Bounds of what is remembered of sessions in this process, each until the
-// session's absolute end. A remembered session takes about two kilobytes, an
-// ended one well under two hundred bytes.
-const (
-	maxSuccessors = 100_000
-	maxEnded      = 1_000_000
-)
-
-// errSessionEnded: the provider said `invalid_grant`, or the session was ended.
-var errSessionEnded = errors.New("the session has ended")
-
 // renewals makes sure that a refresh token is spent once, however many requests
 // ask, however old the cookies are that they carry, and across config reloads.
 //
-// It remembers the newest generation of each session that was renewed here, so a
-// browser that comes with an older cookie (its answer was lost, its tab was
-// closed, it was restored from a crash) goes on with the newest tokens and never
-// makes anybody spend the old ones again. With the cookie store this memory is
-// the process's own: it ends with the process, and above maxSuccessors sessions
-// the ones used least are forgotten.
+// The registry has the newest generation of each session that was renewed here, so a
+// browser that comes with an older cookie never makes anybody spend the old tokens again.
 type renewals struct {
-	flights singleflight.Group
+	sessions *registry
+	flights  singleflight.Group
 	// flying holds the sessions whose refresh is under way, so that requests that
 	// need not wait for it do not queue up behind it.
 	flying sync.Map // of sessionID
 	// restoring holds the sessions that are being written down once more.
 	restoring sync.Map // of sessionID
-	newest    *otter.Cache[sessionID, *session]
-	ended     *otter.Cache[sessionID, ending]
 	failures  *otter.Cache[sessionID, refreshFailure]
-	// version counts the changes of newest and ended: who sees it unchanged need not
-	// ask again.
-	version atomic.Uint64
 	// running counts what must not be cut off: refreshes, and tokens that are not
 	// written down yet.
 	running atomic.Int64
 	// closed is closed when nobody waits for these any more.
 	closed chan struct{}
 	now    func() time.Time
-	// tell is told of each end of a session, from when on it counts.
-	tell func(id sessionID, from time.Time)
-}
-
-// ending says from when a session is no session any more, and until when that
-// has to be remembered.
-type ending struct {
-	from  time.Time
-	until time.Time
 }
 
 // refreshFailure is the last refresh of a session that failed.
@@ -80,73 +52,13 @@ type refreshFailure struct {
 	unanswered bool
 }
 
-func newRenewals(now func() time.Time) *renewals {
+func newRenewals(sessions *registry, now func() time.Time) *renewals {
 	return &renewals{
-		newest: otter.Must(&otter.Options[sessionID, *session]{
-			MaximumSize: maxSuccessors,
-			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[sessionID, *session]) time.Duration {
-				return e.Value.created.Add(maxLifetime).Sub(now())
-			}),
-		}),
-		ended: otter.Must(&otter.Options[sessionID, ending]{
-			MaximumSize: maxEnded,
-			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[sessionID, ending]) time.Duration {
-				return e.Value.until.Sub(now())
-			}),
-		}),
-		failures: otter.Must(&otter.Options[sessionID, refreshFailure]{MaximumSize: maxSuccessors}),
+		sessions: sessions,
+		failures: otter.Must(&otter.Options[sessionID, refreshFailure]{MaximumSize: maxRemembered}),
 		closed:   make(chan struct{}),
 		now:      now,
 	}
-}
-
-// latest is the newest known generation of s, or false when s has ended.
-func (r *renewals) latest(s *session) (*session, bool) {
-	if end, ok := r.ended.GetIfPresent(s.id); ok && !r.now().Before(end.from) {
-		return nil, false
-	}
-	if newest, ok := r.newest.GetIfPresent(s.id); ok && newest.generation > s.generation {
-		return newest, true
-	}
-	return s, true
-}
-
-// endGrace is how long a session lives on that the same user's next sign-in in
-// the same browser replaced: requests that are under way with the old cookie are
-// still answered.
-const endGrace = 30 * time.Second
-
-// end makes s no session any more, from the given moment on, in each of its
-// generations. An earlier end stays.
-func (r *renewals) end(s *session, from time.Time) {
-	r.ended.Compute(s.id, func(old ending, found bool) (ending, otter.ComputeOp) {
-		if found && old.from.Before(from) {
-			return old, otter.CancelOp
-		}
-		return ending{from: from, until: s.created.Add(maxLifetime)}, otter.WriteOp
-	})
-	r.version.Add(1)
-	if r.tell != nil {
-		r.tell(s.id, from)
-	}
-}
-
-// isEnding reports whether an end of s is known, even one that is still to come.
-func (r *renewals) isEnding(s *session) bool {
-	_, ok := r.ended.GetIfPresent(s.id)
-	return ok
-}
-
-// remember makes s the newest generation that is known of its session, unless a newer
-// one is.
-func (r *renewals) remember(s *session) {
-	defer r.version.Add(1)
-	r.newest.Compute(s.id, func(old *session, found bool) (*session, otter.ComputeOp) {
-		if found && old.generation > s.generation {
-			return old, otter.CancelOp
-		}
-		return s, otter.WriteOp
-	})
 }
 
 // renewal is how the tokens of one session are renewed.
@@ -201,7 +113,7 @@ func (r *renewals) fly(s *session, how renewal) <-chan singleflight.Result {
 		defer r.running.Add(-1)
 		r.flying.Store(s.id, nil)
 		defer r.flying.Delete(s.id)
-		newest, live := r.latest(s)
+		newest, live := r.sessions.latest(s)
 		if !live {
 			return nil, errSessionEnded
 		}
@@ -228,7 +140,7 @@ func (r *renewals) refresh(s *session, how renewal) (renewed *session, err error
 		return renewed, nil
 	}
 	if failureOf(err) == failureEnded || errors.Is(err, errSessionEnded) {
-		r.end(s, r.now())
+		r.sessions.end(s, r.now())
 		return nil, errors.Join(errSessionEnded, err)
 	}
 	r.failures.Set(s.id, refreshFailure{
@@ -246,7 +158,7 @@ func (r *renewals) spend(s *session, how renewal) (*session, error) {
 	renewed, err := how.spend(context.Background(), s.tokens)
 	if renewed != s.tokens {
 		s = s.renewed(renewed)
-		r.remember(s)
+		r.sessions.remember(s)
 	}
 	return s, err
 }
@@ -281,10 +193,6 @@ func (r *renewals) isRefused(s *session) bool {
 	return ok && last.generation == s.generation && isRefusedRefresh(last.err)
 }
 
-// within reports whether a time since something is less than a pause. A clock that
-// was set back ends the pause.
-func within(since, pause time.Duration) bool { return since >= 0 && since < pause }
-
 // drain waits until no refresh is under way any more and all tokens are written down,
 // but not for longer than the given time.
 func (r *renewals) drain(patience time.Duration) {
@@ -298,7 +206,5 @@ func (r *renewals) drain(patience time.Duration) {
 // may go on using them.
 func (r *renewals) close() {
 	close(r.closed)
-	r.newest.StopAllGoroutines()
-	r.ended.StopAllGoroutines()
 	r.failures.StopAllGoroutines()
 }

@@ -44,7 +44,7 @@ func (r *renewals) refreshShared(s *session, how renewal) (*session, error) {
 	if err != nil || !spend {
 		c.drop()
 		if err == nil {
-			r.remember(claimed)
+			r.sessions.remember(claimed)
 		}
 		return claimed, err
 	}
@@ -65,7 +65,7 @@ func (r *renewals) refreshShared(s *session, how renewal) (*session, error) {
 		default:
 			c.drop()
 			renewed = kept
-			r.remember(renewed)
+			r.sessions.remember(renewed)
 		}
 		return renewed, err
 	}
@@ -257,10 +257,10 @@ func (r *renewals) keepLater(c *claim, s *session) {
 			kept, err := c.keep(s)
 			switch {
 			case err == nil:
-				r.remember(kept)
+				r.sessions.remember(kept)
 				return
 			case errors.Is(err, errSessionEnded):
-				r.end(s, r.now())
+				r.sessions.end(s, r.now())
 				return
 			}
 		}
@@ -281,7 +281,7 @@ func (r *renewals) restore(newest, stale *session, how renewal) {
 		c := &claim{how: how, name: newest.id.hash(), release: how.store.records.hold()}
 		defer c.drop()
 		if kept, err := c.keep(newest.keptAs(stale.kept)); err == nil {
-			r.remember(kept)
+			r.sessions.remember(kept)
 		}
 	}()
 }

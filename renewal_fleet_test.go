@@ -156,7 +156,9 @@ func sharedSession(t *testing.T, p placeUnderTest) (*ticketStore, *session, *ren
 	s := freshSession("12345")
 	s.tokens.expires = time.Now().Add(-time.Second)
 	s, _ = keepInStore(t, store, s)
-	r := newRenewals(time.Now)
+	sessions := newRegistry(time.Now, func(sessionID, time.Time) {})
+	t.Cleanup(sessions.close)
+	r := newRenewals(sessions, time.Now)
 	t.Cleanup(r.close)
 	return store, s, r
 }
@@ -189,7 +191,7 @@ func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.
 	if err != nil || standing.generation != 1 || standing.kept.pending.IsZero() {
 		t.Fatalf("in the store: %+v, %v", standing, err)
 	}
-	if newest, live := renewals.latest(standing); !live || newest.tokens.access != "access_2" {
+	if newest, live := renewals.sessions.latest(standing); !live || newest.tokens.access != "access_2" {
 		t.Errorf("this process serves %+v", newest)
 	}
 	if renewals.running.Load() == 0 {
@@ -274,7 +276,7 @@ func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 	if standing, err := store.reread(t.Context(), s); standing != nil || err != nil {
 		t.Errorf("in the store: %+v, %v", standing, err)
 	}
-	if _, live := renewals.latest(s); live {
+	if _, live := renewals.sessions.latest(s); live {
 		t.Error("this process still serves it")
 	}
 }
@@ -374,7 +376,7 @@ func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A request in between writes down that the session is used.
-	newest, _ := renewals.latest(s)
+	newest, _ := renewals.sessions.latest(s)
 	if _, err := store.save(t.Context(), newest.seen(time.Now())); err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +401,7 @@ func TestInvalidGrantEndsNothingWhileTheStoreCannotSay(t *testing.T) {
 		t.Errorf("while the store does not answer: %v", err)
 	}
 	storage.broken.Store(false)
-	if _, live := renewals.latest(s); !live {
+	if _, live := renewals.sessions.latest(s); !live {
 		t.Error("the session is taken for ended")
 	}
 	time.Sleep(backOffExpired)

@@ -98,7 +98,7 @@ func TestAHundredsOfRequestsMakeOneRefreshAndNobodyWaits(t *testing.T) {
 // newestGeneration is the highest generation that the gateway remembers.
 func (s *site) newestGeneration() uint64 {
 	newest := uint64(1)
-	for remembered := range s.handlers[0].state.renewals.newest.Values() {
+	for remembered := range s.handlers[0].state.sessions.newest.Values() {
 		newest = max(newest, remembered.generation)
 	}
 	return newest

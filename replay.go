@@ -59,7 +59,7 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 // renewRefused sees to it that a session has another access token than the one that an
 // upstream refused.
 func (h *Handler) renewRefused(ctx context.Context, s *session, refused string) error {
-	s, live := h.state.renewals.latest(s)
+	s, live := h.state.sessions.latest(s)
 	switch {
 	case !live:
 		return errSessionEnded

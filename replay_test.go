@@ -75,7 +75,7 @@ const straight = "reverse_proxy UPSTREAM"
 // revoke makes the upstream refuse the token that a browser's session has.
 func (p *picky) revoke(b *browser) {
 	h := b.site.handlers[0]
-	s, _ := h.state.renewals.latest(b.site.sessionOf(b))
+	s, _ := h.state.sessions.latest(b.site.sessionOf(b))
 	p.revoked.Store("Bearer "+s.tokens.access, true)
 }
 

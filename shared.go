@@ -16,6 +16,7 @@ import (
 // Old and new handlers work on the same value while a config reload goes on, so
 // that no reload makes two of them spend one refresh token.
 type shared struct {
+	sessions *registry
 	renewals *renewals
 	streams  *streams[*passing]
 	// endedNames are the records of server-side stores whose sessions have ended.
@@ -64,7 +65,6 @@ const (
 
 func newShared(now func() time.Time) *shared {
 	s := &shared{
-		renewals:   newRenewals(now),
 		streams:    newStreams[*passing](),
 		endedNames: newEndedNames(now),
 		unconfirmed: otter.Must(&otter.Options[sessionID, error]{
@@ -90,7 +90,8 @@ func newShared(now func() time.Time) *shared {
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, uint64](futileInterval),
 		}),
 	}
-	s.renewals.tell = s.sessionEnds
+	s.sessions = newRegistry(now, s.sessionEnds)
+	s.renewals = newRenewals(s.sessions, now)
 	return s
 }
 

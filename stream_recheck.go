@@ -81,7 +81,7 @@ func (s *shared) endAllStreams(name string) {
 
 // sessionEnds ends the streams of a session at the moment at which it ends.
 func (s *shared) sessionEnds(id sessionID, from time.Time) {
-	if wait := from.Sub(s.renewals.now()); wait > 0 {
+	if wait := from.Sub(s.sessions.now()); wait > 0 {
 		s.streams.lookBefore(id.hash(), wait)
 		return
 	}
