@@ -1,0 +1,65 @@
+package tollgate
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestOtherProxiesAreToldTheOtherCookies runs tollgate with the Caddyfile of the page for
+// Traefik and Envoy, which cannot remove single cookies by themselves.
+func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	setExampleEnv(t)
+	t.Setenv("OAUTH_CLIENT_ID", testClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
+	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
+	page := readFile(t, "examples/forward-auth-others/README.md")
+	blocks := fenced.FindAllStringSubmatch(page, -1)
+	if len(blocks) != 1 {
+		t.Fatalf("the page holds %d Caddyfiles, want 1", len(blocks))
+	}
+	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
+		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.providerURL).Replace(blocks[0][2])
+	s.load()
+
+	b := s.newBrowser()
+	a := b.visit(b.visit(b.visit("/oauth/start?return_to=" + url.QueryEscape(s.url+"/page?a=1")).location()).location())
+	if a.StatusCode != http.StatusSeeOther || a.location() != "/page?a=1" {
+		t.Fatalf("the sign-in ends with %d at %q, want 303 at the page", a.StatusCode, a.location())
+	}
+	ticket := "tollgate=" + b.cookies()["tollgate"]
+	for what, c := range map[string]struct {
+		path, uri, cookies string
+		status             int
+		want               []string
+	}{
+		"Traefik":                {"/oauth/auth", "/page", "a=1; " + ticket + "; b=2; tollgate-recent=1", 200, []string{"a=1; b=2"}},
+		"Envoy":                  {"/oauth/auth/page", "", ticket + "; a=1", 200, []string{"a=1"}},
+		"no other cookie":        {"/oauth/auth", "/page", ticket, 200, []string{""}},
+		"a public path":          {"/oauth/auth", "/open/x", "tollgate-recent=1; a=1", 200, []string{"a=1"}},
+		"nobody":                 {"/oauth/auth", "/page", "a=1; b=2", 401, nil},
+		"an endpoint of its own": {"/oauth/userinfo", "", ticket + "; a=1", 200, nil},
+	} {
+		headers := []string{"Cookie: " + c.cookies}
+		if c.uri != "" {
+			headers = append(headers, "X-Forwarded-Uri: "+c.uri)
+		}
+		a := s.newBrowser().get(c.path, headers...)
+		if got := a.Header.Values("Cookie"); a.StatusCode != c.status || !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %d, Cookie %q, want %d, %q", what, a.StatusCode, got, c.status, c.want)
+		}
+	}
+	for _, header := range append(slices.Clone(identityPresets["default"]), identityHeader{name: "Cookie"}) {
+		for _, format := range []string{"authResponseHeaders:", "headersToBackend:"} {
+			_, list, _ := strings.Cut(page, format)
+			list, _, _ = strings.Cut(list, "]")
+			if !strings.Contains(strings.ToLower(list), strings.ToLower(header.name)) {
+				t.Errorf("%s on the page does not list %s", format, header.name)
+			}
+		}
+	}
+}
