@@ -13,6 +13,9 @@ import (
 	"unicode"
 )
 
+// defaultBaseURL is AIHubMix, the only real host in its document.
+const defaultBaseURL = "https://api.aihubmix.com"
+
 // appsPath is where the provider registers applications.
 const appsPath = "/api/oauth_apps"
 

@@ -19,7 +19,6 @@ import (
 
 // Defaults, in one place.
 const (
-	defaultBaseURL       = "https://api.aihubmix.com"
 	defaultPathPrefix    = "/oauth"
 	defaultAfterLogin    = "/"
 	defaultTokenLifetime = 2 * time.Hour

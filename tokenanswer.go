@@ -31,7 +31,7 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	var sent atomic.Bool
 	req = req.Clone(withSentTrace(req.Context(), &sent))
 	// GitHub's endpoint, and others of its time, answer in a form without this.
-	req.Header.Set("Accept", typeJSON)
+	req.Header.Set("Accept", acceptedType)
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
 		kind := failureTransient

@@ -136,6 +136,9 @@ func isOutage(status int) bool {
 	return status >= 500
 }
 
+// acceptedType is what every request asks for. Some providers answer in a form otherwise.
+const acceptedType = "application/json"
+
 // maxAnswer bounds every answer of the provider, in bytes. The largest honest one
 // is a token answer of a few kilobytes.
 const maxAnswer = 256 << 10
@@ -321,7 +324,7 @@ func (c *oauthClient) get(ctx context.Context, endpoint providerEndpoint, addres
 		return nil, &providerError{endpoint: endpoint, kind: failureOperator, reason: "the endpoint's URL cannot be used"}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
-	req.Header.Set("Accept", typeJSON)
+	req.Header.Set("Accept", acceptedType)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, &providerError{endpoint: endpoint, reason: transportReason(err)}
@@ -358,7 +361,7 @@ func (c *oauthClient) revoke(ctx context.Context, refresh string) error {
 		return &providerError{endpoint: endpointRevocation, kind: failureOperator, reason: "the endpoint's URL cannot be used"}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", typeJSON)
+	req.Header.Set("Accept", acceptedType)
 	if inHeader {
 		req.SetBasicAuth(url.QueryEscape(c.config.ClientID), url.QueryEscape(c.config.ClientSecret))
 	}
