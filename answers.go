@@ -63,12 +63,28 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 	})
 }
 
+// maxStartQuery bounds the return path in the address of `start`, escaped, in bytes.
+// Servers and proxies take addresses of 8 KiB, and a page that nobody can open is worse
+// than a sign-in that leads to after_login.
+const maxStartQuery = 7680
+
+// escapeLess escapes what would end or change a value in a query. A clean return path
+// has nothing else that may not stand there.
+var escapeLess = strings.NewReplacer("%", "%25", "&", "%26", "#", "%23", "+", "%2B", ";", "%3B")
+
 // startURL is where a sign-in starts that leads back to the given return path.
 func (s *settings) startURL(returnTo string) string {
 	if returnTo == "" {
 		return s.endpoints["start"]
 	}
-	return s.endpoints["start"] + "?return_to=" + url.QueryEscape(returnTo)
+	escaped := url.QueryEscape(returnTo)
+	if len(escaped) > maxStartQuery {
+		escaped = escapeLess.Replace(returnTo)
+	}
+	if len(escaped) > maxStartQuery {
+		return s.endpoints["start"]
+	}
+	return s.endpoints["start"] + "?return_to=" + escaped
 }
 
 // topupURL is where the user can top up, or nothing where the provider has no such page.

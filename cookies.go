@@ -10,8 +10,8 @@ import (
 
 // Limits of what a browser and a server take. A browser drops a cookie whose name
 // and value exceed 4,096 bytes without a word, and Caddy's header budget is
-// 16 KiB. All our cookies together stay under 8 KiB, but for a session and a return
-// path that are both of the longest kind.
+// 16 KiB. All our cookies together stay under 8 KiB, but for one login next to a session
+// of the longest kind, and for logins that a browser begins all at once.
 const (
 	maxCookie       = 4096
 	maxSessionValue = 2 * (maxCookie - 160) // two chunks; 160 for the name and the attributes
@@ -133,6 +133,8 @@ type sentCookies struct {
 	// duplicate: two cookies of one name. A browser sends that when a sibling
 	// domain has planted one, and nobody can say which is ours.
 	duplicate bool
+	// logins are all of them, so that a callback finds its own behind any number of
+	// others. They are parts of the header, whose size the server bounds.
 	logins    []sentLogin
 	signedOut bool
 	recent    recentLogins
@@ -142,10 +144,6 @@ type sentLogin struct {
 	name  string
 	value string
 }
-
-// maxSentLogins bounds how many login cookies of one request are looked at. We
-// never leave more than maxPendingLogins with a browser.
-const maxSentLogins = 20
 
 // take reads the gateway's cookies from a request and removes them from what the
 // upstream will see. All other cookies pass byte for byte.
@@ -222,9 +220,7 @@ func (s *sentCookies) add(j *cookieJar, name, value string) {
 	case j.recentName():
 		s.recent = parseRecentLogins(value)
 	default:
-		if len(s.logins) < maxSentLogins {
-			s.logins = append(s.logins, sentLogin{name, value})
-		}
+		s.logins = append(s.logins, sentLogin{name, value})
 	}
 }
 

@@ -276,7 +276,7 @@ func (h *Handler) cookiesToClear(v *visit) []string {
 	if v.sent.recent.count > 0 {
 		names = append(names, h.cookies.recentName())
 	}
-	for _, cookie := range v.sent.logins {
+	for _, cookie := range v.sent.logins[:min(len(v.sent.logins), maxRemovals)] {
 		names = append(names, cookie.name)
 	}
 	return names

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"slices"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -22,15 +21,9 @@ const (
 	// that, and starts anew from there with one click.
 	loginMemory = 24 * time.Hour
 
-	// maxPendingLogins is how many logins may wait in one browser. The oldest goes:
-	// cookies that pile up end in a request that no server takes.
-	maxPendingLogins = 5
-
-	// maxLoginBytes bounds the pending logins' cookies together, for the same
-	// reason: long return paths are worth fewer of them, and so is a long session.
-	maxLoginBytes = 4096
-	// maxAllBytes bounds them together with the session's.
-	maxAllBytes = 8192
+	// maxLoginPath bounds the return path that travels in a login's cookie, in bytes. A
+	// longer one is remembered in the process; see destinations.
+	maxLoginPath = 1024
 
 	// maxNonce bounds the nonce that a popup's opener gives, in bytes.
 	maxNonce = 128
@@ -40,8 +33,9 @@ const (
 // sealed in a cookie of its own, so that it is bound to the browser, and tabs
 // cannot be mixed up (RFC 9700 sections 2.1 and 4.7.1).
 type login struct {
-	state      string
-	verifier   string
+	state    string
+	verifier string
+	// returnPath is empty in a cookie that it does not fit into: the process remembers it.
 	returnPath string
 	popup      bool
 	nonce      string // of the popup's opener
@@ -94,6 +88,21 @@ func (l *login) appendBinary(b []byte) []byte {
 	return b
 }
 
+// seal gives the value of the login's cookie. whole is false if the return path is not
+// in it, because it is too long, or the value would take more than room bytes with it.
+func (l *login) seal(s *sealer, room int) (value string, whole bool, err error) {
+	if len(l.returnPath) <= maxLoginPath {
+		value, err = s.seal(l.appendBinary(nil))
+		if err != nil || len(value) <= room {
+			return value, true, err
+		}
+	}
+	pathless := *l
+	pathless.returnPath = ""
+	value, err = s.seal(pathless.appendBinary(nil))
+	return value, false, err
+}
+
 func parseLogin(b []byte) (*login, bool) {
 	r := recordReader{rest: b}
 	if r.byte() != loginVersion {
@@ -113,35 +122,6 @@ func openLogin(s *sealer, value string) (*login, bool) {
 		return nil, false
 	}
 	return parseLogin(plain)
-}
-
-// surplusLogins names the login cookies that have to go before one more, of the
-// given size, may be set: those that do not open or have expired, and the oldest
-// beyond the limits.
-func surplusLogins(s *sealer, sent sentCookies, size int, now time.Time) []string {
-	limit := min(maxLoginBytes, maxAllBytes-len(sent.first)-len(sent.second))
-	type pending struct {
-		sentLogin
-		started time.Time
-	}
-	var surplus []string
-	var live []pending
-	for _, cookie := range sent.logins {
-		l, ok := openLogin(s, cookie.value)
-		if !ok || l.expired(now) {
-			surplus = append(surplus, cookie.name)
-			continue
-		}
-		live = append(live, pending{cookie, l.started})
-		size += len(cookie.value)
-	}
-	slices.SortFunc(live, func(a, b pending) int { return a.started.Compare(b.started) })
-	for len(live) >= maxPendingLogins || (len(live) > 0 && size > limit) {
-		surplus = append(surplus, live[0].name)
-		size -= len(live[0].value)
-		live = live[1:]
-	}
-	return surplus
 }
 
 // isNonce reports whether a popup's nonce is one: short, and of plain characters,

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// maxReturnPath bounds a return path in bytes. It is sealed into the login
-// cookie, which has to stay well below a browser's 4,096 bytes.
-const maxReturnPath = 1024
+// maxReturnPath bounds a return path in bytes. Links of search and report pages have a
+// few thousand; what is longer does not come through every proxy.
+const maxReturnPath = 6144
 
 // cleanReturnPath gives the path (with query and fragment) that a browser may be
 // sent to after a sign-in or sign-out, or false when raw is not safely a path of

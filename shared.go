@@ -34,8 +34,10 @@ type shared struct {
 	unconfirmed *otter.Cache[sessionID, error]
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
-	// spent remembers where used logins were going, for a callback that comes again.
-	spent *otter.Cache[string, string]
+	// spent holds the logins that were used: none is used twice.
+	spent *otter.Cache[string, struct{}]
+	// destinations remember where logins lead that are not in a cookie.
+	destinations *destinations
 	// rereads holds when each session last asked for a re-read.
 	rereads *otter.Cache[sessionID, time.Time]
 	// futile holds the sessions whose fresh access token was not accepted either:
@@ -71,11 +73,12 @@ func newShared(now func() time.Time) *shared {
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, error](readBackOff),
 		}),
-		users: make(map[string]*userInfos),
-		now:   now,
-		spent: otter.Must(&otter.Options[string, string]{
+		users:        make(map[string]*userInfos),
+		now:          now,
+		destinations: newDestinations(),
+		spent: otter.Must(&otter.Options[string, struct{}]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[string, string](spentLifetime),
+			ExpiryCalculator: otter.ExpiryWriting[string, struct{}](spentLifetime),
 		}),
 		rereads: otter.Must(&otter.Options[sessionID, time.Time]{
 			MaximumSize:      maxSpent,
@@ -163,6 +166,7 @@ func (s *shared) Destruct() error {
 	s.endedNames.close()
 	s.unconfirmed.StopAllGoroutines()
 	s.spent.StopAllGoroutines()
+	s.destinations.close()
 	s.rereads.StopAllGoroutines()
 	s.futile.StopAllGoroutines()
 	s.doubted.StopAllGoroutines()

@@ -35,15 +35,63 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if nonce := query.Get("nonce"); isNonce(nonce) {
 		l.nonce = nonce
 	}
-	sealed, err := keys.login.seal(l.appendBinary(nil))
+	sealed, err := h.sealLogin(w, keys, v, l)
 	if err != nil {
 		return err
 	}
-	for _, name := range surplusLogins(keys.login, v.sent, len(sealed), now) {
-		w.Header().Add("Set-Cookie", h.cookies.remove(name))
-	}
 	w.Header().Add("Set-Cookie", h.cookies.login(flowOf(l.state), sealed))
 	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, !v.sent.signedOut))
+}
+
+// sealLogin gives the value of a login's cookie, and makes room for it in the browser. A
+// return path that does not fit beside the logins that wait is remembered here instead:
+// each of these is worth more than that.
+func (h *Handler) sealLogin(w http.ResponseWriter, keys *keyring, v *visit, l *login) (string, error) {
+	pending := readLogins(keys.login, v.sent.logins, "", h.now())
+	pending.keep(maxPendingLogins-1, maxLoginBytes)
+	flow := flowOf(l.state)
+	room := loginRoom(len(v.sent.first)+len(v.sent.second)) - len(h.cookies.loginName(flow))
+
+	sealed, whole, err := l.seal(keys.login, room-pending.size())
+	if err != nil {
+		return "", err
+	}
+	if !whole {
+		h.state.destinations.remember(flow, l.returnPath)
+	}
+	pending.keep(maxPendingLogins-1, room-len(sealed))
+	h.dropLogins(w, pending)
+	return sealed, nil
+}
+
+// dropLogins has the browser forget the logins that it has no room for. The process
+// remembers where they lead, so that each tab still comes back to its own page.
+func (h *Handler) dropLogins(w http.ResponseWriter, pending *pendingLogins) {
+	for _, l := range pending.gone {
+		if l.returnPath != "" {
+			h.state.destinations.remember(flowOf(l.state), l.returnPath)
+		}
+	}
+	for _, name := range pending.removals() {
+		w.Header().Add("Set-Cookie", h.cookies.remove(name))
+	}
+}
+
+// trimLogins makes room for a new session next to the logins that still wait: tabs that
+// began at once did not know of each other. These tabs are late now, and go on to their
+// pages.
+func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, ended *login, session []string) {
+	keys, err := h.keys.keyring(r.Context())
+	if err != nil {
+		return // the next start makes room
+	}
+	size := 0
+	for _, cookie := range session {
+		size += len(cookie)
+	}
+	pending := readLogins(keys.login, v.sent.logins, h.cookies.loginName(flowOf(ended.state)), h.now())
+	pending.keep(maxPendingLogins, loginRoom(size))
+	h.dropLogins(w, pending)
 }
 
 // readyForLogin gives the keys, when a session could be kept now: nobody is sent on a
@@ -71,7 +119,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	flow := flowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
 	if l == nil {
-		return h.lateCallback(w, r, v, h.spentLogin(flow))
+		return h.lateCallback(w, r, v, h.goneLogin(flow))
 	}
 	w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.loginName(flow)))
 	if l.expired(h.now()) {
@@ -160,16 +208,29 @@ func (h *Handler) pendingLogin(keys *keyring, v *visit, flow, state string) *log
 			continue
 		}
 		if l, ok := openLogin(keys.login, cookie.value); ok && l.matches(state) {
+			l.returnPath = h.destinationOf(flow, l)
 			return l
 		}
 	}
 	return nil
 }
 
-// spentLogin is what is still known of a login that has ended: where it led to. It is
-// nil where nothing is.
-func (h *Handler) spentLogin(flow string) *login {
-	returnPath, ok := h.state.spent.GetIfPresent(flow)
+// destinationOf is where a login leads: its cookie says so, or this process remembers
+// it. Otherwise it is after_login.
+func (h *Handler) destinationOf(flow string, l *login) string {
+	if l.returnPath != "" {
+		return l.returnPath
+	}
+	if remembered, ok := h.state.destinations.of(flow); ok {
+		return remembered
+	}
+	return h.afterLogin
+}
+
+// goneLogin is what is still known of a login that is not in the browser any more: where
+// it led to. It is nil if nothing is known.
+func (h *Handler) goneLogin(flow string) *login {
+	returnPath, ok := h.state.destinations.of(flow)
 	if !ok {
 		return nil
 	}
@@ -200,9 +261,10 @@ var (
 // spends it once, and both get the same session; a later one gets none.
 func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session, error) {
 	result := h.state.exchanges.DoChan(flow, func() (any, error) {
-		if _, first := h.state.spent.SetIfAbsent(flow, l.returnPath); !first {
+		if _, first := h.state.spent.SetIfAbsent(flow, struct{}{}); !first {
 			return nil, errLoginSpent
 		}
+		h.state.destinations.remember(flow, l.returnPath)
 		ctx := context.Background() // of its own: the code is spent, whoever leaves
 		t, err := h.client.exchange(ctx, code, l.verifier)
 		if err != nil {
@@ -255,6 +317,7 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	for _, cookie := range cookies {
 		w.Header().Add("Set-Cookie", cookie)
 	}
+	h.trimLogins(w, r, v, l, cookies)
 	if v.sent.signedOut {
 		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.signedOutName()))
 	}

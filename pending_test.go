@@ -1,0 +1,260 @@
+package tollgate
+
+import (
+	"fmt"
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// cookieBytes is what the gateway's cookies take in a browser.
+func (b *browser) cookieBytes() int {
+	total := 0
+	for name, value := range b.cookies() {
+		total += len(name) + len(value)
+	}
+	return total
+}
+
+// pendingCookies counts the logins that wait in a browser.
+func (b *browser) pendingCookies() int {
+	n := 0
+	for name := range b.cookies() {
+		if strings.HasPrefix(name, "tollgate-login-") {
+			n++
+		}
+	}
+	return n
+}
+
+// tabPages are pages with addresses of about the given length.
+func tabPages(n, length int) []string {
+	pages := make([]string, n)
+	for i := range pages {
+		pages[i] = fmt.Sprintf("/tab%02d?q=", i) + strings.Repeat("x", max(0, length-9))
+	}
+	return pages
+}
+
+func TestTabsComeBackToTheirOwnPages(t *testing.T) {
+	for name, pages := range map[string][]string{
+		"12 tabs":                tabPages(12, 30),
+		"6 links of 700 bytes":   tabPages(6, 700),
+		"12 links of 1000 bytes": tabPages(12, 1000),
+		"12 links of 4096 bytes": tabPages(12, 4096),
+	} {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser()
+		var callbacks []string
+		for _, page := range pages {
+			callbacks = append(callbacks, b.visit(b.visit(b.visit(page).location()).location()).location())
+			s.clock.advance(time.Second)
+			if n := b.pendingCookies(); n > maxPendingLogins || b.cookieBytes() > maxLoginBytes+maxLoginBytes/4 {
+				t.Errorf("%s: %d logins are pending, in %d bytes", name, n, b.cookieBytes())
+			}
+		}
+		if n := b.pendingCookies(); n != maxPendingLogins {
+			t.Errorf("%s: %d logins are pending, want %d", name, n, maxPendingLogins)
+		}
+		// The person signs in in the last tab, and then goes through all others.
+		for i := range callbacks {
+			i = (i + len(callbacks) - 1) % len(callbacks)
+			if a := b.visit(callbacks[i]); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
+				t.Errorf("%s: tab %d comes back with %d to %.40q", name, i, a.StatusCode, a.location())
+			}
+			if b.cookieBytes() > maxAllBytes {
+				t.Errorf("%s: the cookies take %d bytes", name, b.cookieBytes())
+			}
+		}
+	}
+}
+
+var startLink = regexp.MustCompile(`href="(/oauth/start[^"]*)"`)
+
+func TestADroppedTabLeadsToItsPageWithOneClick(t *testing.T) {
+	for _, length := range []int{30, 700, 4096} {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser()
+		pages := tabPages(6, length)
+		var first string
+		for i, page := range pages {
+			callback := b.visit(b.visit(b.visit(page).location()).location()).location()
+			if i == 0 {
+				first = callback
+			}
+			s.clock.advance(time.Second)
+		}
+		a := b.visit(first)
+		link := startLink.FindStringSubmatch(a.text)
+		if a.StatusCode != http.StatusBadRequest || link == nil {
+			t.Fatalf("%d bytes: got %d: %s", length, a.StatusCode, a.text)
+		}
+		if got := b.follow(html.UnescapeString(link[1])).seen(t); got.URI != pages[0] {
+			t.Errorf("%d bytes: one click leads to %.40q", length, got.URI)
+		}
+		// Whoever has another state learns nothing.
+		other := strings.Replace(first, "state=", "state=x", 1)
+		if a := s.newBrowser().visit(other); strings.Contains(a.text, "tab00") {
+			t.Errorf("%d bytes: another state finds the page: %s", length, a.text)
+		}
+	}
+}
+
+func TestTabsThatBeginAtOnceComeBack(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser()
+	pages := tabPages(12, 60)
+	callbacks := make([]string, len(pages))
+	var all sync.WaitGroup
+	release := make(chan struct{})
+	for i, page := range pages {
+		// Each request leaves before any response is there: with the cookies of now.
+		tab := b.copyOf()
+		all.Go(func() {
+			<-release
+			callbacks[i] = tab.visit(tab.visit("/oauth/start?return_to=" + url.QueryEscape(page)).location()).location()
+			for name, value := range tab.cookies() {
+				b.setCookie(name, value)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if n := b.pendingCookies(); n != len(pages) {
+		t.Fatalf("%d logins are pending", n)
+	}
+	for i, callback := range callbacks {
+		if a := b.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
+			t.Errorf("tab %d comes back with %d to %q", i, a.StatusCode, a.location())
+		}
+		if n := b.pendingCookies(); n > maxPendingLogins || b.cookieBytes() > maxAllBytes {
+			t.Errorf("after tab %d: %d logins are pending, in %d bytes", i, n, b.cookieBytes())
+		}
+	}
+}
+
+func TestALongSessionLeavesRoomForOneLogin(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	b.setCookie("tollgate", "2."+strings.Repeat("x", 4000))
+	b.setCookie("tollgate-2", strings.Repeat("x", 3700))
+	for i := range 4 {
+		b.startLogin(fmt.Sprintf("?return_to=/%s%d", strings.Repeat("x", 500), i))
+		s.clock.advance(time.Second)
+		if b.pendingCookies() != 1 || b.cookieBytes() > maxAllBytes {
+			t.Errorf("%d logins are pending, all cookies take %d bytes", b.pendingCookies(), b.cookieBytes())
+		}
+	}
+}
+
+func TestDeepLinksComeBack(t *testing.T) {
+	for name, link := range map[string]string{
+		"1,025 bytes":       "/" + strings.Repeat("a", 1024),
+		"4 KiB":             "/report?q=" + strings.Repeat("a", 4096-10),
+		"6 KiB":             "/report?q=" + strings.Repeat("a", maxReturnPath-10),
+		"many parameters":   "/report?" + strings.Repeat("a=1&", 1022),
+		"escapes":           "/report?filter=" + strings.Repeat("%E4%BD%A0", 450),
+		"escapes in a path": "/" + strings.Repeat("%E4%BD%A0", 450),
+	} {
+		for _, page := range []string{"off", "on"} {
+			s := newSite(t, siteOptions{inTollgate: "login_page " + page})
+			b := s.newBrowser()
+			a := b.visit(link)
+			start := a.location()
+			if found := startLink.FindStringSubmatch(a.text); found != nil {
+				start = html.UnescapeString(found[1])
+			}
+			if len(start) > 8000 {
+				t.Errorf("%s: the address of start has %d bytes", name, len(start))
+			}
+			if got := b.follow(start).seen(t); got.URI != link {
+				t.Errorf("%s, login_page %s: leads to %d bytes, %.60q", name, page, len(got.URI), got.URI)
+			}
+		}
+	}
+}
+
+func TestALinkThatIsTooLongLeadsToAfterLogin(t *testing.T) {
+	for name, link := range map[string]string{
+		"too long":              "/" + strings.Repeat("a", maxReturnPath),
+		"too long when escaped": "/?" + strings.Repeat("&", 5000),
+	} {
+		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
+		if got := s.newBrowser().follow(link).seen(t); got.URI != "/home" {
+			t.Errorf("%s: leads to %.60q", name, got.URI)
+		}
+	}
+}
+
+// restart ends the process's memory of the site, as far as a test can.
+func (s *site) restart() {
+	s.t.Helper()
+	for _, h := range s.handlers {
+		if err := h.Cleanup(); err != nil {
+			s.t.Error(err)
+		}
+	}
+	s.handlers = nil
+	s.load()
+}
+
+func TestAfterARestartOnlyShortLinksComeBack(t *testing.T) {
+	for length, want := range map[int]string{maxLoginPath: "the page", maxLoginPath + 1: "/home"} {
+		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
+		b := s.newBrowser()
+		page := tabPages(1, length)[0]
+		callback := b.authorize("?return_to=" + url.QueryEscape(page))
+		s.restart()
+		if want == "the page" {
+			want = page
+		}
+		if a := b.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != want {
+			t.Errorf("%d bytes: got %d to %.40q", length, a.StatusCode, a.location())
+		}
+	}
+}
+
+func TestJunkCookiesDoNotHideALogin(t *testing.T) {
+	for name, value := range map[string]string{"short": "x", "long": strings.Repeat("A", 300)} {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser()
+		var junk []string
+		for i := range 40 {
+			junk = append(junk, fmt.Sprintf("tollgate-login-%012d=%s", i, value))
+		}
+		// A sibling domain's cookies with a longer path come first.
+		planted := "Cookie: " + strings.Join(junk, "; ")
+		start := b.visit("/oauth/start?return_to=/page", planted)
+		if n := len(start.Header.Values("Set-Cookie")); n != maxRemovals+1 {
+			t.Errorf("%s: %d cookies are set or removed", name, n)
+		}
+		a := b.visit(b.visit(start.location()).location(), planted)
+		if a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
+			t.Errorf("%s: the callback answers %d to %q", name, a.StatusCode, a.location())
+		}
+		if got := b.visit("/page", planted).seen(t); got.Header.Get("X-User-Id") != testUserID || got.Header.Get("Cookie") != "" {
+			t.Errorf("%s: the upstream saw %v", name, got.Header)
+		}
+		if a := b.do("POST", "/oauth/logout", nil, planted, "Origin: "+s.url); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > maxRemovals+4 {
+			t.Errorf("%s: logout answers %d with %d cookies", name, a.StatusCode, len(a.Header.Values("Set-Cookie")))
+		}
+	}
+}
+
+func TestTheMemoryOfDestinationsIsBounded(t *testing.T) {
+	d := newDestinations()
+	defer d.close()
+	path := "/" + strings.Repeat("a", maxReturnPath-1)
+	for i := range 20_000 {
+		d.remember(fmt.Sprint(i), path)
+	}
+	d.paths.CleanUp()
+	if got := d.paths.WeightedSize(); got > maxDestinationBytes || got == 0 {
+		t.Errorf("destinations take %d bytes, at most %d are allowed", got, maxDestinationBytes)
+	}
+}
