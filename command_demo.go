@@ -270,7 +270,7 @@ func (c *demoConfig) caddyfile(verbose bool) string {
 
 		public   /public /assets/*
 		optional /optional /ask /refresh-balance
-		require /answers/* {
+		require /answers /answers/* {
 			balance 0.50
 		}
 		balance {

@@ -234,6 +234,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.trustedProxies.everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
 	}
+	for _, gap := range ruleGaps(h.public, h.optional, h.required) {
+		h.logger.Warn(gap.String())
+	}
 	h.client.now = h.now
 	h.client.http = newProviderClient(h.client.timeout)
 	h.lease = h.client.timeout + leaseMargin

@@ -20,17 +20,21 @@ const (
 
 // readings gives every path that an upstream could take a request's path for: as it
 // is, cleaned, decoded once more, with what some servers cut off or split at
-// (`\`, `;`, an encoded `/`, `?`, `#` or NUL). The first is the plain one; an
-// ordinary path has no other. Whoever decides by path decides by all of them, and
-// refuses the request when they disagree (Traefik and Caddy have each let
-// `/public/..%2fadmin` through). complete is false for a path with more readings
-// than are looked at: such a path is refused, too.
+// (`\`, `;`, an encoded `/`, `?`, `#` or NUL, dots and blanks at the end of a segment).
+// The first is the plain one; an ordinary path has no other. Whoever decides by path
+// decides by all of them, and refuses the request when they disagree (Traefik and Caddy
+// have each let `/public/..%2fadmin` through). complete is false for a path that is too
+// long, or has more readings than are looked at: such a path is refused, too.
 func readings(u *url.URL) (forms []string, complete bool) {
 	plain := u.Path
 	if isOrdinary(u) {
 		return []string{plain}, true
 	}
-	forms = []string{plain, u.EscapedPath()}
+	escaped := u.EscapedPath()
+	if len(escaped) > maxOddPath {
+		return []string{plain}, false
+	}
+	forms = []string{plain, escaped}
 	for i := 0; i < len(forms); i++ { // grows: each form is read again in turn
 		if len(forms) > maxReadings {
 			return forms, false
@@ -39,6 +43,7 @@ func readings(u *url.URL) (forms []string, complete bool) {
 		forms = addForm(forms, cleanPath(form))
 		forms = addForm(forms, strings.ReplaceAll(form, `\`, "/"))
 		forms = addForm(forms, cutParameters(form))
+		forms = addForm(forms, trimSegments(form))
 		if cut := strings.IndexAny(form, "?#\x00"); cut >= 0 {
 			forms = addForm(forms, form[:cut])
 		}
@@ -49,8 +54,15 @@ func readings(u *url.URL) (forms []string, complete bool) {
 	return forms, true
 }
 
-// maxReadings bounds the work for one path. An honest one has a handful.
-const maxReadings = 32
+// maxReadings bounds the work for one path. An honest one has a handful: 16 are those
+// of four peculiarities that are independent of each other.
+const maxReadings = 16
+
+// maxOddPath bounds it, too, in bytes as the client sends them: every reading is as long
+// as the path, and anybody may send one. The longest honest ones are web addresses in a
+// path (`/proxy/https%3A%2F%2F…`), which browsers and servers keep below about 2,000
+// bytes. BenchmarkOddPath shows what it costs.
+const maxOddPath = 2048
 
 func addForm(forms []string, form string) []string {
 	for _, known := range forms {
@@ -63,10 +75,27 @@ func addForm(forms []string, form string) []string {
 
 // isOrdinary reports whether every server reads the path in the same way.
 func isOrdinary(u *url.URL) bool {
-	return u.RawPath == "" &&
-		!strings.ContainsAny(u.Path, "%\\;?#\x00") &&
-		!strings.Contains(u.Path, "//") &&
-		!strings.Contains(u.Path, "/.")
+	if u.RawPath != "" {
+		return false
+	}
+	before := byte('x') // the byte before
+	for i := range len(u.Path) {
+		b := u.Path[i]
+		switch b {
+		case '%', '\\', ';', '?', '#', 0:
+			return false
+		case '/':
+			if before == '/' || before == '.' || before == ' ' {
+				return false
+			}
+		case '.':
+			if before == '/' {
+				return false
+			}
+		}
+		before = b
+	}
+	return before != '.' && before != ' '
 }
 
 // cleanPath resolves dots and doubled slashes, and keeps a slash at the end.
@@ -90,6 +119,21 @@ func cutParameters(p string) string {
 	segments := strings.Split(p, "/")
 	for i, segment := range segments {
 		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.Join(segments, "/")
+}
+
+// trimSegments takes dots and blanks off the end of each segment, as file systems of
+// Windows do. A segment of nothing else stays.
+func trimSegments(p string) string {
+	if !strings.Contains(p, "./") && !strings.Contains(p, " /") && strings.TrimRight(p, ". ") == p {
+		return p
+	}
+	segments := strings.Split(p, "/")
+	for i, segment := range segments {
+		if trimmed := strings.TrimRight(segment, ". "); trimmed != "" {
+			segments[i] = trimmed
+		}
 	}
 	return strings.Join(segments, "/")
 }
