@@ -16,7 +16,7 @@ import (
 const directive = "tollgate"
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective(directive, parseCaddyfile)
+	httpcaddyfile.RegisterDirective(directive, parseCaddyfile)
 	// After basic_auth and forward_auth, before everything that may use the identity.
 	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "request_header")
 }
@@ -24,18 +24,29 @@ func init() {
 // wordParser reads the directive's own blocks.
 type wordParser struct{ *blockParser }
 
-func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parseCaddyfile makes one route of the directive, without a matcher: every request of
+// the site comes to the handler, and the matcher is a setting of it.
+func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !helper.Next() {
+		return nil, helper.ArgErr()
+	}
+	matcher, err := helper.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
 	h := new(Handler)
+	if len(matcher) > 0 {
+		h.Match = caddyhttp.RawMatcherSets{matcher}
+	}
 	if err := h.UnmarshalCaddyfile(helper.Dispenser); err != nil {
 		return nil, err
 	}
-	return h, nil
+	return helper.NewRoute(nil, h), nil
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. One word per
 // setting, the same word as the JSON key; a word that takes one value may stand
-// once. Requests that the matcher leaves out pass by altogether: their headers are
-// not cleaned either.
+// once. The matcher becomes the field Match.
 //
 //	tollgate [<matcher>] {
 //		provider aihubmix|oauth2 {

@@ -42,6 +42,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if judged := h.checkTarget(r); judged != targetOK {
 		return h.refuseTarget(w, r, judged)
 	}
+	h.firstRequest.Do(func() { h.warnIfUnreachable(r) })
 	h.identity.strip(r)
 	v := &visit{sent: h.cookies.take(r.Header)}
 
@@ -59,6 +60,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	demand, unambiguous := h.routes.demand(r)
 	if !unambiguous {
 		return writeBadRequest(w, r)
+	}
+	if h.leavesOut(r) {
+		demand.access = accessPublic
+		stripMethodOverrides(r.Header)
 	}
 
 	switch decided, id := h.decide(r.Context(), r, v, demand); decided {

@@ -7,6 +7,7 @@ package tollgate
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -46,6 +47,14 @@ func init() {
 // `{http.auth.user.status}` | The user's status, as the provider wrote it
 // `{http.auth.user.session}` | A hash that names the session in logs
 type Handler struct {
+	// The requests that the rules are about, as matcher sets of Caddy: those of one set
+	// must all match, and one set suffices. In the Caddyfile it is the matcher behind
+	// `tollgate`. Other requests are treated as for a `public` path: no login, and no
+	// identity, not even one that the client claims. The gateway's own endpoints, and the
+	// refusal of ambiguous paths, work for every request. A request is matched as the
+	// client sent it and as it stands here, and one match suffices. Default: every request.
+	Match caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
 	// The OAuth 2.0 provider. Required.
 	Provider *Provider `json:"provider,omitempty"`
 
@@ -177,6 +186,10 @@ type Handler struct {
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease  time.Duration
 	routes *routes
+	// matchers are those of Match. Without any every request is selected.
+	matchers caddyhttp.MatcherSets
+	// firstRequest does once what needs a request of the site.
+	firstRequest *sync.Once
 	// asserter is nil without the assertion block.
 	asserter *asserter
 	now      func() time.Time
@@ -231,6 +244,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.settings = resolved
+	h.firstRequest = new(sync.Once)
+	if err := h.loadMatchers(ctx); err != nil {
+		return fmt.Errorf("match: %w", err)
+	}
 	if h.trustedProxies.everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
 	}

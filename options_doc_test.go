@@ -97,7 +97,7 @@ func TestTheOptionsTableInTheREADMEIsTheCodes(t *testing.T) {
 // TestEveryOptionHasAWordInTheCaddyfile: the same word as the JSON key, or one that
 // the syntax makes superfluous.
 func TestEveryOptionHasAWordInTheCaddyfile(t *testing.T) {
-	without := map[string]bool{"provider › preset": true, "identity › presets": true, "require › paths": true}
+	without := map[string]bool{"match": true, "provider › preset": true, "identity › presets": true, "require › paths": true}
 	for _, row := range optionRows(t) {
 		parts := strings.Split(row.word, " › ")
 		word := parts[len(parts)-1]

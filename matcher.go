@@ -1,0 +1,111 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// loadMatchers loads the matcher of the directive. None selects every request.
+func (h *Handler) loadMatchers(ctx caddy.Context) error {
+	if len(h.Match) == 0 {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(h, "Match")
+	if err != nil {
+		return err
+	}
+	return h.matchers.FromInterface(loaded)
+}
+
+// leavesOut reports whether the matcher leaves a request out, so that it passes like one
+// for a public path. What cannot be evaluated is not left out.
+func (h *Handler) leavesOut(r *http.Request) bool {
+	if len(h.matchers) == 0 {
+		return false
+	}
+	selected, err := selects(h.matchers, r)
+	if err != nil {
+		h.logger.Warn("the matcher of tollgate cannot be evaluated: the request is treated as protected", zap.Error(err))
+	}
+	return err == nil && !selected
+}
+
+// selects reports whether matchers select a request: as the client sent it, or as it
+// stands here after `rewrite` and `uri`, in any way to read its path. A path that is not
+// in its plain form is selected: a matcher cannot be asked how a server reads it that
+// cleans nothing.
+func selects(matchers caddyhttp.MatcherSets, r *http.Request) (selected bool, err error) {
+	views, plain := viewsOf(r)
+	if !plain {
+		return true, nil
+	}
+	for _, v := range views {
+		matched, failed := v.asked(matchers, r)
+		selected = selected || matched
+		if failed != nil {
+			err = failed
+		}
+	}
+	return selected, err
+}
+
+// view is one way to see a request.
+type view struct {
+	method string
+	url    *url.URL
+}
+
+// viewsOf gives the ways to see a request. The last one is the request as it stands
+// here. plain is false if a reading of a path is not in its plain form.
+func viewsOf(r *http.Request) (views []view, plain bool) {
+	sent := view{r.Method, r.URL}
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		sent = view{original.Method, original.URL}
+	}
+	here := view{r.Method, r.URL}
+	for _, v := range []view{sent, here} {
+		forms, complete := readings(v.url)
+		if !complete {
+			return nil, false
+		}
+		for _, form := range forms {
+			if cleanPath(form) != form {
+				return nil, false
+			}
+			read := *v.url
+			read.Path, read.RawPath = form, ""
+			views = append(views, view{v.method, &read})
+		}
+	}
+	if sent.method == here.method && *sent.url == *here.url && len(views) == 2 {
+		return []view{here}, true
+	}
+	return append(views, sent, here), true
+}
+
+// asked asks the matchers about the request as it is seen. The request is the same
+// value, because Caddy's placeholders are of it.
+func (v view) asked(matchers caddyhttp.MatcherSets, r *http.Request) (bool, error) {
+	method, current := r.Method, r.URL
+	defer func() { r.Method, r.URL = method, current }()
+	r.Method, r.URL = v.method, v.url
+	return matchers.AnyMatchWithError(r)
+}
+
+// methodOverrides are the names, folded, of headers in which a client asks an
+// application for another method than the request's.
+var methodOverrides = map[string]bool{"x-http-method-override": true, "x-http-method": true, "x-method-override": true}
+
+// stripMethodOverrides removes them from a request that a matcher has left out, perhaps
+// for its method.
+func stripMethodOverrides(header http.Header) {
+	for name := range header {
+		if methodOverrides[foldName(name)] {
+			delete(header, name)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package tollgate
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// withMatcher gives a site whose directive has a matcher, and more lines before it.
+func withMatcher(t *testing.T, matcher string, options siteOptions) *site {
+	t.Helper()
+	s := newSite(t, options)
+	s.caddyfile = strings.Replace(s.caddyfile, "tollgate {", "tollgate "+matcher+" {", 1)
+	s.load()
+	return s
+}
+
+// inBlock gives a site whose directive stands in a block, together with the upstream.
+func inBlock(t *testing.T, open string, options siteOptions) *site {
+	t.Helper()
+	s := newSite(t, options)
+	before, rest, found := strings.Cut(s.caddyfile, "\ttollgate {")
+	if !found {
+		t.Fatal("no directive")
+	}
+	s.caddyfile = before + open + " {\n\ttollgate {" + strings.TrimRight(rest, "\n") + "\n}\n"
+	s.load()
+	return s
+}
+
+func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
+	for matcher, before := range map[string]string{"/app/*": "", "@app": "@app path /app/*", "@any": "@any {\npath /app/*\nmethod GET POST\n}"} {
+		s := withMatcher(t, matcher, siteOptions{before: before})
+		anonymous, signedIn := s.newBrowser(), s.newBrowser()
+		signedIn.follow("/app/")
+		for _, target := range []string{"/other", "/", "/.well-known/x", "/app", "/a%20b/caf%C3%A9"} {
+			for name, b := range map[string]*browser{"anonymous": anonymous, "signed in": signedIn} {
+				a := b.get(target, "X-User-Id: forged", "X_User_Id: forged")
+				if a.StatusCode != http.StatusOK {
+					t.Errorf("%s, %s, %s: got %d, want 200", matcher, target, name, a.StatusCode)
+					continue
+				}
+				s.wantNoForgery(t, matcher+" at "+target)
+				if seen := a.seen(t); seen.Header.Get("X-User-Id") != "" || strings.Contains(seen.Header.Get("Cookie"), "tollgate") {
+					t.Errorf("%s, %s, %s: the upstream sees %v", matcher, target, name, seen.Header)
+				}
+			}
+		}
+		if a := signedIn.get("/app/x"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+			t.Errorf("%s: signed in at /app/x: got %d", matcher, a.StatusCode)
+		}
+		if a := anonymous.get("/app/x"); a.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: anonymous at /app/x: got %d, want 401", matcher, a.StatusCode)
+		}
+		if a := anonymous.get("/oauth/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
+			t.Errorf("%s: health: got %d: %s", matcher, a.StatusCode, a.text)
+		}
+		res := rawRequest(t, s, "GET a:http://x/other HTTP/1.1", "Host: gateway", "", "")
+		if res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: a target without a path: got %d, want 400", matcher, res.StatusCode)
+		}
+	}
+}
+
+func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
+	s := withMatcher(t, "*", siteOptions{})
+	if a := s.newBrowser().get("/other"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %d, want 401", a.StatusCode)
+	}
+	if n := len(s.handlers[0].matchers); n != 0 {
+		t.Errorf("%d matcher sets", n)
+	}
+}
+
+// TestAnAmbiguousPathIsNotLeftOut: an upstream may read it as one below /app.
+func TestAnAmbiguousPathIsNotLeftOut(t *testing.T) {
+	s := withMatcher(t, "/app/*", siteOptions{})
+	for _, target := range []string{
+		"/other/..%2fapp/x", "/other/../app/x", "//app/x", "/other/..;/app/x", "/app;a/x", "/%2561pp/x", "/other/..%5capp/x", "/app/../other", "/app%2fx",
+		"/./other", "/other//x", "/APP/x", "/app/%2e%2e/other",
+	} {
+		if res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", ""); res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: got %d, want 401", target, res.StatusCode)
+		}
+	}
+	if n := s.upstream.requests.Load(); n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+}
+
+// TestAMatcherSelectsByEitherPath: the one that the client sent, and the one that stands
+// at the directive.
+func TestAMatcherSelectsByEitherPath(t *testing.T) {
+	for before, target := range map[string]string{
+		"rewrite /app/x /other": "/app/x",
+		"rewrite /other /app/x": "/other",
+		"uri strip_prefix /app": "/app/x",
+		"method /app/x OPTIONS": "/app/x",
+	} {
+		for _, matcher := range []string{"@app path /app/*", "@app expression path('/app/*')", "@app expression {path}.startsWith('/app/')", "@app not method OPTIONS"} {
+			if strings.Contains(before, "method") != strings.Contains(matcher, "method") {
+				continue
+			}
+			s := withMatcher(t, "@app", siteOptions{before: before + "\n" + matcher})
+			if a := s.newBrowser().get(target); a.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s, %s: got %d, want 401", before, matcher, a.StatusCode)
+			}
+			if strings.Contains(matcher, "method") {
+				continue
+			}
+			if a := s.newBrowser().get("/nothing"); a.StatusCode != http.StatusOK {
+				t.Errorf("%s, %s: /nothing: got %d, want 200", before, matcher, a.StatusCode)
+			}
+		}
+	}
+}
+
+func TestTheDirectiveWorksInsideBlocks(t *testing.T) {
+	for block, paths := range map[string][2]string{ // of the endpoints, and of a page
+		"handle":             {"/oauth", "/page"},
+		"route":              {"/oauth", "/page"},
+		"handle /app/*":      {"/app/oauth", "/app/page"},
+		"route /app/*":       {"/app/oauth", "/app/page"},
+		"handle_path /app/*": {"/app/oauth", "/app/page"},
+	} {
+		s := inBlock(t, block, siteOptions{inTollgate: "path_prefix " + paths[0]})
+		s.caddyfile = strings.Replace(s.caddyfile, "/oauth/callback", paths[0]+"/callback", 1)
+		s.provider.SetClient(simulator.Client{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + paths[0] + "/callback"}})
+		s.load()
+		logs := s.observe()
+		b := s.newBrowser()
+		if a := b.follow(paths[1]); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+			t.Errorf("%s: got %d at %s", block, a.StatusCode, a.Request.URL)
+		}
+		if a := b.get(paths[0] + "/userinfo"); a.StatusCode != http.StatusOK {
+			t.Errorf("%s: userinfo: got %d", block, a.StatusCode)
+		}
+		if n := logs.FilterMessageSnippet("nobody can sign in").Len(); n != 0 {
+			t.Errorf("%s: %d warnings", block, n)
+		}
+	}
+}
+
+func TestEndpointsThatABlockLeavesOutAreWarnedOf(t *testing.T) {
+	for block, want := range map[string]int{
+		"handle_path /app/*": 2, "handle /app/*": 2, "route /app/*": 2,
+		"handle": 0, "handle_path /*": 0,
+	} {
+		s := inBlock(t, block, siteOptions{})
+		logs := s.observe()
+		for range 3 {
+			s.newBrowser().get("/app/page")
+		}
+		if n := logs.FilterMessageSnippet("nobody can sign in").Len(); n != want {
+			t.Errorf("%s: %d warnings, want %d", block, n, want)
+		}
+	}
+}
+
+func TestAPreflightReachesTheApplicationStripped(t *testing.T) {
+	s := withMatcher(t, "@auth", siteOptions{before: "@auth not method OPTIONS"})
+	b := s.newBrowser()
+	a := b.do(http.MethodOptions, "/api/x", nil, "Origin: https://other.example", "Access-Control-Request-Method: POST", "X-User-Id: forged",
+		"X-HTTP-Method-Override: DELETE", "X-Http_method-override: DELETE", "X-Method-Override: DELETE", "X-HTTP-Method: DELETE")
+	if a.StatusCode != http.StatusOK {
+		t.Fatalf("got %d, want 200", a.StatusCode)
+	}
+	s.wantNoForgery(t, "a preflight")
+	seen := a.seen(t)
+	for name := range seen.Header {
+		if strings.Contains(foldName(name), "method-override") || name == "X-Http-Method" {
+			t.Errorf("%s reaches the upstream", name)
+		}
+	}
+	if seen.Header.Get("Access-Control-Request-Method") != "POST" {
+		t.Errorf("the upstream sees %v", seen.Header)
+	}
+	if a := b.get("/api/x", "X-HTTP-Method-Override: OPTIONS"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("GET: got %d, want 401", a.StatusCode)
+	}
+}
+
+// failingMatcher fails like an expression about something that is not there.
+type failingMatcher struct{}
+
+func (failingMatcher) MatchWithError(*http.Request) (bool, error) {
+	return false, errors.New("cannot tell")
+}
+
+func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	s.handlers[0].matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
+	logs := s.observe()
+	if a := s.newBrowser().get("/page"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %d, want 401", a.StatusCode)
+	}
+	if n := logs.FilterMessageSnippet("the matcher of tollgate cannot be evaluated").Len(); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
+	}
+}
+
+// TestAQuestionOfAProxyIsNotLeftOut: the matcher is about requests that come through
+// here.
+func TestAQuestionOfAProxyIsNotLeftOut(t *testing.T) {
+	s := withMatcher(t, "/app/*", siteOptions{inTollgate: "session {\nstore storage\n}\nforward_auth {\ntrusted_proxies 127.0.0.1\n}"})
+	if a := s.newBrowser().get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %d, want 401", a.StatusCode)
+	}
+}
+
+func TestTheMatcherIsASettingOfTheHandler(t *testing.T) {
+	config, err := adapt("http://x {\n@app path /app/*\ntollgate @app {\nprovider aihubmix {\nclient_id a\nclient_secret b\n}\nredirect_uri https://x.example/oauth/callback\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(config); !strings.Contains(text, `"handler":"tollgate","match":[{"path":["/app/*"]}]`) {
+		t.Errorf("got %s", text)
+	}
+}
