@@ -30,8 +30,10 @@ type pageData struct {
 	cause      string
 	home       string
 	retryAfter int
-	popup      web.PopupMessage
-	short      shortfall
+	// signedIn: the error page leads back to the site, and not to a sign-in.
+	signedIn bool
+	popup    web.PopupMessage
+	short    shortfall
 }
 
 // renderPage renders one of the gateway's pages in the language that suits the
@@ -42,6 +44,10 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 	if home == "" {
 		home = s.afterLogin
 	}
+	start := s.startURL(d.returnTo)
+	if d.signedIn {
+		start = ""
+	}
 	balance := ""
 	if d.short.balance != nil {
 		balance = *d.short.balance
@@ -50,7 +56,7 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 		AcceptLanguage: acceptLanguage,
 		Brand:          s.brand,
 		Provider:       s.providerName,
-		StartURL:       s.startURL(d.returnTo),
+		StartURL:       start,
 		LogoutURL:      s.endpoints["logout"],
 		HomeURL:        home,
 		RetryURL:       home,
@@ -194,14 +200,6 @@ func (h *Handler) writeUnavailable(w http.ResponseWriter, r *http.Request, retur
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
 	return h.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable,
 		pageData{returnTo: returnTo, home: returnTo, retryAfter: retrySeconds})
-}
-
-// writeBadAnswer answers that the provider's answer is of no use.
-func (h *Handler) writeBadAnswer(w http.ResponseWriter, r *http.Request) error {
-	if !isNavigation(r) {
-		return writeProblem(w, r, problem{Title: "The provider's answer is of no use", Status: http.StatusBadGateway, Error: "bad_answer"})
-	}
-	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: "server_error"})
 }
 
 // writeForbidden answers a user whom the provider does not call active, or who is not

@@ -60,10 +60,12 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //			topup_endpoint         <url>|off
 //			revocation_endpoint    <url>
 //			balance_endpoint       <url>
+//			issuer                 <url>
 //			scopes                 <scope...>
 //			auto_authorize         on|off
 //			pkce                   on|off
 //			authorize_param        <name> <value>
+//			logout_param           <name> <value>|off
 //			token_lifetime         <duration>
 //			timeout                <duration>
 //			fields {
@@ -84,6 +86,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //			email_domain <domain...>
 //			user         <id...>
 //		}
+//		topup_hosts    <host...>
 //		balance {
 //			max_age    <duration>
 //			max_stale  <duration>
@@ -138,6 +141,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"public":             p.repeatedList(&h.Public),
 		"optional":           p.repeatedList(&h.Optional),
 		"require":            p.require(&h.Require),
+		"topup_hosts":        p.repeatedList(&h.TopupHosts),
 		"balance":            p.balance(&h.Balance),
 		"identity":           p.identity(&h.Identity),
 		"assertion":          p.assertion(&h.Assertion),
@@ -174,8 +178,8 @@ func (p *wordParser) provider(target **Provider) word {
 			return p.wrongArgs(path)
 		}
 		provider.Preset = p.Val()
-		if !slices.Contains(providerPresets, provider.Preset) {
-			return p.Errf("unknown provider '%s'%s", p.Val(), didYouMean(p.Val(), providerPresets))
+		if !slices.Contains(providerPresetNames(), provider.Preset) {
+			return p.Errf("unknown provider '%s'%s", p.Val(), didYouMean(p.Val(), providerPresetNames()))
 		}
 		if p.NextArg() {
 			return p.wrongArgs(path)
@@ -191,10 +195,12 @@ func (p *wordParser) provider(target **Provider) word {
 			"topup_endpoint":         p.text(&provider.TopupEndpoint),
 			"revocation_endpoint":    p.text(&provider.RevocationEndpoint),
 			"balance_endpoint":       p.text(&provider.BalanceEndpoint),
+			"issuer":                 p.text(&provider.Issuer),
 			"scopes":                 p.repeatedList(&provider.Scopes),
 			"auto_authorize":         p.onOffDefault(&provider.AutoAuthorize),
 			"pkce":                   p.onOffDefault(&provider.PKCE),
 			"authorize_param":        p.pair(&provider.AuthorizeParam),
+			"logout_param":           p.pairsOrOff(&provider.LogoutParam),
 			"token_lifetime":         p.duration(&provider.TokenLifetime),
 			"timeout":                p.duration(&provider.Timeout),
 			"fields":                 p.table(&provider.Fields, userFieldWords[:]),

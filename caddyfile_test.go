@@ -20,12 +20,14 @@ const full = `provider oauth2 {
 	userinfo_endpoint https://login.example.com/u
 	topup_endpoint https://login.example.com/p
 	revocation_endpoint https://login.example.com/r
-	balance_endpoint https://login.example.com/b
+	balance_endpoint /b
+	issuer https://issuer.example.com
 	scopes one two
 	auto_authorize off
 	pkce off
 	authorize_param prompt login
 	authorize_param max_age 60
+	logout_param prompt select_account
 	token_lifetime 1h
 	timeout 5s
 	fields {
@@ -43,6 +45,7 @@ endpoints {
 }
 public /public/* /robots.txt
 public *.css
+topup_hosts pay.example.com pay.example.org:8443
 optional /maybe
 require /paid/* *.pdf {
 	balance 0.50
@@ -97,14 +100,14 @@ const fullJSON = `{
 		"client_authentication": "client_secret_basic", "authorization_endpoint": "https://login.example.com/a",
 		"token_endpoint": "https://login.example.com/t", "userinfo_endpoint": "https://login.example.com/u",
 		"topup_endpoint": "https://login.example.com/p", "revocation_endpoint": "https://login.example.com/r",
-		"balance_endpoint": "https://login.example.com/b", "scopes": ["one", "two"], "auto_authorize": false, "pkce": false,
-		"authorize_param": {"prompt": "login", "max_age": "60"}, "token_lifetime": 3600000000000, "timeout": 5000000000,
+		"balance_endpoint": "/b", "issuer": "https://issuer.example.com", "scopes": ["one", "two"], "auto_authorize": false, "pkce": false,
+		"authorize_param": {"prompt": "login", "max_age": "60"}, "logout_param": {"prompt": "select_account"}, "token_lifetime": 3600000000000, "timeout": 5000000000,
 		"fields": {"id": "data.sub", "balance": "credits"}, "active_status": "any"
 	},
 	"redirect_uri": "https://app.example.com/back",
 	"secret": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"],
 	"path_prefix": "/gate", "endpoints": {"start": "/go", "userinfo": "/me"},
-	"public": ["/public/*", "/robots.txt", "*.css"], "optional": ["/maybe"],
+	"public": ["/public/*", "/robots.txt", "*.css"], "topup_hosts": ["pay.example.com", "pay.example.org:8443"], "optional": ["/maybe"],
 	"require": [
 		{"paths": ["/paid/*", "*.pdf"], "balance": "0.50"},
 		{"email_domain": ["Example.com", "example.org"], "user": ["1", "2", "3"]}
@@ -290,7 +293,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		replaced("client_id id", "authorize_param state x\nclient_id id"):                   "provider.authorize_param: \"state\" is set by tollgate itself, at Caddyfile:5",
 		replaced("client_id id", "fields {\nnmae x\n}\nclient_id id"):                       "unknown word 'nmae'",
 		replaced("client_id id", "fields {\nid a..b\n}\nclient_id id"):                      "provider.fields.id: \"a..b\" is not a dotted path of member names, at Caddyfile:6",
-		replaced("aihubmix", "oauth2"):                                                      "provider.authorization_endpoint: is required where base_url is not set, at Caddyfile:4",
+		replaced("aihubmix", "oauth2"):                                                      "provider.authorization_endpoint: is required: of this provider tollgate knows no endpoints, and there is no discovery, at Caddyfile:4",
 		replaced("redirect_uri https://app.example.com/oauth/callback", ""):                 "redirect_uri: is required",
 		replaced("https://app", "http://app"):                                               "redirect_uri: \"http://app.example.com/oauth/callback\" must be https, or http on loopback (insecure_http allows it all the same), at Caddyfile:8",
 		replaced("/oauth/callback", ""):                                                     "needs a plain path of its own",

@@ -251,6 +251,28 @@ func (p *blockParser) pair(target *map[string]string) word {
 	}}
 }
 
+// pairsOrOff is pair with the word `off` for no pair at all, which is not the default.
+func (p *blockParser) pairsOrOff(target *map[string]string) word {
+	w := p.pair(target)
+	return word{parse: func(path string) error {
+		isOff := *target != nil && len(*target) == 0
+		switch {
+		case p.CountRemainingArgs() != 1:
+			if isOff {
+				return p.Errf("%s: contradicts off", path)
+			}
+			return w.parse(path)
+		case *target != nil:
+			return p.Errf("%s: off contradicts another mention", path)
+		}
+		if p.NextArg(); p.Val() != "off" {
+			return p.wrongArgs(path)
+		}
+		*target = map[string]string{}
+		return nil
+	}}
+}
+
 // table reads a block of names and values, of which the names are known.
 func (p *blockParser) table(target *map[string]string, names []string) word {
 	return word{once: true, parse: func(path string) error {

@@ -174,34 +174,6 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 	})
 }
 
-// serveTopup leads to where the user can top up. What the provider answers is
-// checked; the balance is re-read before its next use.
-func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if h.client.topupEndpoint == "" {
-		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
-	}
-	var location string
-	err := h.withAccessToken(r.Context(), v.session, func(access string) (err error) {
-		location, err = h.client.topupURL(r.Context(), access)
-		return err
-	})
-	switch {
-	case errors.Is(err, errSessionEnded), h.needsSignInAfter(err, v.session):
-		return h.demandLogin(w, r, v)
-	case err != nil:
-		h.logger.Warn("the top-up URL could not be read", zap.String("session", v.session.id.hash()), zap.Error(err))
-		if pe, ok := errors.AsType[*providerError](err); ok && pe.status == http.StatusOK {
-			return h.writeBadAnswer(w, r) // trying again would not help
-		}
-		return h.writeUnavailable(w, r, h.returnPathOf(r))
-	}
-	h.users.awaitMoney(v.session)
-	if wantsJSON(r) {
-		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
-	}
-	return redirect(w, http.StatusSeeOther, location)
-}
-
 // signedOutQuery is what a logout adds to the logout page's address.
 const signedOutQuery = "done"
 

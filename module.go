@@ -94,6 +94,12 @@ type Handler struct {
 	// own endpoints. At most 64 blocks. Default: none.
 	Require []*Require `json:"require,omitempty"`
 
+	// The hosts to which the endpoint `topup` may lead, each with its port unless that is
+	// 443: `pay.example.com`, `pay.example.com:8443`. They are compared exactly, so a
+	// subdomain is another host. A top-up URL on any other host is answered with 502,
+	// `topup_failed`. Default: any host with https.
+	TopupHosts []string `json:"topup_hosts,omitempty"`
+
 	// How old the user information may be.
 	Balance *Balance `json:"balance,omitempty"`
 

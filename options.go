@@ -13,13 +13,17 @@ import (
 // stops the start.
 type Provider struct {
 	// The kind of provider: `aihubmix`, or `oauth2` for any other server that
-	// speaks plain OAuth 2.0. With `oauth2` there is no default `base_url`, and a
-	// user information answer without a status is accepted unless `active_status`
-	// is set. Default: `aihubmix`.
+	// speaks plain OAuth 2.0. With `oauth2` nothing is assumed: the authorization, token
+	// and user information endpoints have to be set, no scope is asked for, there is no
+	// top-up, `auto_authorize` is off, and a user information answer without a status is
+	// accepted unless `active_status` is set. There is no discovery (RFC 8414): a document
+	// that is fetched would decide where the client secret is sent, and the gateway starts
+	// without a network. Default: `aihubmix`.
 	Preset string `json:"preset,omitempty"`
 
-	// What the endpoints below are relative to. Must be https, or http on loopback.
-	// Default: `https://api.aihubmix.com` with `aihubmix`.
+	// What an endpoint below is relative to that is written as a path, and what the
+	// default endpoints are relative to. Must be https, or http on loopback.
+	// Default: `https://api.aihubmix.com` with `aihubmix`, none with `oauth2`.
 	BaseURL string `json:"base_url,omitempty"`
 
 	// The client identifier that the provider gave this application. Required.
@@ -35,17 +39,20 @@ type Provider struct {
 	// a client without a secret. Default: `client_secret_post`.
 	ClientAuthentication string `json:"client_authentication,omitempty"`
 
-	// Where the browser is sent to sign in. Default: `<base_url>/api/oauth2/authorize`.
+	// Where the browser is sent to sign in. Required with `oauth2`.
+	// Default with `aihubmix`: `<base_url>/api/oauth2/authorize`.
 	AuthorizationEndpoint string `json:"authorization_endpoint,omitempty"`
 
-	// Where codes and refresh tokens become tokens. Default: `<base_url>/api/oauth2/token`.
+	// Where codes and refresh tokens become tokens. The answer may be JSON or a form.
+	// Required with `oauth2`. Default with `aihubmix`: `<base_url>/api/oauth2/token`.
 	TokenEndpoint string `json:"token_endpoint,omitempty"`
 
-	// Where the user information is read. Default: `<base_url>/api/oauth2/userinfo`.
+	// Where the user information is read. Required with `oauth2`.
+	// Default with `aihubmix`: `<base_url>/api/oauth2/userinfo`.
 	UserinfoEndpoint string `json:"userinfo_endpoint,omitempty"`
 
 	// Where the top-up URL is asked for; `off` for a provider without one.
-	// Default: `<base_url>/api/oauth2/topup`.
+	// Default: `<base_url>/api/oauth2/topup` with `aihubmix`, `off` with `oauth2`.
 	TopupEndpoint string `json:"topup_endpoint,omitempty"`
 
 	// Where refresh tokens are revoked at logout (RFC 7009). Default: none.
@@ -55,12 +62,19 @@ type Provider struct {
 	// answers it, in the same `fields`. Default: none.
 	BalanceEndpoint string `json:"balance_endpoint,omitempty"`
 
-	// The scopes to ask for. Default: `profile` and `balance`.
+	// The provider's issuer identifier (RFC 9207), for a provider that names it in the
+	// callback's `iss` and whose issuer is on another host than its endpoints. It has to
+	// be equal to the letter. A callback without `iss` is accepted. Default: an `iss` must
+	// be on the host of one of the endpoints.
+	Issuer string `json:"issuer,omitempty"`
+
+	// The scopes to ask for. Default: `profile` and `balance` with `aihubmix`, none with
+	// `oauth2`.
 	Scopes []string `json:"scopes,omitempty"`
 
 	// Whether to send `auto_authorize=true`, which skips the provider's consent
 	// page. The first login after a logout leaves it out, so that signing out is
-	// not undone by itself. Default: true.
+	// not undone by itself. Default: true with `aihubmix`, false with `oauth2`.
 	AutoAuthorize *bool `json:"auto_authorize,omitempty"`
 
 	// Whether to use PKCE with S256 (RFC 7636). A provider that does not know it
@@ -70,6 +84,12 @@ type Provider struct {
 	// More parameters for the authorization endpoint, by name. The ones that
 	// tollgate sends itself cannot be set here.
 	AuthorizeParam map[string]string `json:"authorize_param,omitempty"`
+
+	// Parameters for the authorization endpoint, by name, that only the first sign-in
+	// after a logout sends, so that a provider where the person is still signed in does not
+	// undo the logout by itself. `off` in the Caddyfile, `{}` in JSON: none.
+	// Default: `prompt` with the value `login` with `oauth2`, none with `aihubmix`.
+	LogoutParam map[string]string `json:"logout_param,omitzero"`
 
 	// How long an access token lives when the provider's answer has no usable
 	// expires_in. Default: 2h.

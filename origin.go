@@ -43,9 +43,6 @@ var hostProfile = idna.New(
 	idna.Transitional(false),
 )
 
-// forbiddenInHost are the bytes that no domain may hold (WHATWG URL section 3.1).
-const forbiddenInHost = " #%/:<>?@[\\]^|\x7f"
-
 // canonicalHost is a host name or an IP address, without brackets and port, in the one
 // form that browsers use: the name in ASCII and lower case, an IPv6 address in its short
 // form. It returns an error for a host that browsers refuse, or read as another one.
@@ -55,9 +52,7 @@ func canonicalHost(host string) (string, error) {
 	}
 	ascii, err := hostProfile.ToASCII(host)
 	switch {
-	case err != nil || ascii == "" || strings.ContainsAny(ascii, forbiddenInHost):
-		return "", fmt.Errorf("%q is not a host name", host)
-	case strings.ContainsFunc(ascii, func(c rune) bool { return c < 0x20 || c > 0x7f }):
+	case err != nil || ascii == "" || strings.Trim(ascii, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "":
 		return "", fmt.Errorf("%q is not a host name", host)
 	case endsInNumber(ascii):
 		return canonicalIPv4(ascii)

@@ -94,7 +94,7 @@ func TestPagesCallTheProviderByItsName(t *testing.T) {
 	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with AIHubMix") {
 		t.Errorf("aihubmix: %s", page.words)
 	}
-	s.caddyfile = strings.Replace(s.caddyfile, "provider aihubmix", "provider oauth2", 1)
+	s.caddyfile = strings.Replace(s.caddyfile, "provider aihubmix {", "provider oauth2 {\nauthorization_endpoint /a\ntoken_endpoint /t\nuserinfo_endpoint /u", 1)
 	s.load()
 	host := strings.TrimPrefix(s.providerURL, "http://")
 	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {

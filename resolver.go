@@ -45,8 +45,18 @@ func (r *resolver) fail(setting, format string, args ...any) {
 }
 
 // text gives a setting's text with its placeholders read. A text that was given
-// and turns out empty is a fault: an unset `{env.X}` must stop the start.
+// and turns out empty is a fault: an unset `{env.X}` must stop the start. So is one with
+// a line break in it, which a file that is read by `{file.…}` may bring along.
 func (r *resolver) text(setting, raw, byDefault string) string {
+	text := r.anyText(setting, raw, byDefault)
+	if hasControl(text) {
+		r.check(setting, raw, errControl)
+	}
+	return text
+}
+
+// anyText is text for a setting that may hold line breaks.
+func (r *resolver) anyText(setting, raw, byDefault string) string {
 	if raw == "" {
 		return byDefault
 	}
@@ -116,10 +126,13 @@ func (r *resolver) url(setting, raw, byDefault string) string {
 	}
 	u, err := url.Parse(text)
 	switch {
+	case strings.Contains(text, "@") && (err != nil || u.User != nil), err == nil && strings.Contains(text, "#"):
+		// The text is not repeated: a password may be part of it.
+		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
 	case err != nil || u.Host == "":
 		r.check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
-	case u.User != nil || u.Fragment != "":
-		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
+	case strings.Contains(text, " "):
+		r.check(setting, raw, fmt.Errorf("%q holds a blank", text))
 	case !isSecureURL(u):
 		r.check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
 	}

@@ -11,10 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"golang.org/x/oauth2"
-
 	"github.com/caddy-tollgate/tollgate/web"
+	"github.com/caddyserver/caddy/v2"
 )
 
 // Defaults, in one place.
@@ -30,9 +28,6 @@ const (
 	defaultLifetime      = maxLifetime
 	defaultActiveStatus  = "1"
 )
-
-// providerPresets are the kinds of provider.
-var providerPresets = []string{"aihubmix", "oauth2"}
 
 // settings is the configuration with its placeholders read, its defaults filled in
 // and its texts parsed.
@@ -83,6 +78,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolveAssertion(r, h.Assertion)
 	s.resolveSession(r, h.Session, origin)
 	s.resolvePaths(r, h)
+	s.resolveTopupHosts(r, h.TopupHosts)
 	s.resolveRequire(r, h.Require)
 	s.resolveForwardAuth(r, h)
 	s.resolvePassAccessToken(r, h)
@@ -105,6 +101,8 @@ func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		r.check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
 		return &url.URL{}
+	case strings.Contains(s.redirectURI, " "):
+		r.check(setting, h.RedirectURI, errors.New("must not hold a blank"))
 	case u.User != nil || strings.ContainsAny(s.redirectURI, "?#"): // url.Parse forgets an empty query
 		r.check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
 	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
@@ -121,138 +119,12 @@ func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
 	return u
 }
 
-func (s *settings) resolveProvider(r *resolver, p *Provider) {
-	if p == nil {
-		r.fail("provider", "is required")
-		return
-	}
-	preset := r.oneOf("provider", p.Preset, "aihubmix", providerPresets...)
-	base := ""
-	if preset == "aihubmix" {
-		base = defaultBaseURL
-	}
-	base = strings.TrimRight(r.url("provider.base_url", p.BaseURL, base), "/")
-	endpoint := func(name, raw, defaultPath string) string {
-		byDefault := ""
-		if base != "" {
-			byDefault = base + defaultPath
-		} else if raw == "" {
-			r.fail("provider."+name, "is required where base_url is not set")
-		}
-		return r.url("provider."+name, raw, byDefault)
-	}
-	c := &oauthClient{
-		pkce:          p.PKCE == nil || *p.PKCE,
-		autoAuthorize: p.AutoAuthorize == nil || *p.AutoAuthorize,
-		tokenLifetime: r.duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
-		timeout:       r.duration("provider.timeout", p.Timeout, defaultTimeout),
-	}
-	c.config = oauth2.Config{
-		RedirectURL: s.redirectURI,
-		Scopes:      p.Scopes,
-		Endpoint: oauth2.Endpoint{
-			AuthURL:  endpoint("authorization_endpoint", p.AuthorizationEndpoint, "/api/oauth2/authorize"),
-			TokenURL: endpoint("token_endpoint", p.TokenEndpoint, "/api/oauth2/token"),
-		},
-	}
-	c.userinfoEndpoint = endpoint("userinfo_endpoint", p.UserinfoEndpoint, "/api/oauth2/userinfo")
-	if p.TopupEndpoint != "off" && (p.TopupEndpoint != "" || base != "") {
-		c.topupEndpoint = endpoint("topup_endpoint", p.TopupEndpoint, "/api/oauth2/topup")
-	}
-	c.revocationEndpoint = r.url("provider.revocation_endpoint", p.RevocationEndpoint, "")
-	c.balanceEndpoint = r.url("provider.balance_endpoint", p.BalanceEndpoint, "")
-	if len(c.config.Scopes) == 0 {
-		c.config.Scopes = []string{"profile", "balance"}
-	}
-	c.fields = resolveFields(r, p.Fields)
-	resolveClient(r, p, &c.config)
-	c.authorizeParams = resolveAuthorizeParams(r, p.AuthorizeParam)
-	s.client = c
-	s.providerName = providerName(preset, c.config.Endpoint.AuthURL)
-
-	s.statusMissingOK = preset == "oauth2" && p.ActiveStatus == ""
-	s.activeStatus = r.text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
-}
-
-// providerName is what the pages call the provider: by its name where that is known,
-// and else by the host at which people sign in.
-func providerName(preset, authorizationEndpoint string) string {
-	if preset == "aihubmix" {
-		return "AIHubMix"
-	}
-	u, err := url.Parse(authorizationEndpoint)
-	if err != nil {
-		return ""
-	}
-	return u.Host
-}
-
-func resolveClient(r *resolver, p *Provider, config *oauth2.Config) {
-	if p.ClientID == "" {
-		r.fail("provider.client_id", "is required")
-	}
-	config.ClientID = r.text("provider.client_id", p.ClientID, "")
-	method := r.oneOf("provider.client_authentication", p.ClientAuthentication, "client_secret_post",
-		"client_secret_post", "client_secret_basic", "none")
-	// Fixed, never probed: probing sends a code or a refresh token twice.
-	config.Endpoint.AuthStyle = oauth2.AuthStyleInParams
-	if method == "client_secret_basic" {
-		config.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
-	}
-	switch {
-	case method == "none" && p.ClientSecret != "":
-		r.fail("provider.client_secret", "contradicts client_authentication none")
-	case method != "none" && p.ClientSecret == "":
-		r.fail("provider.client_secret", "is required")
-	default:
-		config.ClientSecret = r.text("provider.client_secret", p.ClientSecret, "")
-	}
-}
-
-// ownAuthorizeParams are the parameters of the authorization request that only
-// tollgate sets.
-var ownAuthorizeParams = []string{
-	"client_id", "redirect_uri", "response_type", "scope", "state", "auto_authorize",
-	"code_challenge", "code_challenge_method",
-}
-
-func resolveAuthorizeParams(r *resolver, params map[string]string) []oauth2.AuthCodeOption {
-	var options []oauth2.AuthCodeOption
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		setting := "provider.authorize_param"
-		if slices.Contains(ownAuthorizeParams, name) || name == "" {
-			r.fail(setting, "%q is set by tollgate itself", name)
-		}
-		options = append(options, oauth2.SetAuthURLParam(name, r.text(setting, params[name], "")))
-	}
-	return options
-}
-
-func resolveFields(r *resolver, fields map[string]string) fieldPaths {
-	var paths fieldPaths
-	for f, name := range userFieldWords {
-		paths[f] = []string{userFieldJSON[f]}
-		if dotted, ok := fields[name]; ok {
-			paths[f] = strings.Split(dotted, ".")
-			if slices.Contains(paths[f], "") {
-				r.fail("provider.fields."+name, "%q is not a dotted path of member names", dotted)
-			}
-		}
-	}
-	for name := range fields {
-		if !slices.Contains(userFieldWords[:], name) {
-			r.fail("provider.fields", "unknown field %q", name)
-		}
-	}
-	return paths
-}
-
 func (s *settings) resolveSecrets(r *resolver, secrets []string) {
 	for _, raw := range secrets {
 		if raw == "" {
 			r.fail("secret", "is empty")
 		}
-		text := r.text("secret", raw, "")
+		text := r.anyText("secret", raw, "") // parseSecret takes blanks and line breaks off
 		if r.err != nil {
 			return
 		}

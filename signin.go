@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -40,7 +41,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		return err
 	}
 	w.Header().Add("Set-Cookie", h.cookies.login(flowOf(l.state), sealed))
-	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, !v.sent.signedOut))
+	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, v.sent.signedOut))
 }
 
 // sealLogin gives the value of a login's cookie, and makes room for it in the browser. A
@@ -129,7 +130,8 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.failLogin(w, r, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
 	if !h.client.isIssuer(answer.issuer) {
-		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_state")
+		h.logIssuer(answer.issuer)
+		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_response")
 	}
 
 	s, err := h.signIn(r, l, flow, answer.code)
@@ -182,11 +184,15 @@ func authorizationErrorCode(code string) string {
 	return "server_error"
 }
 
-// isIssuer checks the issuer of RFC 9207, where the provider names one: it must be
-// on a host that this client was configured for.
+// isIssuer checks the issuer of RFC 9207, where the provider names one: it must be the
+// configured one, to the letter (section 2.4), or without one be on a host that this
+// client was configured for.
 func (c *oauthClient) isIssuer(issuer string) bool {
-	if issuer == "" {
+	switch {
+	case issuer == "":
 		return true
+	case c.issuer != "":
+		return issuer == c.issuer
 	}
 	u, err := url.Parse(issuer)
 	if err != nil || !isSecureURL(u) {
@@ -198,6 +204,22 @@ func (c *oauthClient) isIssuer(issuer string) bool {
 		}
 	}
 	return false
+}
+
+// maxLoggedIssuer bounds what is logged of an issuer, in bytes.
+const maxLoggedIssuer = 256
+
+// logIssuer writes down that a callback named an issuer that this client is not
+// configured for: a provider whose issuer is on another host, or an attack (RFC 9207
+// section 4). Anybody can write into the callback's URL, so only an issuer's own form is
+// repeated.
+func (h *Handler) logIssuer(issuer string) {
+	u, err := url.Parse(issuer)
+	if err != nil || len(issuer) > maxLoggedIssuer || !isSecureURL(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
+		issuer = "(not an issuer identifier)"
+	}
+	h.logger.Warn("the callback's iss is not the provider's; if the provider is right, set `issuer` in the provider block",
+		zap.String("iss", issuer), zap.String("expected", h.client.issuer))
 }
 
 // pendingLogin is the login that this browser started with this state, or nil. It may

@@ -287,7 +287,7 @@ func TestEveryCallbackErrorHasItsCode(t *testing.T) {
 		"?error=access_denied&state=" + pending: {"access_denied", 400},
 		"?error=temporarily_unavailable&state=" + pending:               {"temporarily_unavailable", 400},
 		"?error=%3Cscript%3E&state=" + pending:                          {"server_error", 400},
-		"?code=c&state=" + pending + "&iss=https://evil.example":        {"invalid_state", 400},
+		"?code=c&state=" + pending + "&iss=https://evil.example":        {"invalid_response", 400},
 		"?code=wrong&state=" + pending:                                  {"server_error", 400},
 		"?code=wrong&state=" + pending + "&session_state=x&scope=a%20b": {"server_error", 400},
 	} {

@@ -3,13 +3,13 @@ package tollgate
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -148,13 +148,17 @@ const maxAnswer = 256 << 10
 type oauthClient struct {
 	config          oauth2.Config
 	authorizeParams []oauth2.AuthCodeOption
-	pkce            bool
-	autoAuthorize   bool
+	// logoutParams are sent with the first sign-in after a logout.
+	logoutParams  []oauth2.AuthCodeOption
+	pkce          bool
+	autoAuthorize bool
 
 	userinfoEndpoint   string
 	balanceEndpoint    string
 	topupEndpoint      string
+	topupHosts         []string // with their ports; nil: any
 	revocationEndpoint string
+	issuer             string // of RFC 9207; empty: not configured
 	fields             fieldPaths
 
 	tokenLifetime time.Duration
@@ -182,13 +186,16 @@ func newProviderClient(timeout time.Duration) *http.Client {
 
 // authorizationURL is where the browser goes to sign in (RFC 6749 section 4.1.1,
 // RFC 7636 section 4.3).
-func (c *oauthClient) authorizationURL(state, verifier string, auto bool) string {
-	options := c.authorizeParams
+func (c *oauthClient) authorizationURL(state, verifier string, signedOut bool) string {
+	options := slices.Clone(c.authorizeParams)
 	if c.pkce {
-		options = append(options[:len(options):len(options)], oauth2.S256ChallengeOption(verifier))
+		options = append(options, oauth2.S256ChallengeOption(verifier))
 	}
-	if auto && c.autoAuthorize {
-		options = append(options[:len(options):len(options)], oauth2.SetAuthURLParam("auto_authorize", "true"))
+	switch {
+	case signedOut: // last, so that they win over authorize_param
+		options = append(options, c.logoutParams...)
+	case c.autoAuthorize:
+		options = append(options, oauth2.SetAuthURLParam("auto_authorize", "true"))
 	}
 	return c.config.AuthCodeURL(state, options...)
 }
@@ -292,28 +299,6 @@ func answerError(endpoint providerEndpoint, err error) error {
 	return &providerError{endpoint: endpoint, kind: kind, status: http.StatusOK, reason: err.Error()}
 }
 
-// topupURL asks where the user can top up. Only an https URL, or an http one on
-// loopback, is ever given out.
-func (c *oauthClient) topupURL(ctx context.Context, access string) (string, error) {
-	body, err := c.get(ctx, endpointTopup, c.topupEndpoint, access)
-	if err != nil {
-		return "", err
-	}
-	object, err := parseAnswer(body)
-	if err != nil {
-		return "", answerError(endpointTopup, err)
-	}
-	var raw string
-	if json.Unmarshal(object["topup_url"], &raw) != nil || raw == "" {
-		return "", &providerError{endpoint: endpointTopup, status: http.StatusOK, reason: "the answer has no topup_url"}
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.User != nil || !isSecureURL(u) {
-		return "", &providerError{endpoint: endpointTopup, status: http.StatusOK, reason: "the topup_url is not an https URL"}
-	}
-	return u.String(), nil
-}
-
 // get asks a resource endpoint with the access token in the header
 // (RFC 6750 section 2.1).
 func (c *oauthClient) get(ctx context.Context, endpoint providerEndpoint, address, access string) ([]byte, error) {
@@ -333,6 +318,8 @@ func (c *oauthClient) get(ctx context.Context, endpoint providerEndpoint, addres
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
 		return nil, &providerError{endpoint: endpoint, kind: failureUnauthorized, status: res.StatusCode, reason: "the access token is not accepted"}
+	case res.StatusCode >= 400 && !isOutage(res.StatusCode):
+		return nil, &providerError{endpoint: endpoint, kind: failureRefused, status: res.StatusCode, reason: "refused with status " + http.StatusText(res.StatusCode)}
 	case res.StatusCode != http.StatusOK:
 		return nil, &providerError{endpoint: endpoint, status: res.StatusCode, reason: "status " + http.StatusText(res.StatusCode)}
 	}

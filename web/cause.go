@@ -8,6 +8,10 @@ var explanations = map[string]string{
 	"missing_parameters": "incomplete",
 	"invalid_state":      "expired",
 	"login_loop":         "loop",
+	"invalid_response":   "response",
+
+	// Found after the sign-in: the provider does not say where to top up.
+	"topup_failed": "topup",
 
 	// RFC 6749 section 4.1.2.1, the authorization endpoint.
 	"access_denied":             "denied",

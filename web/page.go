@@ -30,7 +30,8 @@ const (
 	Popup Page = "popup"
 	// Continue is seen for an instant; the caller's Refresh header goes on.
 	Continue Page = "continue"
-	// Error explains why a login failed, by Data.Cause.
+	// Error explains why a login failed, by Data.Cause, and leads to StartURL. Without
+	// one it leads back to HomeURL: the user is signed in.
 	Error Page = "error"
 	// Forbidden tells a signed-in user that the account is not accepted.
 	Forbidden Page = "forbidden"

@@ -1,0 +1,59 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+func TestTheIssuerIsComparedAsConfigured(t *testing.T) {
+	const issuer = "https://Issuer.example.com/tenant"
+	for _, c := range []struct {
+		setting, iss string
+		ok           bool
+	}{
+		{"", "", true},
+		{"", "{provider}", true},
+		{"", "{provider}/any/path", true},
+		{"", issuer, false},
+		{"", "https://evil.example", false},
+		{"", "not an issuer\r\n", false},
+		{"issuer " + issuer, "", true},
+		{"issuer " + issuer, issuer, true},
+		{"issuer " + issuer, issuer + "/", false},
+		{"issuer " + issuer, strings.ToLower(issuer), false},
+		{"issuer " + issuer, "{provider}", false},
+	} {
+		s := newSite(t, siteOptions{inProvider: c.setting})
+		logs := s.observe()
+		b := s.newBrowser()
+		provider := b.visit(b.visit("/oauth/start").location())
+		iss := strings.Replace(c.iss, "{provider}", s.providerURL, 1)
+		target := provider.location()
+		if iss != "" {
+			target += "&iss=" + url.QueryEscape(iss)
+		}
+		a := b.visit(target, "Accept-Language: en")
+		if c.ok {
+			if a.StatusCode != http.StatusSeeOther {
+				t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.text)
+			}
+			continue
+		}
+		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "Error code: invalid_response") || strings.Contains(a.text, "took too long") {
+			t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.text)
+		}
+		if n := s.provider.Count(simulator.Exchange); n != 0 {
+			t.Errorf("%q, iss %q: the code was spent", c.setting, iss)
+		}
+		lines := logs.FilterMessageSnippet("the callback's iss is not the provider's").All()
+		if len(lines) != 1 {
+			t.Errorf("%q, iss %q: %d warnings", c.setting, iss, len(lines))
+		} else if got := lines[0].ContextMap()["iss"]; strings.HasPrefix(iss, "http") != (got == iss) {
+			t.Errorf("%q: the warning names %q, want %q", c.setting, got, iss)
+		}
+	}
+}
