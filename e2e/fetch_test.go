@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"path"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -191,4 +194,46 @@ func TestTheSDKSaysWhatDoesNotWork(t *testing.T) {
 		t.Errorf("result %s", got)
 	}
 	w.isIn("user123", "750.00") // nobody is signed out by that
+}
+
+// TestAnswersOfAnotherOriginStartNoSignIn: an address of this site that redirects
+// elsewhere, an open redirect perhaps, hands the word to somebody else.
+func TestAnswersOfAnotherOriginStartNoSignIn(t *testing.T) {
+	documents := map[string]string{
+		"401": `{"title":"x","status":401,"error":"not_authenticated","login_url":"/oauth/start?return_to=%2F"}`,
+		"402": `{"title":"x","status":402,"error":"insufficient_balance","balance":"0.00","required":"9.00"}`,
+	}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Content-Type", "application/problem+json")
+		status := path.Base(r.URL.Path)
+		code, _ := strconv.Atoi(status)
+		w.WriteHeader(code)
+		w.Write([]byte(documents[status]))
+	}))
+	defer elsewhere.Close()
+	s := newSite(t, siteOptions{pages: sdkPage, policy: "connect-src *", other: func(w http.ResponseWriter, r *http.Request) bool {
+		to, ok := strings.CutPrefix(r.URL.Path, "/page-to-")
+		if ok {
+			http.Redirect(w, r, elsewhere.URL+"/"+to, http.StatusFound)
+		}
+		return ok
+	}})
+	p := s.newPerson()
+	p.expect("401 (Unauthorized)")
+	p.expect("402 (Payment Required)")
+	p.expect("request to another origin: " + elsewhere.URL)
+	w := p.openSDK()
+	for status := range documents {
+		w.act(`tollgate.fetch("/page-to-` + status + `").then(async r => [r.status, r.redirected, (await r.json()).title])`)
+		if got, want := w.result(), `{"value":[`+status+`,true,"x"]}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if n := p.sent("GET /page-to-" + status); n != 1 {
+			t.Errorf("the call for %s was sent %d times, want once", status, n)
+		}
+	}
+	if n := s.provider.Count(simulator.Authorize); n != 0 || w.events() != "[]" {
+		t.Errorf("%d sign-ins were begun, events %s; want none", n, w.events())
+	}
 }

@@ -10,9 +10,9 @@ const endpoints = { start: "/oauth/start", userinfo: "/oauth/userinfo", refresh:
 
 /** How long a sign-in waits for its end, in milliseconds: as long as at the gateway. */
 const loginPatience = 3_600_000;
-/** How long the window's last message may take, after it is seen to be closed. */
+/** How long the window's last message may take once it is closed. */
 const messagePatience = 500;
-/** How long a window that looks closed is waited for while nobody was seen to come back. */
+/** How long a window that looks closed is waited for while nobody came back. */
 const returnPatience = 5_000;
 /** How often a tab asks the gateway at most because of what other tabs say. */
 const hintInterval = 1_000;
@@ -372,12 +372,13 @@ function codeOf(response) {
 }
 
 /**
- * The gateway's problem document, where an answer could be one.
+ * The gateway's problem document, where an answer of this origin could be one.
  * @param {Response} response
  */
 async function problemOf(response) {
 	const type = response.headers.get("Content-Type") ?? "";
 	if (![401, 402].includes(response.status) || !type.startsWith("application/problem+json")) return undefined;
+	if (!response.url.startsWith(location.origin + "/")) return undefined;
 	return response.clone().json().catch(() => undefined);
 }
 
