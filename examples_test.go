@@ -56,6 +56,13 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 	}
 }
 
+func TestExampleProxyCaddyfileIsFormatted(t *testing.T) {
+	text := readFile(t, "examples/forward-auth-caddy/proxy.Caddyfile")
+	if string(caddyfile.Format([]byte(text))) != text {
+		t.Error("it is not formatted: run `caddy fmt --overwrite`")
+	}
+}
+
 func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 	setExampleEnv(t)
 	adapted, err := adapt(readFile(t, "examples/minimal/Caddyfile"))

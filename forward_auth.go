@@ -55,11 +55,11 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	if !ok {
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), authPatience)
+	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
 	defer cancel()
 	decided, id := h.decide(ctx, r, v, asked)
 	if decided == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
-		h.logger.Warn("the question of the proxy in front could not be answered in time", zap.Duration("after", authPatience))
+		h.logger.Warn("the question of the proxy in front could not be answered in time", zap.Duration("after", h.authTimeout))
 	}
 	return h.writeAuth(ctx, w, r, v, decided, id)
 }

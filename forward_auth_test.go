@@ -320,6 +320,7 @@ func (b *browser) promptly(target string, headers ...string) (a *answer) {
 
 func TestThirtyQuestionsAtOnceMakeOneRefresh(t *testing.T) {
 	s := newSite(t, asked(noPeer))
+	s.handlers[0].authTimeout = time.Minute // all questions wait for one refresh, on a busy machine, too
 	b := s.newBrowser().signIn()
 	for _, later := range []time.Duration{2*time.Hour - time.Minute, 3 * time.Hour} {
 		s.provider.ResetCounts()

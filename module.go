@@ -190,8 +190,10 @@ type Handler struct {
 	state   *shared
 	users   *userInfos
 	// lease is how long a lock between processes lasts that is not renewed.
-	lease  time.Duration
-	routes *routes
+	lease time.Duration
+	// authTimeout bounds an answer of the auth endpoint. Only tests change it.
+	authTimeout time.Duration
+	routes      *routes
 	// matchers are those of Match. Without any every request is selected.
 	matchers caddyhttp.MatcherSets
 	// firstRequest does once what needs a request of the site.
@@ -245,6 +247,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.now == nil {
 		h.now = time.Now
 	}
+	h.authTimeout = authPatience
 	resolved, err := h.resolve(caddy.NewReplacer())
 	if err != nil {
 		return err

@@ -54,6 +54,8 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
 			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
 	s.load()
+	// These tests are about proxies, and hold on a busy machine, too.
+	s.handlers[0].authTimeout = time.Minute
 	records := s.handlers[0].tickets.records.(*storageRecords)
 	storage := &breakableStorage{Storage: records.storage}
 	records.storage = storage
