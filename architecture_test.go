@@ -17,7 +17,7 @@ var caddyFree = []string{
 	"tokens.go", "tokenanswer.go", "renewal.go", "session.go", "sealing.go", "secret.go", "cookies.go", "login.go",
 	"record.go", "ticket.go", "store_ticket.go", "renewal_fleet.go", "opened.go",
 	"streams.go", "websocket.go",
-	"userinfo.go", "balance.go", "require.go", "rule_gaps.go", "rules.go", "returnpath.go", "identity.go", "navigation.go", "forwarded.go", "target.go",
+	"userinfo.go", "balance.go", "require.go", "rule_gaps.go", "rules.go", "returnpath.go", "identity.go", "navigation.go", "forwarded.go", "target.go", "steering.go",
 }
 
 func TestImportsKeepTheirDirection(t *testing.T) {

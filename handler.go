@@ -63,10 +63,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if h.leavesOut(r) {
 		demand.access = accessPublic
-		stripMethodOverrides(r.Header)
+		stripFolded(r.Header, methodOverrides)
 	}
 
-	switch decided, id := h.decide(r.Context(), r, v, demand); decided {
+	decided, id := h.decide(r.Context(), r, v, demand)
+	if id != nil && isForeignWebSocket(r, h.origin) {
+		if demand.access != accessOptional {
+			return writeProblem(w, r, problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+		}
+		id = nil
+	}
+	switch decided {
 	case verdictPass:
 		return h.pass(w, r, v, demand, id, next)
 	case verdictLogin:
@@ -354,6 +361,7 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(acce
 
 // pass hands the request to the upstream, with the identity or as anonymous.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked demand, id *identity, next caddyhttp.Handler) error {
+	stripFolded(r.Header, urlOverrides)
 	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)

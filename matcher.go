@@ -95,17 +95,3 @@ func (v view) asked(matchers caddyhttp.MatcherSets, r *http.Request) (bool, erro
 	r.Method, r.URL = v.method, v.url
 	return matchers.AnyMatchWithError(r)
 }
-
-// methodOverrides are the names, folded, of headers in which a client asks an
-// application for another method than the request's.
-var methodOverrides = map[string]bool{"x-http-method-override": true, "x-http-method": true, "x-method-override": true}
-
-// stripMethodOverrides removes them from a request that a matcher has left out, perhaps
-// for its method.
-func stripMethodOverrides(header http.Header) {
-	for name := range header {
-		if methodOverrides[foldName(name)] {
-			delete(header, name)
-		}
-	}
-}
