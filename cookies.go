@@ -28,6 +28,9 @@ type cookieJar struct {
 	secure      bool   // the external origin is https
 	sameSite    http.SameSite
 	partitioned bool
+	// neighbours are the sites of this process, or nil: their cookies are kept from
+	// upstreams, too. One site's application must not receive another site's session.
+	neighbours *neighbours
 }
 
 // defaultCookieName is the session cookie's name where none is configured. The
@@ -62,6 +65,50 @@ func (j *cookieJar) owns(name string) bool {
 		return false
 	}
 	return rest == "" || rest == secondChunk || rest == "-signed-out" || rest == "-recent" || strings.HasPrefix(rest, "-login-")
+}
+
+// maxCookieName bounds a configured cookie name in bytes.
+const maxCookieName = 100
+
+// cookieNames are the session cookies' names of several sites. A set that is read may be
+// shared; it is never changed.
+type cookieNames map[string]struct{}
+
+// own reports whether a cookie of this name is a cookie of one of the sites. It
+// allocates nothing: every cookie of every request is asked about.
+func (n cookieNames) own(name string) bool {
+	if len(n) == 0 {
+		return false
+	}
+	if n.has(name) {
+		return true
+	}
+	for _, suffix := range [...]string{secondChunk, "-signed-out", "-recent"} {
+		if base, ok := strings.CutSuffix(name, suffix); ok && n.has(base) {
+			return true
+		}
+	}
+	// A configured name may have these letters in it, too: each place may be the end.
+	const login = "-login-"
+	for at := 0; at <= maxCookieName; {
+		next := strings.Index(name[at:], login)
+		if next < 0 {
+			return false
+		}
+		if at += next; n.has(name[:at]) {
+			return true
+		}
+		at++
+	}
+	return false
+}
+
+func (n cookieNames) has(name string) bool {
+	if len(name) > maxCookieName {
+		return false
+	}
+	_, ok := n[name]
+	return ok
 }
 
 // make is the one constructor of cookies. A maxAge below zero makes the deletion,
@@ -175,7 +222,8 @@ func (j *cookieJar) take(header http.Header) sentCookies {
 // takeLine takes our cookies out of one Cookie header line. A line without any is
 // returned as it is.
 func (j *cookieJar) takeLine(line string, sent *sentCookies) string {
-	if !strings.Contains(line, j.name) {
+	others := j.neighbours.cookieNames()
+	if len(others) == 0 && !strings.Contains(line, j.name) {
 		return line
 	}
 	var kept strings.Builder
@@ -186,12 +234,15 @@ func (j *cookieJar) takeLine(line string, sent *sentCookies) string {
 		pair, rest, more = strings.Cut(rest, ";")
 		name, value, _ := strings.Cut(pair, "=")
 		name = textproto.TrimString(name)
-		if j.owns(name) {
+		own := j.owns(name)
+		if own || others.own(name) {
 			if !found {
 				found = true
 				kept.WriteString(line[:len(line)-len(whole)])
 			}
-			sent.add(j, name, textproto.TrimString(value))
+			if own {
+				sent.add(j, name, textproto.TrimString(value))
+			}
 			continue
 		}
 		if found {
@@ -253,7 +304,7 @@ func (j *cookieJar) isOwnSetCookie(line string) bool {
 		name, _, _ = strings.Cut(value, "=")
 		name = textproto.TrimString(name)
 	}
-	return j.owns(name)
+	return j.owns(name) || j.neighbours.cookieNames().own(name)
 }
 
 // validCookieName says what is wrong with a configured cookie name.
@@ -261,7 +312,7 @@ func validCookieName(name string, secure bool, domain string) string {
 	switch {
 	case !isHeaderName(name):
 		return strconv.Quote(name) + " is not a cookie name"
-	case len(name) > 100:
+	case len(name) > maxCookieName:
 		return "is longer than 100 bytes"
 	case strings.HasPrefix(strings.ToLower(name), "__host-") && (!secure || domain != ""):
 		return "the prefix __Host- needs an https origin and no cookie_domain"

@@ -80,7 +80,8 @@ func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visi
 }
 
 // denyScript answers 401 whoever asks: what stands behind it is no page.
-func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, _ *visit) error {
+func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
+	h.deleteDead(w, v)
 	return writeUnauthenticated(w, r, h.startURL(h.returnPathOf(r)))
 }
 
@@ -140,6 +141,7 @@ func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit)
 	if queryOf(r).Get("optional") != "1" {
 		return h.denyScript(w, r, v)
 	}
+	h.deleteDead(w, v)
 	writeOwnHeaders(w.Header())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -163,8 +165,9 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 	return h.withSession(w, r, v, h.denyScript, func(w http.ResponseWriter, r *http.Request, v *visit) error {
 		if _, first := h.state.rereads.SetIfAbsent(v.session.id, h.now()); first {
 			err := h.users.reread(r.Context(), v.session, h.userReader(v.session))
+			v.dead = errors.Is(err, errSessionEnded)
 			switch {
-			case errors.Is(err, errSessionEnded), h.needsSignInAfter(err, v.session):
+			case v.dead, h.needsSignInAfter(err, v.session):
 				return h.denyScript(w, r, v)
 			case err != nil:
 				return h.writeUnavailable(w, r, h.returnPathOf(r))
@@ -200,6 +203,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		h.revoke(v.session)
 		h.audit("logout", r, v.session)
 	}
+	h.noteDisplaced(v)
 	for _, name := range h.cookiesToClear(v) {
 		w.Header().Add("Set-Cookie", h.cookies.remove(name))
 	}

@@ -28,6 +28,10 @@ type visit struct {
 	dormant bool
 	// rewrite asks for a new cookie, whatever else: the secret or the store has changed.
 	rewrite bool
+	// dead: the browser holds the cookie of a session of this site that has ended.
+	dead bool
+	// deletions are the Set-Cookie values that delete it, once they are made.
+	deletions []string
 	// short is what the session's user lacks, where that is money.
 	short *shortfall
 	// streaming: it is a look at a session with open streams. These are use of it, so
@@ -200,8 +204,12 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 		return nil
 	}
 	found, err := h.store.load(ctx, value)
-	if err != nil || found.session == nil {
+	if err != nil {
 		return err
+	}
+	v.dead = found.ours // until it turns out to live
+	if found.session == nil {
+		return nil
 	}
 	s := found.session
 	v.version = h.state.sessions.version.Load()
@@ -222,7 +230,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if !h.now().Before(newest.end(h.lifetime, idle)) {
 		return nil
 	}
-	v.session, v.carried, v.rewrite = newest, s.generation, found.rewrite
+	v.session, v.carried, v.rewrite, v.dead = newest, s.generation, found.rewrite, false
 	return nil
 }
 
@@ -239,6 +247,7 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 	v.session = renewed
 	switch {
 	case errors.Is(err, errSessionEnded):
+		v.dead = true
 		return nil
 	case isRefusedRefresh(err):
 		v.session, v.dormant = nil, true
@@ -301,7 +310,8 @@ func (h *Handler) hasEnded(v *visit) bool {
 		return false
 	}
 	_, live := h.state.sessions.latest(v.session)
-	return !live || h.state.endedNames.has(v.session.id.hash(), h.now())
+	v.dead = !live || h.state.endedNames.has(v.session.id.hash(), h.now())
+	return v.dead
 }
 
 // needsSignIn reports whether only a new sign-in can give a session an access token that
@@ -376,6 +386,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 		rw.owner = owner
 		rw.streaming.begin(owner, w, r)
 		defer rw.streaming.finish()
+	} else if v.dead {
+		rw.owner = &passing{handler: h, visit: v, request: r} // it deletes the cookie
 	}
 	defer rw.end()
 	err := next.ServeHTTP(rw, r)
@@ -473,6 +485,7 @@ func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) 
 	if v.sent.duplicate {
 		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.name))
 	}
+	h.deleteDead(w, v)
 	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest, X-Requested-With")
 	returnTo := h.returnPathOf(r)
 	switch {

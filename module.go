@@ -204,7 +204,8 @@ type Handler struct {
 	ctx      caddy.Context
 	logger   *zap.Logger
 
-	stateKey string // in the pool, once it is held
+	stateKey   string      // in the pool, once it is held
+	neighbours *neighbours // nil until they are joined
 }
 
 // CaddyModule returns the Caddy module information.
@@ -286,6 +287,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.state.join(h)
+	h.joinNeighbours(ctx)
 	return nil
 }
 
@@ -339,6 +341,7 @@ func (h *Handler) Validate() error {
 // that are under way. Requests of this handler may still be under way, too; they keep
 // what they use.
 func (h *Handler) Cleanup() error {
+	h.leaveNeighbours()
 	err := h.releaseState()
 	if h.store != nil {
 		h.store.close()

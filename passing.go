@@ -19,11 +19,17 @@ type passing struct {
 }
 
 func (p *passing) newCookies() []string {
+	if p.visit.dead {
+		return p.handler.deadCookies(p.visit)
+	}
 	return p.handler.renewedCookies(p.request.Context(), p.visit)
 }
 
 func (p *passing) balanceChanged() {
 	h, s := p.handler, p.visit.session
+	if s == nil {
+		return // an anonymous request spends nobody's money
+	}
 	h.users.outdate(s)
 	h.state.streams.lookBefore(s.id.hash(), balanceLook)
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -118,6 +119,15 @@ func (r *resolver) duration(setting string, d caddy.Duration, byDefault time.Dur
 	return time.Duration(d)
 }
 
+// quoteAddress quotes an address for an error. One that may hold a user and a password is
+// not repeated.
+func quoteAddress(text string) string {
+	if strings.Contains(text, "@") {
+		return "the value, which is not shown because it may hold a password,"
+	}
+	return strconv.Quote(text)
+}
+
 // url gives an absolute URL that is https, or http on loopback.
 func (r *resolver) url(setting, raw, byDefault string) string {
 	text := r.text(setting, raw, byDefault)
@@ -130,11 +140,11 @@ func (r *resolver) url(setting, raw, byDefault string) string {
 		// The text is not repeated: a password may be part of it.
 		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
 	case err != nil || u.Host == "":
-		r.check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
+		r.check(setting, raw, fmt.Errorf("%s is not an absolute URL", quoteAddress(text)))
 	case strings.Contains(text, " "):
 		r.check(setting, raw, fmt.Errorf("%q holds a blank", text))
 	case !isSecureURL(u):
-		r.check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
+		r.check(setting, raw, fmt.Errorf("%s must be https, or http on loopback", quoteAddress(text)))
 	}
 	return text
 }

@@ -162,6 +162,8 @@ type sessionStore interface {
 // found is what a store found.
 type found struct {
 	session *session // nil: there is none
+	// ours: this site has sealed the value, whether or not its session still lives.
+	ours bool
 	// rewrite: the browser should be given its cookie anew, since the secret or the
 	// store has changed.
 	rewrite bool

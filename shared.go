@@ -32,6 +32,10 @@ type shared struct {
 	confirming singleflight.Group
 	// unconfirmed holds why the user of such a session could not be read a moment ago.
 	unconfirmed *otter.Cache[sessionID, error]
+	// otherHosts are the hosts under which sign-ins began that are not redirect_uri's.
+	otherHosts otherHosts
+	// displaced holds the session cookies that were deleted or replaced of late.
+	displaced *otter.Cache[valueHash, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
 	// spent holds the logins that were used: none is used twice.
@@ -56,6 +60,10 @@ const (
 	spentLifetime = loginLifetime
 	maxSpent      = 50_000
 
+	// displacedMemory is how long a deleted or replaced session cookie is remembered:
+	// longer than any request is under way.
+	displacedMemory = 5 * time.Minute
+
 	// futileInterval is how long no access token is refreshed for the sake of a 401
 	// after that did not help.
 	futileInterval = 30 * time.Second
@@ -69,6 +77,10 @@ func newShared(now func() time.Time) *shared {
 	s := &shared{
 		streams:    newStreams[*passing](),
 		endedNames: newEndedNames(now),
+		displaced: otter.Must(&otter.Options[valueHash, struct{}]{
+			MaximumSize:      maxSpent,
+			ExpiryCalculator: otter.ExpiryWriting[valueHash, struct{}](displacedMemory),
+		}),
 		unconfirmed: otter.Must(&otter.Options[sessionID, error]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[sessionID, error](readBackOff),
@@ -165,6 +177,7 @@ func (s *shared) Destruct() error {
 	s.renewals.close()
 	s.endedNames.close()
 	s.unconfirmed.StopAllGoroutines()
+	s.displaced.StopAllGoroutines()
 	s.spent.StopAllGoroutines()
 	s.destinations.close()
 	s.rereads.StopAllGoroutines()

@@ -21,6 +21,9 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if !isNavigation(r) {
 		return h.denyScript(w, r, v)
 	}
+	if location, ok := h.toExternalHost(r); ok {
+		return redirect(w, http.StatusFound, location)
+	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("no login can be started", zap.Error(err))
@@ -336,6 +339,7 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 		return h.failLogin(w, r, l, signInStatus(err), "server_error")
 	}
 	h.replaceSession(r, v, s)
+	h.noteDisplaced(v)
 	for _, cookie := range cookies {
 		w.Header().Add("Set-Cookie", cookie)
 	}

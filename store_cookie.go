@@ -49,7 +49,7 @@ type cookieStore struct {
 
 func (c *cookieStore) load(ctx context.Context, value string) (found, error) {
 	if s, ok := c.opened.get(value); ok {
-		return found{session: s}, nil
+		return found{session: s, ours: true}, nil
 	}
 	keys, err := c.keys(ctx)
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *cookieStore) load(ctx context.Context, value string) (found, error) {
 	if which == 0 {
 		c.opened.put(value, s)
 	}
-	return found{session: s, rewrite: which > 0}, nil
+	return found{session: s, ours: true, rewrite: which > 0}, nil
 }
 
 // create implements sessionStore. There is nothing to write down: the cookie's value

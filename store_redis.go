@@ -237,7 +237,7 @@ func (r *resolver) address(setting, raw string) string {
 	host, port, err := net.SplitHostPort(text)
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || host == "" || portErr != nil || number == 0 {
-		r.check(setting, raw, fmt.Errorf("%q is not <host>:<port>", text))
+		r.check(setting, raw, fmt.Errorf("%s is not <host>:<port>", quoteAddress(text)))
 	}
 	return text
 }

@@ -147,7 +147,7 @@ func (t *ticketStore) load(ctx context.Context, value string) (found, error) {
 		t.opened.put(value, o)
 	}
 	if o.moved && !t.cookies.open(t.now()) {
-		return found{}, nil
+		return found{ours: true}, nil
 	}
 	s, err := t.read(ctx, o.ticket, o.name, false)
 	if err != nil {
@@ -158,7 +158,7 @@ func (t *ticketStore) load(ctx context.Context, value string) (found, error) {
 			return found{}, err
 		}
 	}
-	return found{session: s, rewrite: o.rewrite}, nil
+	return found{session: s, ours: true, rewrite: o.rewrite}, nil
 }
 
 // openTicketOrSession opens a ticket, or the whole session that a cookie held before

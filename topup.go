@@ -27,8 +27,9 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		location, err = h.client.topupURL(r.Context(), access)
 		return err
 	})
+	v.dead = errors.Is(err, errSessionEnded)
 	switch {
-	case errors.Is(err, errSessionEnded), h.needsSignInAfter(err, v.session):
+	case v.dead, h.needsSignInAfter(err, v.session):
 		return h.demandLogin(w, r, v)
 	case err != nil:
 		h.logger.Warn("the provider gave no top-up URL that can be used", zap.String("session", v.session.id.hash()), zap.Error(err))

@@ -1,0 +1,96 @@
+package tollgate
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// deletes reports whether an answer deletes the session cookie.
+func deletes(a *answer) bool {
+	for _, line := range a.Header.Values("Set-Cookie") {
+		if strings.HasPrefix(line, "tollgate=;") && strings.Contains(line, "Max-Age=0") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
+	ends := map[string]func(*site, *browser){
+		"the provider revokes it": func(s *site, _ *browser) {
+			s.provider.RevokeUser(12345)
+			s.clock.advance(over)
+		},
+		"its lifetime ends": func(s *site, _ *browser) { s.clock.advance(maxLifetime) },
+	}
+	asks := map[string]func(*browser) *answer{
+		"a page":              func(b *browser) *answer { return b.visit("/page") },
+		"a script":            func(b *browser) *answer { return b.get("/api") },
+		"userinfo":            func(b *browser) *answer { return b.get("/oauth/userinfo") },
+		"optional userinfo":   func(b *browser) *answer { return b.get("/oauth/userinfo?optional=1") },
+		"refresh":             func(b *browser) *answer { return b.do("POST", "/oauth/refresh", nil) },
+		"an anonymous answer": func(b *browser) *answer { return b.get("/open") },
+	}
+	for store, block := range map[string]string{"cookie": "session {\nstore cookie\n}", "storage": inStorage} {
+		for end, work := range ends {
+			for ask, request := range asks {
+				s, _, _ := newStoredSite(t, siteOptions{inTollgate: "optional /open\n" + block})
+				b := s.newBrowser().signIn()
+				work(s, b)
+				if a := request(b); !deletes(a) || len(b.cookies()) != 0 {
+					t.Errorf("%s, %s, %s: got %d, %q", store, end, ask, a.StatusCode, a.Header.Values("Set-Cookie"))
+				}
+			}
+		}
+	}
+}
+
+func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).id.hash(), ""); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized || !deletes(a) {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
+
+// A request that was under way with the old cookie is answered when the browser holds a
+// new one already.
+func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
+	renewals := map[string]func(*browser){
+		"after a denial and a sign-in": func(b *browser) { b.signIn() },
+		"after a sign-in":              func(b *browser) { b.visit(b.authorize("")) },
+		"after a logout and a sign-in": func(b *browser) {
+			b.do("POST", "/oauth/logout", nil)
+			b.pressAllow(b.follow("/"))
+		},
+	}
+	for name, renew := range renewals {
+		s := newSite(t, siteOptions{})
+		b := s.newBrowser().signIn()
+		late := b.copyOf()
+		s.provider.RevokeUser(12345)
+		s.clock.advance(over)
+		renew(b)
+		if a := b.get("/"); a.StatusCode != http.StatusOK {
+			t.Fatalf("%s: the new session: %d", name, a.StatusCode)
+		}
+		if a := late.get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
+			t.Errorf("%s: the late answer: got %d, %q; want 401 without a deletion", name, a.StatusCode, a.Header.Values("Set-Cookie"))
+		}
+	}
+}
+
+func TestAnOutageDeletesNoCookie(t *testing.T) {
+	s, storage, _ := newStoredSite(t, siteOptions{})
+	b := s.newBrowser().signIn()
+	storage.broken.Store(true)
+	s.clock.advance(over)
+	if a := b.get("/"); a.StatusCode == http.StatusUnauthorized || deletes(a) {
+		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
