@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -39,6 +41,11 @@ type pageData struct {
 // renderPage renders one of the gateway's pages in the language that suits the
 // Accept-Language header.
 func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (web.Document, error) {
+	return s.pages.Render(page, s.pageContent(d, acceptLanguage))
+}
+
+// pageContent is what a page is given.
+func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	d.popup.Origin = s.origin
 	home := d.home
 	if home == "" {
@@ -52,7 +59,7 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 	if d.short.balance != nil {
 		balance = *d.short.balance
 	}
-	return s.pages.Render(page, web.Data{
+	return web.Data{
 		AcceptLanguage: acceptLanguage,
 		Brand:          s.brand,
 		Provider:       s.providerName,
@@ -66,7 +73,7 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 		TopupURL:       s.topupURL(),
 		Balance:        balance,
 		Required:       d.short.required,
-	})
+	}
 }
 
 // maxStartQuery bounds the return path in the address of `start`, escaped, in bytes.
@@ -110,7 +117,12 @@ func writeOwnHeaders(header http.Header) {
 
 // writePage answers with one of the gateway's pages.
 func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
-	document, err := renderPage(h.settings, page, d, strings.Join(r.Header.Values("Accept-Language"), ","))
+	language := strings.Join(r.Header.Values("Accept-Language"), ",")
+	document, err := renderPage(h.settings, page, d, language)
+	if err != nil && h.builtinPages != nil {
+		h.logger.Error("an own template failed, so the built-in page is shown", zap.String("page", string(page)), zap.Error(err))
+		document, err = h.builtinPages.Render(page, h.pageContent(d, language))
+	}
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ stream_recheck 10s
 login_page on
 after_login /home
 after_logout /bye
-error_redirect /oops
+error_redirect /public/oops
 brand "My App"
 logo testdata/logo.svg
 accent 0a7d55
@@ -122,7 +122,7 @@ const fullJSON = `{
 	},
 	"forward_auth": {"trusted_proxies": ["10.0.0.0/8", "192.0.2.7", "private_ranges", "2001:db8::/32"]},
 	"refresh_before": 60000000000, "stream_recheck": 10000000000, "login_page": true, "after_login": "/home", "after_logout": "/bye",
-	"error_redirect": "/oops", "brand": "My App", "logo": "testdata/logo.svg", "accent": "0a7d55", "pages": "testdata/pages"
+	"error_redirect": "/public/oops", "brand": "My App", "logo": "testdata/logo.svg", "accent": "0a7d55", "pages": "testdata/pages"
 }`
 
 // adaptHandler adapts a site with this block and gives the handler's JSON.

@@ -17,7 +17,19 @@ var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup"
 
 // serveEndpoint answers a request for one of the gateway's own endpoints. None of
 // them ever reaches the upstream.
+//
+// None returns an error either: Caddy would log it with the URL, which holds the code and
+// the state at the callback.
 func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
+	err := h.answerEndpoint(w, r, v, name)
+	if err == nil {
+		return nil
+	}
+	h.logger.Error("an endpoint failed", append(requestFields(r), zap.String("endpoint", name), zap.Error(err))...)
+	return writeProblem(w, r, problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
+}
+
+func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	setPlaceholders(replacerOf(r), nil)
 	if name == "start" || name == "callback" {
 		h.logOwn(r, name)

@@ -149,11 +149,14 @@ type Handler struct {
 	// Default: `/`.
 	AfterLogin string `json:"after_login,omitempty"`
 
-	// Where a person goes after signing out. Default: a page that says so.
+	// Where a person goes after signing out. If the path needs a login and there is no
+	// `login_page`, signing out leads straight to the provider's sign-in, which is warned
+	// of. Default: a page that says so.
 	AfterLogout string `json:"after_logout,omitempty"`
 
 	// A path of the application that is given the error code of a sign-in that
-	// failed, as `?error=<code>`. Default: an error page.
+	// failed, as `?error=<code>`. It must be `public` or `optional`, or a sign-in that
+	// failed would begin the next one. Default: an error page.
 	ErrorRedirect string `json:"error_redirect,omitempty"`
 
 	// The application's name on the gateway's pages. Default: none.
@@ -264,6 +267,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for _, gap := range ruleGaps(h.public, h.optional, h.required) {
 		h.logger.Warn(gap.String())
 	}
+	h.warnOfDestinations()
+	h.warnOfSameSite()
 	h.client.now = h.now
 	h.client.http = newProviderClient(h.client.timeout)
 	h.lease = h.client.timeout + leaseMargin

@@ -188,7 +188,9 @@ type Session struct {
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// The SameSite attribute of the session cookie: `lax`, `strict` or `none`.
-	// `none` needs an https origin. With `strict` a sign-in ends on a page that goes on
+	// `none` needs an https origin, and lets every other site send requests with the
+	// session: the application then has to protect its own forms and calls against
+	// cross-site request forgery. With `strict` a sign-in ends on a page that goes on
 	// by itself, since a browser sends no such cookie along a redirect from the
 	// provider. Default: `lax`.
 	SameSite string `json:"same_site,omitempty"`

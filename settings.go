@@ -47,6 +47,8 @@ type settings struct {
 	errorPath    string // empty: an error page
 	brand        string
 	pages        *web.Pages
+	// builtinPages take the place of own templates that fail; nil without such templates.
+	builtinPages *web.Pages
 
 	activeStatus      string
 	statusMissingOK   bool
@@ -82,6 +84,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolveRequire(r, h.Require)
 	s.resolveForwardAuth(r, h)
 	s.resolvePassAccessToken(r, h)
+	s.resolveDestinations(r, h)
 	if r.err != nil {
 		return nil, r.err
 	}

@@ -19,10 +19,14 @@ func (s *settings) resolvePages(r *resolver, h *Handler) {
 	if r.err != nil {
 		return
 	}
+	var err error
 	if folder != "" {
+		if s.builtinPages, err = web.New(options); err != nil {
+			r.check("pages", h.Pages, err)
+			return
+		}
 		options.Folder = os.DirFS(folder)
 	}
-	var err error
 	s.pages, err = web.New(options)
 	if unknown, ok := errors.AsType[*web.UnknownFileError](err); ok {
 		err = fmt.Errorf("%w%s", err, didYouMean(unknown.Name, unknown.Known))

@@ -113,7 +113,7 @@ func (h *Handler) readyForLogin(ctx context.Context) (*keyring, error) {
 func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
 	answer, cause := parseCallback(queryOf(r))
 	if cause != "" {
-		return h.failLogin(w, r, nil, http.StatusBadRequest, cause)
+		return h.failLogin(w, r, v, nil, http.StatusBadRequest, cause)
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
@@ -130,11 +130,11 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.lateCallback(w, r, v, l)
 	}
 	if answer.errorCode != "" {
-		return h.failLogin(w, r, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
+		return h.failLogin(w, r, v, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
 	if !h.client.isIssuer(answer.issuer) {
 		h.logIssuer(answer.issuer)
-		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_response")
+		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
 
 	s, err := h.signIn(r, l, flow, answer.code)
@@ -142,10 +142,10 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	case errors.Is(err, errLoginSpent):
 		return h.lateCallback(w, r, v, l)
 	case errors.Is(err, errUserRefused):
-		return h.failLogin(w, r, l, http.StatusForbidden, "access_denied")
+		return h.failLogin(w, r, v, l, http.StatusForbidden, "access_denied")
 	case err != nil:
 		h.logger.Warn("a sign-in failed", zap.Error(err))
-		return h.failLogin(w, r, l, signInStatus(err), "server_error")
+		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	return h.finishLogin(w, r, v, l, s)
 }
@@ -268,7 +268,7 @@ func (h *Handler) goneLogin(flow string) *login {
 // circles.
 func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *login) error {
 	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
-		return h.failLogin(w, r, l, http.StatusBadRequest, "invalid_state")
+		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
 	}
 	target := h.afterLogin
 	if l != nil {
@@ -336,7 +336,7 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	cookies, err := h.sessionCookies(context.Background(), s, v.sent.hasSecond)
 	if err != nil {
 		h.logger.Error("a session cannot be kept", zap.Error(err))
-		return h.failLogin(w, r, l, signInStatus(err), "server_error")
+		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	h.replaceSession(r, v, s)
 	h.noteDisplaced(v)
@@ -390,7 +390,7 @@ func (h *Handler) replaceSession(r *http.Request, v *visit, s *session) {
 
 // failLogin ends a login that failed: in the popup's page, at the application's own
 // error path, or on an error page with a button to start again.
-func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, l *login, status int, cause string) error {
+func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, status int, cause string) error {
 	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
@@ -403,13 +403,25 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, l *login, st
 	case l != nil && l.popup:
 		return h.writePage(w, r, status, pagePopup,
 			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.nonce, Error: cause}})
-	case h.errorPath != "":
+	case h.errorPath != "" && !h.goesRound(w, v):
 		return redirect(w, http.StatusSeeOther, withError(h.errorPath, cause))
 	case status == http.StatusForbidden:
 		return h.writePage(w, r, status, pageForbidden, pageData{})
 	default:
 		return h.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
 	}
+}
+
+// goesRound counts a sign-in that failed and leads to error_redirect, and reports whether
+// that goes round in circles: the page there may begin the next sign-in by itself.
+func (h *Handler) goesRound(w http.ResponseWriter, v *visit) bool {
+	recent := v.sent.recent.next("failed " + h.errorPath)
+	w.Header().Add("Set-Cookie", h.cookies.recent(recent))
+	if !recent.isLoop() {
+		return false
+	}
+	h.logger.Warn("sign-ins fail over and over again: the page at error_redirect begins the next one", zap.String("error_redirect", h.errorPath))
+	return true
 }
 
 // withError adds the error code to the application's error path.

@@ -302,7 +302,7 @@ func TestEveryCallbackErrorHasItsCode(t *testing.T) {
 			t.Errorf("%q: the provider was asked: %v", query, exchanged)
 		}
 
-		redirecting := newSite(t, siteOptions{inTollgate: "error_redirect /welcome?lang=pt"})
+		redirecting := newSite(t, siteOptions{inTollgate: "public /welcome\nerror_redirect /welcome?lang=pt"})
 		b = redirecting.newBrowser()
 		resolved = strings.ReplaceAll(query, pending, b.startLogin("").Get("state"))
 		a = b.visit("/oauth/callback" + resolved)

@@ -1,0 +1,78 @@
+package tollgate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// resolveDestinations checks that nobody is sent round in circles: error_redirect has to
+// be a page without login, and none of the pages may be an endpoint of ours that begins a
+// sign-in. Only what is wrong for certain is refused.
+func (s *settings) resolveDestinations(r *resolver, h *Handler) {
+	for setting, page := range map[string]struct{ raw, path string }{
+		"after_login": {h.AfterLogin, s.afterLogin}, "after_logout": {h.AfterLogout, s.afterLogout}, "error_redirect": {h.ErrorRedirect, s.errorPath},
+	} {
+		if name := s.endpointAt(page.path); name == "start" || name == "callback" {
+			r.check(setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
+		}
+	}
+	// What a matcher leaves out is public, and nobody can tell here what it leaves out.
+	if r.err == nil && len(h.Match) == 0 && s.needsLogin(s.errorPath) {
+		r.check("error_redirect", h.ErrorRedirect, fmt.Errorf(
+			"%q needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`", s.errorPath))
+	}
+}
+
+// endpointAt names the endpoint of ours that a configured page is, or nothing.
+func (s *settings) endpointAt(page string) string {
+	u, err := url.Parse(page)
+	if err != nil {
+		return ""
+	}
+	for name, path := range s.endpoints {
+		if path == u.Path {
+			return name
+		}
+	}
+	return ""
+}
+
+// needsLogin reports whether a configured page is neither an endpoint of ours nor public
+// nor optional, whatever directives in front of us make of its path.
+func (s *settings) needsLogin(page string) bool {
+	u, err := url.Parse(page)
+	if page == "" || err != nil || s.endpointAt(page) != "" {
+		return false
+	}
+	rt, err := newRoutes(caddy.Context{}, s.endpoints, s.public, s.optional)
+	if err != nil {
+		return false
+	}
+	request := &http.Request{Method: http.MethodGet, URL: u}
+	// Caddy's path matcher reads placeholders in patterns.
+	d, ok := rt.demand(request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
+	return ok && d.access == accessProtected
+}
+
+// warnOfDestinations warns of a sign-out that ends where the next sign-in begins. With a
+// sign-in page that is what an operator may want.
+func (h *Handler) warnOfDestinations() {
+	if len(h.Match) == 0 && h.needsLogin(h.afterLogout) && !h.LoginPage {
+		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
+			"add the path to `public` or `optional`, set `login_page on`, or leave after_logout out",
+			zap.String("after_logout", h.afterLogout))
+	}
+}
+
+// warnOfSameSite warns of what same_site none opens.
+func (h *Handler) warnOfSameSite() {
+	if h.cookies.sameSite == http.SameSiteNoneMode {
+		h.logger.Warn("session.same_site none: browsers send the session cookie with requests of every other site, " +
+			"so the application has to protect its own forms and calls against cross-site request forgery")
+	}
+}

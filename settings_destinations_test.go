@@ -1,0 +1,111 @@
+package tollgate
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+func TestAPageThatGoesRoundInCirclesIsRefused(t *testing.T) {
+	const needsLogin = "needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`"
+	for block, want := range map[string]string{
+		"error_redirect /denied":                            "error_redirect: \"/denied\" " + needsLogin + ", at Caddyfile:9",
+		"public /other\nerror_redirect /denied?lang=pt":     "error_redirect: \"/denied?lang=pt\" " + needsLogin + ", at Caddyfile:10",
+		"error_redirect /oauth/start":                       "error_redirect: \"/oauth/start\" is the endpoint start, which would begin the next sign-in",
+		"error_redirect /oauth/callback":                    "is the endpoint callback",
+		"after_login /oauth/start?x=1":                      "after_login: \"/oauth/start?x=1\" is the endpoint start",
+		"after_logout /oauth/start":                         "after_logout: \"/oauth/start\" is the endpoint start",
+		"endpoints {\nstart /in\n}\nafter_login /in":        "after_login: \"/in\" is the endpoint start",
+		"public /denied\nerror_redirect /denied":            "",
+		"optional /denied*\nerror_redirect /denied?lang=pt": "",
+		"public /Denied\nerror_redirect /denied":            "",
+		"public *\nerror_redirect /denied":                  "",
+		"error_redirect /oauth/logout":                      "",
+		"after_login /members\nafter_logout /oauth/logout":  "",
+	} {
+		_, err := adaptHandler(minimalBlock + block)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
+		}
+	}
+}
+
+func TestSettingsThatAreRiskyAreWarnedOf(t *testing.T) {
+	for block, want := range map[string]string{
+		"session {\nsame_site none\n}":      "session.same_site none",
+		"session {\nsame_site lax\n}":       "",
+		"after_logout /":                    "after_logout needs a login",
+		"after_logout /\nlogin_page on":     "",
+		"after_logout /bye\npublic /bye":    "",
+		"after_logout /bye\noptional /b*":   "",
+		"after_logout /oauth/logout?done=1": "",
+	} {
+		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+block+"\n}\n}\n")
+		for _, text := range []string{"session.same_site none", "after_logout needs a login"} {
+			if got := strings.Contains(log, text); got != (text == want) {
+				t.Errorf("%s: warned of %q: %v", block, text, got)
+			}
+		}
+	}
+}
+
+func TestSignInsThatFailEndOnAPage(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /denied\nerror_redirect /denied"})
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
+	b := s.newBrowser()
+	for i := 1; i <= loopLogins; i++ {
+		// The page at /denied begins the next sign-in by itself, with another page each time.
+		a := b.visit(b.authorize("?return_to=/page" + strings.Repeat("x", i)))
+		switch {
+		case i < loopLogins && (a.StatusCode != http.StatusSeeOther || a.location() != "/denied?error=access_denied"):
+			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.location())
+		case i == loopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
+			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.location())
+		}
+	}
+	s.provider.SetFault(simulator.UserInfo, simulator.Fault{})
+	if a := b.visit(b.authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
+		t.Errorf("a sign-in that works: got %d to %q", a.StatusCode, a.location())
+	}
+}
+
+func TestATemplateThatFailsLogsNoURL(t *testing.T) {
+	folder := t.TempDir()
+	for _, page := range []string{"error.html", "forbidden.html", "unavailable.html"} {
+		// It passes the rehearsal, whose addresses are long, and fails with the home page "/".
+		if err := os.WriteFile(filepath.Join(folder, page), []byte(`{{define "main"}}{{if .HomeURL}}{{slice .HomeURL 0 5}}{{end}}{{end}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := runCaddy(t, runningOptions{inTollgate: "pages " + folder})
+	b := r.newBrowser()
+	authorize := b.startLogin("")
+	state := authorize.Get("state")
+	secrets := []string{state, "the_code_of_this_test"}
+	for _, query := range []string{"?code=the_code_of_this_test&state=" + state, "?code=the_code_of_this_test", "?code=the_code_of_this_test&state=x" + state} {
+		a := b.visit("/oauth/callback" + query)
+		if a.StatusCode < 400 || !strings.Contains(a.text, "/oauth/start") || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+			t.Errorf("%.30s: no built-in page: %d: %s", query, a.StatusCode, a.text)
+		}
+	}
+	log := readFile(t, filepath.Join(r.logs, "default.log")) + readFile(t, filepath.Join(r.logs, "access.log"))
+	if !strings.Contains(log, "an own template failed, so the built-in page is shown") {
+		t.Error("the log does not name the template that failed")
+	}
+	for _, secret := range append(secrets, "/oauth/callback?") {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+func TestAMatcherMayLeaveAPageOut(t *testing.T) {
+	log := startLog(t, "", "http:// {\ntollgate /app/* {\n"+minimalBlock+"error_redirect /denied\nafter_logout /\n}\n}\n")
+	if strings.Contains(log, "after_logout needs a login") {
+		t.Errorf("warned of a page that the matcher leaves out: %s", log)
+	}
+}
