@@ -28,9 +28,10 @@ type cookieJar struct {
 	secure      bool   // the external origin is https
 	sameSite    http.SameSite
 	partitioned bool
-	// neighbours are the sites of this process, or nil: their cookies are kept from
-	// upstreams, too. One site's application must not receive another site's session.
-	neighbours *neighbours
+	// others gives the cookie names of all sites of this process: their cookies are kept
+	// from upstreams, too. One site's application must not receive another site's session.
+	// A nil function, or a nil set, means that there are no other names.
+	others func() cookieNames
 }
 
 // defaultCookieName is the session cookie's name where none is configured. The
@@ -47,6 +48,13 @@ func defaultCookieName(secure bool, domain string) string {
 	default:
 		return "__Host-tollgate"
 	}
+}
+
+func (j *cookieJar) otherNames() cookieNames {
+	if j.others == nil {
+		return nil
+	}
+	return j.others()
 }
 
 func (j *cookieJar) loginName(flow string) string { return j.name + "-login-" + flow }
@@ -222,7 +230,7 @@ func (j *cookieJar) take(header http.Header) sentCookies {
 // takeLine takes our cookies out of one Cookie header line. A line without any is
 // returned as it is.
 func (j *cookieJar) takeLine(line string, sent *sentCookies) string {
-	others := j.neighbours.cookieNames()
+	others := j.otherNames()
 	if len(others) == 0 && !strings.Contains(line, j.name) {
 		return line
 	}
@@ -304,7 +312,7 @@ func (j *cookieJar) isOwnSetCookie(line string) bool {
 		name, _, _ = strings.Cut(value, "=")
 		name = textproto.TrimString(name)
 	}
-	return j.owns(name) || j.neighbours.cookieNames().own(name)
+	return j.owns(name) || j.otherNames().own(name)
 }
 
 // validCookieName says what is wrong with a configured cookie name.

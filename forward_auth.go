@@ -74,7 +74,7 @@ func (h *Handler) askedDemand(r *http.Request) (d demand, ok bool) {
 	}
 	question := r.WithContext(r.Context())
 	question.URL = asked
-	return h.routes.stricter(asked, question) // its own path is only where it was put
+	return h.routes.demand(asked, question) // its own path is only where it was put
 }
 
 // askedURL gives the URL that the proxy in front was asked for, or nil where it does

@@ -44,11 +44,11 @@ func FuzzAccess(f *testing.F) {
 		}
 		r.URL = u
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		name, ok := rt.endpoint(r)
+		name, ok := rt.endpoint(originalURL(r))
 		if !ok {
 			return
 		}
-		asked, ok := rt.demand(r)
+		asked, ok := rt.demand(originalURL(r), r)
 		if !ok {
 			return
 		}
@@ -84,7 +84,7 @@ func FuzzTwoPaths(f *testing.F) {
 		if rt == nil || err != nil || err2 != nil {
 			return
 		}
-		both, ok := rt.stricter(original, requestAt(here))
+		both, ok := rt.demand(original, requestAt(here))
 		byOriginal, okOriginal := decideByOnePath(rt, original)
 		byCurrent, okCurrent := decideByOnePath(rt, here)
 		switch {
@@ -104,7 +104,7 @@ func FuzzTwoPaths(f *testing.F) {
 		if want := byOriginal.blocks | byCurrent.blocks; both.blocks&want != want {
 			t.Fatalf("%q became %q: got the rules %b of %b and %b", sent, current, both.blocks, byOriginal.blocks, byCurrent.blocks)
 		}
-		if swapped, okSwapped := rt.stricter(here, requestAt(original)); swapped != both || okSwapped != ok {
+		if swapped, okSwapped := rt.demand(here, requestAt(original)); swapped != both || okSwapped != ok {
 			t.Fatalf("%q and %q: got %+v, and %+v the other way round", sent, current, both, swapped)
 		}
 	})

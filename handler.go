@@ -50,7 +50,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	h.identity.strip(r)
 	v := &visit{sent: h.cookies.take(r.Header)}
 
-	name, unambiguous := h.routes.endpoint(r)
+	name, unambiguous := h.routes.endpoint(originalURL(r))
 	switch {
 	case !unambiguous && name == "auth":
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
@@ -61,7 +61,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if name != "" {
 		return h.serveEndpoint(w, r, v, name)
 	}
-	demand, unambiguous := h.routes.demand(r)
+	demand, unambiguous := h.routes.demand(originalURL(r), r)
 	if !unambiguous {
 		return writeBadRequest(w, r)
 	}

@@ -1,8 +1,10 @@
 package tollgate
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -94,4 +96,41 @@ func (v view) asked(matchers caddyhttp.MatcherSets, r *http.Request) (bool, erro
 	defer func() { r.Method, r.URL = method, current }()
 	r.Method, r.URL = v.method, v.url
 	return matchers.AnyMatchWithError(r)
+}
+
+// newRoutes makes the paths of the configuration ready to decide by.
+func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*routes, error) {
+	publicPaths, err := newPatterns(ctx, "public", public)
+	if err != nil {
+		return nil, err
+	}
+	optionalPaths, err := newPatterns(ctx, "optional", optional)
+	if err != nil {
+		return nil, err
+	}
+	var blocks []patterns
+	for i, list := range required {
+		block, err := newPatterns(ctx, fmt.Sprintf("require[%d]", i), list)
+		if err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, block)
+	}
+	return assembleRoutes(endpoints, publicPaths, optionalPaths, blocks), nil
+}
+
+func newPatterns(ctx caddy.Context, setting string, list []string) (patterns, error) {
+	matcher := caddyhttp.MatchPath(slices.Clone(list)) // Provision changes it in place
+	if err := matcher.Provision(ctx); err != nil {
+		return patterns{}, fmt.Errorf("%s: %w", setting, err)
+	}
+	return patterns{list: matcher, match: matcher.MatchWithError}, nil
+}
+
+// originalURL is the URL as the client sent it, before any rewrite.
+func originalURL(r *http.Request) *url.URL {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		return original.URL
+	}
+	return r.URL
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -230,7 +229,6 @@ type storeEnv struct {
 	keys func(context.Context) (*keyring, error)
 	// secretGiven: the configuration has a secret.
 	secretGiven bool
-	storage     certmagic.Storage
 	// latest is the newest that this process knows of a session, or false when it has
 	// ended.
 	latest func(*session) (*session, bool)
@@ -238,7 +236,7 @@ type storeEnv struct {
 	ended *endedNames
 	// takeover gives the time in which whole sessions are taken over from cookies, for a
 	// store that does so for this long after the start.
-	takeover func(after caddy.Duration) takeover
+	takeover func(after time.Duration) takeover
 	// lifetime is how long sessions live at most.
 	lifetime time.Duration
 	now      func() time.Time
@@ -324,7 +322,6 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	h.store = store.open(storeEnv{
 		keys:        h.keys.keyring,
 		secretGiven: len(h.secrets) > 0,
-		storage:     ctx.Storage(),
 		latest:      func(s *session) (*session, bool) { return h.state.sessions.latest(s) },
 		ended:       h.state.endedNames,
 		takeover:    h.state.takeover,

@@ -41,9 +41,6 @@ func (*neighbours) Destruct() error { return nil }
 // cookieNames are the cookie names of all sites, or nil where one check is enough,
 // because all sites have the same one.
 func (n *neighbours) cookieNames() cookieNames {
-	if n == nil {
-		return nil
-	}
 	names := n.names.Load()
 	if names == nil {
 		return nil
@@ -69,7 +66,7 @@ func (n *neighbours) update() {
 func (h *Handler) joinNeighbours(ctx caddy.Context) {
 	value, _, _ := allNeighbours.LoadOrNew("", func() (caddy.Destructor, error) { return new(neighbours), nil }) // which never fails
 	n := value.(*neighbours)
-	h.neighbours, h.cookies.neighbours = n, n
+	h.neighbours, h.cookies.others = n, n.cookieNames
 	site := placeOf(ctx, h)
 	n.mu.Lock()
 	defer n.mu.Unlock()

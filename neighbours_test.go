@@ -65,7 +65,7 @@ func TestLookingForOtherSitesCookiesAllocatesNothing(t *testing.T) {
 	n := &neighbours{}
 	names := cookieNames{"tollgate": {}, "app": {}}
 	n.names.Store(&names)
-	jar := &cookieJar{name: "tollgate", neighbours: n}
+	jar := &cookieJar{name: "tollgate", others: n.cookieNames}
 	header := http.Header{"Cookie": {"theme=dark; lang=en; session-login-x=1; long=" + strings.Repeat("-login-", 500)}}
 	alone := testing.AllocsPerRun(100, func() { (&cookieJar{name: "long"}).take(header) })
 	if allocs := testing.AllocsPerRun(100, func() { jar.take(header) }); allocs > alone {

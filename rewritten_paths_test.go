@@ -147,10 +147,10 @@ func TestDecidingByPathAllocatesNothing(t *testing.T) {
 		"/public/a": {accessPublic, 0}, "/optional/a": {accessOptional, 2}, "/paid/a": {accessProtected, 3}, "/page": {accessProtected, 2},
 	} {
 		r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, path, nil), caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		if d, ok := rt.demand(r); !ok || d != want {
+		if d, ok := rt.demand(originalURL(r), r); !ok || d != want {
 			t.Errorf("%s: got %+v, %v, want %+v", path, d, ok, want)
 		}
-		if n := testing.AllocsPerRun(100, func() { rt.demand(r) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { rt.demand(originalURL(r), r) }); n != 0 {
 			t.Errorf("%s: got %v allocations, want none", path, n)
 		}
 	}

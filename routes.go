@@ -1,58 +1,47 @@
 package tollgate
 
 import (
-	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
+
+// patterns are path patterns as of Caddy's path matcher, for both ways to read a path.
+type patterns struct {
+	// list is compared letter by letter, as a server does that cleans nothing.
+	list []string
+	// match is Caddy's path matcher, which cleans the path. An error means that it cannot
+	// be evaluated.
+	match func(*http.Request) (bool, error)
+}
 
 // routes decides by path: which endpoint of ours a request is for, and else who may
 // pass there.
 type routes struct {
 	endpoints map[string]string // path to name
 	belowAuth string            // what the paths below auth begin with, or empty
-	public    caddyhttp.MatchPath
-	optional  caddyhttp.MatchPath
-	required  []caddyhttp.MatchPath // of each require block; none is every path
+	public    patterns
+	optional  patterns
+	required  []patterns // of each require block; none is every path
 }
 
-func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*routes, error) {
-	rt := &routes{
-		endpoints: make(map[string]string, len(endpoints)),
-		public:    slices.Clone(public), // Provision changes them in place
-		optional:  slices.Clone(optional),
-	}
+func assembleRoutes(endpoints map[string]string, public, optional patterns, required []patterns) *routes {
+	rt := &routes{endpoints: make(map[string]string, len(endpoints)), public: public, optional: optional, required: required}
 	for name, path := range endpoints {
 		rt.endpoints[path] = name
 		if name == "auth" {
 			rt.belowAuth = path + "/"
 		}
 	}
-	for setting, patterns := range map[string]caddyhttp.MatchPath{"public": rt.public, "optional": rt.optional} {
-		if err := patterns.Provision(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", setting, err)
-		}
-	}
-	for i, patterns := range required {
-		matcher := caddyhttp.MatchPath(slices.Clone(patterns))
-		if err := matcher.Provision(ctx); err != nil {
-			return nil, fmt.Errorf("require[%d]: %w", i, err)
-		}
-		rt.required = append(rt.required, matcher)
-	}
-	return rt, nil
+	return rt
 }
 
 // endpoint names the endpoint that a request is for, or nothing. It goes by the
 // path as the client sent it, whatever directives before us made of it. ok is
 // false when an endpoint is meant by some readings of the path and not by others; the
 // name is then auth's where one of them means that, which has its own way to refuse.
-func (rt *routes) endpoint(r *http.Request) (name string, ok bool) {
-	u := originalURL(r)
+func (rt *routes) endpoint(u *url.URL) (name string, ok bool) {
 	if isOrdinary(u) {
 		return rt.endpointAt(u.Path), true
 	}
@@ -77,31 +66,25 @@ type demand struct {
 	blocks blocks // that apply to who is signed in
 }
 
-// demand says what a request asks. ok is false if that depends on how one of its two
-// paths is read.
-func (rt *routes) demand(r *http.Request) (d demand, ok bool) {
-	return rt.stricter(originalURL(r), r)
-}
-
 // strictest is what is asked where the path is not known: everything.
 func (rt *routes) strictest() demand {
 	return demand{accessProtected, 1<<len(rt.required) - 1}
 }
 
 func (rt *routes) cleanBlocks(r *http.Request) blocks {
-	return blocksWhere(rt.required, func(patterns caddyhttp.MatchPath) bool {
-		ok, err := patterns.MatchWithError(r)
+	return blocksWhere(rt.required, func(p patterns) bool {
+		ok, err := p.match(r)
 		return ok || err != nil // what cannot be matched demands, and lets nobody pass
 	})
 }
 
 func (rt *routes) literalBlocks(path string) blocks {
-	return blocksWhere(rt.required, func(patterns caddyhttp.MatchPath) bool { return matchesLiterally(patterns, path) })
+	return blocksWhere(rt.required, func(p patterns) bool { return matchesLiterally(p.list, path) })
 }
 
-func blocksWhere(required []caddyhttp.MatchPath, match func(caddyhttp.MatchPath) bool) (which blocks) {
-	for i, patterns := range required {
-		if len(patterns) == 0 || match(patterns) {
+func blocksWhere(required []patterns, match func(patterns) bool) (which blocks) {
+	for i, p := range required {
+		if len(p.list) == 0 || match(p) {
 			which |= 1 << i
 		}
 	}
@@ -113,7 +96,7 @@ func (rt *routes) cleanAccess(r *http.Request) access {
 }
 
 func (rt *routes) literalAccess(path string) access {
-	return accessIf(matchesLiterally(rt.public, path), func() bool { return matchesLiterally(rt.optional, path) })
+	return accessIf(matchesLiterally(rt.public.list, path), func() bool { return matchesLiterally(rt.optional.list, path) })
 }
 
 func accessIf(public bool, optional func() bool) access {
@@ -129,10 +112,10 @@ func accessIf(public bool, optional func() bool) access {
 
 // matches treats a pattern that cannot be matched as no match: then the path is
 // protected.
-func matches(patterns caddyhttp.MatchPath, r *http.Request) bool {
-	if len(patterns) == 0 {
+func matches(p patterns, r *http.Request) bool {
+	if len(p.list) == 0 {
 		return false
 	}
-	ok, err := patterns.MatchWithError(r)
+	ok, err := p.match(r)
 	return err == nil && ok
 }

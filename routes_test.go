@@ -94,7 +94,8 @@ func accessAt(t *testing.T, rt *routes, target string) (access, bool) {
 	}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.URL = u
-	d, ok := rt.demand(caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{}))
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
+	d, ok := rt.demand(originalURL(r), r)
 	return d.access, ok
 }
 

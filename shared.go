@@ -125,7 +125,7 @@ func (s *shared) usersAt(endpoint string) *userInfos {
 // takeover is the time in which sessions are taken over from cookies. It begins with the
 // first configuration that asks for it: a process may have served the site from cookies
 // for months before, and a reload must not begin the time anew.
-func (s *shared) takeover(after caddy.Duration) takeover {
+func (s *shared) takeover(after time.Duration) takeover {
 	if after <= 0 {
 		return takeover{}
 	}
@@ -134,7 +134,7 @@ func (s *shared) takeover(after caddy.Duration) takeover {
 	if s.takingOver.IsZero() {
 		s.takingOver = s.now()
 	}
-	return takeover{until: s.takingOver.Add(time.Duration(after))}
+	return takeover{until: s.takingOver.Add(after)}
 }
 
 // join adds a handler to the ones that the admin API reaches, and leave takes it out,

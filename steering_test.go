@@ -128,10 +128,10 @@ func FuzzTarget(f *testing.F) {
 		if h.checkTarget(r) != targetOK {
 			return
 		}
-		if name, ok := rt.endpoint(r); !ok || name != "" {
+		if name, ok := rt.endpoint(originalURL(r)); !ok || name != "" {
 			return
 		}
-		applied, ok := rt.demand(r)
+		applied, ok := rt.demand(originalURL(r), r)
 		if !ok {
 			return
 		}
@@ -159,7 +159,7 @@ func FuzzTarget(f *testing.F) {
 			t.Fatalf("%s %q arrives without a path: %q", method, target, sent)
 		}
 		fillPath(read.URL)
-		due, ok := rt.demand(read)
+		due, ok := rt.demand(originalURL(read), read)
 		if ok && (applied.access > due.access || due.access != accessPublic && applied.blocks&due.blocks != due.blocks) {
 			t.Fatalf("%s %q passed under %+v; the upstream reads %q, which asks %+v", method, target, applied, seen.RequestURI, due)
 		}

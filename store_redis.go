@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -292,7 +293,7 @@ func (s *RedisStore) open(env storeEnv) sessionStore {
 		s.logger.Warn("store redis without secret: gateways that do not share Caddy's storage " +
 			"make a secret each, and do not know each other's sessions; give all of them the same secret")
 	}
-	return newTicketStore(env, newRedisRecords(s.options, s.prefix), env.takeover(s.FromCookies))
+	return newTicketStore(env, newRedisRecords(s.options, s.prefix), env.takeover(time.Duration(s.FromCookies)))
 }
 
 // Interface guards.

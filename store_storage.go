@@ -40,7 +40,8 @@ type StorageStore struct {
 	// Default: off, which signs such people in anew.
 	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
 
-	logger *zap.Logger
+	storage certmagic.Storage
+	logger  *zap.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -71,7 +72,7 @@ func (s *StorageStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Provision checks the settings.
 func (s *StorageStore) Provision(ctx caddy.Context) error {
-	s.logger = ctx.Logger()
+	s.storage, s.logger = ctx.Storage(), ctx.Logger()
 	return s.resolve(caddy.NewReplacer())
 }
 
@@ -99,7 +100,7 @@ func (s *StorageStore) open(env storeEnv) sessionStore {
 		s.logger.Warn("store storage without secret: the secret is kept in Caddy's storage, beside the sessions; " +
 			"whoever can read a copy of the storage can also open every cookie of the site; set `secret`, which `caddy tollgate keygen` prints")
 	}
-	return newTicketStore(env, newStorageRecords(env.storage), env.takeover(s.FromCookies))
+	return newTicketStore(env, newStorageRecords(s.storage), env.takeover(time.Duration(s.FromCookies)))
 }
 
 // Places in the storage, and the names of locks. Records and notes are named by

@@ -148,7 +148,7 @@ func (h *Handler) demandOf(stream *openStream[*passing]) demand {
 	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
 	asked := &http.Request{Method: http.MethodGet, URL: &stream.owner.url}
-	demand, unambiguous := h.routes.stricter(stream.owner.original, asked.WithContext(ctx))
+	demand, unambiguous := h.routes.demand(stream.owner.original, asked.WithContext(ctx))
 	if !unambiguous {
 		return h.routes.strictest()
 	}

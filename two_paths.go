@@ -3,11 +3,9 @@ package tollgate
 import (
 	"net/http"
 	"net/url"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// stricter says what a request asks, by two paths: the path that the client sent, and
+// demand says what a request asks, by two paths: the path that the client sent, and
 // the path of here, which is the request as directives before us have left it. The
 // stricter of the two decides: a request is public only if both paths are, and each
 // require block that names one of them applies.
@@ -19,7 +17,7 @@ import (
 // rewrites is not known to us.
 //
 // ok is false if the answer for one of the paths depends on how that path is read.
-func (rt *routes) stricter(sent *url.URL, here *http.Request) (d demand, ok bool) {
+func (rt *routes) demand(sent *url.URL, here *http.Request) (d demand, ok bool) {
 	if !rt.goByPath() {
 		return demand{access: accessProtected}, true
 	}
@@ -33,7 +31,7 @@ func (rt *routes) stricter(sent *url.URL, here *http.Request) (d demand, ok bool
 
 // goByPath reports whether any setting depends on the path.
 func (rt *routes) goByPath() bool {
-	return len(rt.public) > 0 || len(rt.optional) > 0 || len(rt.required) > 0
+	return len(rt.public.list) > 0 || len(rt.optional.list) > 0 || len(rt.required) > 0
 }
 
 // isSamePath reports whether two URLs have one path, in one spelling.
@@ -100,12 +98,4 @@ func decideAlike[T comparable](p *readPath, clean func(*http.Request) T, literal
 		return clean(request)
 	})
 	return cleaned, ok && cleaned == literally
-}
-
-// originalURL is the URL as the client sent it, before any rewrite.
-func originalURL(r *http.Request) *url.URL {
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		return original.URL
-	}
-	return r.URL
 }
