@@ -62,7 +62,7 @@ func (s *settings) needsLogin(page string) bool {
 // warnOfDestinations warns of a sign-out that ends where the next sign-in begins. With a
 // sign-in page that is what an operator may want.
 func (h *Handler) warnOfDestinations() {
-	if len(h.Match) == 0 && h.needsLogin(h.afterLogout) && !h.LoginPage {
+	if len(h.matchers) == 0 && h.needsLogin(h.afterLogout) && !h.LoginPage {
 		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
 			"add the path to `public` or `optional`, set `login_page on`, or leave after_logout out",
 			zap.String("after_logout", h.afterLogout))
