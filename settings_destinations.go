@@ -55,7 +55,7 @@ func (s *settings) needsLogin(page string) bool {
 	}
 	request := &http.Request{Method: http.MethodGet, URL: u}
 	// Caddy's path matcher reads placeholders in patterns.
-	d, ok := rt.demand(request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
+	d, ok := rt.demand(u, request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
 	return ok && d.access == accessProtected
 }
 
