@@ -2,34 +2,45 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/chromedp/cdproto/audits"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/security"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
 
-// chromium is the one browser process of all tests. Each test has a profile of its
-// own in it, as a private window has.
-var chromium process
+// chromium is the one Chromium of all tests.
+var chromium = &chromiumProcess{}
 
-// process is a Chromium that starts when it is first needed.
-type process struct {
+// chromiumProcess is a Chromium that starts when it is first needed.
+type chromiumProcess struct {
 	once sync.Once
 	ctx  context.Context // of chromedp, for the whole browser
 	stop func()
 	err  error
 }
 
-func (p *process) context() (context.Context, error) {
+func (p *chromiumProcess) context() (context.Context, error) {
 	p.once.Do(func() { p.err = p.start() })
 	return p.ctx, p.err
 }
 
 // start runs Chromium with an empty profile, which chromedp removes again. Popups are
 // blocked as they are for people: where no click asked for them.
-func (p *process) start() error {
+func (p *chromiumProcess) start() error {
 	path, err := findChromium()
 	if err != nil {
 		return err
@@ -62,7 +73,7 @@ func (p *process) start() error {
 	return nil
 }
 
-func (p *process) close() {
+func (p *chromiumProcess) close() {
 	if p.stop != nil {
 		p.stop()
 	}
@@ -77,4 +88,152 @@ func findChromium() (string, error) {
 		}
 	}
 	return "", errNoChromium
+}
+
+// chromiumProfile implements profile.
+type chromiumProfile struct {
+	person  *person
+	ctx     context.Context // of chromedp, for the whole Chromium
+	browser context.Context // for commands to it
+	id      cdp.BrowserContextID
+	isOpen  bool // has a window
+	detach  []context.CancelFunc
+}
+
+// newProfile implements browser.
+func (p *chromiumProcess) newProfile(person *person) (profile, error) {
+	ctx, err := p.context()
+	if err != nil {
+		return nil, err
+	}
+	person.isWatched = true
+	c := &chromiumProfile{person: person, ctx: ctx, browser: cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser)}
+	c.id, err = target.CreateBrowserContext().Do(c.browser)
+	return c, err
+}
+
+// close implements profile.
+func (c *chromiumProfile) close() error {
+	for _, detach := range slices.Backward(c.detach) {
+		detach()
+	}
+	return target.DisposeBrowserContext(c.id).Do(c.browser)
+}
+
+// open implements profile.
+func (c *chromiumProfile) open() (window, error) {
+	id, err := target.CreateTarget("about:blank").WithBrowserContextID(c.id).WithNewWindow(!c.isOpen).Do(c.browser)
+	if err != nil {
+		return nil, err
+	}
+	c.isOpen = true
+	return c.watch(id)
+}
+
+// opened implements profile.
+func (c *chromiumProfile) opened(from window, open func()) (window, error) {
+	opened := chromedp.WaitNewTarget(from.(*chromiumWindow).ctx, func(*target.Info) bool { return true })
+	open()
+	select {
+	case id := <-opened:
+		return c.watch(id)
+	case <-time.After(patience):
+		return nil, nil
+	}
+}
+
+// watch attaches to a window, and notes from then on what goes wrong in it. What its
+// console holds already is told again.
+func (c *chromiumProfile) watch(id target.ID) (window, error) {
+	ctx, cancel := chromedp.NewContext(c.ctx, chromedp.WithTargetID(id))
+	c.detach = append(c.detach, cancel)
+	w := &chromiumWindow{profile: c, id: id, ctx: ctx}
+	chromedp.ListenTarget(ctx, c.person.note)
+	return w, w.try(network.Enable(), audits.Enable(), security.SetIgnoreCertificateErrors(true))
+}
+
+// note looks at what the browser tells about a window.
+func (p *person) note(event any) {
+	switch e := event.(type) {
+	case *runtime.EventConsoleAPICalled:
+		switch e.Type {
+		case runtime.APITypeError, runtime.APITypeWarning, runtime.APITypeAssert:
+			var text []string
+			for _, arg := range e.Args {
+				text = append(text, string(arg.Value)+arg.Description)
+			}
+			p.trouble("console.%s: %s", e.Type, strings.Join(text, " "))
+		}
+	case *runtime.EventExceptionThrown:
+		p.trouble("uncaught: %s", e.ExceptionDetails.Error())
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
+			p.trouble("console: %s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL)
+		}
+	case *audits.EventIssueAdded:
+		if d := e.Issue.Details.ContentSecurityPolicyIssueDetails; d != nil {
+			p.trouble("Content-Security-Policy: %s %s", d.ViolatedDirective, d.BlockedURL)
+		}
+	case *network.EventRequestWillBeSent:
+		p.request(e.Request.Method, e.Request.URL)
+		if !p.site.isKnown(e.Request.URL) {
+			p.trouble("request to another origin: %s", e.Request.URL)
+		}
+	}
+}
+
+// chromiumWindow implements window.
+type chromiumWindow struct {
+	profile *chromiumProfile
+	id      target.ID
+	ctx     context.Context
+}
+
+// try gives up after patience. The first actions of a window open it, and must run in
+// its own context: it ends with the context.
+func (w *chromiumWindow) try(actions ...chromedp.Action) error {
+	if chromedp.FromContext(w.ctx).Target == nil {
+		if err := chromedp.Run(w.ctx); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	return chromedp.Run(ctx, actions...)
+}
+
+// goTo implements window.
+func (w *chromiumWindow) goTo(address string) error { return w.try(chromedp.Navigate(address)) }
+
+// goBack implements window.
+func (w *chromiumWindow) goBack(steps int) error {
+	return w.try(chromedp.Evaluate(fmt.Sprintf("history.go(%d)", -steps), nil))
+}
+
+// click implements window.
+func (w *chromiumWindow) click(element string) error {
+	return w.try(chromedp.Click(element, chromedp.ByJSPath, chromedp.NodeVisible))
+}
+
+// evaluate implements window.
+func (w *chromiumWindow) evaluate(expression string) (json.RawMessage, error) {
+	var value []byte
+	err := w.try(chromedp.Evaluate(expression, &value,
+		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	if len(value) == 0 {
+		value = []byte("null") // of undefined
+	}
+	return value, err
+}
+
+// toFront implements window.
+func (w *chromiumWindow) toFront() error { return w.try(page.BringToFront()) }
+
+// shut implements window.
+func (w *chromiumWindow) shut() error { return target.CloseTarget(w.id).Do(w.profile.browser) }
+
+// isOpen implements window.
+func (w *chromiumWindow) isOpen() (bool, error) {
+	open, err := target.GetTargets().Do(w.profile.browser)
+	return slices.ContainsFunc(open, func(info *target.Info) bool { return info.TargetID == w.id }), err
 }

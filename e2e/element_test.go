@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -29,38 +28,40 @@ const visible = `Object.fromEntries([...document.querySelector("tollgate-user").
 	.filter(one => one.checkVisibility() && one.textContent.trim()).map(one => [one.getAttribute("part").split(" ").at(-1), one.textContent.trim()]))`
 
 func TestTheElementShowsWhatIsKnown(t *testing.T) {
-	s := newSite(t, siteOptions{pages: answersPage("en", "")})
-	p := s.newPerson()
-	for _, c := range []struct {
-		answer, state string
-		want          map[string]string
-	}{
-		{"never", "loading", map[string]string{"loading": "Loading…"}},
-		{"204", "out", map[string]string{"login": "Sign in"}},
-		{"401", "out", map[string]string{"login": "Sign in"}},
-		{"503", "error", map[string]string{"retry": "Try again", "message": "That did not work"}},
-		{"200", "error", map[string]string{"retry": "Try again", "message": "That did not work"}}, // not ours
-		{"403", "error", map[string]string{"retry": "Try again", "logout": "Sign out", "message": "This account cannot be used here"}},
-	} {
-		w := p.open("/#" + c.answer)
-		w.eventually(`document.querySelector("tollgate-user").dataset.state === "` + c.state + `"`)
-		if got := evaluate[map[string]string](w, visible); !maps.Equal(got, c.want) {
-			t.Errorf("%s: shows %v, want %v", c.answer, got, c.want)
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: answersPage("en", "")})
+		w := s.newPerson().open("/#204")
+		for _, c := range []struct {
+			answer, state string
+			want          map[string]string
+		}{
+			{"never", "loading", map[string]string{"loading": "Loading…"}},
+			{"204", "out", map[string]string{"login": "Sign in"}},
+			{"401", "out", map[string]string{"login": "Sign in"}},
+			{"503", "error", map[string]string{"retry": "Try again", "message": "That did not work"}},
+			{"200", "error", map[string]string{"retry": "Try again", "message": "That did not work"}}, // not ours
+			{"403", "error", map[string]string{"retry": "Try again", "logout": "Sign out", "message": "This account cannot be used here"}},
+		} {
+			w.goTo("/?" + c.answer + "#" + c.answer) // with the fragment alone it would be the same page
+			w.eventually(`document.querySelector("tollgate-user").dataset.state === "` + c.state + `"`)
+			if got := evaluate[map[string]string](w, visible); !maps.Equal(got, c.want) {
+				t.Errorf("%s: shows %v, want %v", c.answer, got, c.want)
+			}
+			if got := evaluate[string](w, part("box")+".ariaBusy"); got != fmt.Sprint(c.state == "loading") {
+				t.Errorf("%s: aria-busy is %s", c.answer, got)
+			}
 		}
-		if got := evaluate[string](w, part("box")+".ariaBusy"); got != fmt.Sprint(c.state == "loading") {
-			t.Errorf("%s: aria-busy is %s", c.answer, got)
+		w.goTo("/")
+		w.isOut()
+		w.signInByClick()
+		want := map[string]string{
+			"name": "user123", "email": "user@example.com", "balance": "Balance 750.00",
+			"refresh": "Refresh", "topup": "Top up", "logout": "Sign out",
 		}
-	}
-	w := p.open("/")
-	w.isOut()
-	w.signInByClick()
-	want := map[string]string{
-		"name": "user123", "email": "user@example.com", "balance": "Balance 750.00",
-		"refresh": "Refresh", "topup": "Top up", "logout": "Sign out",
-	}
-	if got := evaluate[map[string]string](w, visible); !maps.Equal(got, want) {
-		t.Errorf("signed in: shows %v, want %v", got, want)
-	}
+		if got := evaluate[map[string]string](w, visible); !maps.Equal(got, want) {
+			t.Errorf("signed in: shows %v, want %v", got, want)
+		}
+	})
 }
 
 func TestTheElementSpeaksTheLanguageOfThePage(t *testing.T) {
@@ -147,22 +148,4 @@ func TestWithoutATopUpPageThereIsNoButtonForIt(t *testing.T) {
 	if got := w.result(); got != `{"error":"no_topup","name":"TollgateError"}` {
 		t.Errorf("result %s", got)
 	}
-}
-
-// A page that the browser kept shows who was signed in when it was left.
-func TestThePageOfTheBackButtonAsksAnew(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	w := s.newPerson().openSDK()
-	w.signInByClick()
-	evaluate[any](w, "(window.kept = true, null)")
-	w.run("leaving by a link", chromedp.Evaluate("location.href = '/page'", nil))
-	w.shows("Another page")
-	// A sign-out here would make the browser forget the page.
-	w.run("losing the session", network.DeleteCookies("tollgate").WithURL(s.url))
-	w.run("going back", chromedp.Evaluate("history.back()", nil))
-	w.eventually("window.ready")
-	if !evaluate[bool](w, "window.kept === true") {
-		t.Fatal("the browser did not keep the page: the test does not test")
-	}
-	w.isOut()
 }

@@ -3,8 +3,6 @@ package e2e
 import (
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -35,7 +33,7 @@ func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
 	evaluate[any](w, "(window.kept = true, null)")
 	w.click("a")
 	w.shows("Another page")
-	w.run("going back", chromedp.Evaluate("history.back()", nil))
+	w.goBack(1)
 	w.shows("Only for users")
 	if !evaluate[bool](w, "window.kept === true") {
 		t.Fatal("the browser did not keep the page: the test does not test")
@@ -43,7 +41,7 @@ func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
 	evaluate[any](w, `(document.querySelector('[href="/oauth/logout"]').click(), null)`)
 	w.click(".button")
 	w.shows("You are signed out")
-	w.run("going back", chromedp.Evaluate("history.go(-2)", nil))
+	w.goBack(2)
 	w.shows("Allow access?") // the gateway was asked, and asks the provider
 }
 

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/chromedp/cdproto/security"
 )
 
 // framedPage tells the page around it what the gateway says to a script in a frame.
@@ -27,7 +25,6 @@ func TestASignInOutsideOfAFrameIsNotSeenInItWhereBrowsersKeepSitesApart(t *testi
 		s := newSite(t, siteOptions{https: true, pages: framedPage, policy: strictPolicy + "; frame-src 'self'", inTollgate: "session {\n" + words + "\n}"})
 		s.startOutside(`<script>onmessage = e => { window.told = e.data }</script><iframe src="` + s.url + `/page"></iframe>`)
 		w := s.newPerson().open("about:blank")
-		w.run("trusting the site", security.SetIgnoreCertificateErrors(true))
 		w.goTo("/oauth/start?return_to=/page-around")
 		w.signIn(userID)
 		w.eventually("window.told")

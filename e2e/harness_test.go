@@ -45,10 +45,15 @@ func TestTheHarnessSeesRequestsToOtherOrigins(t *testing.T) {
 	p.open("/")
 }
 
-func TestAMissingChromiumSaysWhatToInstall(t *testing.T) {
+func TestAMissingBrowserSaysWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	err := (&process{}).start()
-	if err == nil || !strings.Contains(err.Error(), "apt-get install chromium") {
-		t.Errorf("error %v", err)
+	for packages, start := range map[string]func() error{
+		"chromium":               (&chromiumProcess{}).start,
+		"firefox-esr":            (&firefoxProcess{}).start,
+		"webkit2gtk-driver xvfb": (&webKitProcess{}).start,
+	} {
+		if err := start(); err == nil || !strings.HasSuffix(err.Error(), "apt-get install "+packages) {
+			t.Errorf("error %v, want one that names %s", err, packages)
+		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package e2e uses tollgate as people do: in a real Chromium, which goes to a Caddy
-// that really runs, and from there to a simulated provider on another site.
+// Package e2e uses tollgate as people do: in a real Chromium, Firefox and WebKit, which
+// go to a Caddy that really runs, and from there to a simulated provider on another site.
 package e2e
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 // TestMain keeps what Caddy stores by default out of the home of whoever runs the
-// tests, and ends the one Chromium that they share.
+// tests, and ends the browsers that they share.
 func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "tollgate-e2e-")
 	if err != nil {
@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 	caddy.DefaultStorage.Path = folder
 	status := m.Run()
 	chromium.close()
+	firefox.close()
+	webKit.close()
 	os.RemoveAll(folder)
 	os.Exit(status)
 }

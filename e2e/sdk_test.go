@@ -94,27 +94,29 @@ func (w *tab) result() string {
 }
 
 func TestOneClickSignsInInAPopup(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	w := s.newPerson().openSDK()
-	w.isOut()
-	popup := w.popup(func() { w.click(part("login")) })
-	popup.shows("Sign in as")
-	// Window frames take a pixel here and there.
-	if !evaluate[bool](popup, "Math.abs(innerWidth - 500) <= 2 && Math.abs(innerHeight - 600) <= 2") {
-		t.Errorf("the popup measures %s", evaluate[string](popup, "innerWidth + 'x' + innerHeight"))
-	}
-	middle := evaluate[[2]float64](w, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
-	at := evaluate[[2]float64](popup, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
-	if math.Hypot(at[0]-middle[0], at[1]-middle[1]) > 50 {
-		t.Errorf("the popup is over %v, the middle is %v", at, middle)
-	}
-	popup.signIn(userID)
-	popup.closed()
-	w.isIn("user123", "750.00")
-	w.heard(`[["login","user123","750.00"]]`)
-	if got := evaluate[string](w, "location.pathname"); got != "/" {
-		t.Errorf("the page went to %s", got)
-	}
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		w := s.newPerson().openSDK()
+		w.isOut()
+		popup := w.popup(func() { w.click(part("login")) })
+		popup.shows("Sign in as")
+		// Window frames take a pixel here and there.
+		if !evaluate[bool](popup, "Math.abs(innerWidth - 500) <= 2 && Math.abs(innerHeight - 600) <= 2") {
+			t.Errorf("the popup measures %s", evaluate[string](popup, "innerWidth + 'x' + innerHeight"))
+		}
+		middle := evaluate[[2]float64](w, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
+		at := evaluate[[2]float64](popup, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
+		if math.Hypot(at[0]-middle[0], at[1]-middle[1]) > 50 {
+			t.Errorf("the popup is over %v, the middle is %v", at, middle)
+		}
+		popup.signIn(userID)
+		popup.closed()
+		w.isIn("user123", "750.00")
+		w.heard(`[["login","user123","750.00"]]`)
+		if got := evaluate[string](w, "location.pathname"); got != "/" {
+			t.Errorf("the page went to %s", got)
+		}
+	})
 }
 
 func TestAPopupThatIsOpenAlreadyIsNotOpenedAgain(t *testing.T) {
@@ -133,17 +135,19 @@ func TestAPopupThatIsOpenAlreadyIsNotOpenedAgain(t *testing.T) {
 }
 
 func TestABlockedPopupSignsInInThePageItself(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	p := s.newPerson()
-	w := p.open("/page")
-	w.goTo("/?a=1#part")
-	w.eventually("window.ready")
-	evaluate[any](w, "void tollgate.login()") // in no click
-	w.signIn(userID)
-	w.isIn("user123", "750.00")
-	if got := evaluate[string](w, "location.href"); got != s.url+"/?a=1#part" {
-		t.Errorf("came back to %s", got)
-	}
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		p := s.newPerson()
+		w := p.open("/page")
+		w.goTo("/?a=1#part")
+		w.eventually("window.ready")
+		evaluate[any](w, "(setTimeout(() => tollgate.login()), null)") // in no click
+		w.signIn(userID)
+		w.isIn("user123", "750.00")
+		if got := evaluate[string](w, "location.href"); got != s.url+"/?a=1#part" {
+			t.Errorf("came back to %s", got)
+		}
+	})
 }
 
 func TestSigningInCanLeadElsewhereWithoutAPopup(t *testing.T) {
@@ -155,22 +159,24 @@ func TestSigningInCanLeadElsewhereWithoutAPopup(t *testing.T) {
 }
 
 func TestAPopupThatLostItsOpenerSignsInAllTheSame(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	s.isolate()
-	w := s.newPerson().openSDK()
-	popup := w.popup(func() { w.act("{ window.began = Date.now(); return tollgate.login().then(user => user.username) }") })
-	popup.shows("Sign in as")
-	// Longer than a window that was closed is waited for.
-	w.eventually("Date.now() - began > 1500")
-	if evaluate[bool](w, "Boolean(window.result)") {
-		t.Fatalf("given up while the window is open: %s", w.result())
-	}
-	popup.signIn(userID)
-	popup.closed()
-	if got := w.result(); got != `{"value":"user123"}` {
-		t.Errorf("result %s", got)
-	}
-	w.isIn("user123", "750.00")
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		s.isolate()
+		w := s.newPerson().openSDK()
+		popup := w.popup(func() { w.act("{ window.began = Date.now(); return tollgate.login().then(user => user.username) }") })
+		popup.shows("Sign in as")
+		// Longer than a window that was closed is waited for.
+		w.eventually("Date.now() - began > 1500")
+		if evaluate[bool](w, "Boolean(window.result)") {
+			t.Fatalf("given up while the window is open: %s", w.result())
+		}
+		popup.signIn(userID)
+		popup.closed()
+		if got := w.result(); got != `{"value":"user123"}` {
+			t.Errorf("result %s", got)
+		}
+		w.isIn("user123", "750.00")
+	})
 }
 
 func TestASignInThatIsFinishedLaterStillIsNoticed(t *testing.T) {
@@ -207,19 +213,21 @@ func TestAPopupThatWasLostCanBeOpenedOnceMore(t *testing.T) {
 }
 
 func TestAPopupThatIsClosedRejects(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	w := s.newPerson().openSDK()
-	popup := w.popup(func() { w.act("tollgate.login()") })
-	popup.shows("Sign in as")
-	popup.shut()
-	w.click("body") // as who is back
-	if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
-	}
-	if got := w.events(); got != "[]" {
-		t.Errorf("events %s", got)
-	}
-	w.signInByClick() // and nothing is left of it
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		w := s.newPerson().openSDK()
+		popup := w.popup(func() { w.act("tollgate.login()") })
+		popup.shows("Sign in as")
+		popup.shut()
+		w.click("body") // as who is back
+		if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
+			t.Errorf("result %s", got)
+		}
+		if got := w.events(); got != "[]" {
+			t.Errorf("events %s", got)
+		}
+		w.signInByClick() // and nothing is left of it
+	})
 }
 
 func TestAProviderThatDeclinesRejects(t *testing.T) {
@@ -253,35 +261,39 @@ func TestTheBalanceIsReadAnewWhenAsked(t *testing.T) {
 }
 
 func TestToppingUpInANewTabChangesTheBalance(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	w := s.newPerson().openSDK()
-	w.signInByClick()
-	money := w.popup(func() { w.click(part("topup")) })
-	money.shows("Balance of user123")
-	if evaluate[bool](money, "Boolean(window.opener)") {
-		t.Error("the provider's page can reach ours")
-	}
-	money.click(`button[value="50"]`)
-	money.shows("$50 added")
-	money.shut()
-	w.toFront()
-	w.isIn("user123", "800.00")
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		w := s.newPerson().openSDK()
+		w.signInByClick()
+		money := w.popup(func() { w.click(part("topup")) })
+		money.shows("Balance of user123")
+		if evaluate[bool](money, "Boolean(window.opener)") {
+			t.Error("the provider's page can reach ours")
+		}
+		money.click(`button[value="50"]`)
+		money.shows("$50 added")
+		money.shut()
+		w.toFront()
+		w.isIn("user123", "800.00")
+	})
 }
 
 func TestSigningOutInOneTabIsSeenInTheOther(t *testing.T) {
-	s := newSite(t, siteOptions{pages: sdkPage})
-	p := s.newPerson()
-	first := p.openSDK()
-	second := p.openSDK()
-	first.signInByClick()
-	second.isIn("user123", "750.00")
-	second.heard(`[["login","user123","750.00"]]`)
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		p := s.newPerson()
+		first := p.openSDK()
+		second := p.openSDK()
+		first.signInByClick()
+		second.isIn("user123", "750.00")
+		second.heard(`[["login","user123","750.00"]]`)
 
-	second.click(part("logout"))
-	second.isOut()
-	first.isOut()
-	first.heard(`[["login","user123","750.00"],["logout",null,null]]`)
-	second.heard(`[["login","user123","750.00"],["logout",null,null]]`)
+		second.click(part("logout"))
+		second.isOut()
+		first.isOut()
+		first.heard(`[["login","user123","750.00"],["logout",null,null]]`)
+		second.heard(`[["login","user123","750.00"],["logout",null,null]]`)
+	})
 }
 
 func TestTwoClicksOnSignOutAreOne(t *testing.T) {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -32,6 +34,8 @@ const (
 
 // siteOptions are what a test wants otherwise than usual.
 type siteOptions struct {
+	// browser is what people use. Default: Chromium.
+	browser browser
 	// provider is the simulator's; without AutoLogin people see its sign-in form.
 	provider simulator.Options
 	// inTollgate are more lines for that block. Public are / and what begins with /page;
@@ -43,11 +47,16 @@ type siteOptions struct {
 	pages map[string]string
 	// api answers what is asked for below /api.
 	api http.HandlerFunc
+	// header is added to the application's pages.
+	header http.Header
 	// other may answer anything else, and says whether it did.
 	other func(http.ResponseWriter, *http.Request) bool
 	// policy is the Content-Security-Policy of the application's pages.
 	// Default: strictPolicy.
 	policy string
+	// host is where people find the site. Default: 127.0.0.1. The provider is at the
+	// other name of this machine, so that to a browser these are two sites.
+	host string
 	// https has the site use it, with a certificate that no browser trusts.
 	https bool
 }
@@ -57,11 +66,12 @@ type siteOptions struct {
 const strictPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// site is a whole application behind tollgate. The gateway is at 127.0.0.1 and the
-// provider at localhost: to a browser these are two sites.
+// site is a whole application behind tollgate.
 type site struct {
 	t           *testing.T
 	provider    *simulator.Provider
+	browser     browser
+	host        string
 	url         string
 	providerURL string
 	outsideURL  string // another site's server, empty until startOutside
@@ -71,10 +81,11 @@ type site struct {
 func newSite(t *testing.T, options siteOptions) *site {
 	t.Helper()
 	address := freeAddress(t)
-	s := &site{t: t, url: "http://" + address}
+	s := &site{t: t, browser: options.browser, host: cmp.Or(options.host, "127.0.0.1")}
+	s.url = "http://" + s.host + ":" + portOf(address)
 	certificate := ""
 	if options.https {
-		s.url = "https://" + address
+		s.url = strings.Replace(s.url, "http", "https", 1)
 		certificate = writeCertificate(t)
 	}
 
@@ -113,7 +124,11 @@ func newSite(t *testing.T, options siteOptions) *site {
 func (s *site) startProvider(options simulator.Options) string {
 	s.t.Helper()
 	provider := httptest.NewUnstartedServer(nil)
-	s.providerURL = "http://localhost:" + portOf(provider.Listener.Addr().String())
+	providerHost := "localhost"
+	if s.host == providerHost {
+		providerHost = "127.0.0.1"
+	}
+	s.providerURL = "http://" + providerHost + ":" + portOf(provider.Listener.Addr().String())
 	options.BaseURL = s.providerURL
 	options.Clients = []simulator.Client{{
 		ID: clientID, Secret: clientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
@@ -172,6 +187,7 @@ func (o siteOptions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", o.policy)
+		maps.Copy(w.Header(), o.header)
 		w.Write([]byte(page))
 	}
 }

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,28 +9,49 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/audits"
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
 
 // patience is how long a browser has for one step, on a machine that is busy.
 const patience = 20 * time.Second
 
-// person is a browser with cookies and storage of its own, in which tabs and popups
-// are opened. What goes wrong in one of them is an error of the test.
+// browser is a program that people use. Each test has profiles of its own in it.
+type browser interface {
+	newProfile(p *person) (profile, error)
+}
+
+// profile is a browser with cookies and storage of its own, as a private window has.
+type profile interface {
+	// open opens a new tab.
+	open() (window, error)
+	// opened does something in a window that opens another one, and gives that one. It
+	// gives nothing if no window was opened in time.
+	opened(from window, open func()) (window, error)
+	close() error
+}
+
+// window is a tab or a popup.
+type window interface {
+	goTo(address string) error
+	goBack(steps int) error
+	// click clicks as a person does: with the mouse, on an element that is seen. An
+	// expression finds it.
+	click(element string) error
+	// evaluate gives the value of an expression, or what its promise comes to, as JSON.
+	evaluate(expression string) (json.RawMessage, error)
+	toFront() error
+	shut() error
+	isOpen() (bool, error)
+}
+
+// person uses a browser, in which tabs and popups are opened. What goes wrong in one of
+// them is an error of the test, where the browser tells of it: Chromium does.
 type person struct {
 	t       *testing.T
 	site    *site
-	ctx     context.Context // of chromedp, for the whole Chromium
-	browser context.Context // for commands to it
-	profile cdp.BrowserContextID
-	isOpen  bool // has a window
+	profile profile
+	// isWatched: the browser tells what goes wrong.
+	isWatched bool
 
 	mu        sync.Mutex
 	expected  []string // guarded by mu
@@ -39,19 +60,20 @@ type person struct {
 	requests  []string // guarded by mu: method and path
 }
 
-// newPerson opens a browser. Its windows close at the end of the test.
+// newPerson opens the site's browser. Its windows close at the end of the test.
 func (s *site) newPerson() *person {
 	s.t.Helper()
-	ctx, err := chromium.context()
+	p := &person{t: s.t, site: s}
+	if s.browser == nil {
+		s.browser = chromium
+	}
+	profile, err := s.browser.newProfile(p)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p := &person{t: s.t, site: s, ctx: ctx, browser: cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser)}
-	if p.profile, err = target.CreateBrowserContext().Do(p.browser); err != nil {
-		s.t.Fatal(err)
-	}
+	p.profile = profile
 	s.t.Cleanup(func() {
-		if err := target.DisposeBrowserContext(p.profile).Do(p.browser); err != nil {
+		if err := p.profile.close(); err != nil {
 			s.t.Error(err)
 		}
 		for _, trouble := range p.unexpected() {
@@ -119,7 +141,7 @@ troubles:
 		found = append(found, trouble)
 	}
 	for _, part := range p.expected {
-		if !met[part] {
+		if p.isWatched && !met[part] {
 			found = append(found, fmt.Sprintf("there was no %q, which the test expects", part))
 		}
 	}
@@ -130,93 +152,46 @@ troubles:
 type tab struct {
 	t      *testing.T
 	person *person
-	id     target.ID
-	ctx    context.Context
+	window window
 }
 
 // open opens a new tab and goes to a page: a path of the site, or an address.
 func (p *person) open(address string) *tab {
 	p.t.Helper()
-	id, err := target.CreateTarget("about:blank").WithBrowserContextID(p.profile).WithNewWindow(!p.isOpen).Do(p.browser)
+	opened, err := p.profile.open()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.isOpen = true
-	w := p.watch(id)
+	w := &tab{t: p.t, person: p, window: opened}
 	w.goTo(address)
 	return w
 }
 
-// watch attaches to a window, and notes from then on what goes wrong in it. What its
-// console holds already is told again.
-func (p *person) watch(id target.ID) *tab {
-	p.t.Helper()
-	ctx, cancel := chromedp.NewContext(p.ctx, chromedp.WithTargetID(id))
-	p.t.Cleanup(cancel)
-	w := &tab{t: p.t, person: p, id: id, ctx: ctx}
-	chromedp.ListenTarget(ctx, p.note)
-	w.run("attaching", network.Enable(), audits.Enable())
-	return w
-}
-
-// note looks at what the browser tells about a window.
-func (p *person) note(event any) {
-	switch e := event.(type) {
-	case *runtime.EventConsoleAPICalled:
-		switch e.Type {
-		case runtime.APITypeError, runtime.APITypeWarning, runtime.APITypeAssert:
-			var text []string
-			for _, arg := range e.Args {
-				text = append(text, string(arg.Value)+arg.Description)
-			}
-			p.trouble("console.%s: %s", e.Type, strings.Join(text, " "))
-		}
-	case *runtime.EventExceptionThrown:
-		p.trouble("uncaught: %s", e.ExceptionDetails.Error())
-	case *log.EventEntryAdded:
-		if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
-			p.trouble("console: %s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL)
-		}
-	case *audits.EventIssueAdded:
-		if d := e.Issue.Details.ContentSecurityPolicyIssueDetails; d != nil {
-			p.trouble("Content-Security-Policy: %s %s", d.ViolatedDirective, d.BlockedURL)
-		}
-	case *network.EventRequestWillBeSent:
-		p.request(e.Request.Method, e.Request.URL)
-		if !p.site.isKnown(e.Request.URL) {
-			p.trouble("request to another origin: %s", e.Request.URL)
-		}
-	}
-}
-
-// run does something in a window; what says what, where it fails.
-func (w *tab) run(what string, actions ...chromedp.Action) {
+// must ends the test if something could not be done in a window.
+func (w *tab) must(what string, err error) {
 	w.t.Helper()
-	if err := w.try(actions...); err != nil {
+	if err != nil {
 		w.t.Fatalf("%s: %v\n%s", what, err, w.describe())
 	}
 }
 
-// try gives up after patience. The first actions of a window open it, and must run in
-// its own context: it ends with the context.
-func (w *tab) try(actions ...chromedp.Action) error {
-	if chromedp.FromContext(w.ctx).Target == nil {
-		if err := chromedp.Run(w.ctx); err != nil {
-			return err
-		}
+// run does in a window what only Chromium can do; what says what, where it fails.
+func (w *tab) run(what string, actions ...chromedp.Action) {
+	w.t.Helper()
+	chromium, ok := w.window.(*chromiumWindow)
+	if !ok {
+		w.t.Fatalf("%s: only Chromium can", what)
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
-	defer cancel()
-	return chromedp.Run(ctx, actions...)
+	w.must(what, chromium.try(actions...))
 }
 
 // describe tells where a window is, for messages.
 func (w *tab) describe() string {
-	ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
-	defer cancel()
-	var text string
-	chromedp.Run(ctx, chromedp.Evaluate(`location.href.split("?")[0] + ": " + document.body?.innerText`, &text))
-	return text + "\n" + strings.Join(w.person.unexpected(), "\n")
+	text, err := w.window.evaluate(`location.href.split("?")[0] + ": " + document.body?.innerText`)
+	if err != nil {
+		text = []byte(err.Error())
+	}
+	return string(text) + "\n" + strings.Join(w.person.unexpected(), "\n")
 }
 
 func (w *tab) goTo(address string) {
@@ -224,14 +199,20 @@ func (w *tab) goTo(address string) {
 	if strings.HasPrefix(address, "/") {
 		address = w.person.site.url + address
 	}
-	w.run("going to "+address, chromedp.Navigate(address))
+	w.must("going to "+address, w.window.goTo(address))
+}
+
+// goBack goes back in the history of a window.
+func (w *tab) goBack(steps int) {
+	w.t.Helper()
+	w.must("going back", w.window.goBack(steps))
 }
 
 // click clicks as a person does: with the mouse, on what it is seen at. The element is
 // given by a selector, or by what JavaScript finds it with.
 func (w *tab) click(element string) {
 	w.t.Helper()
-	w.run("clicking "+element, chromedp.Click(w.find(element), chromedp.ByJSPath, chromedp.NodeVisible))
+	w.must("clicking "+element, w.window.click(w.find(element)))
 }
 
 func (w *tab) find(element string) string {
@@ -245,8 +226,9 @@ func (w *tab) find(element string) string {
 func evaluate[T any](w *tab, expression string) T {
 	w.t.Helper()
 	var value T
-	w.run("evaluating "+expression, chromedp.Evaluate(expression, &value,
-		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	text, err := w.window.evaluate(expression)
+	w.must("evaluating "+expression, err)
+	w.must("evaluating "+expression, json.Unmarshal(text, &value))
 	return value
 }
 
@@ -255,8 +237,7 @@ func evaluate[T any](w *tab, expression string) T {
 func (w *tab) eventually(expression string) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		var ok bool
-		if err := w.try(chromedp.Evaluate("Boolean("+expression+")", &ok)); err == nil && ok {
+		if value, err := w.window.evaluate("Boolean(" + expression + ")"); err == nil && string(value) == "true" {
 			return
 		}
 	}
@@ -272,15 +253,12 @@ func (w *tab) shows(text string) {
 // popup does something that opens a window, and gives that window.
 func (w *tab) popup(open func()) *tab {
 	w.t.Helper()
-	opened := chromedp.WaitNewTarget(w.ctx, func(*target.Info) bool { return true })
-	open()
-	select {
-	case id := <-opened:
-		return w.person.watch(id)
-	case <-time.After(patience):
+	opened, err := w.person.profile.opened(w.window, open)
+	w.must("opening a window", err)
+	if opened == nil {
 		w.t.Fatalf("no window was opened\n%s", w.describe())
-		return nil
 	}
+	return &tab{t: w.t, person: w.person, window: opened}
 }
 
 // signIn clicks on a user in the provider's form.
@@ -294,11 +272,11 @@ func (w *tab) signIn(user string) {
 func (w *tab) closed() {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		open, err := target.GetTargets().Do(w.person.browser)
+		open, err := w.window.isOpen()
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if !slices.ContainsFunc(open, func(info *target.Info) bool { return info.TargetID == w.id }) {
+		if !open {
 			return
 		}
 	}
@@ -308,13 +286,11 @@ func (w *tab) closed() {
 // shut closes a window, as a person does.
 func (w *tab) shut() {
 	w.t.Helper()
-	if err := target.CloseTarget(w.id).Do(w.person.browser); err != nil {
-		w.t.Fatal(err)
-	}
+	w.must("closing the window", w.window.shut())
 }
 
 // toFront goes back to a window.
 func (w *tab) toFront() {
 	w.t.Helper()
-	w.run("going back to the window", page.BringToFront())
+	w.must("going back to the window", w.window.toFront())
 }

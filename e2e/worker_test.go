@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// workers pass navigations on, in the ways in which applications write that.
+var workers = []struct{ name, fetch string }{
+	{"as they are", "fetch(event.request)"},
+	{"with options", "fetch(event.request, { signal: AbortSignal.timeout(60000) })"},
+	{"loaded in advance", "event.preloadResponse.then(answer => answer ?? fetch(event.request))"},
+}
+
+// workerPolicy lets a page load a worker. Trusted Types would ask for more than a text
+// as the worker's address.
+const workerPolicy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:"
+
+// newWorkerSite is a site with a service worker for all of its pages. It answers
+// /page-passed with the paths of the navigations that it passed on.
+func newWorkerSite(t *testing.T, in browser, fetch string, options siteOptions) (*site, *tab) {
+	t.Helper()
+	options.browser, options.policy = in, workerPolicy
+	preload := "undefined"
+	if strings.Contains(fetch, "preloadResponse") { // without it each navigation would be sent twice
+		preload = "r.navigationPreload?.enable()"
+	}
+	options.pages = map[string]string{
+		"/page-install": document(`<script src="/page-install.js"></script>`, "Installing"),
+		"/page-install.js": `navigator.serviceWorker.register("/page-worker", { scope: "/" });
+			navigator.serviceWorker.ready.then(r => ` + preload + `).then(() => { window.installed = true });`,
+		"/account": document("", "The account"),
+		"/dear":    document("", "Dear"),
+		"/closed":  document("", "Closed"),
+	}
+	options.other = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/page-worker" {
+			return false
+		}
+		w.Header().Set("Content-Type", "text/javascript")
+		w.Header().Set("Service-Worker-Allowed", "/")
+		fmt.Fprintf(w, `const passed = [];
+			addEventListener("install", () => skipWaiting());
+			addEventListener("activate", event => event.waitUntil(clients.claim()));
+			addEventListener("fetch", event => {
+				const { pathname } = new URL(event.request.url);
+				if (pathname === "/page-passed") event.respondWith(Response.json(passed));
+				else if (event.request.mode === "navigate") {
+					passed.push(pathname);
+					event.respondWith(%s);
+				}
+			});`, fetch)
+		return true
+	}
+	s := newSite(t, options)
+	w := s.newPerson().open("/page-install")
+	w.eventually("window.installed && navigator.serviceWorker.controller")
+	return s, w
+}
+
+// wantPassed checks that the worker has passed a navigation on, or the test does not test.
+func (w *tab) wantPassed(path string) {
+	w.t.Helper()
+	if !evaluate[bool](w, fmt.Sprintf(`fetch("/page-passed").then(r => r.json()).then(all => all.includes(%q))`, path)) {
+		w.t.Fatalf("the worker has not passed on the navigation to %s: the test does not test", path)
+	}
+}
+
+func TestASignInPassesThroughAServiceWorker(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		for _, worker := range workers {
+			t.Run(worker.name, func(t *testing.T) {
+				s, w := newWorkerSite(t, in, worker.fetch, siteOptions{})
+				w.goTo("/account?a=1")
+				w.signIn(userID)
+				w.shows("The account")
+				if got, want := evaluate[string](w, "location.href"), s.url+"/account?a=1"; got != want {
+					t.Errorf("came back to %s, want %s", got, want)
+				}
+				w.wantPassed("/account")
+				w.wantPassed("/oauth/callback")
+			})
+		}
+	})
+}
+
+// The balance is too low, the user is another one, and the provider does not answer.
+func TestRefusalsThroughAServiceWorkerArePages(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s, w := newWorkerSite(t, in, workers[0].fetch, siteOptions{
+			provider:   simulator.Options{AccessLifetime: 2 * time.Second},
+			inTollgate: "require /dear {\nbalance 1000.00\n}\nrequire /closed {\nuser 1\n}",
+		})
+		w.person.tolerate("the server responded with a status of")
+		w.goTo("/account")
+		w.signIn(userID)
+		w.shows("The account")
+		w.refuses("/dear")
+		w.refuses("/closed")
+		s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusServiceUnavailable})
+		w.refuses("/account")
+		w.goTo("/page-install")
+		for _, path := range []string{"/dear", "/closed", "/account"} {
+			w.wantPassed(path)
+		}
+	})
+}
+
+// refuses goes to an address until a page of the gateway's says no.
+func (w *tab) refuses(address string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		w.goTo(address)
+		switch got := evaluate[string](w, `document.contentType + " " + document.querySelectorAll("main h1").length`); got {
+		case "text/html 1":
+			return
+		case "text/html 0": // not yet
+		default:
+			w.t.Fatalf("%s: a person sees %s\n%s", address, got, w.describe())
+		}
+	}
+	w.t.Fatalf("nothing is refused\n%s", w.describe())
+}
