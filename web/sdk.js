@@ -63,8 +63,9 @@ class Tollgate extends EventTarget {
 		addEventListener("focus", () => this.#comeBack());
 		document.addEventListener("visibilitychange", () => this.#comeBack(true));
 		addEventListener("pageshow", (event) => {
-			// A page from the browser's memory shows who was signed in then.
-			if (event.persisted && this.#user !== undefined) this.user().catch(() => {});
+			const [visit] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+			const isCached = visit?.type === "back_forward" && !visit.transferSize;
+			if (event.persisted || isCached) this.#reappear().catch(() => {});
 		});
 	}
 
@@ -321,6 +322,17 @@ class Tollgate extends EventTarget {
 			hint.last = Date.now();
 			this.#ask("GET", endpoints.userinfo + "?optional=1").catch(() => {});
 		}, Math.max(0, hint.last + hintInterval - Date.now()));
+	}
+
+	/**
+	 * The Back button shows a page that the browser kept, alive or in its cache. It shows
+	 * what it showed when it was left. If that user is signed out, or nobody is and the page never asked
+	 * who is, the page is loaded anew.
+	 */
+	async #reappear() {
+		const before = this.#user;
+		const user = await this.user();
+		if (before ? before.id !== user?.id : before === undefined && !user) location.reload();
 	}
 
 	/** @param {boolean} [fromOtherTab] where somebody may have signed in who is none of this script's */

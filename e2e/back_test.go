@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+)
+
+// forgetCookies takes all cookies away, also those that no script can see.
+func (w *tab) forgetCookies() {
+	w.t.Helper()
+	if driven, ok := w.window.(*drivenWindow); ok {
+		_, err := driven.call(deleteCookies, parameters{})
+		w.must("taking the cookies away", err)
+		return
+	}
+	w.run("taking the cookies away", network.ClearBrowserCookies())
+}
+
+// A page that the browser kept shows what it showed when it was left. The session is
+// lost here without a sign-out, at which browsers may forget their pages.
+func TestBackLoadsAPageWithTheScriptAnewOnceItsUserIsSignedOut(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		for name, script := range map[string]string{
+			"that asked":       `import { tollgate } from "/oauth/sdk.js"; tollgate.user().then(() => { window.ready = true })`,
+			"that never asked": `import "/oauth/sdk.js"; window.ready = true`,
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := newSite(t, siteOptions{browser: in, pages: map[string]string{
+					"/account": document(`<script src="/page.js" type="module"></script>`, `Only for user123 <a href="/page">On</a>`),
+					"/page.js": script + `; addEventListener("pageshow", event => { if (event.persisted) sessionStorage.kept = "yes" })`,
+					"/page":    document("", "Another page"),
+				}})
+				w := s.newPerson().open("/account")
+				w.signIn(userID)
+				w.shows("Only for user123")
+				w.eventually("window.ready")
+				w.click("a")
+				w.shows("Another page")
+				w.forgetCookies()
+				if got := evaluate[int](w, `fetch("/oauth/userinfo?optional=1").then(r => r.status)`); got != 204 {
+					t.Fatalf("userinfo answers %d, want 204: the session is not lost", got)
+				}
+				w.goBack(1)
+				// Loaded anew: the person is signed in again, or asked to.
+				w.eventually(`location.origin === "` + s.providerURL + `" || performance.getEntriesByType("navigation")[0].type === "reload"`)
+				// A Firefox that is driven takes the page from its cache.
+				w.goTo("/page")
+				if in != firefox && !evaluate[bool](w, `sessionStorage.kept === "yes"`) {
+					t.Error("the browser did not keep the page: the test does not test")
+				}
+			})
+		}
+	})
+}
+
+func TestBackLeavesAPageAloneWhoseUserIsStillThere(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
+		w := s.newPerson().openSDK()
+		w.signInByClick()
+		evaluate[any](w, "(window.typed = true, null)")
+		w.goTo("/page")
+		w.goBack(1)
+		w.isIn("user123", "750.00")
+		if in != firefox && !evaluate[bool](w, "window.typed === true") {
+			t.Error("the page was loaded anew")
+		}
+	})
+}
