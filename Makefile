@@ -30,11 +30,11 @@ lint: ## vet, and the linters of .golangci.yml
 examples: packages ## load every example, and follow the ones that can be followed
 	$(GO) test -race -count=1 -run '^TestExamples?' -v .
 
-docs: ## write the table of options in the README from the code
-	TOLLGATE_UPDATE_DOCS=1 $(GO) test -count=1 -run '^TestTheOptionsTable' .
+docs: ## write the table in docs/options.md from the code
+	TOLLGATE_UPDATE_DOCS=1 $(GO) test -count=1 -run '^TestOptionsTable' .
 
-pictures: packages ## take the pictures of the README anew
-	TOLLGATE_UPDATE_PICTURES=1 $(GO) test -count=1 -run '^TestThePictures' ./e2e
+pictures: packages ## take the pictures of the manual anew
+	TOLLGATE_UPDATE_PICTURES=1 $(GO) test -count=1 -run '^TestPictures' ./e2e
 
 bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench

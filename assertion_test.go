@@ -310,12 +310,12 @@ func TestWithoutTheSecretThePublicKeysAreUnavailable(t *testing.T) {
 
 // TestTheAssertionIsInNoLogButWhereSaid: neither is its key. Caddy writes the headers of
 // answers into the access log, and those of the auth endpoint carry the assertion; the
-// README names the filter that takes it out.
+// manual names the filter that takes it out.
 func TestTheAssertionIsInNoLogButWhereSaid(t *testing.T) {
 	r := prepareCaddy(t, runningOptions{inTollgate: "assertion\nsession {\nstore storage\n}\nforward_auth"})
 	const filter = "resp_headers>X-Tollgate-Assertion delete"
-	if !strings.Contains(readFile(t, "README.md"), "`"+filter+"`") {
-		t.Fatal("the README names another filter")
+	if !strings.Contains(readFile(t, "docs/headers.md"), "`"+filter+"`") {
+		t.Fatal("docs/headers.md does not name the filter `" + filter + "`")
 	}
 	access := "output file " + filepath.Join(r.logs, "access.log") + "\n"
 	r.caddyfile = strings.Replace(r.caddyfile, access, access+"format filter {\n"+filter+"\n}\n", 1)

@@ -230,7 +230,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("logo testdata/logo.svg"):                                                   "logo: needs brand: the name that it stands for, at Caddyfile:9",
 		minimal("brand a\nlogo nowhere.png"):                                                "logo: open nowhere.png: no such file or directory, at Caddyfile:10",
 		minimal("brand a\nlogo testdata"):                                                   "logo: read testdata: is a directory, at Caddyfile:10",
-		minimal("brand a\nlogo README.md"):                                                  "logo: README.md has more than 32768 bytes, and every page carries it, at Caddyfile:10",
+		minimal("brand a\nlogo go.sum"):                                                     "logo: go.sum has more than 32768 bytes, and every page carries it, at Caddyfile:10",
 		minimal("brand a\nlogo Makefile"):                                                   "logo: Makefile is not a picture in PNG, JPEG or SVG, at Caddyfile:10",
 		minimal("accent blue"):                                                              "accent: \"blue\" is not a colour in three or six hex digits, such as 3a4cc9, at Caddyfile:9",
 		minimal("accent #3a4cc9"):                                                           "accent: no colour; write its hex digits without a #, which begins a comment, at Caddyfile:9",

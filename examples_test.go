@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -86,30 +85,14 @@ func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 	}
 }
 
-var fenced = regexp.MustCompile("(?s)```(caddyfile|json)\n(.*?)```")
-
-// TestExamplesInTheREADMEAreTheOnesInTheFolder keeps the README from drifting.
-func TestExamplesInTheREADMEAreTheOnesInTheFolder(t *testing.T) {
+// TestManualShowsTheMinimalExample compares the manual with examples/minimal.
+func TestManualShowsTheMinimalExample(t *testing.T) {
 	setExampleEnv(t)
-	blocks := fenced.FindAllStringSubmatch(readFile(t, "README.md"), -1)
-	if len(blocks) < 2 {
-		t.Fatalf("found %d blocks", len(blocks))
-	}
-	var seen string
-	for _, block := range blocks {
-		kind, text := block[1], block[2]
-		seen += text
-		if kind == "caddyfile" {
-			if _, err := adapt(text); err != nil {
-				t.Errorf("%v:\n%s", err, text)
-			}
-		} else if !json.Valid([]byte(text)) {
-			t.Errorf("no JSON:\n%s", text)
-		}
-	}
 	minimal := readFile(t, "examples/minimal/Caddyfile")
-	if !strings.Contains(seen, minimal) {
-		t.Error("the minimal Caddyfile in the README is another one")
+	for _, page := range []string{"README.md", "docs/getting-started.md"} {
+		if !strings.Contains(readFile(t, page), "```caddyfile\n"+minimal+"```") {
+			t.Errorf("%s does not show examples/minimal/Caddyfile", page)
+		}
 	}
 	var config struct {
 		Apps struct {
@@ -127,14 +110,13 @@ func TestExamplesInTheREADMEAreTheOnesInTheFolder(t *testing.T) {
 	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &config); err != nil {
 		t.Fatal(err)
 	}
-	handler := config.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0]
-	found := false
-	for _, block := range blocks {
-		found = found || block[1] == "json" && bytes.Equal(compact(t, block[2]), compact(t, string(handler)))
+	handler := string(config.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0])
+	for _, block := range manualBlocks(t, "json") {
+		if json.Valid([]byte(block.text)) && bytes.Equal(compact(t, block.text), compact(t, handler)) {
+			return
+		}
 	}
-	if !found {
-		t.Errorf("the minimal JSON in the README is another one than %s", compact(t, string(handler)))
-	}
+	t.Errorf("no JSON in the manual equals the handler of examples/minimal/caddy.json: %s", compact(t, handler))
 }
 
 // compact gives JSON with sorted members and no white space.

@@ -11,10 +11,10 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// TestExamplesOfUpstreams runs what the README tells application authors, in each
-// language, behind a gateway.
+// TestExamplesOfUpstreams runs what docs/headers.md tells application authors, in
+// each language, behind a gateway.
 func TestExamplesOfUpstreams(t *testing.T) {
-	readme := readFile(t, "README.md")
+	manual := readFile(t, "docs/headers.md")
 	for file, run := range map[string][]string{
 		"main.go": nil, // compiled first
 		"app.mjs": {"node"},
@@ -24,8 +24,8 @@ func TestExamplesOfUpstreams(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			text := readFile(t, "examples/upstreams/"+file)
-			if !strings.Contains(readme, "```"+fenceOf(file)+"\n"+text+"```") {
-				t.Error("the README shows another text")
+			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+text+"```") {
+				t.Error("docs/headers.md shows another text")
 			}
 			s, direct := newSampleSite(t, file, run)
 			s.keepsItsWord(t)

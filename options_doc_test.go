@@ -68,28 +68,31 @@ const (
 	optionsEnd   = "<!-- end of options -->\n"
 )
 
-// TestTheOptionsTableInTheREADMEIsTheCodes compares the table with the field
-// comments, which are the manual. With TOLLGATE_UPDATE_DOCS it writes the table.
-func TestTheOptionsTableInTheREADMEIsTheCodes(t *testing.T) {
+// optionsPage is the page of the manual that holds the table.
+const optionsPage = "docs/options.md"
+
+// TestOptionsTableMatchesTheCode compares the table with the field comments, which are
+// the manual. With TOLLGATE_UPDATE_DOCS it writes the table.
+func TestOptionsTableMatchesTheCode(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| word | meaning |\n|---|---|\n")
 	for _, row := range optionRows(t) {
 		table.WriteString("| `" + row.word + "` | " + strings.ReplaceAll(row.text, "|", "\\|") + " |\n")
 	}
-	readme := readFile(t, "README.md")
-	before, rest, ok := strings.Cut(readme, optionsBegin)
+	page := readFile(t, optionsPage)
+	before, rest, ok := strings.Cut(page, optionsBegin)
 	_, after, ok2 := strings.Cut(rest, optionsEnd)
 	if !ok || !ok2 {
-		t.Fatal("the README has no place for the table")
+		t.Fatalf("%s has no place for the table", optionsPage)
 	}
 	want := before + optionsBegin + table.String() + optionsEnd + after
-	if readme == want {
+	if page == want {
 		return
 	}
 	if os.Getenv("TOLLGATE_UPDATE_DOCS") == "" {
-		t.Fatal("the table is not the code's: run `make docs`")
+		t.Fatalf("the table in %s differs from the field comments: run `make docs`", optionsPage)
 	}
-	if err := os.WriteFile("README.md", []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(optionsPage, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -101,7 +104,7 @@ func TestEveryOptionHasAWordInTheCaddyfile(t *testing.T) {
 	for _, row := range optionRows(t) {
 		parts := strings.Split(row.word, " › ")
 		word := parts[len(parts)-1]
-		tested := strings.ReplaceAll("\n"+full+"\n"+fullRedis+"\ninsecure_http \ncluster \n", "\t", "")
+		tested := strings.ReplaceAll("\n"+full+"\n"+fullRedis+"\n"+fromCookies+"\ninsecure_http \ncluster \n", "\t", "")
 		if !without[row.word] && !strings.Contains(tested, "\n"+word+" ") {
 			t.Errorf("%s is in no test of the Caddyfile", row.word)
 		}

@@ -18,12 +18,12 @@ func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
 	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
 	page := readFile(t, "examples/forward-auth-others/README.md")
-	blocks := fenced.FindAllStringSubmatch(page, -1)
+	blocks := fencedBlocks(page, "caddyfile")
 	if len(blocks) != 1 {
 		t.Fatalf("the page holds %d Caddyfiles, want 1", len(blocks))
 	}
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
-		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.providerURL).Replace(blocks[0][2])
+		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.providerURL).Replace(blocks[0])
 	s.load()
 
 	b := s.newBrowser()

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// maxSDK is what the README promises: 8 KiB on the wire.
+// maxSDK is what docs/browser.md promises: 8 KiB on the wire.
 const maxSDK = 8 << 10
 
 var sdkEndpoints = regexp.MustCompile(`(?m)^const endpoints = (.*);$`)

@@ -20,14 +20,14 @@ import (
 
 const (
 	picturesFolder = "../docs/pictures"
-	// maxPicture bounds each picture, in bytes: the README is loaded often.
+	// maxPicture bounds each picture, in bytes: the pages of the manual are loaded often.
 	maxPicture = 40 << 10
 )
 
-// TestThePicturesOfTheREADME takes the pictures anew, and with TOLLGATE_UPDATE_PICTURES
+// TestPicturesOfTheManual takes the pictures anew, and with TOLLGATE_UPDATE_PICTURES
 // keeps them. Other fonts make other pictures, so those that are kept are not compared
 // dot by dot: they have to be there, in the same size.
-func TestThePicturesOfTheREADME(t *testing.T) {
+func TestPicturesOfTheManual(t *testing.T) {
 	s := newSite(t, siteOptions{
 		inTollgate: "login_page on\nbrand \"Acme Studio\"\nrequire /paid {\nbalance 800\n}",
 		policy:     "default-src 'self' data:; style-src 'unsafe-inline'",
@@ -42,10 +42,7 @@ func TestThePicturesOfTheREADME(t *testing.T) {
 	p.expect("401 (Unauthorized)")     // is the status of the sign-in page
 	p.expect("402 (Payment Required)") // and this that of the other one
 	w := p.open("/private")
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	manual := manualText(t)
 	take := func(name string, width, height int64, isThere string) {
 		t.Helper()
 		for _, scheme := range []string{"light", "dark"} {
@@ -58,7 +55,7 @@ func TestThePicturesOfTheREADME(t *testing.T) {
 			w.eventually("document.getAnimations().every(animation => animation.playState === 'finished')")
 			w.eventually(isThere)
 			w.run("taking a picture", chromedp.Evaluate("document.activeElement.blur()", nil), chromedp.CaptureScreenshot(&picture))
-			keepPicture(t, string(readme), name+"-"+scheme+".png", picture)
+			keepPicture(t, manual, name+"-"+scheme+".png", picture)
 		}
 	}
 
@@ -73,9 +70,27 @@ func TestThePicturesOfTheREADME(t *testing.T) {
 	take("element", 840, 172, part("value")+".checkVisibility()")
 }
 
+// manualText is the text of the README and of the pages below docs.
+func manualText(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, file := range append(files, "../README.md") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Write(b)
+	}
+	return text.String()
+}
+
 // keepPicture compresses a picture, and writes it where that is wanted; else it looks
 // at the one that is there.
-func keepPicture(t *testing.T, readme, name string, picture []byte) {
+func keepPicture(t *testing.T, manual, name string, picture []byte) {
 	t.Helper()
 	taken, err := png.Decode(bytes.NewReader(picture))
 	if err != nil {
@@ -106,8 +121,8 @@ func keepPicture(t *testing.T, readme, name string, picture []byte) {
 	if len(kept) > maxPicture {
 		t.Errorf("%s has %d bytes", name, len(kept))
 	}
-	if !strings.Contains(readme, "docs/pictures/"+name) {
-		t.Errorf("the README does not show %s", name)
+	if !strings.Contains(manual, "pictures/"+name) {
+		t.Errorf("neither the README nor docs shows %s", name)
 	}
 }
 

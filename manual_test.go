@@ -1,0 +1,201 @@
+package tollgate
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/spf13/cobra"
+)
+
+// maxReadmeLines keeps the README an overview; the rest belongs into docs.
+const maxReadmeLines = 200
+
+// manualPages gives the README and the pages below docs, by file name.
+func manualPages(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("found %d pages in docs, want at least 10: %v", len(files), err)
+	}
+	pages := map[string]string{"README.md": readFile(t, "README.md")}
+	for _, file := range files {
+		pages[file] = readFile(t, file)
+	}
+	return pages
+}
+
+// manualBlock is a fenced block of the manual. where names it in a failure.
+type manualBlock struct{ where, text string }
+
+var fencedBlock = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
+
+// fencedBlocks gives the fenced blocks of one language, in their order.
+func fencedBlocks(text, language string) []string {
+	var blocks []string
+	for _, block := range fencedBlock.FindAllStringSubmatch(text, -1) {
+		if block[1] == language {
+			blocks = append(blocks, block[2])
+		}
+	}
+	return blocks
+}
+
+// manualBlocks gives the fenced blocks of one language in the whole manual.
+func manualBlocks(t *testing.T, language string) []manualBlock {
+	t.Helper()
+	var blocks []manualBlock
+	for file, text := range manualPages(t) {
+		for i, block := range fencedBlocks(text, language) {
+			blocks = append(blocks, manualBlock{fmt.Sprintf("%s, %s block %d", file, language, i+1), block})
+		}
+	}
+	if len(blocks) < 2 {
+		t.Fatalf("found %d blocks of %s, want at least 2", len(blocks), language)
+	}
+	return blocks
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	if lines := strings.Count(readFile(t, "README.md"), "\n"); lines > maxReadmeLines {
+		t.Errorf("README.md has %d lines, want at most %d: move text into docs", lines, maxReadmeLines)
+	}
+}
+
+func TestManualBlocksAreValid(t *testing.T) {
+	setExampleEnv(t)
+	for _, block := range manualBlocks(t, "caddyfile") {
+		if _, err := adapt(block.text); err != nil {
+			t.Errorf("%s: %v", block.where, err)
+		}
+	}
+	for _, block := range manualBlocks(t, "json") {
+		if !json.Valid([]byte(block.text)) {
+			t.Errorf("%s is not JSON:\n%s", block.where, block.text)
+		}
+	}
+}
+
+// ourCommand finds the arguments of our commands, over lines that end in a backslash.
+var ourCommand = regexp.MustCompile("caddy tollgate ((?:[^`\n\\\\]|\\\\\n)+)")
+
+func TestManualCommandsExist(t *testing.T) {
+	found := 0
+	for file, text := range manualPages(t) {
+		for _, match := range ourCommand.FindAllStringSubmatch(text, -1) {
+			found++
+			if err := checkCommand(strings.Fields(strings.ReplaceAll(match[1], "\\\n", " "))); err != nil {
+				t.Errorf("%s: caddy tollgate %s: %v", file, match[1], err)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("found %d commands, want at least 10", found)
+	}
+}
+
+// checkCommand reports an error if the words name no command, or a flag that the
+// command does not have. It looks up to the first comment or redirection.
+func checkCommand(words []string) error {
+	command := &cobra.Command{Use: commandName}
+	addCommands(command)
+	if words[0] == "…" { // stands for every command
+		return nil
+	}
+	for _, word := range words {
+		if word == "#" || word == ">" {
+			break
+		}
+		if command.HasSubCommands() {
+			sub, _, err := command.Find([]string{word})
+			if err != nil || sub == command {
+				return fmt.Errorf("%s has no command %q", command.Name(), word)
+			}
+			command = sub
+			continue
+		}
+		command.InitDefaultHelpFlag()
+		if flag, ok := strings.CutPrefix(word, "--"); ok && command.Flags().Lookup(flag) == nil {
+			return fmt.Errorf("%s has no flag --%s", command.Name(), flag)
+		}
+	}
+	return nil
+}
+
+// link finds the targets of Markdown links and of pictures.
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"`)
+
+// TestDocsLinksResolve follows the links within the repository, anchors included.
+func TestDocsLinksResolve(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/README.md", "bench/README.md"} {
+		matches, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, matches...)
+	}
+	links := 0
+	for _, file := range files {
+		for _, match := range link.FindAllStringSubmatch(withoutBlocks(readFile(t, file)), -1) {
+			target, err := url.Parse(match[1] + match[2])
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			if target.Scheme != "" || strings.HasPrefix(target.Path, "/") {
+				continue
+			}
+			links++
+			checkLink(t, file, target)
+		}
+	}
+	if links < 50 {
+		t.Errorf("found %d links within the repository, want at least 50", links)
+	}
+}
+
+func checkLink(t *testing.T, from string, target *url.URL) {
+	t.Helper()
+	file := from
+	if target.Path != "" {
+		file = filepath.Join(filepath.Dir(from), filepath.FromSlash(target.Path))
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("%s links to %s: %v", from, target, err)
+		return
+	}
+	if target.Fragment == "" {
+		return
+	}
+	for line := range strings.Lines(withoutBlocks(readFile(t, file))) {
+		if title := strings.TrimLeft(line, "#"); title != line && anchorOf(title) == target.Fragment {
+			return
+		}
+	}
+	t.Errorf("%s links to %s, and %s has no such heading", from, target, file)
+}
+
+// withoutBlocks removes fenced blocks: a # in them begins a comment, not a heading.
+func withoutBlocks(text string) string { return fencedBlock.ReplaceAllString(text, "") }
+
+// anchorOf gives the name under which GitHub links to a heading: lower case, blanks as
+// hyphens, no punctuation.
+func anchorOf(title string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		default:
+			return -1
+		}
+	}, strings.TrimSpace(title))
+}
