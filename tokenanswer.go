@@ -197,7 +197,7 @@ func (a *tokenAnswer) judge(status int, readErr error) error {
 		pe.reason = "the answer has no access_token"
 	}
 	if a.refresh != "" {
-		return &partialTokenAnswer{providerError: pe, refresh: a.refresh}
+		return &partialTokenAnswer{cause: pe, refresh: a.refresh}
 	}
 	return pe
 }
@@ -205,11 +205,12 @@ func (a *tokenAnswer) judge(status int, readErr error) error {
 // partialTokenAnswer is an answer of which only the refresh token can be used.
 // Losing that would lose the session.
 type partialTokenAnswer struct {
-	*providerError
+	cause   *providerError
 	refresh string
 }
 
-func (p *partialTokenAnswer) Unwrap() error { return p.providerError }
+func (p *partialTokenAnswer) Error() string { return p.cause.Error() }
+func (p *partialTokenAnswer) Unwrap() error { return p.cause }
 
 // plain is the answer as RFC 6749 section 5.1 writes it.
 func (a *tokenAnswer) plain() map[string]any {

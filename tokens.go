@@ -235,7 +235,7 @@ func (c *oauthClient) requestTokens(ctx context.Context, old tokens, asked time.
 	if err != nil {
 		if partial, ok := errors.AsType[*partialTokenAnswer](err); ok && old.refreshable() {
 			old.refresh = partial.refresh
-			return old, partial.providerError
+			return old, partial.cause
 		}
 		if pe, ok := errors.AsType[*providerError](err); ok {
 			return old, pe
