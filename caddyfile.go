@@ -32,7 +32,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 	}
 	matcher, err := helper.ExtractMatcherSet()
 	if err != nil {
-		return nil, err
+		return nil, withoutSecrets(err, nil)
 	}
 	h := new(Handler)
 	if len(matcher) > 0 {
@@ -128,10 +128,10 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
 	p := &wordParser{newBlockParser(d, directive, "")}
+	if p.NextArg() {
+		return p.ArgErr()
+	}
 	err := p.block("", words{
 		"provider":           p.provider(&h.Provider),
 		"redirect_uri":       p.text(&h.RedirectURI),

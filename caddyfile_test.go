@@ -71,7 +71,9 @@ assertion {
 	lifetime 2m
 }
 session {
-	store storage
+	store storage {
+		from_cookies 30d
+	}
 	lifetime 7d
 	idle_timeout 2h
 	same_site strict
@@ -117,7 +119,7 @@ const fullJSON = `{
 	"identity": {"presets": ["webauth", "remote"], "header": {"X-Who": "{http.auth.user.id}"}},
 	"assertion": {"header": "X-Signed", "audience": "ledger", "lifetime": 120000000000},
 	"session": {
-		"store": {"module": "storage"}, "lifetime": 604800000000000, "idle_timeout": 7200000000000, "same_site": "strict",
+		"store": {"module": "storage", "from_cookies": 2592000000000000}, "lifetime": 604800000000000, "idle_timeout": 7200000000000, "same_site": "strict",
 		"cookie_name": "app", "cookie_domain": "example.com", "partitioned": true
 	},
 	"forward_auth": {"trusted_proxies": ["10.0.0.0/8", "192.0.2.7", "private_ranges", "2001:db8::/32"]},
@@ -320,7 +322,7 @@ func TestAPlaceholderThatIsEmptyIsOnlyWarnedOfByAdaptAndStopsTheStart(t *testing
 		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_EMPTY}", 1):    "provider.client_secret: evaluated placeholder {env.TOLLGATE_TEST_EMPTY} is empty",
 		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_BLANK}", 1):    "provider.client_secret: is empty",
 		strings.Replace(minimalBlock, "client_secret secret", "client_secret {file./nowhere/at/all}", 1):       "provider.client_secret: ",
-		strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", "{env.TOLLGATE_TEST_HTTP}", 1): "redirect_uri: \"http://app.example.com/oauth/callback\" must be https",
+		strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", "{env.TOLLGATE_TEST_HTTP}", 1): "redirect_uri: \"{env.TOLLGATE_TEST_HTTP}\" must be https",
 		minimalBlock + "secret {env.TOLLGATE_TEST_UNSET}":                                                      "secret: evaluated placeholder",
 		minimalBlock + "identity {\nheader X-A \"a {env.TOLLGATE_TEST_UNSET}\"\n}":                             "identity.header: evaluated placeholder {env.TOLLGATE_TEST_UNSET} is empty",
 		minimalBlock + "secret {env.TOLLGATE_TEST_HTTP}":                                                       "secret: is neither",

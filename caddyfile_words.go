@@ -24,6 +24,20 @@ func newBlockParser(d *caddyfile.Dispenser, directive, setting string) *blockPar
 	return &blockParser{Dispenser: d, directive: directive, positions: map[string]position{setting: here(d)}}
 }
 
+// Errf is Caddy's, without the secrets among the values. It knows the values, so that
+// nothing in them can hide their ends.
+func (p *blockParser) Errf(format string, args ...any) error {
+	for i, arg := range args {
+		if value, ok := arg.(string); ok {
+			args[i] = shown(value)
+		}
+	}
+	return p.Dispenser.Errf(format, args...)
+}
+
+// ArgErr is Caddy's, which repeats the last argument.
+func (p *blockParser) ArgErr() error { return withoutSecrets(p.Dispenser.ArgErr(), nil) }
+
 type position struct {
 	file string
 	line int
@@ -59,7 +73,7 @@ func (p *blockParser) tryOut(resolve func(*caddy.Replacer) error) error {
 	}
 	bad, ok := errors.AsType[*settingError](err)
 	if !ok {
-		return p.WrapErr(err)
+		return p.WrapErr(withoutSecrets(err, nil))
 	}
 	at := p.positionOf(bad.setting)
 	if bad.placeholder {

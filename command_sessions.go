@@ -251,5 +251,11 @@ func readableError(address string, err error) error {
 	if json.Unmarshal([]byte(body), &refusal) != nil || refusal.Error == "" {
 		return fmt.Errorf("the admin API at %s knows no sessions: the Caddy that runs there has another version of tollgate, or none", address)
 	}
-	return errors.New(refusal.Error)
+	return adminRefusal(refusal.Error)
 }
+
+// adminRefusal is an error in the words of the gateway. It may name a session, whose name
+// looks like a secret and is none.
+type adminRefusal string
+
+func (e adminRefusal) Error() string { return string(e) }

@@ -51,10 +51,30 @@ func addCommands(cmd *cobra.Command) {
 	// be complained about instead.
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if words := c.Flags().Args(); c == cmd && len(words) > 0 {
-			return unknownCommand(cmd, words[0])
+			err = unknownCommand(cmd, words[0])
 		}
-		return err
+		return withoutSecrets(err, nil)
 	})
+	showNoSecrets(cmd)
+}
+
+// showNoSecrets makes the errors of a command and of those below it obey withoutSecrets.
+func showNoSecrets(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			err := run(cmd, args)
+			if _, ok := errors.AsType[adminRefusal](err); ok {
+				return err
+			}
+			return withoutSecrets(err, nil)
+		}
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return withoutSecrets(check(cmd, args), nil) }
+	}
+	for _, sub := range cmd.Commands() {
+		showNoSecrets(sub)
+	}
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {

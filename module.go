@@ -245,6 +245,16 @@ type storeEnv struct {
 // Provision sets up the handler. It asks no network, so the gateway starts while
 // the provider is down, and `caddy validate` leaves no trace.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	return withoutSecrets(h.provision(ctx), nil)
+}
+
+// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+func (h *Handler) UnmarshalJSON(text []byte) error {
+	type plain Handler
+	return withoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(h)), nil)
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
 	if h.now == nil {
 		h.now = time.Now

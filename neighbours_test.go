@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -118,13 +119,18 @@ func TestSitesThatBreakEachOtherAreWarnedAbout(t *testing.T) {
 }
 
 func TestAReloadWarnsAboutNoSiteOfTheOldConfiguration(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	if s.load(); len(s.handlers[0].neighbours.sites) == 0 {
-		t.Fatal("the site is not known")
+	const warning = "two sites have the same redirect_uri"
+	r := runCaddy(t, runningOptions{})
+	warnings := func() int { return strings.Count(readFile(t, filepath.Join(r.logs, "default.log")), warning) }
+	r.reload()
+	if n := warnings(); n != 0 {
+		t.Errorf("one site, loaded twice: got %d warnings, want none", n)
 	}
-	for _, site := range s.handlers[0].neighbours.sites {
-		if site.handler == s.handlers[0] && site.app == nil {
-			t.Error("the site has no configuration")
-		}
+	// A second site of the same configuration is warned about, so the log is the right one.
+	_, site, _ := strings.Cut(r.caddyfile, "\n}\n")
+	r.caddyfile += strings.Replace(site, strings.TrimPrefix(r.url, "http://")+" {", freeAddress()+" {", 1)
+	r.reload()
+	if n := warnings(); n != 1 {
+		t.Errorf("two sites: got %d warnings, want 1", n)
 	}
 }

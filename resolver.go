@@ -8,7 +8,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +28,7 @@ func (e *settingError) Error() string { return e.setting + ": " + e.err.Error() 
 func (e *settingError) Unwrap() error { return e.err }
 
 func badSetting(setting, format string, args ...any) error {
-	return &settingError{setting: setting, err: fmt.Errorf(format, args...)}
+	return &settingError{setting: setting, err: withoutSecrets(fmt.Errorf(format, args...), nil)}
 }
 
 // resolver reads settings one after the other and keeps the first fault, so that
@@ -37,12 +36,12 @@ func badSetting(setting, format string, args ...any) error {
 type resolver struct {
 	repl *caddy.Replacer
 	err  error
+	// read holds the texts of settings, as they are written, by what they became.
+	read map[string]string
 }
 
 func (r *resolver) fail(setting, format string, args ...any) {
-	if r.err == nil {
-		r.err = badSetting(setting, format, args...)
-	}
+	r.check(setting, "", fmt.Errorf(format, args...))
 }
 
 // text gives a setting's text with its placeholders read. A text that was given
@@ -65,9 +64,15 @@ func (r *resolver) anyText(setting, raw, byDefault string) string {
 	if err == nil && strings.TrimSpace(text) == "" {
 		err = errors.New("is empty")
 	}
-	if err != nil && r.err == nil {
-		r.err = &settingError{setting: setting, err: err, placeholder: strings.Contains(raw, "{")}
+	if err != nil && strings.HasPrefix(err.Error(), "unrecognized placeholder") &&
+		(isSecretSetting(setting) || !placeholderIn.MatchString(err.Error())) {
+		err = errBraces
 	}
+	if r.read == nil {
+		r.read = make(map[string]string)
+	}
+	r.read[text] = raw
+	r.check(setting, raw, err)
 	return text
 }
 
@@ -102,10 +107,10 @@ func (r *resolver) texts(setting string, raw []string) []string {
 }
 
 // check runs a check of a setting's text, and notes whether a placeholder had its
-// part in it.
+// part in it. Every fault of a setting comes through here, so none shows a secret.
 func (r *resolver) check(setting, raw string, problem error) {
 	if problem != nil && r.err == nil {
-		r.err = &settingError{setting: setting, err: problem, placeholder: strings.Contains(raw, "{")}
+		r.err = &settingError{setting: setting, err: withoutSecrets(problem, r.read), placeholder: strings.Contains(raw, "{")}
 	}
 }
 
@@ -117,15 +122,6 @@ func (r *resolver) duration(setting string, d caddy.Duration, byDefault time.Dur
 		return byDefault
 	}
 	return time.Duration(d)
-}
-
-// quoteAddress quotes an address for an error. One that may hold a user and a password is
-// not repeated.
-func quoteAddress(text string) string {
-	if strings.Contains(text, "@") {
-		return "the value, which is not shown because it may hold a password,"
-	}
-	return strconv.Quote(text)
 }
 
 // url gives an absolute URL that is https, or http on loopback.
@@ -140,11 +136,11 @@ func (r *resolver) url(setting, raw, byDefault string) string {
 		// The text is not repeated: a password may be part of it.
 		r.check(setting, raw, errors.New("must have neither a user nor a fragment"))
 	case err != nil || u.Host == "":
-		r.check(setting, raw, fmt.Errorf("%s is not an absolute URL", quoteAddress(text)))
+		r.check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
 	case strings.Contains(text, " "):
 		r.check(setting, raw, fmt.Errorf("%q holds a blank", text))
 	case !isSecureURL(u):
-		r.check(setting, raw, fmt.Errorf("%s must be https, or http on loopback", quoteAddress(text)))
+		r.check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
 	}
 	return text
 }

@@ -102,7 +102,7 @@ func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
 	case r.err != nil:
 		return &url.URL{}
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		r.check(setting, h.RedirectURI, fmt.Errorf("%s is not an absolute http(s) URL", quoteAddress(s.redirectURI)))
+		r.check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
 		return &url.URL{}
 	case strings.Contains(s.redirectURI, " "):
 		r.check(setting, h.RedirectURI, errors.New("must not hold a blank"))

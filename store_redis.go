@@ -123,10 +123,10 @@ const storeSetting = "session.store"
 //	}
 func (s *RedisStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the store's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
 	p := newBlockParser(d, "store redis", storeSetting)
+	if p.NextArg() {
+		return p.ArgErr()
+	}
 	err := p.block(storeSetting, words{
 		"address":      p.list(&s.Address),
 		"username":     p.text(&s.Username),
@@ -176,7 +176,7 @@ func (s *RedisStore) Provision(ctx caddy.Context) error {
 	if resolved.tls != nil {
 		s.options.tls, err = resolved.tls.load()
 	}
-	return err
+	return withoutSecrets(err, resolved.read)
 }
 
 // redisSettings are the settings with their placeholders read.
@@ -184,6 +184,7 @@ type redisSettings struct {
 	redisOptions
 	prefix string
 	tls    *redisTLSFiles
+	read   map[string]string // see resolver
 }
 
 // resolve reads the settings, but for the files that TLS names.
@@ -226,7 +227,14 @@ func (s *RedisStore) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	resolved.read = r.read
 	return resolved, nil
+}
+
+// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+func (s *RedisStore) UnmarshalJSON(text []byte) error {
+	type plain RedisStore
+	return withoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
 }
 
 // address gives a host and a port.
@@ -238,7 +246,7 @@ func (r *resolver) address(setting, raw string) string {
 	host, port, err := net.SplitHostPort(text)
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || host == "" || portErr != nil || number == 0 {
-		r.check(setting, raw, fmt.Errorf("%s is not <host>:<port>", quoteAddress(text)))
+		r.check(setting, raw, fmt.Errorf("%q is not <host>:<port>", text))
 	}
 	return text
 }

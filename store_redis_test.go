@@ -289,7 +289,7 @@ func TestEveryWordOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {
 	}
 	want := map[string]any{
 		"module": "redis", "address": []any{"127.0.0.1:26379", "127.0.0.1:26380"}, "username": "gateway", "password": "a password",
-		"database": float64(3), "sentinel": "mymaster", "prefix": "app:", "client_cache": false,
+		"database": float64(3), "sentinel": "mymaster", "prefix": "app:", "client_cache": false, "from_cookies": float64(2 * time.Hour),
 		"tls": map[string]any{
 			"ca": folder + "/ca.pem", "certificate": folder + "/client.pem", "key": folder + "/client.key", "server_name": "redis.example.com",
 		},
@@ -358,7 +358,8 @@ tls {
 }
 sentinel mymaster
 prefix app:
-client_cache off`
+client_cache off
+from_cookies 2h`
 
 // BenchmarkRedisCachedGet is what a request of a session in use costs.
 func BenchmarkRedisCachedGet(b *testing.B) {

@@ -70,6 +70,12 @@ func (s *StorageStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return p.tryOut(s.resolve)
 }
 
+// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+func (s *StorageStore) UnmarshalJSON(text []byte) error {
+	type plain StorageStore
+	return withoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
+}
+
 // Provision checks the settings.
 func (s *StorageStore) Provision(ctx caddy.Context) error {
 	s.storage, s.logger = ctx.Storage(), ctx.Logger()
