@@ -34,8 +34,10 @@ type pageData struct {
 	retryAfter int
 	// signedIn: the error page leads back to the site, and not to a sign-in.
 	signedIn bool
-	popup    web.PopupMessage
-	short    shortfall
+	// signingIn: a sign-in could not go on, so there is no session to keep.
+	signingIn bool
+	popup     web.PopupMessage
+	short     shortfall
 }
 
 // renderPage renders one of the gateway's pages in the language that suits the
@@ -69,6 +71,7 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		RetryURL:       home,
 		Cause:          d.cause,
 		RetryAfter:     d.retryAfter,
+		SigningIn:      d.signingIn,
 		Popup:          d.popup,
 		TopupURL:       s.topupURL(),
 		Balance:        balance,
@@ -205,13 +208,23 @@ const retrySeconds = 5
 // writeUnavailable answers that the provider, or the store, does not answer. The
 // session is kept: no cookie is touched. The page tries again by itself.
 func (h *Handler) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
+	return h.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo})
+}
+
+// writeSignInUnavailable is writeUnavailable for a sign-in that cannot go on. There is
+// no session yet, and the page does not say that one is kept.
+func (h *Handler) writeSignInUnavailable(w http.ResponseWriter, r *http.Request) error {
+	return h.writeRetry(w, r, pageData{signingIn: true})
+}
+
+func (h *Handler) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	if !isNavigation(r) {
 		return writeProblem(w, r, problem{Title: "The sign-in service does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
-	return h.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable,
-		pageData{returnTo: returnTo, home: returnTo, retryAfter: retrySeconds})
+	d.retryAfter = retrySeconds
+	return h.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable, d)
 }
 
 // writeForbidden answers a user whom the provider does not call active, or who is not

@@ -200,20 +200,20 @@ func (s *demoSite) printWelcome(out io.Writer) error {
 
   Open   %s/
 
-and sign in with one click. Behind it are a small application, which knows no
-OAuth, and a simulated AIHubMix at %s.
+and sign in with one click. Behind it are a small application without any
+OAuth code, and a simulated AIHubMix at %s.
 
 Try this:
   - Ask a question for 0.50: the answer comes word by word, and the balance goes down.
   - Top up in the other tab that opens, come back, and refresh the balance.
   - Open a second tab: it is signed in. Sign out there, and reload the first.
-  - Sign in once more: after signing out the provider asks before it goes on.
+  - Sign in again: after a sign-out the provider asks for your consent.
   - Sign in as 张伟, who has no money at all, and ask: the gateway says what is
     missing. Top up, and try again.
-  - See a public page at %s/public, and one that merely
-    knows you at %s/optional.
+  - See a public page at %s/public, and one where sign-in
+    is optional at %s/optional.
 
-Ctrl-C ends it, and nothing is kept.
+Ctrl-C stops the demo. Nothing is saved.
 `, s.url, s.providerURL, s.url, s.url)
 	return err
 }

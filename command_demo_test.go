@@ -36,7 +36,7 @@ func startDemoCommand(t *testing.T, more ...string) (*runningCommand, *demoBrows
 		}
 	})
 	began := time.Now()
-	r := startCommand(t, "Ctrl-C ends it", append([]string{"demo", "--listen", "127.0.0.1:0"}, more...)...)
+	r := startCommand(t, "Ctrl-C stops the demo", append([]string{"demo", "--listen", "127.0.0.1:0"}, more...)...)
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the demo took %v to start", took)
 	}
@@ -322,7 +322,7 @@ func TestTheDemoRefreshesShortTokens(t *testing.T) {
 }
 
 func TestTheDemoUnderTheNameLocalhost(t *testing.T) {
-	r := startCommand(t, "Ctrl-C ends it", "demo", "--listen", "localhost:0", "--verbose")
+	r := startCommand(t, "Ctrl-C stops the demo", "demo", "--listen", "localhost:0", "--verbose")
 	if origin := r.between("Open   ", "/\n"); !strings.HasPrefix(origin, "http://localhost:") {
 		t.Errorf("it is at %s", origin)
 	}

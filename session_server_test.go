@@ -175,10 +175,14 @@ func TestAStoreThatCannotBeWrittenServesTheSessionsThereAre(t *testing.T) {
 	if a := b.get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with a valid token: %d", a.StatusCode)
 	}
-	if a := s.newBrowser().visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a new sign-in: %d", a.StatusCode)
+	const kept = "You are still signed in."
+	if a := s.newBrowser().visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.text, kept) {
+		t.Errorf("a new sign-in: got %d %s, want 503 and no promise of a session", a.StatusCode, a.text)
 	}
 	s.clock.advance(over - due)
+	if a := b.visit("/"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.text, kept) {
+		t.Errorf("a page: got %d %s, want 503 and %q", a.StatusCode, a.text, kept)
+	}
 	if a := b.get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
 		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.refreshes())
 	}

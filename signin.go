@@ -27,7 +27,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("no login can be started", zap.Error(err))
-		return h.writeUnavailable(w, r, "")
+		return h.writeSignInUnavailable(w, r)
 	}
 	query := queryOf(r)
 	returnTo := query.Get("return_to")
@@ -118,7 +118,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("no login can be ended", zap.Error(err))
-		return h.writeUnavailable(w, r, "") // which comes here again: the code is not spent yet
+		return h.writeSignInUnavailable(w, r) // which comes here again: the code is not spent yet
 	}
 	flow := flowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)

@@ -84,7 +84,7 @@ func (a *app) ask(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxQuestionBytes)
 	text := strings.Join(strings.Fields(r.FormValue("question")), " ")
 	if text == "" {
-		showMessage(w, r, http.StatusBadRequest, "There is no question", "Nothing was asked that could be answered, and nothing was charged.")
+		showMessage(w, r, http.StatusBadRequest, "No question received", "The question is empty or too long. Nothing was charged.")
 		return
 	}
 	q := &question{userID: u.ID, text: text}
@@ -97,7 +97,7 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	u, _ := userOf(r.Header)
 	q := a.questions.find(r.PathValue("id"), u.ID)
 	if q == nil {
-		showMessage(w, r, http.StatusNotFound, "There is no such answer", "Answers are kept for a short while, and shown to whoever asked.")
+		showMessage(w, r, http.StatusNotFound, "Answer not found", "Answers are kept for a short time. Only the user who asked can see them.")
 		return
 	}
 	// Before the first byte: the balance has changed when the header goes out.

@@ -113,7 +113,7 @@ func TestWhoeverCannotPayIsLeftToTheGateway(t *testing.T) {
 func TestAnEmptyOrHugeQuestionIsNone(t *testing.T) {
 	a := newAsking(t, nil)
 	for _, body := range []string{"", "question=", "question=+%0A", "question=" + strings.Repeat("x", maxQuestionBytes)} {
-		if w := a.do("7", "POST", "/ask", body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "nothing was charged") {
+		if w := a.do("7", "POST", "/ask", body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "Nothing was charged") {
 			t.Errorf("%.20q: got %d: %s", body, w.Code, w.Body)
 		}
 	}

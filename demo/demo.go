@@ -147,8 +147,8 @@ func (u user) Since() string {
 
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
 	if _, ok := userOf(r.Header); !ok {
-		showMessage(w, r, http.StatusForbidden, "You went around the gateway",
-			"This is the application itself, and it sees nobody's name here. Its address is for the gateway alone.")
+		showMessage(w, r, http.StatusForbidden, "You bypassed the gateway",
+			"This is the application itself, and no identity header arrived. Only the gateway should be able to reach it.")
 		return
 	}
 	// A cookie of the application's own, which does arrive.

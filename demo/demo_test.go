@@ -40,7 +40,7 @@ func TestWhatTheGatewaySaysIsShown(t *testing.T) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
 	}
-	if strings.Contains(page, "used up") || strings.Contains(page, "<script") || strings.Contains(page, "style=") {
+	if strings.Contains(page, "Your balance is used up") || strings.Contains(page, "<script") || strings.Contains(page, "style=") {
 		t.Errorf("the page says too much:\n%s", page)
 	}
 	if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Security-Policy") != policy {
@@ -76,8 +76,8 @@ func TestNobodySpendsNothing(t *testing.T) {
 			t.Errorf("%s: got %d", path, w.Code)
 		}
 	}
-	if w := ask(t, nil, "GET", "/", html); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "around the gateway") {
-		t.Errorf("going around the gateway: got %d", w.Code)
+	if w := ask(t, nil, "GET", "/", html); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "bypassed the gateway") {
+		t.Errorf("bypassing the gateway: got %d", w.Code)
 	}
 	if w := ask(t, nil, "GET", "/ask", "X-User-Id: 7"); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("asking with GET: got %d", w.Code)
@@ -88,10 +88,10 @@ func TestNobodySpendsNothing(t *testing.T) {
 }
 
 func TestThePublicPageWarnsOfAnIdentity(t *testing.T) {
-	if w := ask(t, nil, "GET", "/public", html); strings.Contains(w.Body.String(), "came through") {
+	if w := ask(t, nil, "GET", "/public", html); strings.Contains(w.Body.String(), "An identity header arrived") {
 		t.Errorf("without: %s", w.Body)
 	}
-	if w := ask(t, nil, "GET", "/public", html, "X-User-Id: 7"); !strings.Contains(w.Body.String(), "came through") {
+	if w := ask(t, nil, "GET", "/public", html, "X-User-Id: 7"); !strings.Contains(w.Body.String(), "An identity header arrived") {
 		t.Errorf("with: %s", w.Body)
 	}
 	if w := ask(t, nil, "GET", "/public", "X-User-Id: 7"); w.Body.String() != "X-User-Id: 7\n" {

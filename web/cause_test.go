@@ -9,7 +9,7 @@ func TestEachCauseIsExplained(t *testing.T) {
 	for cause, want := range map[string]string{
 		"missing_parameters":        "Something was missing",
 		"invalid_state":             "This sign-in is no longer valid",
-		"invalid_response":          "The answer of AIHubMix cannot be used",
+		"invalid_response":          "The response from AIHubMix cannot be used",
 		"topup_failed":              "Topping up is not possible right now",
 		"access_denied":             "Sign-in was declined",
 		"server_error":              "The sign-in went wrong",

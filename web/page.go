@@ -77,6 +77,10 @@ type Data struct {
 	// the Refresh header that the caller sets. Zero leaves the number out.
 	RetryAfter int
 
+	// SigningIn: Unavailable interrupted a sign-in, so there is no session that the
+	// page could promise to keep.
+	SigningIn bool
+
 	Popup PopupMessage
 }
 

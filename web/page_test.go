@@ -388,3 +388,16 @@ func TestUnavailableSaysWhenItTriesAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestUnavailablePromisesNoSessionDuringASignIn(t *testing.T) {
+	const kept, wait = "You are still signed in.", "Please try again in a moment."
+	for signingIn, want := range map[bool]string{false: kept, true: wait} {
+		d := fullData()
+		d.SigningIn = signingIn
+		doc, _ := mustRender(t, Unavailable, d)
+		text := doc.visibleText()
+		if !strings.Contains(text, want) || strings.Contains(text, kept) == signingIn {
+			t.Errorf("signing in: %t: got %s, want %q", signingIn, text, want)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func samples() []Data {
 	all := []Data{full, {Popup: PopupMessage{Origin: full.Popup.Origin}}}
 	for _, cause := range append(slices.Sorted(maps.Keys(explanations)), "") {
 		d := full
-		d.Cause, d.Balance, d.RetryAfter = cause, "", 1
+		d.Cause, d.Balance, d.RetryAfter, d.SigningIn = cause, "", 1, true
 		d.Popup.OK, d.Popup.Error = false, cause
 		all = append(all, d)
 	}
