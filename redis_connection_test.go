@@ -42,7 +42,7 @@ func redisStoreFor(t *testing.T, block string) *ticketStore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := placeUnderTest{open: func(*testing.T) recordStore { return newApartRedisRecords(s.options, s.prefix) }}
+	p := placeUnderTest{open: func(*testing.T) recordStore { return newApartRedisRecords(s.connection()) }}
 	return p.suiteStore(t)
 }
 
@@ -247,8 +247,8 @@ func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.options.addresses[0] != "127.0.0.1:1" || s.options.password != "from a file" {
-		t.Errorf("read: %q, %q", s.options.addresses, s.options.password)
+	if options, _ := s.connection(); options.addresses[0] != "127.0.0.1:1" || options.password != "from a file" {
+		t.Errorf("read: %q, %q", options.addresses, options.password)
 	}
 	for word, block := range map[string]string{
 		"address":         "address {env.REDIS_EMPTY}",

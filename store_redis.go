@@ -295,13 +295,17 @@ func (f *redisTLSFiles) load() (*redisTLS, error) {
 	return &redisTLS{config, sha256.Sum256(identity)}, nil
 }
 
+// connection gives what the store was provisioned with: how to connect, and what the name
+// of every key begins with.
+func (s *RedisStore) connection() (redisOptions, string) { return s.options, s.prefix }
+
 // open implements storeModule.
 func (s *RedisStore) open(env storeEnv) sessionStore {
 	if !env.secretGiven {
 		s.logger.Warn("store redis without secret: gateways that do not share Caddy's storage " +
 			"make a secret each, and do not know each other's sessions; give all of them the same secret")
 	}
-	return newTicketStore(env, newRedisRecords(s.options, s.prefix), env.takeover(time.Duration(s.FromCookies)))
+	return newTicketStore(env, newRedisRecords(s.connection()), env.takeover(time.Duration(s.FromCookies)))
 }
 
 // Interface guards.
