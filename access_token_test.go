@@ -15,8 +15,8 @@ func TestTheUpstreamReceivesTheNewestAccessToken(t *testing.T) {
 		b := s.newBrowser().signIn()
 		before := ""
 		for range 2 {
-			a := b.get("/")
-			token := s.sessionOf(b).tokens.access
+			a := b.Get("/")
+			token := s.sessionOf(b).Tokens.Access
 			want := token
 			if header == "Authorization" {
 				want = "Bearer " + token
@@ -57,7 +57,7 @@ func TestAClientsOwnTokenNeverReachesTheUpstream(t *testing.T) {
 
 func TestWithoutTheOptionAuthorizationPassesUntouched(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	a := s.newBrowser().signIn().get("/", "Authorization: Basic own")
+	a := s.newBrowser().signIn().Get("/", "Authorization: Basic own")
 	if got := a.seen(t).Header.Get("Authorization"); got != "Basic own" {
 		t.Errorf("the upstream saw %q", got)
 	}
@@ -71,7 +71,7 @@ func TestARouteForErrorsDoesNotGetTheToken(t *testing.T) {
 			after:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
 		})
 		s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, "http://"+freeAddress(), 1)
-		s.load()
+		s.Load()
 		if a := s.newBrowser().follow("/"); a.text != "got  of "+testUserID {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.text)
 		}

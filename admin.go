@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,6 +10,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-tollgate/tollgate/internal/adminapi"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 func init() {
@@ -35,16 +38,13 @@ func (adminSessions) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// adminSessionsPath is where the sessions stand on the admin endpoint.
-const adminSessionsPath = "/tollgate/sessions"
-
 // Routes implements caddy.AdminRouter.
 func (a adminSessions) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{{Pattern: "/tollgate/", Handler: caddy.AdminHandlerFunc(a.serve)}}
 }
 
 func (a adminSessions) serve(w http.ResponseWriter, r *http.Request) error {
-	if r.URL.Path == adminSessionsPath {
+	if r.URL.Path == adminapi.Path {
 		switch r.Method {
 		case http.MethodGet:
 			return a.list(w, r)
@@ -54,40 +54,15 @@ func (a adminSessions) serve(w http.ResponseWriter, r *http.Request) error {
 			return wrongMethod(w, "GET, DELETE")
 		}
 	}
-	session, ok := strings.CutPrefix(r.URL.Path, adminSessionsPath+"/")
+	session, ok := strings.CutPrefix(r.URL.Path, adminapi.Path+"/")
 	switch {
 	case !ok || strings.Contains(session, "/"):
-		return adminError(http.StatusNotFound, "there is nothing here but %s", adminSessionsPath)
+		return adminError(http.StatusNotFound, "there is nothing here but %s", adminapi.Path)
 	case r.Method != http.MethodDelete:
 		return wrongMethod(w, "DELETE")
 	default:
 		return a.endOne(w, r, session)
 	}
-}
-
-// sessionsAnswer is what the sessions of a user are answered with.
-type sessionsAnswer struct {
-	Sessions []listedSession `json:"sessions"`
-	// CookieSites are the sites whose sessions nobody can list or end.
-	CookieSites []string `json:"cookie_sites,omitempty"`
-}
-
-// listedSession is one session in the answer. Times are Unix seconds.
-type listedSession struct {
-	// Session is its name in logs and audit lines, which opens nothing.
-	Session   string `json:"session"`
-	User      string `json:"user"`
-	Site      string `json:"site"`
-	CreatedAt int64  `json:"created_at"`
-	// LastSeenAt moves with an idle timeout only: without one nobody writes it down.
-	LastSeenAt int64 `json:"last_seen_at"`
-	ExpiresAt  int64 `json:"expires_at"`
-}
-
-// endedAnswer says how many sessions were ended.
-type endedAnswer struct {
-	Ended       int      `json:"ended"`
-	CookieSites []string `json:"cookie_sites,omitempty"`
 }
 
 // list answers with the sessions of a user, the newest first. During a reload the old
@@ -102,22 +77,22 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 	var found []foundSession
 	listed := map[string]bool{}
 	for _, h := range sites.stores {
-		sessions, err := h.tickets.sessionsOf(r.Context(), user)
+		sessions, err := h.tickets.SessionsOf(r.Context(), user)
 		if err != nil {
 			return adminError(http.StatusServiceUnavailable, "%w", storeFault(h, err))
 		}
 		for _, s := range sessions {
-			if !listed[s.name] && h.now().Before(h.endOf(s)) {
+			if !listed[s.Name] && h.now().Before(h.endOf(s)) {
 				found = append(found, foundSession{s, h})
 			}
-			listed[s.name] = true
+			listed[s.Name] = true
 		}
 	}
-	slices.SortFunc(found, func(a, b foundSession) int { return b.created.Compare(a.created) })
-	answer := sessionsAnswer{Sessions: []listedSession{}, CookieSites: sites.cookies}
+	slices.SortFunc(found, func(a, b foundSession) int { return b.Created.Compare(a.Created) })
+	answer := adminapi.Sessions{Sessions: []adminapi.Session{}, CookieSites: sites.cookies}
 	for _, s := range found {
-		answer.Sessions = append(answer.Sessions, listedSession{
-			s.name, user, s.at.origin, s.created.Unix(), s.lastSeen.Unix(), s.at.endOf(s.sessionSummary).Unix(),
+		answer.Sessions = append(answer.Sessions, adminapi.Session{
+			Session: s.Name, User: user, Site: s.at.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
 		})
 	}
 	return writeAdmin(w, answer)
@@ -125,7 +100,7 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 
 // foundSession is a session, and the handler that found it.
 type foundSession struct {
-	sessionSummary
+	records.Summary
 	at *Handler
 }
 
@@ -139,7 +114,7 @@ func (adminSessions) endUser(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer sites.release()
 
-	answer := endedAnswer{CookieSites: sites.cookies}
+	answer := adminapi.Ended{CookieSites: sites.cookies}
 	var faults []error
 	for _, h := range sites.stores {
 		ended, err := h.endSessionsOf(r, user)
@@ -157,8 +132,8 @@ func (adminSessions) endUser(w http.ResponseWriter, r *http.Request) error {
 // endOne ends one session, whichever site it belongs to.
 func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session string) error {
 	switch {
-	case !isSessionName(session):
-		return adminError(http.StatusNotFound, "there is no such session: %w", errNoSessionName)
+	case !adminapi.IsName(session):
+		return adminError(http.StatusNotFound, "there is no such session: %w", adminapi.ErrNoName)
 	case r.URL.RawQuery != "":
 		return adminError(http.StatusBadRequest, "name either a session or a user, and nothing else")
 	}
@@ -173,7 +148,7 @@ func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session stri
 		ended, err := h.endNamed(r, session, "")
 		switch {
 		case ended:
-			return writeAdmin(w, endedAnswer{Ended: 1})
+			return writeAdmin(w, adminapi.Ended{Ended: 1})
 		case err != nil:
 			faults = append(faults, storeFault(h, err))
 		}
@@ -182,7 +157,7 @@ func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session stri
 	case len(faults) > 0:
 		return adminError(http.StatusServiceUnavailable, "%w; the session was not found elsewhere", faults[0])
 	case len(sites.cookies) > 0:
-		return adminError(http.StatusNotFound, "there is no session %s on the server, and %w", session, cookieSitesError(sites.cookies))
+		return adminError(http.StatusNotFound, "there is no session %s on the server, and %w", session, adminapi.CookieSitesError(sites.cookies))
 	default:
 		return adminError(http.StatusNotFound, "there is no session %s; it may have ended already", session)
 	}
@@ -191,13 +166,13 @@ func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session stri
 // endSessionsOf ends the sessions of a user in the handler's store, and says how many,
 // also beside an error.
 func (h *Handler) endSessionsOf(r *http.Request, user string) (int, error) {
-	sessions, err := h.tickets.sessionsOf(r.Context(), user)
+	sessions, err := h.tickets.SessionsOf(r.Context(), user)
 	if err != nil {
 		return 0, err
 	}
 	count := 0
 	for _, s := range sessions {
-		ended, err := h.endNamed(r, s.name, user)
+		ended, err := h.endNamed(r, s.Name, user)
 		if err != nil {
 			return count, err
 		}
@@ -211,20 +186,20 @@ func (h *Handler) endSessionsOf(r *http.Request, user string) (int, error) {
 // endNamed ends a session, and reports whether there was one. Once its record is gone it
 // has ended; what may be left of it in the index is tidied away by the next list.
 func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) {
-	ended, err := h.tickets.endByName(r.Context(), session, time.Time{})
+	ended, err := h.tickets.EndByName(r.Context(), session, time.Time{})
 	if !ended {
 		return false, err
 	}
-	h.state.sessions.version.Add(1) // requests that are under way look again
+	h.state.sessions.Version.Add(1) // requests that are under way look again
 	h.state.endAllStreams(session)
 	h.auditRevoked(r, session, user)
 	return true, nil
 }
 
 // endOf is when a session ends, as this handler counts.
-func (h *Handler) endOf(s sessionSummary) time.Time {
-	times := session{created: s.created, lastSeen: s.lastSeen}
-	return earlier(s.expires, times.end(h.lifetime, h.idleTimeout))
+func (h *Handler) endOf(s records.Summary) time.Time {
+	times := session.Session{Created: s.Created, LastSeen: s.LastSeen}
+	return session.Earlier(s.Expires, times.End(h.lifetime, h.idleTimeout))
 }
 
 // reachedSites are the sites of this process, for one admin request.
@@ -266,18 +241,11 @@ func reachSites() (*reachedSites, error) {
 		return sites, nil
 	case len(sites.cookies) > 0:
 		sites.release()
-		return nil, adminError(http.StatusConflict, "%w", cookieSitesError(sites.cookies))
+		return nil, adminError(http.StatusConflict, "%w", adminapi.CookieSitesError(sites.cookies))
 	default:
 		sites.release()
 		return nil, adminError(http.StatusNotFound, "no site of this Caddy has tollgate")
 	}
-}
-
-// cookieSitesError says why the sessions of some sites are out of reach, and what to do
-// about it.
-func cookieSitesError(origins []string) error {
-	return fmt.Errorf("sessions in cookies cannot be listed or ended: configure `session { store storage }` or `session { store redis { … } }` for %s",
-		strings.Join(origins, ", "))
 }
 
 func storeFault(h *Handler, err error) error {
@@ -301,17 +269,9 @@ func requestedUser(r *http.Request) (string, error) {
 	users := query["user"]
 	if err != nil || len(query) != 1 || len(users) != 1 || users[0] == "" {
 		return "", adminError(http.StatusBadRequest,
-			"add the user's id, and nothing else: %s?user=<id>; the store holds no list that can be read, so sessions are looked up by user", adminSessionsPath)
+			"add the user's id, and nothing else: %s?user=<id>; the store holds no list that can be read, so sessions are looked up by user", adminapi.Path)
 	}
 	return users[0], nil
-}
-
-var errNoSessionName = errors.New("a session is named by 32 hex digits: the `session` of the list and of the audit lines")
-
-// isSessionName reports whether a text could be the name of a session, as
-// sessionID.hash makes it.
-func isSessionName(s string) bool {
-	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 func wrongMethod(w http.ResponseWriter, allowed string) error {

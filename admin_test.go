@@ -15,7 +15,12 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-tollgate/tollgate/internal/adminapi"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // operated is a running Caddy with sessions on the server and an admin API.
@@ -73,9 +78,9 @@ func (o *operated) ask(method, uri string, want int) *answer {
 }
 
 // list asks for a user's sessions.
-func (o *operated) list(user string) sessionsAnswer {
+func (o *operated) list(user string) adminapi.Sessions {
 	o.t.Helper()
-	var answer sessionsAnswer
+	var answer adminapi.Sessions
 	if err := json.Unmarshal([]byte(o.ask("GET", "/tollgate/sessions?user="+user, 200).text), &answer); err != nil {
 		o.t.Fatal(err)
 	}
@@ -120,9 +125,9 @@ func (o *operated) breakRecord(name string) (mend func()) {
 }
 
 // isSignedIn asks as a script does.
-func isSignedIn(b *browser) bool {
+func isSignedIn(b *visitor) bool {
 	b.t.Helper()
-	switch a := b.get("/"); a.StatusCode {
+	switch a := b.Get("/"); a.StatusCode {
 	case http.StatusOK:
 		return true
 	case http.StatusUnauthorized:
@@ -133,7 +138,7 @@ func isSignedIn(b *browser) bool {
 	}
 }
 
-func wantSignedIn(t *testing.T, who string, b *browser, want bool) {
+func wantSignedIn(t *testing.T, who string, b *visitor, want bool) {
 	t.Helper()
 	if got := isSignedIn(b); got != want {
 		t.Errorf("%s: signed in: %v, want %v", who, got, want)
@@ -153,7 +158,7 @@ func TestAnOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 		t.Fatalf("listed: %+v", sessions)
 	}
 	newest, oldest := sessions[0], sessions[1]
-	if newest.User != testUserID || newest.Site != o.url || !isSessionName(newest.Session) ||
+	if newest.User != testUserID || newest.Site != o.url || !adminapi.IsName(newest.Session) ||
 		newest.CreatedAt < before || newest.CreatedAt > time.Now().Unix() || newest.LastSeenAt != newest.CreatedAt ||
 		newest.ExpiresAt != newest.CreatedAt+3600 {
 		t.Errorf("the phone's session: %+v", newest)
@@ -211,19 +216,19 @@ func TestAnOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
 	b := o.newBrowser().signIn()
-	secret, err := parseSecret(testSecret)
+	secret, err := keys.ParseSecret(testSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := newKeyring([][]byte{secret}, testClientID, o.url+"/oauth/callback")
+	ring, err := keys.NewRing([][]byte{secret}, testClientID, o.url+"/oauth/callback")
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &keySource{}
-	source.made.Store(keys)
-	elsewhere := newTicketStore(storeEnv{keys: source.keyring, ended: newEndedNames(time.Now), lifetime: time.Hour, now: time.Now},
-		newStorageRecords(&certmagic.FileStorage{Path: o.storage}), takeover{})
-	t.Cleanup(elsewhere.close)
+	source := &keys.Source{}
+	source.Made.Store(ring)
+	elsewhere := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now},
+		storage.NewRecords(&certmagic.FileStorage{Path: o.storage}), session.Takeover{})
+	t.Cleanup(elsewhere.Close)
 
 	value := strings.TrimPrefix(b.cookies()["tollgate"], "1.") // of one part
 	if mustLoad(t, elsewhere, value) == nil {
@@ -337,7 +342,7 @@ func TestAllSitesOfAProcessAreReached(t *testing.T) {
 	if len(sessions) != 2 || sessions[0].Site != other.url || sessions[1].Site != o.url {
 		t.Fatalf("listed: %+v", sessions)
 	}
-	for i, b := range []*browser{second, first} {
+	for i, b := range []*visitor{second, first} {
 		o.wantEnded("/tollgate/sessions/"+sessions[i].Session, `{"ended":1}`)
 		// Which site's store is asked first is open; the other's is as far as another
 		// process's.
@@ -398,25 +403,25 @@ func TestWhileAReloadGoesOnEachSessionIsListedOnce(t *testing.T) {
 
 // heldRecords are records that may be asked only while they are held open.
 type heldRecords struct {
-	recordStore
+	records.Store
 	t    *testing.T
 	held atomic.Int64
 }
 
-func (h *heldRecords) hold() func() {
+func (h *heldRecords) Hold() func() {
 	h.held.Add(1)
-	release := h.recordStore.hold()
+	release := h.Store.Hold()
 	return func() {
 		h.held.Add(-1)
 		release()
 	}
 }
 
-func (h *heldRecords) index(ctx context.Context, user string) ([]string, error) {
+func (h *heldRecords) Index(ctx context.Context, user string) ([]string, error) {
 	if h.held.Load() == 0 {
 		h.t.Error("the store was asked, and a reload might have closed it")
 	}
-	return h.recordStore.index(ctx, user)
+	return h.Store.Index(ctx, user)
 }
 
 func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
@@ -426,8 +431,8 @@ func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { handlers[0].Cleanup() })
-	records := &heldRecords{recordStore: handlers[0].tickets.records, t: t}
-	handlers[0].tickets.records = records
+	records := &heldRecords{Store: handlers[0].tickets.Records, t: t}
+	handlers[0].tickets.Records = records
 	o.start()
 	for uri, status := range map[string]int{"?user=1": 200, "": 400, "?user=2": 200, "/" + strings.Repeat("0", 32): 404} {
 		o.ask("DELETE", "/tollgate/sessions"+uri, status)

@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -37,7 +39,7 @@ type pageData struct {
 	// signingIn: a sign-in could not go on, so there is no session to keep.
 	signingIn bool
 	popup     web.PopupMessage
-	short     shortfall
+	short     account.Shortfall
 }
 
 // renderPage renders one of the gateway's pages in the language that suits the
@@ -58,8 +60,8 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		start = ""
 	}
 	balance := ""
-	if d.short.balance != nil {
-		balance = *d.short.balance
+	if d.short.Balance != nil {
+		balance = *d.short.Balance
 	}
 	return web.Data{
 		AcceptLanguage: acceptLanguage,
@@ -75,7 +77,7 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		Popup:          d.popup,
 		TopupURL:       s.topupURL(),
 		Balance:        balance,
-		Required:       d.short.required,
+		Required:       d.short.Required,
 	}
 }
 
@@ -105,7 +107,7 @@ func (s *settings) startURL(returnTo string) string {
 
 // topupURL is where the user can top up, or nothing where the provider has no such page.
 func (s *settings) topupURL() string {
-	if s.client.topupEndpoint == "" {
+	if s.client.TopupEndpoint == "" {
 		return ""
 	}
 	return s.endpoints["topup"]
@@ -219,7 +221,7 @@ func (h *Handler) writeSignInUnavailable(w http.ResponseWriter, r *http.Request)
 
 func (h *Handler) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
-	if !isNavigation(r) {
+	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "The sign-in service does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
@@ -230,7 +232,7 @@ func (h *Handler) writeRetry(w http.ResponseWriter, r *http.Request, d pageData)
 // writeForbidden answers a user whom the provider does not call active, or who is not
 // among those that the rules let in.
 func (h *Handler) writeForbidden(w http.ResponseWriter, r *http.Request) error {
-	if !isNavigation(r) {
+	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
 	}
 	return h.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
@@ -247,16 +249,16 @@ type lackingProblem struct {
 // writeLacking answers a user whose balance does not suffice. "Try again" is a plain
 // link to the page itself: a balance that does not suffice is re-read before it refuses
 // anybody, so that no button of ours has to ask for it.
-func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *shortfall) error {
-	if !isNavigation(r) {
+func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
+	if !browser.IsNavigation(r) {
 		title := "The balance does not suffice"
-		if short.balance == nil {
+		if short.Balance == nil {
 			title = "The balance is not known"
 		}
 		return writeJSON(w, r, http.StatusPaymentRequired, typeProblem, lackingProblem{
 			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
-			Balance:  short.balance,
-			Required: short.required,
+			Balance:  short.Balance,
+			Required: short.Required,
 			TopupURL: h.topupURL(),
 		})
 	}

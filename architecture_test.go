@@ -1,85 +1,133 @@
 package tollgate
 
 import (
-	"go/parser"
-	"go/token"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-// caddyFree files take values and return values and errors: they know nothing of
-// Caddy, and they do not log.
-var caddyFree = []string{
-	"tokens.go", "tokenanswer.go", "renewal.go", "session.go", "sealing.go", "secret.go", "cookies.go", "login.go",
-	"record.go", "ticket.go", "store_ticket.go", "renewal_fleet.go", "opened.go",
-	"streams.go", "websocket.go",
-	"userinfo.go", "balance.go", "require.go", "rule_gaps.go", "rules.go", "returnpath.go", "identity.go", "navigation.go", "forwarded.go", "target.go", "steering.go",
+const modulePath = "github.com/caddy-tollgate/tollgate"
+
+// floors are the packages of the house from the ground up. A package may import only
+// packages of floors below its own.
+var floors = [][]string{
+	{"internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/wire"},
+	{"internal/adminapi", "internal/keys", "internal/oauth"},
+	{"internal/session"},
+	{"internal/account", "internal/browser", "internal/config", "internal/records"},
+	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
+	{"internal/command", "stores/cookie", "stores/redis", "stores/storage"},
+	{""},
 }
 
-func TestImportsKeepTheirDirection(t *testing.T) {
-	for _, file := range caddyFree {
-		for _, path := range importsOf(t, file) {
-			if strings.Contains(path, "caddyserver") || strings.Contains(path, "zap") || path == "log" || path == "log/slog" {
-				t.Errorf("%s imports %s", file, path)
+// withoutCaddy are the packages that know neither Caddy nor a logger: they take values,
+// and return values and errors.
+var withoutCaddy = []string{
+	"internal/account", "internal/adminapi", "internal/browser", "internal/decimal", "internal/flight", "internal/header",
+	"internal/identity", "internal/keys", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
+	"internal/renewal", "internal/session", "internal/wire",
+}
+
+// goPackage is what `go list` says of a package.
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func listPackages(t *testing.T, patterns ...string) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		switch err := decoder.Decode(&p); {
+		case err == io.EOF:
+			return packages
+		case err != nil:
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// within gives the path of a package inside the module. ok is false for other modules.
+func within(path string) (inside string, ok bool) {
+	if path == modulePath {
+		return "", true
+	}
+	return strings.CutPrefix(path, modulePath+"/")
+}
+
+func TestPackagesImportDownwardsOnly(t *testing.T) {
+	floorOf := map[string]int{}
+	for i, floor := range floors {
+		for _, p := range floor {
+			floorOf[p] = i
+		}
+		t.Logf("floor %d: %s", i, strings.Join(floor, " "))
+	}
+	for _, p := range listPackages(t, ".", "./internal/...", "./stores/...") {
+		name, _ := within(p.ImportPath)
+		floor, known := floorOf[name]
+		if !known {
+			t.Errorf("%s stands on no floor: add it to floors", name)
+		}
+		for _, imported := range p.Imports {
+			below, ours := within(imported)
+			if other, known := floorOf[below]; ours && known && other >= floor {
+				t.Errorf("%s (floor %d) imports %s (floor %d)", name, floor, below, other)
 			}
 		}
 	}
-	for _, folder := range []string{"simulator", "web", "demo"} {
-		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: no files, %v", folder, err)
-		}
-		for _, file := range files {
-			for _, path := range importsOf(t, file) {
-				isTest := strings.HasSuffix(file, "_test.go")
-				allowed := folder == "web" && strings.HasPrefix(path, "golang.org/x/")
-				if path == "github.com/caddy-tollgate/tollgate" || (!isTest && strings.Contains(path, ".") && !allowed) {
-					t.Errorf("%s imports %s", file, path)
+}
+
+func TestPackagesThatDecideKnowNoCaddy(t *testing.T) {
+	for _, name := range withoutCaddy {
+		for _, p := range listPackages(t, "./"+name) {
+			for _, dependency := range p.Deps {
+				if strings.HasPrefix(dependency, "github.com/caddyserver/") || strings.HasPrefix(dependency, "go.uber.org/zap") || dependency == "log/slog" && slices.Contains(p.Imports, dependency) {
+					t.Errorf("%s depends on %s", name, dependency)
 				}
 			}
 		}
 	}
 }
 
-func TestOnlyTheRedisStoreSpeaksToRedis(t *testing.T) {
-	files, _ := filepath.Glob("*.go")
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || file == "redis_client.go" || file == "redis_records.go" {
-			continue
-		}
-		for _, path := range importsOf(t, file) {
-			if strings.Contains(path, "rueidis") {
-				t.Errorf("%s imports %s", file, path)
+func TestSimulatorAndPagesShareNoCodeWithTheGateway(t *testing.T) {
+	for _, p := range listPackages(t, "./simulator", "./web", "./demo") {
+		for _, dependency := range p.Deps {
+			if inside, ours := within(dependency); ours && inside != "simulator" && inside != "web" && inside != "demo" {
+				t.Errorf("%s depends on %s", p.ImportPath, dependency)
 			}
 		}
 	}
 }
 
-func TestRandomnessComesFromTheSystemOnly(t *testing.T) {
-	files, _ := filepath.Glob("*.go")
-	for _, file := range files {
-		if slices.Contains(importsOf(t, file), "math/rand") || slices.Contains(importsOf(t, file), "math/rand/v2") {
-			t.Errorf("%s imports math/rand", file)
+func TestOnlyTheRedisStoreSpeaksToRedis(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		speaks := slices.ContainsFunc(p.Imports, func(path string) bool { return strings.Contains(path, "rueidis") })
+		if name, _ := within(p.ImportPath); speaks != (name == "stores/redis") {
+			t.Errorf("%s imports rueidis: %v", p.ImportPath, speaks)
 		}
 	}
 }
 
-func importsOf(t *testing.T, file string) []string {
-	t.Helper()
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-	if err != nil {
-		t.Fatal(err)
+func TestRandomnessComesFromTheSystemOnly(t *testing.T) {
+	for _, p := range listPackages(t, ".", "./internal/...", "./stores/...") {
+		if slices.Contains(p.Imports, "math/rand") || slices.Contains(p.Imports, "math/rand/v2") {
+			t.Errorf("%s imports math/rand", p.ImportPath)
+		}
 	}
-	var paths []string
-	for _, spec := range parsed.Imports {
-		path, _ := strconv.Unquote(spec.Path.Value)
-		paths = append(paths, path)
-	}
-	return paths
 }
 
 var quotedTest = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`")
@@ -87,11 +135,14 @@ var quotedTest = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`")
 // TestSECURITYNamesTestsThatExist keeps the threat model from drifting.
 func TestSECURITYNamesTestsThatExist(t *testing.T) {
 	var code strings.Builder
-	for _, folder := range []string{".", "web", "e2e"} {
-		files, _ := filepath.Glob(filepath.Join(folder, "*_test.go"))
-		for _, file := range files {
+	err := filepath.WalkDir(".", func(file string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(file, "_test.go") {
 			code.WriteString(readFile(t, file))
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	names := quotedTest.FindAllStringSubmatch(readFile(t, "SECURITY.md"), -1)
 	if len(names) < 30 {

@@ -17,6 +17,10 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -25,7 +29,7 @@ const assertionHeader = "X-Tollgate-Assertion"
 // publicKeys reads the endpoint jwks.json as a verifier does.
 func (s *site) publicKeys(t *testing.T) jose.JSONWebKeySet {
 	t.Helper()
-	a := s.newBrowser().get("/oauth/jwks.json")
+	a := s.newBrowser().Get("/oauth/jwks.json")
 	var keys jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(a.text), &keys); err != nil || a.StatusCode != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("jwks.json: %d %q: %v", a.StatusCode, a.text, err)
@@ -58,11 +62,11 @@ func (s *site) verified(t *testing.T, keys jose.JSONWebKeySet, text string) map[
 // signingKey gives the key that signs with the tests' secret, and its name.
 func (s *site) signingKey(t *testing.T) (private ed25519.PrivateKey, kid string) {
 	t.Helper()
-	secret, err := parseSecret(testSecret)
+	secret, err := keys.ParseSecret(testSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seeds, err := deriveKeys([][]byte{secret}, testClientID, s.url+"/oauth/callback", purposeAssertion, ed25519.SeedSize)
+	seeds, err := keys.DeriveKeys([][]byte{secret}, testClientID, s.url+"/oauth/callback", keys.PurposeAssertion, ed25519.SeedSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +83,14 @@ func TestTheUpstreamVerifiesWhoTheUserIs(t *testing.T) {
 	b := s.newBrowser().signIn()
 	keys := s.publicKeys(t)
 	for _, path := range []string{"/", "/optional"} {
-		header := b.get(path, "X_Tollgate.Assertion: forged", assertionHeader+": forged").seen(t).Header
-		if lines := header[assertionHeader]; len(lines) != 1 || strings.Contains(header.Get("X_Tollgate.Assertion"), "forged") {
-			t.Fatalf("%s: got %q", path, header)
+		fields := b.Get(path, "X_Tollgate.Assertion: forged", assertionHeader+": forged").seen(t).Header
+		if lines := fields[assertionHeader]; len(lines) != 1 || strings.Contains(fields.Get("X_Tollgate.Assertion"), "forged") {
+			t.Fatalf("%s: got %q", path, fields)
 		}
-		claims := s.verified(t, keys, header.Get(assertionHeader))
+		claims := s.verified(t, keys, fields.Get(assertionHeader))
 		for name, want := range map[string]any{
-			"iss": s.url, "aud": s.url, "sub": testUserID, "name": header.Get("X-User-Name"),
-			"balance": header.Get("X-User-Balance"), "balance_state": "fresh",
+			"iss": s.url, "aud": s.url, "sub": testUserID, "name": fields.Get("X-User-Name"),
+			"balance": fields.Get("X-User-Balance"), "balance_state": "fresh",
 			"iat": float64(s.clock.now().Unix()), "exp": float64(s.clock.now().Add(time.Minute).Unix()),
 		} {
 			if claims[name] != want {
@@ -97,11 +101,11 @@ func TestTheUpstreamVerifiesWhoTheUserIs(t *testing.T) {
 			t.Errorf("%s: the claims are %v", path, claims)
 		}
 	}
-	for path, who := range map[string]*browser{"/public": b, "/optional": s.newBrowser()} {
-		header := who.get(path, "x_tollgate_assertion: forged", assertionHeader+": forged").seen(t).Header
-		for name := range header {
-			if foldName(name) == foldName(assertionHeader) {
-				t.Errorf("%s as anonymous: %q", path, header)
+	for path, who := range map[string]*visitor{"/public": b, "/optional": s.newBrowser()} {
+		fields := who.Get(path, "x_tollgate_assertion: forged", assertionHeader+": forged").seen(t).Header
+		for name := range fields {
+			if header.Fold(name) == header.Fold(assertionHeader) {
+				t.Errorf("%s as anonymous: %q", path, fields)
 			}
 		}
 	}
@@ -110,7 +114,7 @@ func TestTheUpstreamVerifiesWhoTheUserIs(t *testing.T) {
 func TestAnAssertionIsUsedForHalfItsLifetimeWhileNothingChanges(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "assertion {\nheader X-Who\naudience ledger\nlifetime 40s\n}\nbalance {\nmax_age 10m\n}"})
 	b := s.newBrowser().signIn()
-	assertion := func() string { return b.get("/").seen(t).Header.Get("X-Who") }
+	assertion := func() string { return b.Get("/").seen(t).Header.Get("X-Who") }
 	first := assertion()
 	claims := s.verified(t, s.publicKeys(t), first)
 	if claims["aud"] != "ledger" || claims["exp"].(float64)-claims["iat"].(float64) != 40 {
@@ -124,7 +128,7 @@ func TestAnAssertionIsUsedForHalfItsLifetimeWhileNothingChanges(t *testing.T) {
 	if assertion() == first {
 		t.Error("after 21s of 40s it is still the same")
 	}
-	if other := s.newBrowser().signIn().get("/").seen(t).Header.Get("X-Who"); other == assertion() {
+	if other := s.newBrowser().signIn().Get("/").seen(t).Header.Get("X-Who"); other == assertion() {
 		t.Error("two sessions have one assertion")
 	}
 }
@@ -144,8 +148,8 @@ func TestAnotherSecretIsTakenIntoUseWithoutAGap(t *testing.T) {
 	var steps []gateway
 	for _, secrets := range []string{testSecret, testSecret + " " + next, next + " " + testSecret, next} {
 		s.caddyfile = strings.Replace(original, "secret "+testSecret, "secret "+secrets, 1)
-		s.load()
-		step := gateway{s.publicKeys(t), b.get("/").seen(t).Header.Get(assertionHeader)}
+		s.Load()
+		step := gateway{s.publicKeys(t), b.Get("/").seen(t).Header.Get(assertionHeader)}
 		token, err := jwt.ParseSigned(step.text, []jose.SignatureAlgorithm{jose.EdDSA})
 		if err != nil || token.Headers[0].KeyID != step.keys.Keys[0].KeyID || len(step.keys.Keys) != len(strings.Fields(secrets)) {
 			t.Fatalf("step %d: %v: %+v is signed, the keys are %+v", len(steps), err, token.Headers, step.keys)
@@ -168,12 +172,12 @@ func TestWhatIsAssertedIsNeverOutdated(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "assertion {\nlifetime 5m\n}\nbalance {\nmax_age 10m\n}"})
 	b := s.newBrowser().signIn()
 	keys := s.publicKeys(t)
-	first := b.get("/").seen(t).Header
+	first := b.Get("/").seen(t).Header
 	if err := s.provider.TopUp(12345, 500); err != nil {
 		t.Fatal(err)
 	}
 	b.do("POST", "/oauth/refresh", nil)
-	second := b.get("/").seen(t).Header
+	second := b.Get("/").seen(t).Header
 	before, after := s.verified(t, keys, first.Get(assertionHeader)), s.verified(t, keys, second.Get(assertionHeader))
 	if before["balance"] != "750.00" || after["balance"] != "755.00" || before["jti"] == after["jti"] {
 		t.Errorf("the claims were %v and are %v", before, after)
@@ -181,7 +185,7 @@ func TestWhatIsAssertedIsNeverOutdated(t *testing.T) {
 
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	s.clock.advance(16 * time.Minute) // more than max_stale
-	header := b.get("/").seen(t).Header
+	header := b.Get("/").seen(t).Header
 	claims := s.verified(t, keys, header.Get(assertionHeader))
 	if claims["balance_state"] != "unknown" || header.Get("X-User-Balance-State") != "unknown" {
 		t.Errorf("the claims are %v", claims)
@@ -212,7 +216,7 @@ func TestAnAssertionEndsWithTheSession(t *testing.T) {
 	keys := s.publicKeys(t)
 	for _, pause := range []time.Duration{60 * time.Second, 28 * time.Second} {
 		s.clock.advance(pause)
-		exp := int64(s.verified(t, keys, b.get("/").seen(t).Header.Get(assertionHeader))["exp"].(float64))
+		exp := int64(s.verified(t, keys, b.Get("/").seen(t).Header.Get(assertionHeader))["exp"].(float64))
 		if exp != end {
 			t.Errorf("%ds before the session's end the assertion has %ds", end-s.clock.now().Unix(), exp-s.clock.now().Unix())
 		}
@@ -250,8 +254,8 @@ func TestAForgedAssertionNeverReachesTheUpstream(t *testing.T) {
 func TestThePublicKeysMayStandElsewhere(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "assertion\nendpoints {\njwks.json /.well-known/jwks.json\n}"})
 	b := s.newBrowser().signIn()
-	text := b.get("/").seen(t).Header.Get(assertionHeader)
-	a := s.newBrowser().get("/.well-known/jwks.json")
+	text := b.Get("/").seen(t).Header.Get(assertionHeader)
+	a := s.newBrowser().Get("/.well-known/jwks.json")
 	var keys jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(a.text), &keys); err != nil || a.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%d %q %q: %v", a.StatusCode, a.Header, a.text, err)
@@ -263,7 +267,7 @@ func TestThePublicKeysMayStandElsewhere(t *testing.T) {
 	if a := b.do("POST", "/.well-known/jwks.json", nil); a.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", a.StatusCode)
 	}
-	if uri := b.get("/oauth/jwks.json").seen(t).URI; uri != "/oauth/jwks.json" {
+	if uri := b.Get("/oauth/jwks.json").seen(t).URI; uri != "/oauth/jwks.json" {
 		t.Errorf("the path of before leads to %q", uri)
 	}
 }
@@ -271,10 +275,10 @@ func TestThePublicKeysMayStandElsewhere(t *testing.T) {
 func TestWithoutTheBlockNothingIsAsserted(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	if a := s.newBrowser().get("/oauth/jwks.json"); a.StatusCode != http.StatusUnauthorized {
+	if a := s.newBrowser().Get("/oauth/jwks.json"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the endpoint answers %d", a.StatusCode)
 	}
-	seen := b.get("/oauth/jwks.json").seen(t) // a path of the application's
+	seen := b.Get("/oauth/jwks.json").seen(t) // a path of the application's
 	if _, there := seen.Header[assertionHeader]; there {
 		t.Errorf("the upstream saw %v", seen.Header)
 	}
@@ -285,15 +289,15 @@ func TestTheMadeSecretSignsWithEveryStore(t *testing.T) {
 		s := newSite(t, siteOptions{inTollgate: "assertion\nsession {\nstore " + store + "\n}"})
 		configured := s.publicKeys(t)
 		s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
-		s.load()
+		s.Load()
 		b := s.newBrowser().signIn()
-		text := b.get("/").seen(t).Header.Get(assertionHeader)
+		text := b.Get("/").seen(t).Header.Get(assertionHeader)
 		keys := s.publicKeys(t)
 		s.verified(t, keys, text)
 		if keys.Keys[0].KeyID == configured.Keys[0].KeyID {
 			t.Errorf("%s: the made secret has the configured one's key", store)
 		}
-		s.load()
+		s.Load()
 		s.verified(t, s.publicKeys(t), text)
 	}
 }
@@ -301,9 +305,9 @@ func TestTheMadeSecretSignsWithEveryStore(t *testing.T) {
 func TestWithoutTheSecretThePublicKeysAreUnavailable(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "assertion"})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
-	s.load()
+	s.Load()
 	storage.broken.Store(true)
-	if a := s.newBrowser().get("/oauth/jwks.json"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+	if a := s.newBrowser().Get("/oauth/jwks.json"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("status %d, %q", a.StatusCode, a.Header)
 	}
 }
@@ -322,10 +326,10 @@ func TestTheAssertionIsInNoLogButWhereSaid(t *testing.T) {
 	r.caddyfile = strings.Replace(r.caddyfile, "level DEBUG", "level INFO", 1) // at DEBUG Caddy's proxy writes what it sends
 	r.start()
 	b := r.newBrowser().signIn()
-	texts := []string{b.get("/page").seen(t).Header.Get(assertionHeader), b.get("/oauth/auth").Header.Get(assertionHeader)}
+	texts := []string{b.Get("/page").seen(t).Header.Get(assertionHeader), b.Get("/oauth/auth").Header.Get(assertionHeader)}
 	private, _ := r.signingKey(t)
 	r.upstream.Close()
-	b.get("/page") // an error that Caddy logs
+	b.Get("/page") // an error that Caddy logs
 	caddy.Stop()   // the logs are written
 	for _, name := range []string{"default.log", "access.log"} {
 		log := readFile(t, filepath.Join(r.logs, name))
@@ -355,11 +359,11 @@ func TestTwoSitesWithOneSecretSignWithDifferentKeys(t *testing.T) {
 func TestAnotherProxyIsToldTheAssertion(t *testing.T) {
 	s := newSite(t, asked(noPeer, "assertion"))
 	b := s.newBrowser()
-	if lines := b.get("/oauth/auth").Header.Values(assertionHeader); len(lines) != 1 || lines[0] != "" {
+	if lines := b.Get("/oauth/auth").Header.Values(assertionHeader); len(lines) != 1 || lines[0] != "" {
 		t.Errorf("nobody's assertion is %q", lines)
 	}
 	b.signIn()
-	claims := s.verified(t, s.publicKeys(t), b.get("/oauth/auth").Header.Get(assertionHeader))
+	claims := s.verified(t, s.publicKeys(t), b.Get("/oauth/auth").Header.Get(assertionHeader))
 	if claims["sub"] != testUserID {
 		t.Errorf("the claims are %v", claims)
 	}
@@ -378,7 +382,7 @@ func TestTheAuthAnswerHasRoomForTheAssertionOrSaysSo(t *testing.T) {
 			s := newSite(t, options)
 			b := s.newBrowser().signIn()
 			logs := s.observe()
-			a := b.get("/oauth/auth")
+			a := b.Get("/oauth/auth")
 			if fits || block == "" {
 				a.wantAuth(t, block, 200, "", testUserID)
 				continue
@@ -429,11 +433,11 @@ http:// {
 			now := time.Now()
 			h.now = func() time.Time { return now }
 			if h.asserter != nil && c.pause > 0 {
-				h.asserter.lifetime = time.Second // less than any configuration may say
+				h.asserter.Lifetime = time.Second // less than any configuration may say
 			}
-			s := newSession(now, tokens{access: "a", refresh: "r", issued: now, expires: now.Add(720 * time.Hour)},
-				newUserInfo([fieldCount]scalar{fieldID: testUserID, fieldStatus: "1", fieldUsername: `"user123"`, fieldEmail: `"user@example.com"`, fieldBalance: `"750.00"`}, now))
-			if s, err = h.store.create(b.Context(), s); err != nil {
+			s := session.NewSession(now, oauth.Tokens{Access: "a", Refresh: "r", Issued: now, Expires: now.Add(720 * time.Hour)},
+				oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: testUserID, oauth.FieldStatus: "1", oauth.FieldUsername: `"user123"`, oauth.FieldEmail: `"user@example.com"`, oauth.FieldBalance: `"750.00"`}, now))
+			if s, err = h.store.Create(b.Context(), s); err != nil {
 				b.Fatal(err)
 			}
 			lines, err := h.sessionCookies(b.Context(), s, false)

@@ -9,14 +9,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // audit writes one audit event: who, which session, from where. The session is
 // named by its hash; no token, code, state, cookie or secret is ever part of it.
-func (h *Handler) audit(event string, r *http.Request, s *session, fields ...zap.Field) {
+func (h *Handler) audit(event string, r *http.Request, s *session.Session, fields ...zap.Field) {
 	fields = append(fields, requestFields(r)...)
 	if s != nil {
-		fields = append(fields, zap.String("user_id", s.user.id()), zap.String("session", s.id.hash()))
+		fields = append(fields, zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash()))
 	}
 	h.logger.Named("audit").Info(event, fields...)
 }
@@ -50,21 +53,21 @@ func requestFields(r *http.Request) []zap.Field {
 
 // logRefresh writes down how a refresh went. It runs apart from any request. A
 // failure that only the operator can mend is an error; one that will pass is not.
-func (h *Handler) logRefresh(s *session, err error) {
+func (h *Handler) logRefresh(s *session.Session, err error) {
 	log := h.logger.Named("audit")
-	fields := []zap.Field{zap.String("user_id", s.user.id()), zap.String("session", s.id.hash())}
+	fields := []zap.Field{zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash())}
 	if err == nil {
 		log.Info("refresh", fields...)
 		return
 	}
-	if pe, ok := errors.AsType[*providerError](err); ok {
-		fields = append(fields, zap.Int("status", pe.status), zap.String("code", pe.code))
+	if pe, ok := errors.AsType[*oauth.Error](err); ok {
+		fields = append(fields, zap.Int("status", pe.Status), zap.String("code", pe.Code))
 	}
 	fields = append(fields, zap.String("reason", err.Error()))
-	if failureOf(err) == failureOperator {
+	if oauth.FailureOf(err) == oauth.FailureOperator {
 		h.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
 	}
-	if failureOf(err) == failureRefused {
+	if oauth.FailureOf(err) == oauth.FailureRefused {
 		h.logger.Warn("the provider refuses to refresh this session: its user has to sign in again when the access token ends", fields...)
 	}
 	log.Info("refresh_failed", fields...)
@@ -81,7 +84,7 @@ func (h *Handler) logOwn(r *http.Request, endpoint string) {
 // that failed has been written down already, once for all who waited; a client
 // that went away, or whose time is up, is nobody's fault.
 func (h *Handler) logFault(ctx context.Context, err error) {
-	if _, told := errors.AsType[*providerError](err); told || ctx.Err() != nil {
+	if _, told := errors.AsType[*oauth.Error](err); told || ctx.Err() != nil {
 		return
 	}
 	h.logger.Error("the session store does not answer", zap.Error(err))

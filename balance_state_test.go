@@ -27,7 +27,7 @@ func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
 		`"$1,000.00"`: {"$1,000.00", "fresh"},
 	} {
 		s.userSays(`"quota":7,"balance_formatted":` + balance)
-		seen := b.get("/").seen(t).Header
+		seen := b.Get("/").seen(t).Header
 		for name, want := range map[string]string{"X-User-Balance": want.text, "X-Text": want.text, "X-User-Balance-State": want.state, "X-State": want.state} {
 			if got := seen.Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", balance, name, got, want)
@@ -39,7 +39,7 @@ func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
 		if got := claimsOf(t, seen.Get("X-Tollgate-Assertion"))["balance_state"]; got != want.state {
 			t.Errorf("%s: the assertion's state is %v, want %s", balance, got, want.state)
 		}
-		answer := b.get("/oauth/userinfo").json(t)
+		answer := b.Get("/oauth/userinfo").json(t)
 		got, formatted := answer["balance"].(map[string]any), answer["balance_formatted"]
 		text, _ := got["value"].(string)
 		if got["state"] != want.state || strings.ReplaceAll(text, "%", "%25") != want.text {
@@ -86,7 +86,7 @@ func TestAllowPassesNoDebtInAnotherNotation(t *testing.T) {
 		"":                http.StatusOK,
 	} {
 		s.userSays(`"balance_formatted":"` + balance + `"`)
-		a := b.get("/")
+		a := b.Get("/")
 		if a.StatusCode != want {
 			t.Errorf("%q: got %d, want %d", balance, a.StatusCode, want)
 		}

@@ -8,13 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 // balanceSeen is the balance as the upstream sees it: value, state and age.
-func (b *browser) balanceSeen() string {
+func (b *visitor) balanceSeen() string {
 	b.t.Helper()
-	h := b.get("/").seen(b.t).Header
+	h := b.Get("/").seen(b.t).Header
 	return strings.Join([]string{h.Get("X-User-Balance"), h.Get("X-User-Balance-State"), h.Get("X-User-Balance-Age")}, " ")
 }
 
@@ -55,7 +58,7 @@ func TestTheBalanceOutlivesTheProviderUpToMaxStale(t *testing.T) {
 		t.Errorf("within max_stale: %q", got)
 	}
 	s.clock.advance(2 * time.Minute)
-	a := b.get("/").seen(t)
+	a := b.Get("/").seen(t)
 	if got := b.balanceSeen(); got != " unknown " {
 		t.Errorf("beyond max_stale: %q", got)
 	}
@@ -67,11 +70,11 @@ func TestTheBalanceOutlivesTheProviderUpToMaxStale(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	if got := b.get("/oauth/userinfo").json(t)["balance"].(map[string]any); got["value"] != nil || got["state"] != "unknown" {
+	if got := b.Get("/oauth/userinfo").json(t)["balance"].(map[string]any); got["value"] != nil || got["state"] != "unknown" {
 		t.Errorf("userinfo: %v", got)
 	}
 	s.provider.ClearFaults()
-	s.clock.advance(readBackOff + time.Second)
+	s.clock.advance(account.ReadBackOff + time.Second)
 	if got := b.balanceSeen(); got != "750.00 fresh 0" {
 		t.Errorf("after the provider came back: %q", got)
 	}
@@ -109,7 +112,7 @@ func TestAnUnacceptedAccessTokenIsRefreshedOnceAndTheQuestionRepeatedOnce(t *tes
 	s.clock.advance(2 * time.Minute)
 	reads = s.provider.Count(simulator.UserInfo)
 	for range 5 {
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("a provider that accepts no token at all: %d", a.StatusCode)
 		}
 	}
@@ -125,8 +128,8 @@ func TestAUserWhoTookTheGrantBackIsSignedOutWithTheNextRead(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
 	s.clock.advance(20 * time.Minute)
-	b.get("/")
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	b.Get("/")
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d", a.StatusCode)
 	}
 }
@@ -137,21 +140,21 @@ func TestAUserWhoIsNotActiveIsRefused(t *testing.T) {
 	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":12345,"username":"user123","status":2}`})
 	s.clock.advance(20 * time.Minute)
-	if a := b.get("/"); a.StatusCode != http.StatusForbidden || a.json(t)["error"] != "refused" {
+	if a := b.Get("/"); a.StatusCode != http.StatusForbidden || a.json(t)["error"] != "refused" {
 		t.Errorf("a script: %d %s", a.StatusCode, a.text)
 	}
 	if a := b.visit("/"); a.StatusCode != http.StatusForbidden || !strings.Contains(a.text, "<main") {
 		t.Errorf("a person: %d", a.StatusCode)
 	}
-	if a := b.get("/oauth/userinfo"); a.StatusCode != http.StatusForbidden {
+	if a := b.Get("/oauth/userinfo"); a.StatusCode != http.StatusForbidden {
 		t.Errorf("userinfo: %d", a.StatusCode)
 	}
-	if got := b.get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
+	if got := b.Get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
 		t.Errorf("optional: %q", got)
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "active_status any\n\t\t\tclient_id", 1)
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with active_status any: %d", a.StatusCode)
 	}
 }
@@ -161,7 +164,7 @@ func TestAnAnswerAboutAnotherUserIsNotBelieved(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":99,"username":"other","status":1,"balance_formatted":"1.00"}`})
 	s.clock.advance(20 * time.Minute)
-	if got := b.get("/").seen(t).Header; got.Get("X-User-Id") != testUserID || got.Get("X-User-Name") != "user123" {
+	if got := b.Get("/").seen(t).Header; got.Get("X-User-Id") != testUserID || got.Get("X-User-Name") != "user123" {
 		t.Errorf("the upstream saw %v", got)
 	}
 }
@@ -170,7 +173,7 @@ func TestASessionWithoutTheBalanceScopeNeitherBlindsNorInformsAnother(t *testing
 	s := newSite(t, siteOptions{})
 	full := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "scopes profile\n\t\t\tclient_id", 1)
-	s.load()
+	s.Load()
 	bare := s.newBrowser().signIn()
 	if got := bare.balanceSeen(); got != " unknown " {
 		t.Errorf("without the scope: %q", got)
@@ -184,15 +187,15 @@ func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	h := s.handlers[0]
-	load := func() *session { return s.sessionOf(b) }
+	load := func() *session.Session { return s.sessionOf(b) }
 	// A read is under way; its answer is made before the change, and comes after it.
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 400 * time.Millisecond, DelayAfterWork: true, Times: 1})
-	h.users.outdate(load())
+	h.users.Outdate(load())
 	var slow sync.WaitGroup
-	slow.Go(func() { b.copyOf().get("/") })
+	slow.Go(func() { b.copyOf().Get("/") })
 	eventually(t, "the first read is under way", func() bool { return s.provider.Count(simulator.UserInfo) == 2 })
 	s.provider.Spend(12345, 100)
-	h.users.outdate(load())
+	h.users.Outdate(load())
 
 	if got := b.balanceSeen(); got != "749.00 fresh 0" {
 		t.Errorf("after the change: %q", got)
@@ -206,7 +209,7 @@ func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
 func TestABalanceThatIsKnownToBeOutdatedIsNeverCalledFresh(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	b.get("/oauth/topup")
+	b.Get("/oauth/topup")
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	for range 3 {
 		if got := b.balanceSeen(); got != "750.00 stale 0" {
@@ -224,16 +227,16 @@ func TestAUserWhomTheProviderRefusesIsServedUpToMaxStaleAndNoLonger(t *testing.T
 		b := s.newBrowser().signIn()
 		s.provider.SetFault(simulator.UserInfo, fault)
 		s.clock.advance(5 * time.Minute)
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: within max_stale: %d", name, a.StatusCode)
 		}
 		s.clock.advance(15 * time.Minute)
-		if a := b.get("/"); a.StatusCode != http.StatusForbidden {
+		if a := b.Get("/"); a.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: beyond max_stale: %d", name, a.StatusCode)
 		}
 		s.provider.ClearFaults()
-		s.clock.advance(readBackOff + time.Second)
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		s.clock.advance(account.ReadBackOff + time.Second)
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: after the provider took the user back: %d", name, a.StatusCode)
 		}
 	}
@@ -245,14 +248,14 @@ func TestASessionThatEndsWhileItsUserIsAskedForReachesNothing(t *testing.T) {
 	s.provider.RevokeUser(12345)
 	s.clock.advance(20 * time.Minute)
 	before := s.upstream.requests.Load()
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized || s.upstream.requests.Load() != before {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized || s.upstream.requests.Load() != before {
 		t.Errorf("got %d, and %d requests reached the upstream", a.StatusCode, s.upstream.requests.Load()-before)
 	}
 
 	other := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
 	s.clock.advance(20 * time.Minute)
-	if got := other.get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
+	if got := other.Get("/optional").seen(t).Header.Get("X-User-Id"); got != "" {
 		t.Errorf("at an optional path the upstream saw %q", got)
 	}
 }
@@ -267,10 +270,10 @@ func TestAClockThatIsSetBackStopsNoReads(t *testing.T) {
 	}
 	s.clock.advance(2 * time.Hour)
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503, Times: 1})
-	b.get("/")
+	b.Get("/")
 	s.clock.advance(-time.Hour)
 	s.provider.Spend(12345, 100)
-	b.get("/oauth/topup") // asks for a new read
+	b.Get("/oauth/topup") // asks for a new read
 	if got := b.balanceSeen(); got != "748.00 fresh 0" {
 		t.Errorf("after a failure and another step: %q", got)
 	}
@@ -281,7 +284,7 @@ func TestATokenThatStaysUnacceptedIsNotRefreshedAgainAndAgain(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 401})
 	for range 20 {
-		b.get("/oauth/topup")
+		b.Get("/oauth/topup")
 	}
 	if n := s.refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
@@ -295,9 +298,9 @@ func TestOneSessionsEndIsNoOthersFault(t *testing.T) {
 	over := s.sessionOf(ended)
 	// The ended session's read is under way when the live one asks.
 	release := make(chan struct{})
-	reading := h.users.startRead(over, h.users.known(over), func(context.Context) (userInfo, error) {
+	reading := h.users.StartRead(over, h.users.Known(over), func(context.Context) (oauth.UserInfo, error) {
 		<-release
-		return userInfo{}, errSessionEnded
+		return oauth.UserInfo{}, session.ErrEnded
 	})
 	go func() {
 		time.Sleep(100 * time.Millisecond)
@@ -316,11 +319,11 @@ func TestAHangingProviderCostsPatienceOnce(t *testing.T) {
 	s.clock.advance(20 * time.Minute)
 	began := time.Now()
 	for range 5 {
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("got %d", a.StatusCode)
 		}
 	}
-	if took := time.Since(began); took >= 2*readPatience {
+	if took := time.Since(began); took >= 2*account.ReadPatience {
 		t.Errorf("five requests took %v", took)
 	}
 }

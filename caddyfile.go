@@ -10,6 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
 // directive is the name in the Caddyfile.
@@ -22,7 +26,7 @@ func init() {
 }
 
 // wordParser reads the directive's own blocks.
-type wordParser struct{ *blockParser }
+type wordParser struct{ *config.Parser }
 
 // parseCaddyfile makes one route of the directive, without a matcher: every request of
 // the site comes to the handler, and the matcher is a setting of it.
@@ -32,7 +36,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 	}
 	matcher, err := helper.ExtractMatcherSet()
 	if err != nil {
-		return nil, withoutSecrets(err, nil)
+		return nil, config.WithoutSecrets(err, nil)
 	}
 	h := new(Handler)
 	if len(matcher) > 0 {
@@ -128,203 +132,203 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	p := &wordParser{newBlockParser(d, directive, "")}
+	p := &wordParser{config.NewParser(d, directive, "")}
 	if p.NextArg() {
 		return p.ArgErr()
 	}
-	err := p.block("", words{
+	err := p.Block("", config.Words{
 		"provider":           p.provider(&h.Provider),
-		"redirect_uri":       p.text(&h.RedirectURI),
-		"secret":             p.list(&h.Secret),
-		"path_prefix":        p.text(&h.PathPrefix),
-		"endpoints":          p.table(&h.Endpoints, endpointNames),
-		"public":             p.repeatedList(&h.Public),
-		"optional":           p.repeatedList(&h.Optional),
+		"redirect_uri":       p.Text(&h.RedirectURI),
+		"secret":             p.List(&h.Secret),
+		"path_prefix":        p.Text(&h.PathPrefix),
+		"endpoints":          p.Table(&h.Endpoints, endpointNames),
+		"public":             p.RepeatedList(&h.Public),
+		"optional":           p.RepeatedList(&h.Optional),
 		"require":            p.require(&h.Require),
-		"topup_hosts":        p.repeatedList(&h.TopupHosts),
+		"topup_hosts":        p.RepeatedList(&h.TopupHosts),
 		"balance":            p.balance(&h.Balance),
 		"identity":           p.identity(&h.Identity),
 		"assertion":          p.assertion(&h.Assertion),
-		"pass_access_token":  p.optionalText(&h.PassAccessToken, defaultTokenHeader),
-		"retry_unauthorized": p.onOffDefault(&h.RetryUnauthorized),
+		"pass_access_token":  p.OptionalText(&h.PassAccessToken, identity.DefaultTokenHeader),
+		"retry_unauthorized": p.OnOffDefault(&h.RetryUnauthorized),
 		"session":            p.session(&h.Session),
 		"forward_auth":       p.forwardAuth(&h.ForwardAuth),
-		"refresh_before":     p.duration(&h.RefreshBefore),
-		"stream_recheck":     p.duration(&h.StreamRecheck),
-		"login_page":         p.onOff(&h.LoginPage),
-		"after_login":        p.text(&h.AfterLogin),
-		"after_logout":       p.text(&h.AfterLogout),
-		"error_redirect":     p.text(&h.ErrorRedirect),
-		"brand":              p.text(&h.Brand),
-		"logo":               p.text(&h.Logo),
+		"refresh_before":     p.Duration(&h.RefreshBefore),
+		"stream_recheck":     p.Duration(&h.StreamRecheck),
+		"login_page":         p.OnOff(&h.LoginPage),
+		"after_login":        p.Text(&h.AfterLogin),
+		"after_logout":       p.Text(&h.AfterLogout),
+		"error_redirect":     p.Text(&h.ErrorRedirect),
+		"brand":              p.Text(&h.Brand),
+		"logo":               p.Text(&h.Logo),
 		"accent":             p.colour(&h.Accent),
-		"pages":              p.text(&h.Pages),
-		"insecure_http":      p.bare(&h.InsecureHTTP),
+		"pages":              p.Text(&h.Pages),
+		"insecure_http":      p.Bare(&h.InsecureHTTP),
 	})
 	if err != nil {
 		return err
 	}
-	return p.tryOut(func(repl *caddy.Replacer) error {
+	return p.TryOut(func(repl *caddy.Replacer) error {
 		_, err := h.resolve(repl)
 		return err
 	})
 }
 
-func (p *wordParser) provider(target **Provider) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) provider(target **Provider) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		provider := new(Provider)
 		*target = provider
 		if !p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
 		provider.Preset = p.Val()
 		if !slices.Contains(providerPresetNames(), provider.Preset) {
-			return p.Errf("unknown provider '%s'%s", p.Val(), didYouMean(p.Val(), providerPresetNames()))
+			return p.Errf("unknown provider '%s'%s", p.Val(), config.DidYouMean(p.Val(), providerPresetNames()))
 		}
 		if p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
-		return p.block(path, words{
-			"base_url":               p.text(&provider.BaseURL),
-			"client_id":              p.text(&provider.ClientID),
-			"client_secret":          p.text(&provider.ClientSecret),
-			"client_authentication":  p.text(&provider.ClientAuthentication),
-			"authorization_endpoint": p.text(&provider.AuthorizationEndpoint),
-			"token_endpoint":         p.text(&provider.TokenEndpoint),
-			"userinfo_endpoint":      p.text(&provider.UserinfoEndpoint),
-			"topup_endpoint":         p.text(&provider.TopupEndpoint),
-			"revocation_endpoint":    p.text(&provider.RevocationEndpoint),
-			"balance_endpoint":       p.text(&provider.BalanceEndpoint),
-			"issuer":                 p.text(&provider.Issuer),
-			"scopes":                 p.repeatedList(&provider.Scopes),
-			"auto_authorize":         p.onOffDefault(&provider.AutoAuthorize),
-			"pkce":                   p.onOffDefault(&provider.PKCE),
-			"authorize_param":        p.pair(&provider.AuthorizeParam),
-			"logout_param":           p.pairsOrOff(&provider.LogoutParam),
-			"token_lifetime":         p.duration(&provider.TokenLifetime),
-			"timeout":                p.duration(&provider.Timeout),
-			"fields":                 p.table(&provider.Fields, userFieldWords[:]),
-			"active_status":          p.text(&provider.ActiveStatus),
+		return p.Block(path, config.Words{
+			"base_url":               p.Text(&provider.BaseURL),
+			"client_id":              p.Text(&provider.ClientID),
+			"client_secret":          p.Text(&provider.ClientSecret),
+			"client_authentication":  p.Text(&provider.ClientAuthentication),
+			"authorization_endpoint": p.Text(&provider.AuthorizationEndpoint),
+			"token_endpoint":         p.Text(&provider.TokenEndpoint),
+			"userinfo_endpoint":      p.Text(&provider.UserinfoEndpoint),
+			"topup_endpoint":         p.Text(&provider.TopupEndpoint),
+			"revocation_endpoint":    p.Text(&provider.RevocationEndpoint),
+			"balance_endpoint":       p.Text(&provider.BalanceEndpoint),
+			"issuer":                 p.Text(&provider.Issuer),
+			"scopes":                 p.RepeatedList(&provider.Scopes),
+			"auto_authorize":         p.OnOffDefault(&provider.AutoAuthorize),
+			"pkce":                   p.OnOffDefault(&provider.PKCE),
+			"authorize_param":        p.Pair(&provider.AuthorizeParam),
+			"logout_param":           p.PairsOrOff(&provider.LogoutParam),
+			"token_lifetime":         p.Duration(&provider.TokenLifetime),
+			"timeout":                p.Duration(&provider.Timeout),
+			"fields":                 p.Table(&provider.Fields, oauth.UserFieldWords[:]),
+			"active_status":          p.Text(&provider.ActiveStatus),
 		})
 	}}
 }
 
 // require reads one block of rules. There may be several, so that each has its number.
-func (p *wordParser) require(target *[]*Require) word {
-	return word{parse: func(path string) error {
+func (p *wordParser) require(target *[]*Require) config.Word {
+	return config.Word{Parse: func(path string) error {
 		path = fmt.Sprintf("%s[%d]", path, len(*target))
-		p.note(path)
+		p.Note(path)
 		require := new(Require)
 		*target = append(*target, require)
 		require.Paths = append(require.Paths, p.RemainingArgs()...)
 		if slices.Contains(require.Paths, "") {
 			return p.Errf("%s is empty", path)
 		}
-		return p.block(path, words{
-			"balance":      p.text(&require.Balance),
-			"email_domain": p.repeatedList(&require.EmailDomain),
-			"user":         p.repeatedList(&require.User),
+		return p.Block(path, config.Words{
+			"balance":      p.Text(&require.Balance),
+			"email_domain": p.RepeatedList(&require.EmailDomain),
+			"user":         p.RepeatedList(&require.User),
 		})
 	}}
 }
 
-func (p *wordParser) balance(target **Balance) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) balance(target **Balance) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		balance := new(Balance)
 		*target = balance
 		if p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
-		return p.block(path, words{
-			"max_age":    p.duration(&balance.MaxAge),
-			"max_stale":  p.duration(&balance.MaxStale),
-			"on_unknown": p.text(&balance.OnUnknown),
+		return p.Block(path, config.Words{
+			"max_age":    p.Duration(&balance.MaxAge),
+			"max_stale":  p.Duration(&balance.MaxStale),
+			"on_unknown": p.Text(&balance.OnUnknown),
 		})
 	}}
 }
 
-func (p *wordParser) identity(target **Identity) word {
-	return word{once: true, parse: func(path string) error {
-		identity := new(Identity)
-		*target = identity
+func (p *wordParser) identity(target **Identity) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
+		block := new(Identity)
+		*target = block
 		for p.NextArg() {
-			if _, known := identityPresets[p.Val()]; !known {
-				return p.Errf("unknown preset '%s'%s", p.Val(), didYouMean(p.Val(), presetNames()))
+			if _, known := identity.Presets[p.Val()]; !known {
+				return p.Errf("unknown preset '%s'%s", p.Val(), config.DidYouMean(p.Val(), presetNames()))
 			}
-			identity.Presets = append(identity.Presets, p.Val())
+			block.Presets = append(block.Presets, p.Val())
 		}
-		return p.block(path, words{"header": p.pair(&identity.Header)})
+		return p.Block(path, config.Words{"header": p.Pair(&block.Header)})
 	}}
 }
 
-func (p *wordParser) assertion(target **Assertion) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) assertion(target **Assertion) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		assertion := new(Assertion)
 		*target = assertion
 		if p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
-		return p.block(path, words{
-			"header":   p.text(&assertion.Header),
-			"audience": p.text(&assertion.Audience),
-			"lifetime": p.duration(&assertion.Lifetime),
+		return p.Block(path, config.Words{
+			"header":   p.Text(&assertion.Header),
+			"audience": p.Text(&assertion.Audience),
+			"lifetime": p.Duration(&assertion.Lifetime),
 		})
 	}}
 }
 
-func (p *wordParser) session(target **Session) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) session(target **Session) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		session := new(Session)
 		*target = session
 		if p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
-		return p.block(path, words{
+		return p.Block(path, config.Words{
 			"store":         p.store(&session.Store),
-			"lifetime":      p.duration(&session.Lifetime),
-			"idle_timeout":  p.durationOrOff(&session.IdleTimeout),
-			"same_site":     p.text(&session.SameSite),
-			"cookie_name":   p.text(&session.CookieName),
-			"cookie_domain": p.text(&session.CookieDomain),
-			"partitioned":   p.onOff(&session.Partitioned),
+			"lifetime":      p.Duration(&session.Lifetime),
+			"idle_timeout":  p.DurationOrOff(&session.IdleTimeout),
+			"same_site":     p.Text(&session.SameSite),
+			"cookie_name":   p.Text(&session.CookieName),
+			"cookie_domain": p.Text(&session.CookieDomain),
+			"partitioned":   p.OnOff(&session.Partitioned),
 		})
 	}}
 }
 
-func (p *wordParser) forwardAuth(target **ForwardAuth) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) forwardAuth(target **ForwardAuth) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		forwardAuth := new(ForwardAuth)
 		*target = forwardAuth
 		if p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
-		return p.block(path, words{"trusted_proxies": p.repeatedList(&forwardAuth.TrustedProxies)})
+		return p.Block(path, config.Words{"trusted_proxies": p.RepeatedList(&forwardAuth.TrustedProxies)})
 	}}
 }
 
 // colour reads hex digits. In front of them a # begins a comment in a Caddyfile.
-func (p *wordParser) colour(target *string) word {
-	w := p.text(target)
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) colour(target *string) config.Word {
+	w := p.Text(target)
+	return config.Word{Once: true, Parse: func(path string) error {
 		if p.CountRemainingArgs() == 0 {
 			return p.Errf("%s: no colour; write its hex digits without a #, which begins a comment", path)
 		}
-		return w.parse(path)
+		return w.Parse(path)
 	}}
 }
 
 // storeNamespace is the namespace of the session stores' modules.
 const storeNamespace = "tollgate.stores"
 
-func (p *wordParser) store(target *json.RawMessage) word {
-	return word{once: true, parse: func(path string) error {
+func (p *wordParser) store(target *json.RawMessage) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
 		if !p.NextArg() {
-			return p.wrongArgs(path)
+			return p.WrongArgs(path)
 		}
 		name := p.Val()
 		names := storeNames()
 		if !slices.Contains(names, name) {
-			return p.Errf("unknown session store '%s'%s", name, didYouMean(name, names))
+			return p.Errf("unknown session store '%s'%s", name, config.DidYouMean(name, names))
 		}
 		module, err := caddyfile.UnmarshalModule(p.Dispenser, storeNamespace+"."+name)
 		if err != nil {
@@ -345,8 +349,8 @@ func storeNames() []string {
 }
 
 func presetNames() []string {
-	names := make([]string, 0, len(identityPresets))
-	for name := range identityPresets {
+	names := make([]string, 0, len(identity.Presets))
+	for name := range identity.Presets {
 		names = append(names, name)
 	}
 	slices.Sort(names)

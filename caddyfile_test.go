@@ -341,7 +341,7 @@ func TestPlaceholdersAreReadAtTheStart(t *testing.T) {
 	t.Setenv("TOLLGATE_TEST_ID", "id from env")
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id "+testClientID, "client_id {env.TOLLGATE_TEST_ID}", 1)
-	s.load()
+	s.Load()
 	if got := s.newBrowser().startLogin("").Get("client_id"); got != "id from env" {
 		t.Errorf("client_id: %q", got)
 	}
@@ -377,22 +377,22 @@ func TestDefaultsAreAsDocumented(t *testing.T) {
 	h := handlers[0]
 	t.Cleanup(func() { h.Cleanup() })
 	got := map[string]string{
-		"authorization_endpoint": h.client.config.Endpoint.AuthURL,
-		"token_endpoint":         h.client.config.Endpoint.TokenURL,
-		"userinfo_endpoint":      h.client.userinfoEndpoint,
-		"topup_endpoint":         h.client.topupEndpoint,
-		"revocation_endpoint":    h.client.revocationEndpoint,
-		"balance_endpoint":       h.client.balanceEndpoint,
-		"scopes":                 strings.Join(h.client.config.Scopes, " "),
-		"token_lifetime":         h.client.tokenLifetime.String(),
-		"timeout":                h.client.timeout.String(),
-		"max_age":                h.ages.maxAge.String(),
-		"max_stale":              h.ages.maxStale.String(),
+		"authorization_endpoint": h.client.Config.Endpoint.AuthURL,
+		"token_endpoint":         h.client.Config.Endpoint.TokenURL,
+		"userinfo_endpoint":      h.client.UserinfoEndpoint,
+		"topup_endpoint":         h.client.TopupEndpoint,
+		"revocation_endpoint":    h.client.RevocationEndpoint,
+		"balance_endpoint":       h.client.BalanceEndpoint,
+		"scopes":                 strings.Join(h.client.Config.Scopes, " "),
+		"token_lifetime":         h.client.TokenLifetime.String(),
+		"timeout":                h.client.Timeout.String(),
+		"max_age":                h.ages.MaxAge.String(),
+		"max_stale":              h.ages.MaxStale.String(),
 		"refresh_before":         h.refreshBefore.String(),
 		"stream_recheck":         h.streamRecheck.String(),
 		"lifetime":               h.lifetime.String(),
 		"idle_timeout":           h.idleTimeout.String(),
-		"cookie":                 h.cookies.name,
+		"cookie":                 h.cookies.Name,
 		"active_status":          h.activeStatus,
 		"start":                  h.endpoints["start"],
 		"callback":               h.endpoints["callback"],

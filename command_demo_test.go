@@ -12,11 +12,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // demoBrowser walks through the demo as a person does.
 type demoBrowser struct {
-	*browser
+	*visitor
 	url string
 }
 
@@ -74,9 +76,9 @@ func (b *demoBrowser) post(from *answer, action string, values url.Values) *answ
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	origin := serializeOrigin(from.Request.URL)
+	external := origin.Of(from.Request.URL)
 	return b.do(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
-		"Content-Type: application/x-www-form-urlencoded", "Origin: "+origin, "Sec-Fetch-Site: same-origin",
+		"Content-Type: application/x-www-form-urlencoded", "Origin: "+external, "Sec-Fetch-Site: same-origin",
 		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html")
 }
 
@@ -115,13 +117,13 @@ func (b *demoBrowser) ask(home *answer) *answer {
 func (b *demoBrowser) askAndLeave(home *answer) (status int, page string) {
 	b.t.Helper()
 	page = b.target(b.post(home, "/ask", aQuestion))
-	resp := b.open(page)
+	resp := b.Open(page)
 	defer resp.Body.Close()
 	return resp.StatusCode, page
 }
 
-// open goes to a page and reads none of it.
-func (b *demoBrowser) open(page string) *http.Response {
+// Open goes to a page and reads none of it.
+func (b *demoBrowser) Open(page string) *http.Response {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, page, nil)
 	if err != nil {
@@ -242,7 +244,7 @@ func TestTheDemoStopsAtAnEmptyBalanceAndGoesOnAfterATopUp(t *testing.T) {
 		t.Fatalf("after the top-up: status %d: %s", again.StatusCode, again.text)
 	}
 	b.wantBalance(b.follow(b.url+"/"), "4.70")
-	b.open(page).Body.Close() // a reload of an answer that was paid
+	b.Open(page).Body.Close() // a reload of an answer that was paid
 	b.wantBalance(b.follow(b.url+"/"), "4.70")
 }
 
@@ -251,7 +253,7 @@ func TestTheDemosAnswersComeWordByWord(t *testing.T) {
 	home := b.signInAs("/", testUserID)
 	page := b.target(b.post(home, "/ask", aQuestion))
 	began := time.Now()
-	resp := b.open(page)
+	resp := b.Open(page)
 	defer resp.Body.Close()
 	if _, err := resp.Body.Read(make([]byte, 64)); err != nil {
 		t.Fatal(err)
@@ -283,17 +285,17 @@ func TestTheDemosPublicAndOptionalPages(t *testing.T) {
 	if a := b.visit("/public", "X-User-Id: 1", "X_User_Name: x"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "header arrived") {
 		t.Errorf("public: status %d: %s", a.StatusCode, a.text)
 	}
-	if a := b.get("/optional", "X-User-Id: 1"); a.text != "No X-User header arrived here.\n" {
+	if a := b.Get("/optional", "X-User-Id: 1"); a.text != "No X-User header arrived here.\n" {
 		t.Errorf("optional, as a script: status %d: %s", a.StatusCode, a.text)
 	}
 	if a := b.visit("/optional"); !strings.Contains(a.text, "Hello, stranger") {
 		t.Errorf("optional: status %d: %s", a.StatusCode, a.text)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("home, as a script: status %d", a.StatusCode)
 	}
 	for _, asset := range []string{"/assets/style.css", "/assets/icon.svg"} {
-		if a := b.get(asset); a.StatusCode != http.StatusOK {
+		if a := b.Get(asset); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: status %d", asset, a.StatusCode)
 		}
 	}

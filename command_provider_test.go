@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
 func TestTheProviderCommandServesWhatItPrints(t *testing.T) {
@@ -22,7 +24,7 @@ func TestTheProviderCommandServesWhatItPrints(t *testing.T) {
 		}
 	}
 
-	client := newProviderClient(defaultTimeout)
+	client := oauth.NewHTTPClient(defaultTimeout)
 	defer client.CloseIdleConnections()
 	res, err := client.Get(origin + "/api/oauth2/authorize?" + url.Values{
 		"client_id": {"my-client"}, "redirect_uri": {"https://app.example.com/cb"},

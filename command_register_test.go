@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/command"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -25,7 +27,7 @@ type registration struct {
 }
 
 func newRegistration(t *testing.T) *registration {
-	t.Setenv(envDeveloperToken, testDeveloperToken)
+	t.Setenv(command.EnvDeveloperToken, testDeveloperToken)
 	t.Setenv("TMPDIR", t.TempDir())
 	provider := simulator.New(simulator.Options{DeveloperToken: testDeveloperToken})
 	server := httptest.NewServer(provider)
@@ -197,11 +199,11 @@ func TestWhatIsNoRegularFileIsNeverReplaced(t *testing.T) {
 
 func TestTheDeveloperTokenComesFromTheEnvironment(t *testing.T) {
 	r := newRegistration(t)
-	t.Setenv(envDeveloperToken, "")
-	if got := r.run(); got.err == nil || !strings.Contains(got.err.Error(), envDeveloperToken) {
+	t.Setenv(command.EnvDeveloperToken, "")
+	if got := r.run(); got.err == nil || !strings.Contains(got.err.Error(), command.EnvDeveloperToken) {
 		t.Errorf("without a token: got %v", got.err)
 	}
-	t.Setenv(envDeveloperToken, "two\nlines")
+	t.Setenv(command.EnvDeveloperToken, "two\nlines")
 	if got := r.run(); got.err == nil || strings.Contains(got.all(), "lines") {
 		t.Errorf("with a broken token: got %v", got.err)
 	}
@@ -209,7 +211,7 @@ func TestTheDeveloperTokenComesFromTheEnvironment(t *testing.T) {
 		t.Error("the provider was asked")
 	}
 	r.wantNothingLeft()
-	t.Setenv(envDeveloperToken, testDeveloperToken+"\n")
+	t.Setenv(command.EnvDeveloperToken, testDeveloperToken+"\n")
 	if got := r.run(); got.err != nil {
 		t.Errorf("with a newline at its end: got %v", got.err)
 	}
@@ -217,7 +219,7 @@ func TestTheDeveloperTokenComesFromTheEnvironment(t *testing.T) {
 
 func TestAProviderThatSaysNoUnder200IsAFailure(t *testing.T) {
 	r := newRegistration(t)
-	t.Setenv(envDeveloperToken, "a_wrong_token")
+	t.Setenv(command.EnvDeveloperToken, "a_wrong_token")
 	got := r.run()
 	if got.err == nil || got.err.Error() != "the provider did not register the application: invalid developer token" {
 		t.Errorf("got %v", got.err)
@@ -245,7 +247,7 @@ func TestWhatTheProviderAnswersIsNotTrusted(t *testing.T) {
 		{"401", answerJSON(401, `{"success":false,"message":"expired"}`), "does not accept the developer token (status 401): expired"},
 		{"500", answerJSON(500, `oops`), "(status 500)"},
 		{"an endless answer", func(w http.ResponseWriter, _ *http.Request) {
-			for range maxAnswer/1024 + 1 {
+			for range oauth.MaxAnswer/1024 + 1 {
 				w.Write([]byte(strings.Repeat(" ", 1024)))
 			}
 		}, "too long; it may be registered all the same"},
@@ -293,7 +295,7 @@ func TestCredentialsAreNotLostWhenTheEnvFileCannotBeWritten(t *testing.T) {
 	for name, secret := range map[string]string{"a quote": "it's", "a comment": "a#b", "two lines": "a\nb"} {
 		t.Run(name, func(t *testing.T) {
 			r := newRegistration(t)
-			data, err := json.Marshal(map[string]any{"success": true, "data": registeredApp{ClientID: "c", ClientSecret: secret}})
+			data, err := json.Marshal(map[string]any{"success": true, "data": oauth.RegisteredApp{ClientID: "c", ClientSecret: secret}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +334,7 @@ func wantSaved(t *testing.T, err error, secret string) {
 	}
 	info, statErr := os.Stat(found[0])
 	content, readErr := os.ReadFile(found[0])
-	var saved registeredApp
+	var saved oauth.RegisteredApp
 	if statErr != nil || readErr != nil || info.Mode() != fs.FileMode(0o600) || json.Unmarshal(content, &saved) != nil || saved.ClientSecret != secret || saved.ClientID != "c" {
 		t.Errorf("the file has mode %v and holds %s", info.Mode(), content)
 	}
@@ -345,7 +347,7 @@ func TestAnEnvFileIsReadTheSameByCaddyAndAShell(t *testing.T) {
 		`"quoted"`:       "A='\"quoted\"'\n",
 		"a'b":            "", `a\b`: "", "a#b": "", "a\nb": "", "ключ": "",
 	} {
-		got, err := envFileContent([]envVariable{{"A", value}})
+		got, err := command.EnvFileContent([]command.EnvVariable{{Name: "A", Value: value}})
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: got %q, %v", value, got, err)
 		}
@@ -400,7 +402,7 @@ func TestARedirectURIThatCanBeRegisteredCanBeConfigured(t *testing.T) {
 		"https://app.example.com/cb", "https://app.example.com:8443/auth/callback", "http://127.0.0.1:8080/oauth/callback",
 		"http://localhost:8080/cb", "http://[::1]:8080/cb", "https://APP.example.com/Some_Path-1.2~x",
 	} {
-		if _, err := checkRedirectURI(uri); err != nil {
+		if _, err := command.CheckRedirectURI(uri); err != nil {
 			t.Errorf("%s: %v", uri, err)
 			continue
 		}

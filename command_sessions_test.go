@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/adminapi"
+	"github.com/caddy-tollgate/tollgate/internal/command"
 )
 
 // run runs `caddy tollgate sessions …` against the admin API of o.
@@ -53,7 +56,7 @@ func TestSessionsAreListedAndEndedByCommand(t *testing.T) {
 		!regexp.MustCompile("^"+sessions[1].Session+" +"+o.url+" +"+signedIn+` \(0m ago\) +- +\d{4}-\d\d-\d\d \d\d:\d\d \(in 29d\)$`).MatchString(lines[2]) {
 		t.Errorf("%v\n%s", got.err, got.all())
 	}
-	var listed sessionsAnswer
+	var listed adminapi.Sessions
 	if got := o.run("list", "--user", testUserID, "--json"); json.Unmarshal([]byte(got.out), &listed) != nil ||
 		len(listed.Sessions) != 2 || listed.Sessions[0] != sessions[0] || listed.Sessions[1] != sessions[1] {
 		t.Errorf("as JSON: %s", got.all())
@@ -150,8 +153,8 @@ func TestTheSessionsCommandsAskForWhatIsMissing(t *testing.T) {
 		{[]string{"end", name, name}, "name one session, or a user with --user <id>"},
 		{[]string{"end", name, "--user", "12345"}, "name one session, or a user with --user <id>"},
 		{[]string{"end", name, "--user", ""}, "name one session, or a user with --user <id>"},
-		{[]string{"end", "12345"}, errNoSessionName.Error()},
-		{[]string{"end", "../../stop"}, errNoSessionName.Error()},
+		{[]string{"end", "12345"}, adminapi.ErrNoName.Error()},
+		{[]string{"end", "../../stop"}, adminapi.ErrNoName.Error()},
 	} {
 		wantCommandError(t, runCommand(append([]string{"sessions"}, test.args...)...), test.want)
 	}
@@ -171,7 +174,7 @@ func TestTimesAreShownWithTheirDistance(t *testing.T) {
 		"2026-06-01 12:30 (in 30m)":   now.Add(30 * time.Minute),
 		"2026-07-01 12:00 (in 30d)":   now.Add(30 * 24 * time.Hour),
 	} {
-		if got := localTime(moment.Unix(), now); got != want {
+		if got := command.LocalTime(moment.Unix(), now); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

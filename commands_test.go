@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-tollgate/tollgate/internal/command"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
 // commandRun is a run of `caddy tollgate …` in a test.
@@ -33,7 +36,7 @@ func (r commandRun) all() string {
 func newTestCommand(out, errs io.Writer, args ...string) *cobra.Command {
 	root := &cobra.Command{Use: "caddy", SilenceUsage: true, SilenceErrors: true}
 	parent := &cobra.Command{Use: "tollgate <command>"}
-	addCommands(parent)
+	command.AddCommands(parent)
 	root.AddCommand(parent)
 	root.SetArgs(append([]string{"tollgate"}, args...))
 	root.SetOut(out)
@@ -158,16 +161,16 @@ func TestAnUnknownCommandFailsAndNamesTheNearest(t *testing.T) {
 }
 
 func TestOnlyLoopbackIsListenedOn(t *testing.T) {
-	for _, command := range []string{"demo", "provider"} {
+	for _, subcommand := range []string{"demo", "provider"} {
 		for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "example.com:80", "127.0.0.1", "nonsense", "0.0.0.0.localhost.example.com:1"} {
-			r := runCommand(command, "--listen", address)
+			r := runCommand(subcommand, "--listen", address)
 			if r.err == nil || !strings.HasPrefix(r.err.Error(), "--listen: ") {
-				t.Errorf("%s --listen %s: got %v", command, address, r.err)
+				t.Errorf("%s --listen %s: got %v", subcommand, address, r.err)
 			}
 		}
 	}
 	for _, address := range []string{"127.0.0.1:0", "localhost:0", "127.0.0.2:0"} {
-		l, err := listenLoopback(address)
+		l, err := command.ListenLoopback(address)
 		if err != nil {
 			t.Errorf("%s: %v", address, err)
 			continue
@@ -213,7 +216,7 @@ func TestKeygenPrintsASecretAndNothingElse(t *testing.T) {
 		t.Fatalf("got %v, %q", first.err, first.errs)
 	}
 	secret, rest, _ := strings.Cut(first.out, "\n")
-	if b, err := parseSecret(secret); err != nil || len(b) != minSecret || rest != "" {
+	if b, err := keys.ParseSecret(secret); err != nil || len(b) != keys.MinSecret || rest != "" {
 		t.Errorf("%q is not one secret: %v", first.out, err)
 	}
 	if first.out == second.out {

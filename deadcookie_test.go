@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // deletes reports whether an answer deletes the session cookie.
@@ -18,20 +20,20 @@ func deletes(a *answer) bool {
 }
 
 func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
-	ends := map[string]func(*site, *browser){
-		"the provider revokes it": func(s *site, _ *browser) {
+	ends := map[string]func(*site, *visitor){
+		"the provider revokes it": func(s *site, _ *visitor) {
 			s.provider.RevokeUser(12345)
 			s.clock.advance(over)
 		},
-		"its lifetime ends": func(s *site, _ *browser) { s.clock.advance(maxLifetime) },
+		"its lifetime ends": func(s *site, _ *visitor) { s.clock.advance(session.MaxLifetime) },
 	}
-	asks := map[string]func(*browser) *answer{
-		"a page":              func(b *browser) *answer { return b.visit("/page") },
-		"a script":            func(b *browser) *answer { return b.get("/api") },
-		"userinfo":            func(b *browser) *answer { return b.get("/oauth/userinfo") },
-		"optional userinfo":   func(b *browser) *answer { return b.get("/oauth/userinfo?optional=1") },
-		"refresh":             func(b *browser) *answer { return b.do("POST", "/oauth/refresh", nil) },
-		"an anonymous answer": func(b *browser) *answer { return b.get("/open") },
+	asks := map[string]func(*visitor) *answer{
+		"a page":              func(b *visitor) *answer { return b.visit("/page") },
+		"a script":            func(b *visitor) *answer { return b.Get("/api") },
+		"userinfo":            func(b *visitor) *answer { return b.Get("/oauth/userinfo") },
+		"optional userinfo":   func(b *visitor) *answer { return b.Get("/oauth/userinfo?optional=1") },
+		"refresh":             func(b *visitor) *answer { return b.do("POST", "/oauth/refresh", nil) },
+		"an anonymous answer": func(b *visitor) *answer { return b.Get("/open") },
 	}
 	for store, block := range map[string]string{"cookie": "session {\nstore cookie\n}", "storage": inStorage} {
 		for end, work := range ends {
@@ -50,10 +52,10 @@ func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
 func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).id.hash(), ""); !ended || err != nil {
+	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).ID.Hash(), ""); !ended || err != nil {
 		t.Fatal(ended, err)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized || !deletes(a) {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized || !deletes(a) {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
@@ -61,10 +63,10 @@ func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
 // A request that was under way with the old cookie is answered when the browser holds a
 // new one already.
 func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
-	renewals := map[string]func(*browser){
-		"after a denial and a sign-in": func(b *browser) { b.signIn() },
-		"after a sign-in":              func(b *browser) { b.visit(b.authorize("")) },
-		"after a logout and a sign-in": func(b *browser) {
+	renewals := map[string]func(*visitor){
+		"after a denial and a sign-in": func(b *visitor) { b.signIn() },
+		"after a sign-in":              func(b *visitor) { b.visit(b.authorize("")) },
+		"after a logout and a sign-in": func(b *visitor) {
 			b.do("POST", "/oauth/logout", nil)
 			b.pressAllow(b.follow("/"))
 		},
@@ -76,10 +78,10 @@ func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
 		s.provider.RevokeUser(12345)
 		s.clock.advance(over)
 		renew(b)
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: the new session: %d", name, a.StatusCode)
 		}
-		if a := late.get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
+		if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
 			t.Errorf("%s: the late answer: got %d, %q; want 401 without a deletion", name, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
 	}
@@ -90,7 +92,7 @@ func TestAnOutageDeletesNoCookie(t *testing.T) {
 	b := s.newBrowser().signIn()
 	storage.broken.Store(true)
 	s.clock.advance(over)
-	if a := b.get("/"); a.StatusCode == http.StatusUnauthorized || deletes(a) {
+	if a := b.Get("/"); a.StatusCode == http.StatusUnauthorized || deletes(a) {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }

@@ -9,6 +9,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
@@ -85,7 +91,7 @@ type endpointFunc func(w http.ResponseWriter, r *http.Request, v *visit) error
 
 // sameOriginOnly refuses what another site's page has sent.
 func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
-	if !isSameOrigin(r, h.origin) {
+	if !browser.IsSameOrigin(r, h.origin) {
 		return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 	}
 	return serve(w, r, v)
@@ -108,12 +114,12 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 	case v.session == nil:
 		return deny(w, r, v)
 	}
-	rw := &responseWriter{
-		ResponseWriterWrapper: wrap(w), cookies: h.cookies,
-		owner: &passing{handler: h, visit: v, request: r},
+	rw := &relay.Writer{
+		ResponseWriterWrapper: relay.Wrap(w), Cookies: h.cookies,
+		Owner: &passing{handler: h, visit: v, request: r},
 	}
 	err = serve(rw, r, v)
-	rw.finish()
+	rw.Finish()
 	return err
 }
 
@@ -121,26 +127,26 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 // members, with the provider's own types, the balance with its age, and the
 // session's times.
 type userinfoAnswer struct {
-	id      *identity
+	id      *identity.Identity
 	expires time.Time
 }
 
 // MarshalJSON implements json.Marshaler.
 func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
-	members := make(map[string]any, fieldCount+2)
-	for f, name := range userFieldJSON {
+	members := make(map[string]any, oauth.FieldCount+2)
+	for f, name := range oauth.UserFieldJSON {
 		members[name] = nil
-		if raw := a.id.info.fields[f]; raw != "" {
+		if raw := a.id.Info.Fields[f]; raw != "" {
 			members[name] = json.RawMessage(raw)
 		}
 	}
-	balance := map[string]any{"value": nil, "state": a.id.state, "age": int64(max(a.id.age, 0) / time.Second)}
-	if a.id.told {
-		balance["value"] = a.id.text(valueBalance)
+	balance := map[string]any{"value": nil, "state": a.id.State, "age": int64(max(a.id.Age, 0) / time.Second)}
+	if a.id.Told {
+		balance["value"] = a.id.Text(identity.ValueBalance)
 	}
 	members["balance"] = balance
 	members["session"] = map[string]int64{
-		"issued_at":  a.id.session.created.Unix(),
+		"issued_at":  a.id.Session.Created.Unix(),
 		"expires_at": a.expires.Unix(),
 	}
 	return json.Marshal(members)
@@ -161,23 +167,23 @@ func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit)
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	id := h.identify(r.Context(), v.session, nil)
-	if h.hasEnded(v) || id.refused && h.needsSignIn(v.session) {
+	if h.hasEnded(v) || id.Refused && h.needsSignIn(v.session) {
 		return h.denyUserinfo(w, r, v)
 	}
 	if !h.mayPass(id) {
 		return h.writeForbidden(w, r)
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON,
-		userinfoAnswer{id: id, expires: v.session.end(h.lifetime, h.idleTimeout)})
+		userinfoAnswer{id: id, expires: v.session.End(h.lifetime, h.idleTimeout)})
 }
 
 // serveRefresh re-reads the user information. A session that asks more than once a
 // second is answered with what is known.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return h.withSession(w, r, v, h.denyScript, func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		if _, first := h.state.rereads.SetIfAbsent(v.session.id, h.now()); first {
-			err := h.users.reread(r.Context(), v.session, h.userReader(v.session))
-			v.dead = errors.Is(err, errSessionEnded)
+		if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
+			err := h.users.Reread(r.Context(), v.session, h.userReader(v.session))
+			v.dead = errors.Is(err, session.ErrEnded)
 			switch {
 			case v.dead, h.needsSignInAfter(err, v.session):
 				return h.denyScript(w, r, v)
@@ -217,13 +223,13 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	h.noteDisplaced(v)
 	for _, name := range h.cookiesToClear(v) {
-		w.Header().Add("Set-Cookie", h.cookies.remove(name))
+		w.Header().Add("Set-Cookie", h.cookies.Remove(name))
 	}
-	w.Header().Add("Set-Cookie", h.cookies.signedOut())
+	w.Header().Add("Set-Cookie", h.cookies.SignedOut())
 	// Browsers keep pages to go back to as they were last seen.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	switch {
-	case wantsJSON(r):
+	case browser.WantsJSON(r):
 		writeOwnHeaders(w.Header())
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -235,44 +241,44 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 }
 
 // endSession makes a session no session any more, here and in its store.
-func (h *Handler) endSession(ctx context.Context, s *session, from time.Time) error {
-	if err := h.store.end(ctx, s, from); err != nil {
+func (h *Handler) endSession(ctx context.Context, s *session.Session, from time.Time) error {
+	if err := h.store.End(ctx, s, from); err != nil {
 		return err
 	}
-	h.state.sessions.end(s, from)
+	h.state.sessions.End(s, from)
 	return nil
 }
 
 // revoke tells the provider, where it has an endpoint for that. Nobody waits for
 // it, and the session is over whatever comes of it.
-func (h *Handler) revoke(s *session) {
-	if h.client.revocationEndpoint == "" || !s.tokens.refreshable() {
+func (h *Handler) revoke(s *session.Session) {
+	if h.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
 		return
 	}
 	go func() { // ends with the request's own timeout
-		if err := h.client.revoke(context.Background(), s.tokens.refresh); err != nil {
-			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.id.hash()), zap.Error(err))
+		if err := h.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
+			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 	}()
 }
 
 func (h *Handler) cookiesToClear(v *visit) []string {
-	names := []string{h.cookies.name}
-	if v.sent.hasSecond {
-		names = append(names, h.cookies.name+secondChunk)
+	names := []string{h.cookies.Name}
+	if v.sent.HasSecond {
+		names = append(names, h.cookies.Name+browser.SecondChunk)
 	}
-	if v.sent.recent.count > 0 {
-		names = append(names, h.cookies.recentName())
+	if v.sent.Recent.Count > 0 {
+		names = append(names, h.cookies.RecentName())
 	}
-	for _, cookie := range v.sent.logins[:min(len(v.sent.logins), maxRemovals)] {
-		names = append(names, cookie.name)
+	for _, cookie := range v.sent.Logins[:min(len(v.sent.Logins), browser.MaxRemovals)] {
+		names = append(names, cookie.Name)
 	}
 	return names
 }
 
 // serveReady says whether the gateway could serve a request now.
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) error {
-	if err := h.store.ready(r.Context()); err != nil {
+	if err := h.store.Ready(r.Context()); err != nil {
 		h.logger.Error("not ready", zap.Error(err))
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})

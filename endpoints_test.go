@@ -76,11 +76,11 @@ func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
 
 func TestAScriptsLoginLeadsBackToItsPage(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	a := s.newBrowser().get("/api/data", "Referer: "+s.url+"/dashboard?tab=2")
+	a := s.newBrowser().Get("/api/data", "Referer: "+s.url+"/dashboard?tab=2")
 	if got := a.json(t)["login_url"]; got != "/oauth/start?return_to=%2Fdashboard%3Ftab%3D2" {
 		t.Errorf("login_url: %v", got)
 	}
-	a = s.newBrowser().get("/api/data", "Referer: https://evil.example/x")
+	a = s.newBrowser().Get("/api/data", "Referer: https://evil.example/x")
 	if got := a.json(t)["login_url"]; got != "/oauth/start?return_to=%2F" {
 		t.Errorf("login_url with a foreign Referer: %v", got)
 	}
@@ -94,7 +94,7 @@ func TestUserinfoAnswersTheProvidersMembersAndTheBalancesAge(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.clock.advance(12 * time.Second)
 
-	a := b.get("/oauth/userinfo")
+	a := b.Get("/oauth/userinfo")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("status %d, %s", a.StatusCode, a.Header.Get("Content-Type"))
 	}
@@ -126,7 +126,7 @@ func TestUserinfoAnswersTheProvidersMembersAndTheBalancesAge(t *testing.T) {
 func TestUserinfoWithoutASessionIsNotAuthenticated(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	for _, headers := range [][]string{nil, navigation} {
-		a := s.newBrowser().get("/oauth/userinfo", headers...)
+		a := s.newBrowser().Get("/oauth/userinfo", headers...)
 		if a.StatusCode != http.StatusUnauthorized || a.json(t)["error"] != "Not authenticated" {
 			t.Errorf("got %d: %s", a.StatusCode, a.text)
 		}
@@ -147,7 +147,7 @@ func TestRefreshReadsTheBalanceNowButNotMoreThanOnceASecond(t *testing.T) {
 	if n := s.provider.Count(simulator.UserInfo) - reads; n != 1 {
 		t.Errorf("five requests within a second made %d reads", n)
 	}
-	if got := b.get("/").seen(t).Header.Get("X-User-Balance"); got != "749.00" {
+	if got := b.Get("/").seen(t).Header.Get("X-User-Balance"); got != "749.00" {
 		t.Errorf("the upstream then saw %q", got)
 	}
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 500})
@@ -187,7 +187,7 @@ func TestUnsafeEndpointsRefuseOtherOrigins(t *testing.T) {
 			if (a.StatusCode == http.StatusForbidden) != c.refused {
 				t.Errorf("%s from %s: status %d", endpoint, name, a.StatusCode)
 			}
-			if c.refused && b.get("/").StatusCode != http.StatusOK {
+			if c.refused && b.Get("/").StatusCode != http.StatusOK {
 				t.Errorf("%s from %s: the session is gone", endpoint, name)
 			}
 		}
@@ -201,13 +201,13 @@ func TestTopupLeadsToTheProvidersPage(t *testing.T) {
 	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.location(), s.providerURL+"/topup") {
 		t.Errorf("a person got %d to %q", a.StatusCode, a.location())
 	}
-	a = b.get("/oauth/topup", "Accept: application/json")
+	a = b.Get("/oauth/topup", "Accept: application/json")
 	if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.json(t)["topup_url"].(string), s.providerURL) {
 		t.Errorf("a script got %d: %s", a.StatusCode, a.text)
 	}
 	// The next request sees what was topped up, though the balance was fresh.
 	s.provider.TopUp(12345, 500)
-	if got := b.get("/").seen(t).Header.Get("X-User-Balance"); got != "755.00" {
+	if got := b.Get("/").seen(t).Header.Get("X-User-Balance"); got != "755.00" {
 		t.Errorf("after topping up the upstream saw %q", got)
 	}
 	if a := s.newBrowser().visit("/oauth/topup"); a.StatusCode != http.StatusFound {
@@ -255,7 +255,7 @@ func TestNoRedirectOfTheProviderIsFollowed(t *testing.T) {
 			t.Errorf("%d: topup: %d to %q", status, a.StatusCode, a.location())
 		}
 		s.clock.advance(20 * time.Minute)
-		if got := b.get("/").seen(t).Header.Get("X-User-Id"); got != testUserID {
+		if got := b.Get("/").seen(t).Header.Get("X-User-Id"); got != testUserID {
 			t.Errorf("%d: the upstream saw the user %q", status, got)
 		}
 		if a := s.newBrowser().follow("/"); a.StatusCode < 500 {
@@ -271,8 +271,8 @@ func TestTheClientSecretIsSentToTheTokenEndpointAlone(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.clock.advance(over)
-	b.get("/")
-	b.get("/oauth/topup")
+	b.Get("/")
+	b.Get("/oauth/topup")
 	b.do("POST", "/oauth/logout", nil)
 	asked := 0
 	for _, endpoint := range simulator.Endpoints() {
@@ -292,7 +292,7 @@ func TestTheClientSecretIsSentToTheTokenEndpointAlone(t *testing.T) {
 
 func TestTopupCanBeOff(t *testing.T) {
 	s := newSite(t, siteOptions{inProvider: "topup_endpoint off"})
-	if a := s.newBrowser().signIn().get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
+	if a := s.newBrowser().signIn().Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("got %d", a.StatusCode)
 	}
 }
@@ -306,7 +306,7 @@ func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
 	if a := b.visit("/oauth/logout"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, `method="post"`) {
 		t.Errorf("GET: %d: %s", a.StatusCode, a.text)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("GET signed the user out: %d", a.StatusCode)
 	}
 	a := b.do("POST", "/oauth/logout", nil, "Origin: "+s.url)
@@ -321,14 +321,14 @@ func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
 			t.Errorf("the cookie %s is left", name)
 		}
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a copy of the cookie: %d", a.StatusCode)
 	}
-	s.load() // a reload forgets no logout
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.Load() // a reload forgets no logout
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a copy of the cookie after a reload: %d", a.StatusCode)
 	}
 	if a := s.newBrowser().signIn().do("POST", "/oauth/logout", nil, "Accept: application/json"); a.StatusCode != http.StatusNoContent {
@@ -346,7 +346,7 @@ func TestLogoutWorksWhileTheProviderIsDown(t *testing.T) {
 		t.Errorf("got %d", a.StatusCode)
 	}
 	s.provider.ClearFaults()
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a copy of the cookie: %d", a.StatusCode)
 	}
 }
@@ -354,7 +354,7 @@ func TestLogoutWorksWhileTheProviderIsDown(t *testing.T) {
 func TestLogoutRevokesTheRefreshTokenWhereTheProviderCan(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "revocation_endpoint "+s.providerURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser().signIn()
 	b.do("POST", "/oauth/logout", nil)
 	eventually(t, "the refresh token was revoked", func() bool {
@@ -364,7 +364,7 @@ func TestLogoutRevokesTheRefreshTokenWhereTheProviderCan(t *testing.T) {
 
 func TestTheFirstLoginAfterALogoutAsksForConsent(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	auto := func(b *browser) string {
+	auto := func(b *visitor) string {
 		u, _ := url.Parse(b.visit("/oauth/start").location())
 		return u.Query().Get("auto_authorize")
 	}
@@ -383,7 +383,7 @@ func TestTheFirstLoginAfterALogoutAsksForConsent(t *testing.T) {
 }
 
 // signInWithConsent presses Allow on the provider's consent page where there is one.
-func (b *browser) signInWithConsent() {
+func (b *visitor) signInWithConsent() {
 	b.t.Helper()
 	a := b.follow("/")
 	if strings.Contains(a.text, "AIHubMix simulator") {
@@ -434,13 +434,13 @@ func TestEndpointsMayStandElsewhere(t *testing.T) {
 		t.Errorf("the login starts at %q", a.location())
 	}
 	b.signIn()
-	if a := b.get("/api/user/info"); a.json(t)["username"] != "user123" {
+	if a := b.Get("/api/user/info"); a.json(t)["username"] != "user123" {
 		t.Errorf("userinfo: %d %s", a.StatusCode, a.text)
 	}
-	if a := b.get("/gate/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
+	if a := b.Get("/gate/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
 		t.Errorf("health: %d %s", a.StatusCode, a.text)
 	}
-	if a := b.get("/oauth/userinfo"); a.seen(t).URI != "/oauth/userinfo" {
+	if a := b.Get("/oauth/userinfo"); a.seen(t).URI != "/oauth/userinfo" {
 		t.Error("the default path is still ours")
 	}
 }
@@ -451,7 +451,7 @@ func TestHealthAndReadyDoNotDependOnTheProvider(t *testing.T) {
 		s.provider.SetFault(endpoint, simulator.Fault{Status: 503})
 	}
 	for _, name := range []string{"health", "ready"} {
-		if a := s.newBrowser().get("/oauth/" + name); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
+		if a := s.newBrowser().Get("/oauth/" + name); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
 			t.Errorf("%s: %d %s", name, a.StatusCode, a.text)
 		}
 	}

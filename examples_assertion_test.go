@@ -94,7 +94,7 @@ type verifierSite struct {
 	*site
 	verifier string // its URL
 	keys     *keysOnTheWay
-	browser  *browser
+	browser  *visitor
 	private  ed25519.PrivateKey // the gateway's
 	kid      string
 }
@@ -154,7 +154,7 @@ func (v *verifierSite) ask(t *testing.T, assertions ...string) *answer {
 	for _, assertion := range assertions {
 		headers = append(headers, assertionHeader+": "+assertion)
 	}
-	return v.browser.get(v.verifier, headers...)
+	return v.browser.Get(v.verifier, headers...)
 }
 
 func (v *verifierSite) expect(t *testing.T, want int, assertion string) {
@@ -191,7 +191,7 @@ func believesTheGateway(t *testing.T, v *verifierSite) {
 	if a := v.signInHere(t); a.text != testUserID+" is user123\n" {
 		t.Errorf("signed in: status %d: %q", a.StatusCode, a.text)
 	}
-	if a := v.browser.get("/", assertionHeader+": forged"); a.StatusCode != http.StatusOK {
+	if a := v.browser.Get("/", assertionHeader+": forged"); a.StatusCode != http.StatusOK {
 		t.Errorf("with a forged one beside it: status %d", a.StatusCode)
 	}
 	if a := v.ask(t); a.StatusCode != http.StatusUnauthorized {
@@ -521,7 +521,7 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 	original := v.caddyfile
 	useSecrets := func(secrets string) {
 		v.caddyfile = strings.Replace(original, "secret "+testSecret, "secret "+secrets, 1)
-		v.load()
+		v.Load()
 	}
 
 	useSecrets(testSecret + " " + next)
@@ -548,7 +548,7 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 		return v.browser.follow("/").StatusCode == http.StatusOK
 	})
 	eventually(t, "a secret that was taken out is forgotten", func() bool {
-		v.browser.get("/")
+		v.browser.Get("/")
 		return v.ask(t, old).StatusCode == http.StatusUnauthorized
 	})
 }
@@ -559,7 +559,7 @@ func waitsForKeys(t *testing.T, v *verifierSite) {
 		t.Errorf("without keys: status %d: %s", a.StatusCode, a.text)
 	}
 	v.keys.work()
-	eventually(t, "the verifier has the keys", func() bool { return v.browser.get("/").StatusCode == http.StatusOK })
+	eventually(t, "the verifier has the keys", func() bool { return v.browser.Get("/").StatusCode == http.StatusOK })
 }
 
 func forgetsOldKeys(t *testing.T, v *verifierSite) {
@@ -577,7 +577,7 @@ func forgetsOldKeys(t *testing.T, v *verifierSite) {
 
 // boundsTheAnswer gives the right keys in ways in which they are not to be taken.
 func boundsTheAnswer(t *testing.T, v *verifierSite) {
-	keys := v.newBrowser().get("/oauth/jwks.json").text
+	keys := v.newBrowser().Get("/oauth/jwks.json").text
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, keys) }))
 	t.Cleanup(elsewhere.Close)
 	for name, failure := range map[string]http.HandlerFunc{

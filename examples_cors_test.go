@@ -31,7 +31,7 @@ func (s *site) useExample(file, address string) {
 		s.t.Fatal("no global options")
 	}
 	s.caddyfile = options + text
-	s.load()
+	s.Load()
 }
 
 func TestExampleCORSLetsPreflightsThrough(t *testing.T) {

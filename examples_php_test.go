@@ -60,7 +60,7 @@ func TestExamplePHPTellsTheUserAsRemoteUser(t *testing.T) {
 		if !c.signedIn {
 			client = s.newBrowser()
 		}
-		a := client.get(c.path, forged...)
+		a := client.Get(c.path, forged...)
 		if a.StatusCode != c.status {
 			t.Errorf("%s, signed in %v: got %d, want %d", c.path, c.signedIn, a.StatusCode, c.status)
 			continue

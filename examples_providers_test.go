@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
 )
 
 // smallProvider is a server that answers as one of the servers in examples/ does. Each
@@ -158,7 +160,7 @@ func newExampleSite(t *testing.T, example string, addresses ...string) *site {
 		text = replaced
 	}
 	s.caddyfile = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system " + t.TempDir() + "\n}\n" + text
-	s.load()
+	s.Load()
 	return s
 }
 
@@ -168,7 +170,7 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 			p := newSmallProvider(t, gitHub(onlyForms))
 			s := newExampleSite(t, "oauth2-github", "https://github.com", p.URL, "https://api.github.com", p.URL)
 			b := s.newBrowser().signIn()
-			seen := b.get("/").seen(t).Header
+			seen := b.Get("/").seen(t).Header
 			if seen.Get("X-User-Id") != "583231" || seen.Get("X-User-Name") != "octocat" || seen.Get("X-User-Email") != "" || seen.Get("X-User-Balance-State") != "unknown" {
 				t.Errorf("the upstream saw %v", seen)
 			}
@@ -177,10 +179,10 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 				t.Errorf("the provider was asked %v", query)
 			}
 			s.clock.advance(29 * 24 * time.Hour)
-			if a := b.get("/"); a.StatusCode != http.StatusOK {
+			if a := b.Get("/"); a.StatusCode != http.StatusOK {
 				t.Errorf("after 29 days: got %d, want 200", a.StatusCode)
 			}
-			if a := b.get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
+			if a := b.Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
 				t.Errorf("topup: got %d, want 404", a.StatusCode)
 			}
 
@@ -195,7 +197,7 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 			clear(p.access)
 			p.mu.Unlock()
 			s.clock.advance(20 * time.Minute)
-			b.get("/")
+			b.Get("/")
 			if a := b.visit("/"); a.StatusCode != http.StatusFound {
 				t.Errorf("after the token was revoked: got %d, want 302", a.StatusCode)
 			}
@@ -221,7 +223,7 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 	p := newSmallProvider(t, dex)
 	s := newExampleSite(t, "oauth2-dex", "https://dex.example.com", p.URL)
 	b := s.newBrowser().signIn()
-	seen := b.get("/").seen(t).Header
+	seen := b.Get("/").seen(t).Header
 	if seen.Get("X-User-Id") != "CgNqb2U" || seen.Get("X-User-Name") != "Joe" || seen.Get("X-User-Email") != "joe@example.com" {
 		t.Errorf("the upstream saw %v", seen)
 	}
@@ -230,7 +232,7 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 	}
 	for range 3 {
 		s.clock.advance(6 * time.Minute)
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("after the token's end: got %d, want 200", a.StatusCode)
 		}
 	}
@@ -247,8 +249,8 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 	p.mu.Lock()
 	p.refreshTokens = kept
 	p.mu.Unlock()
-	s.clock.advance(backOffRefused + time.Second)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.clock.advance(renewal.BackOffRefused + time.Second)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with its storage: got %d, want 200", a.StatusCode)
 	}
 }
@@ -266,7 +268,7 @@ func TestSigningOutIsNotUndoneSilently(t *testing.T) {
 	} {
 		with := strings.Replace(s.caddyfile, "client_id", c.setting+"\nclient_id", 1)
 		s.caddyfile, with = with, s.caddyfile
-		s.load()
+		s.Load()
 		b.do("POST", "/oauth/logout", nil)
 		b.signIn()
 		if got := p.lastAsked().Get(c.name); got != c.value {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
 // setExampleEnv gives the examples the environment that their READMEs speak of.
@@ -17,7 +19,7 @@ func setExampleEnv(t *testing.T) {
 	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
 	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
 	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
-	t.Setenv("TOLLGATE_SECRET", newSecret())
+	t.Setenv("TOLLGATE_SECRET", keys.NewSecret())
 	t.Setenv("REDIS_PASSWORD", "a-long-password")
 }
 

@@ -75,13 +75,13 @@ func newSampleSite(t *testing.T, file string, run []string) (s *site, direct str
 
 // getsNothingForUndecodableNames sends values that the gateway never sends, as somebody
 // can who reaches the sample past it. The sample answers 400, and serves on.
-func (b *browser) getsNothingForUndecodableNames(t *testing.T, sample string) {
+func (b *visitor) getsNothingForUndecodableNames(t *testing.T, sample string) {
 	for _, name := range []string{"%", "%4", "a%zz", "100%", "%%41", "%FF", "%C3%28", "%ED%A0%80"} {
-		if a := b.get(sample, "X-User-Id: 1", "X-User-Name: "+name); a.StatusCode != 400 || a.text != "not from the gateway\n" {
+		if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: "+name); a.StatusCode != 400 || a.text != "not from the gateway\n" {
 			t.Errorf("%s: status %d: %q, want 400", name, a.StatusCode, a.text)
 		}
 	}
-	if a := b.get(sample, "X-User-Id: 1", "X-User-Name: %20admin%20"); a.text != "1 is  admin  and has \n" {
+	if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: %20admin%20"); a.text != "1 is  admin  and has \n" {
 		t.Errorf("afterwards: status %d: %q", a.StatusCode, a.text)
 	}
 }
@@ -93,19 +93,19 @@ func (s *site) keepsItsWord(t *testing.T) {
 	if a := b.follow("/"); a.text != "24680 is 张伟 and has 0.00\n" {
 		t.Fatalf("signed in: status %d: %q", a.StatusCode, a.text)
 	}
-	if a := b.get("/public", "X-User-Id: 1"); a.text != " is  and has \n" {
+	if a := b.Get("/public", "X-User-Id: 1"); a.text != " is  and has \n" {
 		t.Errorf("nobody: status %d: %q", a.StatusCode, a.text)
 	}
 	if err := s.provider.TopUp(24680, 500); err != nil {
 		t.Fatal(err)
 	}
-	if a := b.get("/"); a.text != "24680 is 张伟 and has 0.00\n" {
+	if a := b.Get("/"); a.text != "24680 is 张伟 and has 0.00\n" {
 		t.Errorf("before it is told: status %d: %q", a.StatusCode, a.text)
 	}
 	if a := b.do("POST", "/", nil); a.Header.Get("Tollgate-Balance") != "" || a.StatusCode != 200 {
 		t.Errorf("spending: status %d: %v", a.StatusCode, a.Header)
 	}
-	if a := b.get("/"); a.text != "24680 is 张伟 and has 5.00\n" {
+	if a := b.Get("/"); a.text != "24680 is 张伟 and has 5.00\n" {
 		t.Errorf("after it was told: status %d: %q", a.StatusCode, a.text)
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // externalHostQuery marks an address of `start` that a browser was sent to because it
@@ -87,7 +89,7 @@ func portOf(u *url.URL) string {
 // its one form.
 func hostKey(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if canonical, err := canonicalHost(name); err == nil {
+	if canonical, err := origin.CanonicalHost(name); err == nil {
 		return canonical
 	}
 	return name // no browser sends it

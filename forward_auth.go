@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 const (
@@ -48,7 +52,7 @@ var authHeaderNames = []string{
 // serveAuth answers another proxy's question who a request comes from, and whether it
 // may pass. What cannot be read counts as no session.
 func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if forwardsTunnel(r.Header) {
+	if policy.ForwardsTunnel(r.Header) {
 		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
 	}
 	asked, ok := h.askedDemand(r)
@@ -67,14 +71,14 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 // askedDemand says what the path asks that the proxy in front was asked for. Where
 // nobody who may say so has said which that is, it is a protected one to which every
 // require block applies. ok is false when what was said cannot be read, or in two ways.
-func (h *Handler) askedDemand(r *http.Request) (d demand, ok bool) {
+func (h *Handler) askedDemand(r *http.Request) (d policy.Demand, ok bool) {
 	asked, ok := h.askedURL(r)
 	if asked == nil || !ok {
-		return h.routes.strictest(), ok
+		return h.routes.Strictest(), ok
 	}
 	question := r.WithContext(r.Context())
 	question.URL = asked
-	return h.routes.demand(asked, question) // its own path is only where it was put
+	return h.routes.Demand(asked, question) // its own path is only where it was put
 }
 
 // askedURL gives the URL that the proxy in front was asked for, or nil where it does
@@ -82,16 +86,16 @@ func (h *Handler) askedDemand(r *http.Request) (d demand, ok bool) {
 // client may have sent the headers that its proxy does not set, the two have to agree
 // where both are there.
 func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
-	if !h.trustedProxies.trust(r.RemoteAddr) {
+	if !h.trustedProxies.Trust(r.RemoteAddr) {
 		return nil, true
 	}
-	asked, ok := forwardedURL(r.Header)
+	asked, ok := policy.ForwardedURL(r.Header)
 	own := url.URL{Path: h.endpoints["auth"]}
 	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
 	if !ok || !found || below == "" {
 		return asked, ok && found
 	}
-	appended, ok := parseForwardedURL(below)
+	appended, ok := policy.ParseForwardedURL(below)
 	if !ok || asked != nil && asked.EscapedPath() != appended.EscapedPath() {
 		return nil, false
 	}
@@ -102,17 +106,17 @@ func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
 // the request of somebody who is not signed in to `start`. It is not yet cleaned, and
 // empty when it is none of ours. forwarded is false for every other request.
 func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
-	if !h.trustedProxies.trust(r.RemoteAddr) {
+	if !h.trustedProxies.Trust(r.RemoteAddr) {
 		return "", false
 	}
-	asked, ok := forwardedURL(r.Header)
+	asked, ok := policy.ForwardedURL(r.Header)
 	if asked == nil && ok {
 		return "", false
 	}
 	if !ok {
 		return "", true
 	}
-	return forwardedPath(asked, h.origin), true
+	return policy.ForwardedPath(asked, h.origin), true
 }
 
 // isForwarded reports whether a trusted proxy passes on a request that was for
@@ -124,32 +128,32 @@ func (h *Handler) isForwarded(r *http.Request) bool {
 
 // writeAuth writes an answer to a proxy's question, with every identity header each
 // time, so that none that the client sent stays in its place.
-func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity) error {
-	header := w.Header()
-	h.setIdentity(header, r, id)
+func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity.Identity) error {
+	fields := w.Header()
+	h.setIdentity(fields, r, id)
 	cookies := h.promptCookies(ctx, v, id)
 	answer := authAnswers[decided]
-	writeOwnHeaders(header)
-	if size := headerSize(header); size > maxAuthHeaders {
+	writeOwnHeaders(fields)
+	if size := header.Size(fields); size > maxAuthHeaders {
 		h.logger.Error("the identity does not fit into the answer of the auth endpoint: have `identity` name fewer headers",
-			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.identity.largest(header)))
+			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.identity.Largest(fields)))
 		answer, cookies = authAnswers[verdictUnavailable], nil
-		h.setIdentity(header, r, nil)
+		h.setIdentity(fields, r, nil)
 	}
 	// One cookie is what proxies hand on, if they hand on any: the ticket. Without it
 	// the one of before goes on being good.
-	if len(cookies) > 0 && headerSize(header)+len("Set-Cookie: \r\n")+len(cookies[0]) <= maxAuthHeaders {
-		header.Set("Set-Cookie", cookies[0])
+	if len(cookies) > 0 && header.Size(fields)+len("Set-Cookie: \r\n")+len(cookies[0]) <= maxAuthHeaders {
+		fields.Set("Set-Cookie", cookies[0])
 	}
 	if answer.reason != "" {
-		header.Set(headerReason, answer.reason)
+		fields.Set(headerReason, answer.reason)
 	}
 	if answer.status == http.StatusUnauthorized {
-		header.Set("WWW-Authenticate", challenge)
+		fields.Set("WWW-Authenticate", challenge)
 	}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// The server would wait for a body that the proxy may never send.
-		header.Set("Connection", "close")
+		fields.Set("Connection", "close")
 	}
 	w.WriteHeader(answer.status)
 	return nil
@@ -157,7 +161,7 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 
 // promptCookies gives the Set-Cookie values of an answer as far as they are there in
 // time: the store may have to be written to for them.
-func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity) []string {
+func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Identity) []string {
 	if id == nil {
 		return nil
 	}
@@ -173,21 +177,21 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity) []s
 
 // setIdentity sets every identity header of an answer, and empty ones without an
 // identity.
-func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity) {
+func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.Identity) {
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id == nil {
-		h.identity.setEmpty(header)
+		h.identity.SetEmpty(header)
 		return
 	}
-	id.assertion = h.assert(r.Context(), id)
-	h.identity.set(header, id, func(template string) string { return expand(repl, template) })
-	if h.identity.token == "" {
+	id.Assertion = h.assert(r.Context(), id)
+	h.identity.Set(header, id, func(template string) string { return expand(repl, template) })
+	if h.identity.Token == "" {
 		return
 	}
-	header[h.identity.token] = []string{""}
+	header[h.identity.Token] = []string{""}
 	if h.mayHandToken(r) {
-		h.setAccessToken(header, id.session)
+		h.setAccessToken(header, id.Session)
 	}
 }
 
@@ -199,17 +203,6 @@ func (h *Handler) mayHandToken(r *http.Request) bool {
 	if asked == nil || !ok {
 		return false
 	}
-	forms, complete := readings(asked)
-	return complete && !slices.ContainsFunc(forms, func(path string) bool { return h.routes.endpointAt(path) != "" })
-}
-
-// headerSize is what a header takes on the wire.
-func headerSize(header http.Header) int {
-	size := 0
-	for name, lines := range header {
-		for _, line := range lines {
-			size += len(name) + len(": \r\n") + len(line)
-		}
-	}
-	return size
+	forms, complete := policy.Readings(asked)
+	return complete && !slices.ContainsFunc(forms, func(path string) bool { return h.routes.EndpointAt(path) != "" })
 }

@@ -14,7 +14,13 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // asked are more lines for a site that another proxy asks. The tests' own address is a
@@ -32,27 +38,27 @@ func (a *answer) wantAuth(t *testing.T, what string, status int, reason, userID 
 		t.Errorf("%s: got %d, reason %q, user %q; want %d, %q, %q", what, a.StatusCode,
 			a.Header.Get("Tollgate-Reason"), a.Header.Get("X-User-Id"), status, reason, userID)
 	}
-	for _, header := range identityPresets["default"] {
-		if lines := a.Header.Values(header.name); len(lines) != 1 || (userID == "" && lines[0] != "") {
-			t.Errorf("%s: %s is %q", what, header.name, lines)
+	for _, fields := range identity.Presets["default"] {
+		if lines := a.Header.Values(fields.Name); len(lines) != 1 || (userID == "" && lines[0] != "") {
+			t.Errorf("%s: %s is %q", what, fields.Name, lines)
 		}
 	}
-	if a.Header.Get("Cache-Control") != "no-store" || a.text != "" || len(a.Header.Values("Set-Cookie")) > 1 || headerSize(a.Header) > maxAuthHeaders {
-		t.Errorf("%s: %q, body %q, headers of %d bytes", what, a.Header, a.text, headerSize(a.Header))
+	if a.Header.Get("Cache-Control") != "no-store" || a.text != "" || len(a.Header.Values("Set-Cookie")) > 1 || header.Size(a.Header) > maxAuthHeaders {
+		t.Errorf("%s: %q, body %q, headers of %d bytes", what, a.Header, a.text, header.Size(a.Header))
 	}
 }
 
 func TestAuthAnswersWhoItIsAndNothingElse(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser()
-	b.get("/oauth/auth").wantAuth(t, "nobody", 401, "unauthenticated", "")
+	b.Get("/oauth/auth").wantAuth(t, "nobody", 401, "unauthenticated", "")
 	b.signIn()
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "get"} {
 		for _, path := range []string{"/oauth/auth", "/oauth/auth/", "/oauth/auth/any/path?x=1&y", "/oauth/auth/start", "/oauth/auth?rd=//evil.example&%zz", "/oauth/auth/files/a%2Fb%20c"} {
 			b.do(method, path, strings.NewReader("a body"), navigation...).wantAuth(t, method+" "+path, 200, "", testUserID)
 		}
 	}
-	a := b.get("/oauth/auth")
+	a := b.Get("/oauth/auth")
 	if a.Header.Get("X-User-Balance") == "" || a.Header.Get("X-User-Name") != "user123" || a.Header.Get("X-User-Balance-State") != "fresh" || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("the identity is %q", a.Header)
 	}
@@ -71,14 +77,14 @@ func TestAuthAnswersWhoItIsAndNothingElse(t *testing.T) {
 		t.Errorf("the body that never comes was waited for: %v", took)
 	}
 	for _, cookie := range []string{"tollgate=", "tollgate=1.x", "tollgate=1.%zz; tollgate=2", "tollgate-2=x", strings.Repeat("x=1; ", 1000), "=;;=,\"tollgate"} {
-		s.newBrowser().get("/oauth/auth", "Cookie: "+cookie).wantAuth(t, cookie, 401, "unauthenticated", "")
+		s.newBrowser().Get("/oauth/auth", "Cookie: "+cookie).wantAuth(t, cookie, 401, "unauthenticated", "")
 	}
 	before := s.upstream.requests.Load()
-	if s.newBrowser().get("/oauth/authority"); s.upstream.requests.Load() != before {
+	if s.newBrowser().Get("/oauth/authority"); s.upstream.requests.Load() != before {
 		t.Error("what is not below auth has reached the upstream without a session")
 	}
 	b.do("POST", "/oauth/logout", nil)
-	b.get("/oauth/auth").wantAuth(t, "after the logout", 401, "unauthenticated", "")
+	b.Get("/oauth/auth").wantAuth(t, "after the logout", 401, "unauthenticated", "")
 }
 
 func TestAuthSetsEveryHeaderOfEveryPreset(t *testing.T) {
@@ -93,7 +99,7 @@ func TestAuthSetsEveryHeaderOfEveryPreset(t *testing.T) {
 		if signedIn {
 			b.follow("/")
 		}
-		a := b.get("/oauth/auth")
+		a := b.Get("/oauth/auth")
 		for name, value := range want {
 			if !signedIn {
 				value = ""
@@ -156,7 +162,7 @@ func TestTheOriginalURLDecidesAsInTheProxyMode(t *testing.T) {
 		{[]string{"X-Forwarded-Uri: /admin"}, "/public/a", login, login, false},
 	} {
 		what := fmt.Sprintf("%q %s", c.headers, c.below)
-		for b, want := range map[*browser]int{nobody: c.nobody, signedIn: c.user} {
+		for b, want := range map[*visitor]int{nobody: c.nobody, signedIn: c.user} {
 			userID, reason := "", ""
 			if b == signedIn && c.identity {
 				userID = testUserID
@@ -164,22 +170,22 @@ func TestTheOriginalURLDecidesAsInTheProxyMode(t *testing.T) {
 			if want == login {
 				reason = "unauthenticated"
 			}
-			b.get("/oauth/auth"+c.below, c.headers...).wantAuth(t, what, want, reason, userID)
+			b.Get("/oauth/auth"+c.below, c.headers...).wantAuth(t, what, want, reason, userID)
 		}
 	}
 
 	other := newSite(t, asked(noPeer, rules))
 	nobody, signedIn = other.newBrowser(), other.newBrowser().signIn()
 	for _, header := range []string{"X-Forwarded-Uri: /public/a", "X-Original-URL: http://h/public/a", "X-Auth-Request-Redirect: /public/a", "X-Forwarded-Uri: %zz"} {
-		nobody.get("/oauth/auth", header, "X-Forwarded-For: 192.0.2.1").wantAuth(t, "from another peer: "+header, 401, "unauthenticated", "")
-		signedIn.get("/oauth/auth", header).wantAuth(t, "from another peer: "+header, 200, "", testUserID)
+		nobody.Get("/oauth/auth", header, "X-Forwarded-For: 192.0.2.1").wantAuth(t, "from another peer: "+header, 401, "unauthenticated", "")
+		signedIn.Get("/oauth/auth", header).wantAuth(t, "from another peer: "+header, 200, "", testUserID)
 	}
-	nobody.get("/oauth/auth/public/a").wantAuth(t, "from another peer, appended", 401, "unauthenticated", "")
+	nobody.Get("/oauth/auth/public/a").wantAuth(t, "from another peer, appended", 401, "unauthenticated", "")
 }
 
 func TestTrustedProxiesAreTheTCPPeers(t *testing.T) {
-	resolve := func(words ...string) trustedProxies {
-		var all trustedProxies
+	resolve := func(words ...string) policy.TrustedProxies {
+		var all policy.TrustedProxies
 		for _, word := range words {
 			proxies, err := parseProxies(word)
 			if err != nil {
@@ -190,7 +196,7 @@ func TestTrustedProxiesAreTheTCPPeers(t *testing.T) {
 		return all
 	}
 	for _, c := range []struct {
-		proxies trustedProxies
+		proxies policy.TrustedProxies
 		peer    string
 		want    bool
 	}{
@@ -209,7 +215,7 @@ func TestTrustedProxiesAreTheTCPPeers(t *testing.T) {
 		{resolve("0.0.0.0/0"), "", false},
 		{nil, "127.0.0.1:1", false},
 	} {
-		if got := c.proxies.trust(c.peer); got != c.want {
+		if got := c.proxies.Trust(c.peer); got != c.want {
 			t.Errorf("%v, %s: got %v", c.proxies, c.peer, got)
 		}
 	}
@@ -218,18 +224,18 @@ func TestTrustedProxiesAreTheTCPPeers(t *testing.T) {
 func TestStartComesBackToThePageThatTheProxyWasAskedFor(t *testing.T) {
 	s := newSite(t, asked(anyPeer))
 	for header, want := range map[string]string{
-		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                     "/page?a=1&b=2&c=/x",
-		"X-Original-URL: " + s.url + "/page?a=1&b=2":              "/page?a=1&b=2",
-		"X-Original-URL: https" + s.url[len("http"):] + "/page":   "/page", // TLS ends elsewhere
-		"X-Auth-Request-Redirect: /page":                          "/page",
-		"X-Original-URL: https://evil.example/page":               "/",
-		"X-Original-URL: " + s.url + ".evil.example/page":         "/",
-		"X-Forwarded-Uri: //evil.example/page":                    "/",
-		"X-Forwarded-Uri: /\\evil.example":                        "/",
-		"X-Forwarded-Uri: /.//evil.example":                       "/evil.example",
-		"X-Forwarded-Uri: /oauth/start":                           "/",
-		"X-Forwarded-Uri: %zz":                                    "/",
-		"X-Forwarded-Uri: /" + strings.Repeat("a", maxReturnPath): "/",
+		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                      "/page?a=1&b=2&c=/x",
+		"X-Original-URL: " + s.url + "/page?a=1&b=2":               "/page?a=1&b=2",
+		"X-Original-URL: https" + s.url[len("http"):] + "/page":    "/page", // TLS ends elsewhere
+		"X-Auth-Request-Redirect: /page":                           "/page",
+		"X-Original-URL: https://evil.example/page":                "/",
+		"X-Original-URL: " + s.url + ".evil.example/page":          "/",
+		"X-Forwarded-Uri: //evil.example/page":                     "/",
+		"X-Forwarded-Uri: /\\evil.example":                         "/",
+		"X-Forwarded-Uri: /.//evil.example":                        "/evil.example",
+		"X-Forwarded-Uri: /oauth/start":                            "/",
+		"X-Forwarded-Uri: %zz":                                     "/",
+		"X-Forwarded-Uri: /" + strings.Repeat("a", origin.MaxPath): "/",
 	} {
 		b := s.newBrowser()
 		a := b.visit("/oauth/start", header)
@@ -254,7 +260,7 @@ func TestStartComesBackToThePageThatTheProxyWasAskedFor(t *testing.T) {
 			t.Errorf("%s, for itself: got %d", method, a.StatusCode)
 		}
 	}
-	if a := s.newBrowser().get("/oauth/start", "X-Forwarded-Uri: /api", "Referer: "+s.url+"/page"); a.StatusCode != 401 || a.json(t)["login_url"] != "/oauth/start?return_to=%2Fpage" {
+	if a := s.newBrowser().Get("/oauth/start", "X-Forwarded-Uri: /api", "Referer: "+s.url+"/page"); a.StatusCode != 401 || a.json(t)["login_url"] != "/oauth/start?return_to=%2Fpage" {
 		t.Errorf("a script: %d %s", a.StatusCode, a.text)
 	}
 	other := newSite(t, asked(noPeer))
@@ -268,12 +274,12 @@ func TestAuthMayStandElsewhereAndOnlyWhereItIsConfigured(t *testing.T) {
 	s := newSite(t, asked(noPeer, "endpoints {\nauth /who\n}"))
 	b := s.newBrowser().signIn()
 	for _, path := range []string{"/who", "/who/is/it"} {
-		b.get(path).wantAuth(t, path, 200, "", testUserID)
+		b.Get(path).wantAuth(t, path, 200, "", testUserID)
 	}
-	if a := b.get("/oauth/auth"); a.seen(t).URI != "/oauth/auth" {
+	if a := b.Get("/oauth/auth"); a.seen(t).URI != "/oauth/auth" {
 		t.Errorf("the default path is still ours: %d", a.StatusCode)
 	}
-	if a := newSite(t, siteOptions{}).newBrowser().signIn().get("/oauth/auth/x"); a.seen(t).URI != "/oauth/auth/x" {
+	if a := newSite(t, siteOptions{}).newBrowser().signIn().Get("/oauth/auth/x"); a.seen(t).URI != "/oauth/auth/x" {
 		t.Errorf("auth is there without forward_auth: %d", a.StatusCode)
 	}
 }
@@ -288,7 +294,7 @@ func TestAuthIsAnsweredInTimeAndARefreshGoesOn(t *testing.T) {
 	if a.Header.Get("Set-Cookie") != "" {
 		t.Error("a cookie is touched")
 	}
-	eventually(t, "the next question succeeds", func() bool { return b.get("/oauth/auth").StatusCode == 200 })
+	eventually(t, "the next question succeeds", func() bool { return b.Get("/oauth/auth").StatusCode == 200 })
 	if n := s.provider.Count(simulator.Refresh); n != 1 || s.provider.DoubleSpends() != 0 {
 		t.Errorf("%d refreshes, %d double spends", n, s.provider.DoubleSpends())
 	}
@@ -296,7 +302,7 @@ func TestAuthIsAnsweredInTimeAndARefreshGoesOn(t *testing.T) {
 	s.clock.advance(20 * time.Minute)
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 1500 * time.Millisecond})
 	began := time.Now()
-	b.get("/oauth/auth").wantAuth(t, "old information", 200, "", testUserID)
+	b.Get("/oauth/auth").wantAuth(t, "old information", 200, "", testUserID)
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -304,12 +310,12 @@ func TestAuthIsAnsweredInTimeAndARefreshGoesOn(t *testing.T) {
 
 // promptly asks a few times, as the machine has other work, too: the fastest answer,
 // the last one of which is given, has to come within Envoy's 200 ms.
-func (b *browser) promptly(target string, headers ...string) (a *answer) {
+func (b *visitor) promptly(target string, headers ...string) (a *answer) {
 	b.t.Helper()
 	fastest := time.Hour
 	for range 4 {
 		began := time.Now()
-		a = b.get(target, headers...)
+		a = b.Get(target, headers...)
 		fastest = min(fastest, time.Since(began))
 	}
 	if fastest > 200*time.Millisecond {
@@ -327,7 +333,7 @@ func TestThirtyQuestionsAtOnceMakeOneRefresh(t *testing.T) {
 		s.clock.advance(later)
 		var questions sync.WaitGroup
 		for range 30 {
-			questions.Go(func() { b.get("/oauth/auth").wantAuth(t, "one of many", 200, "", testUserID) })
+			questions.Go(func() { b.Get("/oauth/auth").wantAuth(t, "one of many", 200, "", testUserID) })
 		}
 		questions.Wait()
 		eventually(t, "a refresh", func() bool { return s.provider.Count(simulator.Refresh) == 1 })
@@ -338,22 +344,22 @@ func TestThirtyQuestionsAtOnceMakeOneRefresh(t *testing.T) {
 }
 
 func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
-	s, storage, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
-	defer close(storage.hang)
+	s, kind, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
+	defer close(kind.hang)
 	b := s.newBrowser().signIn()
 	// The one that hangs comes last: its reads outlive their questions.
 	for _, what := range []string{"broken", "hanging"} {
-		storage.broken.Store(what == "broken")
-		storage.hangs.Store(what == "hanging")
-		s.handlers[0].tickets.records.(*storageRecords).read.InvalidateAll()
+		kind.broken.Store(what == "broken")
+		kind.hangs.Store(what == "hanging")
+		s.handlers[0].tickets.Records.(*storage.Records).Read.InvalidateAll()
 		a := b.promptly("/oauth/auth", "X-Forwarded-Uri: /page")
 		a.wantAuth(t, what, 403, "unavailable", "")
 		if a.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: a cookie is touched", what)
 		}
-		s.newBrowser().get("/oauth/auth").wantAuth(t, what+", without a cookie", 401, "unauthenticated", "")
-		b.get("/oauth/auth", "X-Forwarded-Uri: /public/a").wantAuth(t, what+", public", 200, "", "")
-		b.get("/oauth/auth", "X-Forwarded-Uri: /optional/a").wantAuth(t, what+", optional", 200, "", "")
+		s.newBrowser().Get("/oauth/auth").wantAuth(t, what+", without a cookie", 401, "unauthenticated", "")
+		b.Get("/oauth/auth", "X-Forwarded-Uri: /public/a").wantAuth(t, what+", public", 200, "", "")
+		b.Get("/oauth/auth", "X-Forwarded-Uri: /optional/a").wantAuth(t, what+", optional", 200, "", "")
 	}
 }
 
@@ -361,13 +367,13 @@ func TestAuthRefusesWhomTheProviderRefusesAndSaysSoOnce(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser().signIn()
 	logs := s.observe()
-	s.newBrowser().get("/oauth/auth")
+	s.newBrowser().Get("/oauth/auth")
 	if n := logs.Len(); n != 0 {
 		t.Errorf("a question of nobody's writes %d lines: %v", n, logs.All())
 	}
 	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
 	s.clock.advance(20 * time.Minute)
-	b.get("/oauth/auth").wantAuth(t, "a refused user", 403, "refused", "")
+	b.Get("/oauth/auth").wantAuth(t, "a refused user", 403, "refused", "")
 	if n := logs.FilterMessage("denied").FilterField(zap.String("user_id", testUserID)).Len(); n != 1 {
 		t.Errorf("%d audit events: %v", n, logs.All())
 	}
@@ -388,7 +394,7 @@ func TestAnIdentityThatDoesNotFitIsAnErrorThatNamesIt(t *testing.T) {
 	s := newSite(t, options)
 	b := s.newBrowser().signIn()
 	logs := s.observe()
-	b.get("/oauth/auth").wantAuth(t, "an overlong identity", 403, "unavailable", "")
+	b.Get("/oauth/auth").wantAuth(t, "an overlong identity", 403, "unavailable", "")
 	if found := logs.FilterLevelExact(zapcore.ErrorLevel).FilterFieldKey("largest").All(); len(found) != 1 ||
 		!strings.Contains(found[0].Message, "`identity`") || found[0].ContextMap()["largest"] != "X-User-Email" {
 		t.Errorf("logged: %v", logs.All())
@@ -399,14 +405,14 @@ func TestATicketOfThePreviousSecretIsWrittenAnewInOneCookie(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser().signIn()
 	b.setCookie("tollgate-2", "left over")
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+newSecret()+" "+testSecret, 1)
-	s.load()
-	a := b.get("/oauth/auth")
+	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+keys.NewSecret()+" "+testSecret, 1)
+	s.Load()
+	a := b.Get("/oauth/auth")
 	a.wantAuth(t, "a ticket of before", 200, "", testUserID)
 	if lines := a.Header.Values("Set-Cookie"); len(lines) != 1 || !strings.HasPrefix(lines[0], "tollgate=1.") {
 		t.Errorf("Set-Cookie: %q", lines)
 	}
-	a = b.get("/oauth/auth")
+	a = b.Get("/oauth/auth")
 	a.wantAuth(t, "the new ticket", 200, "", testUserID)
 	if lines := a.Header.Values("Set-Cookie"); len(lines) != 0 {
 		t.Errorf("written again: %q", lines)

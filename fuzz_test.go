@@ -16,6 +16,16 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // FuzzAccess: whatever an upstream takes a path for, it never reads one that passes
@@ -44,21 +54,21 @@ func FuzzAccess(f *testing.F) {
 		}
 		r.URL = u
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		name, ok := rt.endpoint(originalURL(r))
+		name, ok := rt.Endpoint(originalURL(r))
 		if !ok {
 			return
 		}
-		asked, ok := rt.demand(originalURL(r), r)
+		asked, ok := rt.Demand(originalURL(r), r)
 		if !ok {
 			return
 		}
-		access := asked.access
+		access := asked.Access
 		for _, read := range upstreamReadings(u) {
 			lower := strings.ToLower(read)
-			if access != accessPublic && asked.blocks == 0 && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) {
+			if access != policy.AccessPublic && asked.Blocks == 0 && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) {
 				t.Fatalf("%q passes without the rules, and an upstream reads %q", target, read)
 			}
-			if access == accessPublic && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) && !strings.HasSuffix(lower, ".css") {
+			if access == policy.AccessPublic && (lower == "/admin" || strings.HasPrefix(lower, "/admin/")) && !strings.HasSuffix(lower, ".css") {
 				t.Fatalf("%q passes as public, and an upstream reads %q", target, read)
 			}
 			if name == "" && (read == "/oauth/start" || read == "/oauth/logout") {
@@ -84,7 +94,7 @@ func FuzzTwoPaths(f *testing.F) {
 		if rt == nil || err != nil || err2 != nil {
 			return
 		}
-		both, ok := rt.demand(original, requestAt(here))
+		both, ok := rt.Demand(original, requestAt(here))
 		byOriginal, okOriginal := decideByOnePath(rt, original)
 		byCurrent, okCurrent := decideByOnePath(rt, here)
 		switch {
@@ -96,25 +106,25 @@ func FuzzTwoPaths(f *testing.F) {
 			t.Fatalf("%q became %q: got %+v, and one of them is ambiguous", sent, current, both)
 		case !ok:
 			return // it is refused
-		case both.access != min(byOriginal.access, byCurrent.access):
-			t.Fatalf("%q became %q: got the access %v of %v and %v", sent, current, both.access, byOriginal.access, byCurrent.access)
-		case both.access == accessPublic && both.blocks != 0:
-			t.Fatalf("%q became %q: a public path has the rules %b", sent, current, both.blocks)
+		case both.Access != min(byOriginal.Access, byCurrent.Access):
+			t.Fatalf("%q became %q: got the access %v of %v and %v", sent, current, both.Access, byOriginal.Access, byCurrent.Access)
+		case both.Access == policy.AccessPublic && both.Blocks != 0:
+			t.Fatalf("%q became %q: a public path has the rules %b", sent, current, both.Blocks)
 		}
-		if want := byOriginal.blocks | byCurrent.blocks; both.blocks&want != want {
-			t.Fatalf("%q became %q: got the rules %b of %b and %b", sent, current, both.blocks, byOriginal.blocks, byCurrent.blocks)
+		if want := byOriginal.Blocks | byCurrent.Blocks; both.Blocks&want != want {
+			t.Fatalf("%q became %q: got the rules %b of %b and %b", sent, current, both.Blocks, byOriginal.Blocks, byCurrent.Blocks)
 		}
-		if swapped, okSwapped := rt.demand(here, requestAt(original)); swapped != both || okSwapped != ok {
+		if swapped, okSwapped := rt.Demand(here, requestAt(original)); swapped != both || okSwapped != ok {
 			t.Fatalf("%q and %q: got %+v, and %+v the other way round", sent, current, both, swapped)
 		}
 	})
 }
 
 // fuzzedRoutes are routes with these patterns, or nil if an operator cannot write them.
-func fuzzedRoutes(public, optional, first, second string) *routes {
-	r := &resolver{repl: caddy.NewReplacer()}
-	patterns := r.patterns("", []string{public, optional, first, second})
-	if r.err != nil || strings.Contains(public+optional+first+second, "{") {
+func fuzzedRoutes(public, optional, first, second string) *policy.Routes {
+	r := &config.Resolver{Repl: caddy.NewReplacer()}
+	patterns := r.Patterns("", []string{public, optional, first, second})
+	if r.Err != nil || strings.Contains(public+optional+first+second, "{") {
 		return nil
 	}
 	rt, err := newRoutes(caddy.Context{}, nil, patterns[:1], patterns[1:2], patterns[2:3], patterns[3:])
@@ -132,29 +142,29 @@ func requestAt(u *url.URL) *http.Request {
 
 // decideByOnePath is the decision as it was before there were two paths, written apart
 // from the code under test.
-func decideByOnePath(rt *routes, u *url.URL) (d demand, ok bool) {
+func decideByOnePath(rt *policy.Routes, u *url.URL) (d policy.Demand, ok bool) {
 	forms, complete := []string{u.Path}, true
-	if !isOrdinary(u) {
-		forms, complete = readings(u)
+	if !policy.IsOrdinary(u) {
+		forms, complete = policy.Readings(u)
 	}
 	if !complete {
-		return demand{}, false
+		return policy.Demand{}, false
 	}
-	var decided []demand
+	var decided []policy.Demand
 	for _, form := range forms {
 		cleaned := requestAt(&url.URL{Path: form})
-		for _, d := range []demand{{rt.cleanAccess(cleaned), rt.cleanBlocks(cleaned)}, {rt.literalAccess(form), rt.literalBlocks(form)}} {
-			if d.access == accessPublic {
-				d.blocks = 0
+		for _, d := range []policy.Demand{{Access: rt.CleanAccess(cleaned), Blocks: rt.CleanBlocks(cleaned)}, {Access: rt.LiteralAccess(form), Blocks: rt.LiteralBlocks(form)}} {
+			if d.Access == policy.AccessPublic {
+				d.Blocks = 0
 			}
 			decided = append(decided, d)
 		}
 	}
-	if isOrdinary(u) {
+	if policy.IsOrdinary(u) {
 		return decided[0], true
 	}
-	if slices.ContainsFunc(decided, func(d demand) bool { return d != decided[0] }) {
-		return demand{}, false
+	if slices.ContainsFunc(decided, func(d policy.Demand) bool { return d != decided[0] }) {
+		return policy.Demand{}, false
 	}
 	return decided[0], true
 }
@@ -162,7 +172,7 @@ func decideByOnePath(rt *routes, u *url.URL) (d demand, ok bool) {
 // FuzzForwardedURL: whatever a proxy's headers say, what comes of them is a path of
 // this origin, decided as the same path of a request would be, or a refusal.
 func FuzzForwardedURL(f *testing.F) {
-	const origin = "https://app.example.com"
+	const external = "https://app.example.com"
 	f.Add("/page?a=1&b=2", "", "", 1)
 	f.Add("/public/..%2fadmin", "https://app.example.com/public/..%2fadmin", "", 3)
 	f.Add("//evil.example", "https://evil.example/x", "/\\evil.example", 7)
@@ -172,10 +182,10 @@ func FuzzForwardedURL(f *testing.F) {
 		header := http.Header{}
 		for i, value := range []string{uri, original, redirect} {
 			if sent>>i&1 == 1 {
-				header[originalURLHeaders[i]] = []string{value}
+				header[policy.OriginalURLHeaders[i]] = []string{value}
 			}
 		}
-		u, ok := forwardedURL(header)
+		u, ok := policy.ForwardedURL(header)
 		if !ok {
 			return
 		}
@@ -202,12 +212,12 @@ func FuzzForwardedURL(f *testing.F) {
 				t.Fatalf("%s: %q is taken for %q", name, lines[0], u.EscapedPath())
 			}
 		}
-		page := forwardedPath(u, origin)
+		page := policy.ForwardedPath(u, external)
 		if page != "" && (page[0] != '/' || u.Host != "" && !strings.HasPrefix(strings.ToLower(u.Host), "app.example.com")) {
 			t.Fatalf("%q leads to %q", header, page)
 		}
-		if cleaned, ok := cleanReturnPath(page); ok {
-			read, err := url.Parse(origin + "/")
+		if cleaned, ok := origin.CleanPath(page); ok {
+			read, err := url.Parse(external + "/")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,16 +257,16 @@ func upstreamReadings(u *url.URL) []string {
 
 // FuzzSessionRecord: what reads as a record, is written and read back the same.
 func FuzzSessionRecord(f *testing.F) {
-	f.Add(sampleSession(20).appendBinary(nil))
-	f.Add([]byte{recordVersion})
-	f.Add([]byte{recordVersion + 1})
+	f.Add(sampleSession(20).AppendBinary(nil))
+	f.Add([]byte{session.RecordVersion})
+	f.Add([]byte{session.RecordVersion + 1})
 	f.Add(bytes.Repeat([]byte{0xff}, 80))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		s, err := parseSession(record)
+		s, err := session.ParseSession(record)
 		if err != nil {
 			return
 		}
-		again, err := parseSession(s.appendBinary(nil))
+		again, err := session.ParseSession(s.AppendBinary(nil))
 		if err != nil || *again != *s {
 			t.Fatalf("%x reads as %+v, and then as %+v, %v", record, s, again, err)
 		}
@@ -268,27 +278,27 @@ func FuzzSessionRecord(f *testing.F) {
 func FuzzSealed(f *testing.F) {
 	f.Add([]byte("plain"), 3, byte('x'), "made up")
 	f.Add([]byte{}, 0, byte('='), "")
-	secret := [][]byte{bytes.Repeat([]byte{7}, minSecret)}
-	session, _ := newSealer(secret, "c", "https://a.example/cb", purposeSession, maxSessionValue)
-	login, _ := newSealer(secret, "c", "https://a.example/cb", purposeLogin, maxSessionValue)
+	secret := [][]byte{bytes.Repeat([]byte{7}, keys.MinSecret)}
+	session, _ := keys.NewSealer(secret, "c", "https://a.example/cb", keys.PurposeSession, keys.MaxSessionValue)
+	login, _ := keys.NewSealer(secret, "c", "https://a.example/cb", keys.PurposeLogin, keys.MaxSessionValue)
 	f.Fuzz(func(t *testing.T, plain []byte, at int, b byte, madeUp string) {
-		sealed, err := session.seal(plain)
+		sealed, err := session.Seal(plain)
 		if err != nil || len(plain) == 0 {
 			return // too long, or not allowed
 		}
-		opened, _, ok := session.open(sealed)
+		opened, _, ok := session.Open(sealed)
 		if !ok || !bytes.Equal(opened, plain) {
 			t.Fatalf("%x comes back as %x, %v", plain, opened, ok)
 		}
-		if _, _, ok := login.open(sealed); ok {
+		if _, _, ok := login.Open(sealed); ok {
 			t.Fatal("it opens for another purpose")
 		}
 		if at >= 0 && at < len(sealed) && sealed[at] != b {
-			if _, _, ok := session.open(sealed[:at] + string(rune(b)) + sealed[at+1:]); ok {
+			if _, _, ok := session.Open(sealed[:at] + string(rune(b)) + sealed[at+1:]); ok {
 				t.Fatalf("byte %d of %q may be %q", at, sealed, b)
 			}
 		}
-		if _, _, ok := session.open(madeUp); ok {
+		if _, _, ok := session.Open(madeUp); ok {
 			t.Fatalf("%q opens", madeUp)
 		}
 	})
@@ -298,19 +308,19 @@ func FuzzSealed(f *testing.F) {
 // expired one, or one from the future, is none.
 func FuzzLoginRecord(f *testing.F) {
 	now := time.UnixMilli(1_700_000_000_000)
-	f.Add(newLogin("/page?x", true, "nonce", now).appendBinary(nil), int64(0))
-	f.Add([]byte{loginVersion, 0}, int64(5))
+	f.Add(browser.NewLogin("/page?x", true, "nonce", now).AppendBinary(nil), int64(0))
+	f.Add([]byte{browser.LoginVersion, 0}, int64(5))
 	f.Fuzz(func(t *testing.T, record []byte, later int64) {
-		l, ok := parseLogin(record)
+		l, ok := browser.ParseLogin(record)
 		if !ok {
 			return
 		}
-		again, ok := parseLogin(l.appendBinary(nil))
+		again, ok := browser.ParseLogin(l.AppendBinary(nil))
 		if !ok || *again != *l {
 			t.Fatalf("%x reads as %+v, and then as %+v, %v", record, l, again, ok)
 		}
 		at := now.Add(time.Duration(later))
-		if age := at.Sub(l.started); !l.expired(at) && (age >= loginLifetime || age < -time.Minute) {
+		if age := at.Sub(l.Started); !l.Expired(at) && (age >= browser.LoginLifetime || age < -time.Minute) {
 			t.Fatalf("a login of %v is still good", age)
 		}
 	})
@@ -325,10 +335,10 @@ func FuzzCookies(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	jar := &cookieJar{name: "tollgate"}
+	jar := &browser.Jar{Name: "tollgate"}
 	f.Fuzz(func(t *testing.T, line string) {
 		header := http.Header{"Cookie": {line}}
-		sent := jar.take(header)
+		sent := jar.Take(header)
 		var want, got []string
 		for pair := range strings.SplitSeq(line, ";") {
 			name, _, _ := strings.Cut(pair, "=")
@@ -346,11 +356,11 @@ func FuzzCookies(f *testing.F) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("%q: the upstream sees %q, want %q", line, got, want)
 		}
-		if value, ok := sent.sessionValue(); ok && len(value) > len(line) {
+		if value, ok := sent.SessionValue(); ok && len(value) > len(line) {
 			t.Fatalf("%q: the session's value is %q", line, value)
 		}
-		if len(sent.logins) > strings.Count(line, ";")+1 {
-			t.Fatalf("%d logins are read from %q", len(sent.logins), line)
+		if len(sent.Logins) > strings.Count(line, ";")+1 {
+			t.Fatalf("%d logins are read from %q", len(sent.Logins), line)
 		}
 	})
 }
@@ -392,26 +402,26 @@ func FuzzTokenAnswer(f *testing.F) {
 		f.Add([]byte(seed), 200)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		a := parseTokenAnswer(body, true)
-		for _, token := range []string{a.access, a.refresh} {
+		a := oauth.ParseTokenAnswer(body, true)
+		for _, token := range []string{a.Access, a.Refresh} {
 			if strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 				t.Fatalf("%q: a token is %q", body, token)
 			}
 		}
-		if a.expiresIn < 0 || a.expiresIn > maxExpiresIn {
-			t.Fatalf("%q: %d seconds", body, a.expiresIn)
+		if a.ExpiresIn < 0 || a.ExpiresIn > oauth.MaxExpiresIn {
+			t.Fatalf("%q: %d seconds", body, a.ExpiresIn)
 		}
-		err := a.judge(status, nil)
-		if err == nil && (a.access == "" || a.refused || a.errorCode != "" || (status != 200 && status != 201)) {
+		err := a.Judge(status, nil)
+		if err == nil && (a.Access == "" || a.Refused || a.ErrorCode != "" || (status != 200 && status != 201)) {
 			t.Fatalf("%d %q passes", status, body)
 		}
-		if err != nil && failureOf(err) == failureEnded && a.errorCode != "invalid_grant" && a.errorCode != "bad_verification_code" {
+		if err != nil && oauth.FailureOf(err) == oauth.FailureEnded && a.ErrorCode != "invalid_grant" && a.ErrorCode != "bad_verification_code" {
 			t.Fatalf("%d %q ends a session", status, body)
 		}
 		var strict map[string]json.RawMessage
 		if json.Unmarshal(body, &strict) == nil {
-			if want := tokenText(jsonText(strict["refresh_token"])); want != "" && a.refresh != want {
-				t.Fatalf("%q: the refresh token %q is read as %q", body, want, a.refresh)
+			if want := oauth.TokenText(oauth.JsonText(strict["refresh_token"])); want != "" && a.Refresh != want {
+				t.Fatalf("%q: the refresh token %q is read as %q", body, want, a.Refresh)
 			}
 		}
 	})
@@ -426,9 +436,9 @@ func FuzzUserInfo(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	paths := resolveFields(&resolver{}, nil)
+	paths := resolveFields(&config.Resolver{}, nil)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		u, err := parseUserInfo(body, paths, time.Now())
+		u, err := oauth.ParseUserInfo(body, paths, time.Now())
 		if err != nil {
 			return
 		}
@@ -445,12 +455,12 @@ func FuzzUserInfo(f *testing.F) {
 		case json.Number:
 			want = id.String()
 		}
-		if want == "" || u.id() != want || strict["success"] == false {
-			t.Fatalf("%q: the id is %q, want %q", body, u.id(), want)
+		if want == "" || u.ID() != want || strict["success"] == false {
+			t.Fatalf("%q: the id is %q, want %q", body, u.ID(), want)
 		}
-		for field := range fieldCount {
-			if raw := u.fields[field]; raw != "" && !json.Valid([]byte(raw)) {
-				t.Fatalf("%q: %s is %q", body, userFieldJSON[field], raw)
+		for field := range oauth.FieldCount {
+			if raw := u.Fields[field]; raw != "" && !json.Valid([]byte(raw)) {
+				t.Fatalf("%q: %s is %q", body, oauth.UserFieldJSON[field], raw)
 			}
 		}
 	})
@@ -470,13 +480,13 @@ func FuzzStrip(f *testing.F) {
 		f.Add(seed, "keep-alive, "+seed)
 	}
 	f.Add("X-Other", "close,, X-Other ,")
-	headers, err := newIdentityHeaders([]string{"default", "remote"}, map[string]string{"x-own": "1"})
+	headers, err := identity.NewHeaders([]string{"default", "remote"}, map[string]string{"x-own": "1"})
 	if err != nil {
 		f.Fatal(err)
 	}
 	ours := map[string]bool{}
-	for _, h := range append(slices.Clone(identityPresets["default"]), identityPresets["remote"]...) {
-		ours[foldedAlike(h.name)] = true
+	for _, h := range append(slices.Clone(identity.Presets["default"]), identity.Presets["remote"]...) {
+		ours[foldedAlike(h.Name)] = true
 	}
 	ours["x-own"] = true
 	f.Fuzz(func(t *testing.T, name, connection string) {
@@ -484,7 +494,7 @@ func FuzzStrip(f *testing.F) {
 		if name != "Connection" {
 			r.Header["Connection"] = []string{connection, name}
 		}
-		headers.strip(r)
+		headers.Strip(r)
 		forged := ours[foldedAlike(name)]
 		if _, left := r.Header[name]; name != "Connection" && left == forged {
 			t.Fatalf("%q is left: %v", name, left)
@@ -545,36 +555,36 @@ func FuzzCaddyfile(f *testing.F) {
 // FuzzRecord: what is read as a record is written as the same one, its revision is what
 // stores compare, and it opens under its own name with its own key only.
 func FuzzRecord(f *testing.F) {
-	name := sampleSession(1).id.hash()
-	sealed, err := sealRecord(recordKey{1}, name, sampleSession(20).appendBinary(nil))
+	name := sampleSession(1).ID.Hash()
+	sealed, err := records.SealRecord(session.RecordKey{1}, name, sampleSession(20).AppendBinary(nil))
 	if err != nil {
 		f.Fatal(err)
 	}
-	good := record{recordHead{revision: 3, expires: time.UnixMilli(1), user: "abc", kind: recordLive}, sealed}
+	good := records.Record{Head: session.Head{Revision: 3, Expires: time.UnixMilli(1), User: "abc", Kind: session.RecordLive}, Sealed: sealed}
 	f.Add(good.String())
 	f.Add("1 1 0 0 0 0 - gone\n")
 	f.Add("1 18446744073709551615 -1 -1 -1 -1 x moved\n\n")
 	f.Add("2 1 0 0 0 0 - live\nx")
 	f.Add("1 +1 0 0 0 0 - live\nx")
 	f.Fuzz(func(t *testing.T, text string) {
-		r, ok := parseRecord(text)
+		r, ok := records.ParseRecord(text)
 		if !ok {
 			return
 		}
-		again, ok := parseRecord(r.String())
+		again, ok := records.ParseRecord(r.String())
 		if !ok || *again != *r {
 			t.Fatalf("%q reads as %+v, and then as %+v", text, r, again)
 		}
-		if revision, ok := revisionOf(text); !ok || revision != r.revision {
-			t.Fatalf("%q: stores compare revision %d, and it has %d", text, revision, r.revision)
+		if revision, ok := records.RevisionOf(text); !ok || revision != r.Revision {
+			t.Fatalf("%q: stores compare revision %d, and it has %d", text, revision, r.Revision)
 		}
-		if _, opens := openRecord(recordKey{2}, name, r.sealed); opens {
+		if _, opens := records.OpenRecord(session.RecordKey{2}, name, r.Sealed); opens {
 			t.Fatalf("%q opens with another key", text)
 		}
-		if _, opens := openRecord(recordKey{1}, "another name", r.sealed); opens {
+		if _, opens := records.OpenRecord(session.RecordKey{1}, "another name", r.Sealed); opens {
 			t.Fatalf("%q opens under another name", text)
 		}
-		if plain, opens := openRecord(recordKey{1}, name, r.sealed); opens != (r.sealed == sealed) || (opens && len(plain) == 0) {
+		if plain, opens := records.OpenRecord(session.RecordKey{1}, name, r.Sealed); opens != (r.Sealed == sealed) || (opens && len(plain) == 0) {
 			t.Fatalf("%q opens: %v", text, opens)
 		}
 	})
@@ -582,11 +592,11 @@ func FuzzRecord(f *testing.F) {
 
 // FuzzTicket: a ticket has one form, and nothing else is one.
 func FuzzTicket(f *testing.F) {
-	f.Add(ticket{sessionID{1}, recordKey{2}}.appendBinary(nil))
-	f.Add([]byte{ticketVersion})
+	f.Add(records.Ticket{ID: session.ID{1}, Key: session.RecordKey{2}}.AppendBinary(nil))
+	f.Add([]byte{records.TicketVersion})
 	f.Add(bytes.Repeat([]byte{0xff}, 49))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if tk, ok := parseTicket(b); ok && !bytes.Equal(tk.appendBinary(nil), b) {
+		if tk, ok := records.ParseTicket(b); ok && !bytes.Equal(tk.AppendBinary(nil), b) {
 			t.Fatalf("%x reads as %+v", b, tk)
 		}
 	})

@@ -10,14 +10,25 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // visit is one request on its way through the hall: what the browser sent, and the
 // session that it stands for.
 type visit struct {
-	sent sentCookies
+	sent browser.Sent
 	// session is the newest generation of the session, or nil when there is none.
-	session *session
+	session *session.Session
 	// carried is the generation that the browser holds.
 	carried uint64
 	// version is that of the renewals from which session was taken.
@@ -33,7 +44,7 @@ type visit struct {
 	// deletions are the Set-Cookie values that delete it, once they are made.
 	deletions []string
 	// short is what the session's user lacks, where that is money.
-	short *shortfall
+	short *account.Shortfall
 	// streaming: it is a look at a session with open streams. These are use of it, so
 	// that no idle timeout ends it, and a balance counts that is not older than the look
 	// before.
@@ -43,14 +54,14 @@ type visit struct {
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
 // one direction: target, strip, route, session, renew, rules, identity.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if judged := h.checkTarget(r); judged != targetOK {
+	if judged := h.checkTarget(r); judged != policy.TargetOK {
 		return h.refuseTarget(w, r, judged)
 	}
 	h.firstRequest.Do(func() { h.warnIfUnreachable(r) })
-	h.identity.strip(r)
-	v := &visit{sent: h.cookies.take(r.Header)}
+	h.identity.Strip(r)
+	v := &visit{sent: h.cookies.Take(r.Header)}
 
-	name, unambiguous := h.routes.endpoint(originalURL(r))
+	name, unambiguous := h.routes.Endpoint(originalURL(r))
 	switch {
 	case !unambiguous && name == "auth":
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
@@ -61,18 +72,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if name != "" {
 		return h.serveEndpoint(w, r, v, name)
 	}
-	demand, unambiguous := h.routes.demand(originalURL(r), r)
+	demand, unambiguous := h.routes.Demand(originalURL(r), r)
 	if !unambiguous {
 		return writeBadRequest(w, r)
 	}
 	if h.leavesOut(r) {
-		demand.access = accessPublic
+		demand.Access = policy.AccessPublic
 		stripFolded(r.Header, methodOverrides)
 	}
 
 	decided, id := h.decide(r.Context(), r, v, demand)
 	if id != nil && isForeignWebSocket(r, h.origin) {
-		if demand.access != accessOptional {
+		if demand.Access != policy.AccessOptional {
 			return writeProblem(w, r, problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
 		id = nil
@@ -93,26 +104,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // checkTarget judges what a request asks for. It comes before everything else, on
 // every path.
-func (h *Handler) checkTarget(r *http.Request) targetVerdict {
+func (h *Handler) checkTarget(r *http.Request) policy.Target {
 	original := originalURL(r)
-	judged := judgeTarget(r.Method, isWebSocketConnect(r), original, r.URL)
-	if judged == targetOK {
-		fillPath(original)
-		fillPath(r.URL)
+	judged := policy.JudgeTarget(r.Method, policy.IsWebSocketConnect(r), original, r.URL)
+	if judged == policy.TargetOK {
+		policy.FillPath(original)
+		policy.FillPath(r.URL)
 	}
 	return judged
 }
 
 // refuseTarget answers a request whose method or target is refused. The target may
 // hold a code and a state, so it stays out of the access log.
-func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged targetVerdict) error {
+func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged policy.Target) error {
 	setPlaceholders(replacerOf(r), nil)
 	h.logOwn(r, "none")
-	if isConnect(r.Method) && r.ProtoMajor == 1 {
+	if policy.IsConnect(r.Method) && r.ProtoMajor == 1 {
 		// What follows on the connection was meant for the tunnel.
 		w.Header().Set("Connection", "close")
 	}
-	if judged == targetMethod {
+	if judged == policy.TargetMethod {
 		return denyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	return writeProblem(w, r, problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
@@ -137,14 +148,14 @@ const (
 // decide says what becomes of a request, and with which identity it passes: none is
 // an anonymous one. It is the one place for that, whether we stand in front of the
 // upstream or another proxy does, which asks.
-func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked demand) (verdict, *identity) {
-	access := asked.access
-	if access == accessPublic {
+func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) (verdict, *identity.Identity) {
+	access := asked.Access
+	if access == policy.AccessPublic {
 		return verdictPass, nil
 	}
 	err := h.openSession(ctx, v)
 	switch {
-	case access == accessOptional && (err != nil || v.session == nil):
+	case access == policy.AccessOptional && (err != nil || v.session == nil):
 		return verdictPass, nil
 	case err != nil:
 		h.logFault(ctx, err)
@@ -153,9 +164,9 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked d
 		return verdictLogin, nil
 	}
 
-	decided, id, reason := h.judge(ctx, v, asked.blocks)
+	decided, id, reason := h.judge(ctx, v, asked.Blocks)
 	switch {
-	case access == accessOptional && decided != verdictPass:
+	case access == policy.AccessOptional && decided != verdictPass:
 		return verdictPass, nil
 	case reason != "":
 		h.audit("denied", r, v.session, zap.String("reason", reason))
@@ -165,91 +176,91 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked d
 
 // judge says whether who is signed in may pass where these require blocks apply, as
 // whom, and otherwise why not.
-func (h *Handler) judge(ctx context.Context, v *visit, which blocks) (decided verdict, id *identity, reason string) {
-	rules := h.rules.among(which)
-	need := rules.need(h.passUnknown)
+func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) (decided verdict, id *identity.Identity, reason string) {
+	rules := h.rules.Among(which)
+	need := rules.Need(h.passUnknown)
 	if need != nil && v.streaming {
-		need.ampleAge = h.recheckInterval() / 2
+		need.AmpleAge = h.recheckInterval() / 2
 	}
 	id = h.identify(ctx, v.session, need)
 	ended, reason := h.hasEnded(v), h.refusal(id, rules)
 	switch {
-	case ended, id.refused && h.needsSignIn(v.session):
+	case ended, id.Refused && h.needsSignIn(v.session):
 		return verdictLogin, nil, ""
 	case reason != "":
 		return verdictRefused, nil, reason
-	case need.meet(id.userView) == lacking:
-		v.short = need.shortfall(id.userView)
+	case need.Meet(id.View) == account.Lacking:
+		v.short = need.Shortfall(id.View)
 		return verdictLacking, nil, "balance"
 	}
 	return verdictPass, id, ""
 }
 
 // refusal gives the reason why this user may not pass, with any balance, or nothing.
-func (h *Handler) refusal(id *identity, rules rules) (reason string) {
+func (h *Handler) refusal(id *identity.Identity, rules policy.Rules) (reason string) {
 	if !h.mayPass(id) {
 		return "status"
 	}
-	return rules.refuse(id.info)
+	return rules.Refuse(id.Info)
 }
 
 // findSession finds the session of a visit, as new as this process knows it. No
 // session is no error; an error means that nobody can tell now.
 func (h *Handler) findSession(ctx context.Context, v *visit) error {
-	value, ok := v.sent.sessionValue()
+	value, ok := v.sent.SessionValue()
 	if !ok {
-		if v.sent.duplicate {
-			h.logger.Warn("two session cookies of one name: a sibling domain may have planted one", zap.String("cookie", h.cookies.name))
+		if v.sent.Duplicate {
+			h.logger.Warn("two session cookies of one name: a sibling domain may have planted one", zap.String("cookie", h.cookies.Name))
 		}
 		return nil
 	}
-	found, err := h.store.load(ctx, value)
+	found, err := h.store.Load(ctx, value)
 	if err != nil {
 		return err
 	}
-	v.dead = found.ours // until it turns out to live
-	if found.session == nil {
+	v.dead = found.Ours // until it turns out to live
+	if found.Session == nil {
 		return nil
 	}
-	s := found.session
-	v.version = h.state.sessions.version.Load()
-	newest, live := h.state.sessions.latest(s)
+	s := found.Session
+	v.version = h.state.sessions.Version.Load()
+	newest, live := h.state.sessions.Latest(s)
 	if !live {
 		return nil
 	}
-	if h.tickets != nil && newest.generation > s.generation {
-		h.state.renewals.restore(newest, s, h.renewal(s))
+	if h.tickets != nil && newest.Generation > s.Generation {
+		h.state.renewals.Restore(newest, s, h.renewal(s))
 	}
-	if s.lastSeen.After(newest.lastSeen) {
-		newest = newest.seen(s.lastSeen)
+	if s.LastSeen.After(newest.LastSeen) {
+		newest = newest.Seen(s.LastSeen)
 	}
 	idle := h.idleTimeout
 	if v.streaming {
 		idle = 0
 	}
-	if !h.now().Before(newest.end(h.lifetime, idle)) {
+	if !h.now().Before(newest.End(h.lifetime, idle)) {
 		return nil
 	}
-	v.session, v.carried, v.rewrite, v.dead = newest, s.generation, found.rewrite, false
+	v.session, v.carried, v.rewrite, v.dead = newest, s.Generation, found.Rewrite, false
 	return nil
 }
 
-// openSession finds the session of a visit, and has its tokens renewed when that
+// OpenSession finds the session of a visit, and has its tokens renewed when that
 // is due.
 func (h *Handler) openSession(ctx context.Context, v *visit) error {
 	if err := h.findSession(ctx, v); err != nil || v.session == nil {
 		return err
 	}
 	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
-	if err == nil && h.tickets != nil && renewed.isUnconfirmed() {
+	if err == nil && h.tickets != nil && renewed.IsUnconfirmed() {
 		renewed, err = h.confirm(ctx, renewed)
 	}
 	v.session = renewed
 	switch {
-	case errors.Is(err, errSessionEnded):
+	case errors.Is(err, session.ErrEnded):
 		v.dead = true
 		return nil
-	case isRefusedRefresh(err):
+	case oauth.IsRefusedRefresh(err):
 		v.session, v.dormant = nil, true
 		return nil
 	}
@@ -258,87 +269,87 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 
 // renewWhenDue refreshes the tokens of a session ahead of their end. While they are
 // valid nobody waits for that; afterwards everybody waits for the same refresh.
-func (h *Handler) renewWhenDue(ctx context.Context, s *session, now time.Time) (*session, error) {
-	valid := s.tokens.valid(now)
+func (h *Handler) renewWhenDue(ctx context.Context, s *session.Session, now time.Time) (*session.Session, error) {
+	valid := s.Tokens.Valid(now)
 	switch {
-	case !s.tokens.refreshable():
+	case !s.Tokens.Refreshable():
 		if !valid {
-			return nil, errSessionEnded
+			return nil, session.ErrEnded
 		}
 	case !valid:
-		return h.state.renewals.wait(ctx, s, h.renewal(s))
-	case !now.Before(s.refreshAt(h.refreshBefore)):
-		h.state.renewals.start(s, h.renewal(s))
+		return h.state.renewals.Wait(ctx, s, h.renewal(s))
+	case !now.Before(s.RefreshAt(h.refreshBefore)):
+		h.state.renewals.Start(s, h.renewal(s))
 	}
 	return s, nil
 }
 
 // renewal says how the tokens of s are renewed, and writes down how it went.
-func (h *Handler) renewal(s *session) renewal {
-	return renewal{
-		spend: func(ctx context.Context, old tokens) (tokens, error) {
-			renewed, err := h.client.refresh(ctx, old)
+func (h *Handler) renewal(s *session.Session) renewal.How {
+	return renewal.How{
+		Spend: func(ctx context.Context, old oauth.Tokens) (oauth.Tokens, error) {
+			renewed, err := h.client.Refresh(ctx, old)
 			h.logRefresh(s, err)
 			return renewed, err
 		},
-		store:    h.tickets,
-		patience: h.client.timeout + leaseMargin,
-		lease:    h.lease,
-		unsaved: func(err error) {
+		Store:    h.tickets,
+		Patience: h.client.Timeout + renewal.LeaseMargin,
+		Lease:    h.lease,
+		Unsaved: func(err error) {
 			h.logger.Error("what came of a refresh cannot be written down yet; it is kept in memory, and written as soon as the store takes it",
-				zap.String("session", s.id.hash()), zap.Error(err))
+				zap.String("session", s.ID.Hash()), zap.Error(err))
 		},
-		abandoned: h.revoke,
+		Abandoned: h.revoke,
 	}
 }
 
 // identify gives who the session's user is, with what the provider said last. Where a
 // need is about to decide, that is read anew.
-func (h *Handler) identify(ctx context.Context, s *session, need *need) *identity {
-	view := h.users.current(ctx, s, h.now(), h.ages, need, h.userReader(s))
-	return &identity{session: s, userView: view}
+func (h *Handler) identify(ctx context.Context, s *session.Session, need *account.Need) *identity.Identity {
+	view := h.users.Current(ctx, s, h.now(), h.ages, need, h.userReader(s))
+	return &identity.Identity{Session: s, View: view}
 }
 
 // mayPass reports whether the provider calls the user active, or did so last.
-func (h *Handler) mayPass(id *identity) bool {
-	return !id.refused && id.info.isActive(h.activeStatus, h.statusMissingOK)
+func (h *Handler) mayPass(id *identity.Identity) bool {
+	return !id.Refused && id.Info.IsActive(h.activeStatus, h.statusMissingOK)
 }
 
 // hasEnded reports whether the session ended while its user was asked for.
 func (h *Handler) hasEnded(v *visit) bool {
-	if v.version == h.state.sessions.version.Load() {
+	if v.version == h.state.sessions.Version.Load() {
 		return false
 	}
-	_, live := h.state.sessions.latest(v.session)
-	v.dead = !live || h.state.endedNames.has(v.session.id.hash(), h.now())
+	_, live := h.state.sessions.Latest(v.session)
+	v.dead = !live || h.state.endedNames.Has(v.session.ID.Hash(), h.now())
 	return v.dead
 }
 
 // needsSignIn reports whether only a new sign-in can give a session an access token that
 // the provider accepts: there is no refresh token, or it is refused.
-func (h *Handler) needsSignIn(s *session) bool {
-	return !s.tokens.refreshable() || h.state.renewals.isRefused(s)
+func (h *Handler) needsSignIn(s *session.Session) bool {
+	return !s.Tokens.Refreshable() || h.state.renewals.IsRefused(s)
 }
 
 // needsSignInAfter reports the same of a session in whose name the provider was asked
 // something, in vain.
-func (h *Handler) needsSignInAfter(err error, s *session) bool {
+func (h *Handler) needsSignInAfter(err error, s *session.Session) bool {
 	// The answer may be about another session of the same user: reads are shared.
-	return (isRefusedRefresh(err) || failureOf(err) == failureUnauthorized) && h.needsSignIn(s)
+	return (oauth.IsRefusedRefresh(err) || oauth.FailureOf(err) == oauth.FailureUnauthorized) && h.needsSignIn(s)
 }
 
 // userReader reads the user information with the session's access token. If the
 // provider does not accept that, the token is refreshed once and the question
 // repeated once.
-func (h *Handler) userReader(s *session) readFunc {
-	return func(ctx context.Context) (userInfo, error) {
-		var info userInfo
+func (h *Handler) userReader(s *session.Session) account.ReadFunc {
+	return func(ctx context.Context) (oauth.UserInfo, error) {
+		var info oauth.UserInfo
 		err := h.withAccessToken(ctx, s, func(access string) (err error) {
-			info, err = h.client.userInfo(ctx, access)
+			info, err = h.client.UserInfo(ctx, access)
 			return err
 		})
 		if err != nil {
-			h.logger.Warn("the user information could not be read", zap.String("session", s.id.hash()), zap.Error(err))
+			h.logger.Warn("the user information could not be read", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 		return info, err
 	}
@@ -346,54 +357,54 @@ func (h *Handler) userReader(s *session) readFunc {
 
 // withAccessToken asks the provider something in the user's name. A 401 refreshes
 // the token once, together with everybody else's need for it, and asks once more.
-func (h *Handler) withAccessToken(ctx context.Context, s *session, ask func(access string) error) error {
-	s, live := h.state.sessions.latest(s)
+func (h *Handler) withAccessToken(ctx context.Context, s *session.Session, ask func(access string) error) error {
+	s, live := h.state.sessions.Latest(s)
 	if !live {
-		return errSessionEnded
+		return session.ErrEnded
 	}
-	err := ask(s.tokens.access)
-	if err == nil || failureOf(err) != failureUnauthorized || !s.tokens.refreshable() {
+	err := ask(s.Tokens.Access)
+	if err == nil || oauth.FailureOf(err) != oauth.FailureUnauthorized || !s.Tokens.Refreshable() {
 		return err
 	}
-	if _, futile := h.state.futile.GetIfPresent(s.id); futile {
+	if _, futile := h.state.futile.GetIfPresent(s.ID); futile {
 		return err
 	}
-	renewed, renewErr := h.state.renewals.wait(ctx, s, h.renewal(s))
+	renewed, renewErr := h.state.renewals.Wait(ctx, s, h.renewal(s))
 	if renewErr != nil {
 		return renewErr
 	}
-	err = ask(renewed.tokens.access)
-	if err != nil && failureOf(err) == failureUnauthorized {
-		h.state.futile.Set(s.id, struct{}{})
+	err = ask(renewed.Tokens.Access)
+	if err != nil && oauth.FailureOf(err) == oauth.FailureUnauthorized {
+		h.state.futile.Set(s.ID, struct{}{})
 	}
 	return err
 }
 
 // pass hands the request to the upstream, with the identity or as anonymous.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked demand, id *identity, next caddyhttp.Handler) error {
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked policy.Demand, id *identity.Identity, next caddyhttp.Handler) error {
 	stripFolded(r.Header, urlOverrides)
-	rw := &responseWriter{ResponseWriterWrapper: wrap(w), cookies: h.cookies}
+	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.cookies}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id != nil {
-		id.assertion = h.assert(r.Context(), id)
-		h.identity.set(r.Header, id, func(template string) string { return expand(repl, template) })
-		h.setAccessToken(r.Header, id.session)
+		id.Assertion = h.assert(r.Context(), id)
+		h.identity.Set(r.Header, id, func(template string) string { return expand(repl, template) })
+		h.setAccessToken(r.Header, id.Session)
 		if h.retryUnauthorized {
 			next = h.retrying(next, v)
 		}
 		owner := &passing{handler: h, visit: v, request: r, asked: asked, original: originalURL(r), url: *r.URL}
-		rw.owner = owner
-		rw.streaming.begin(owner, w, r)
-		defer rw.streaming.finish()
+		rw.Owner = owner
+		rw.Streaming.Begin(owner, w, r)
+		defer rw.Streaming.Finish()
 	} else if v.dead {
-		rw.owner = &passing{handler: h, visit: v, request: r} // it deletes the cookie
+		rw.Owner = &passing{handler: h, visit: v, request: r} // it deletes the cookie
 	}
-	defer rw.end()
+	defer rw.End()
 	err := next.ServeHTTP(rw, r)
-	delete(r.Header, h.identity.token) // routes for errors may lead anywhere
-	rw.finish()
-	if rw.streaming.over() {
+	delete(r.Header, h.identity.Token) // routes for errors may lead anywhere
+	rw.Finish()
+	if rw.Streaming.Over() {
 		panic(http.ErrAbortHandler) // an answer that was cut must not look like a whole one
 	}
 	return err
@@ -405,22 +416,22 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked d
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	// A ticket stays the same however often the session behind it changes.
-	carried := h.tickets != nil || (v.version == h.state.sessions.version.Load() && v.session.generation == v.carried)
+	carried := h.tickets != nil || (v.version == h.state.sessions.Version.Load() && v.session.Generation == v.carried)
 	if carried && !v.rewrite && h.idleTimeout == 0 {
 		return nil
 	}
-	newest, live := h.state.sessions.latest(v.session)
-	if !live || h.state.sessions.isEnding(newest) {
+	newest, live := h.state.sessions.Latest(v.session)
+	if !live || h.state.sessions.IsEnding(newest) {
 		return nil // another session may have taken its place in the browser
 	}
 	now := h.now()
-	slide := newest.slideDue(now, h.idleTimeout)
-	carried = h.tickets != nil || newest.generation <= v.carried
+	slide := newest.SlideDue(now, h.idleTimeout)
+	carried = h.tickets != nil || newest.Generation <= v.carried
 	if carried && !v.rewrite && !slide {
 		return nil
 	}
 	if h.idleTimeout > 0 {
-		newest = newest.seen(now)
+		newest = newest.Seen(now)
 	}
 	if h.tickets != nil && slide {
 		newest = h.noteSeen(ctx, newest)
@@ -428,10 +439,10 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	if h.tickets != nil && !v.rewrite {
 		return nil
 	}
-	cookies, err := h.sessionCookies(ctx, newest, v.sent.hasSecond)
+	cookies, err := h.sessionCookies(ctx, newest, v.sent.HasSecond)
 	if err != nil {
 		// The session lives on in memory, and the next answer tries again.
-		h.logger.Error("the session cookie cannot be written", zap.String("session", newest.id.hash()), zap.Error(err))
+		h.logger.Error("the session cookie cannot be written", zap.String("session", newest.ID.Hash()), zap.Error(err))
 		return nil
 	}
 	return cookies
@@ -440,56 +451,56 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 // noteSeen writes down when a session was used last, whether or not the browser waits
 // for it. What somebody else has written meanwhile stays, and it looks again: a refresh
 // writes twice.
-func (h *Handler) noteSeen(ctx context.Context, s *session) *session {
+func (h *Handler) noteSeen(ctx context.Context, s *session.Session) *session.Session {
 	ctx = context.WithoutCancel(ctx)
 	next := s
 	for range 10 {
-		saved, err := h.tickets.save(ctx, next)
+		saved, err := h.tickets.Save(ctx, next)
 		if err == nil {
 			return saved
 		}
-		var standing *session
-		if errors.Is(err, errRecordMoved) {
-			standing, err = h.tickets.reread(ctx, next)
+		var standing *session.Session
+		if errors.Is(err, records.ErrMoved) {
+			standing, err = h.tickets.Reread(ctx, next)
 		}
 		switch {
 		case err != nil:
-			h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.id.hash()), zap.Error(err))
+			h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.ID.Hash()), zap.Error(err))
 			return s
 		case standing == nil:
 			return s // it has ended
-		case !standing.lastSeen.Before(s.lastSeen):
+		case !standing.LastSeen.Before(s.LastSeen):
 			return standing
 		}
-		next = standing.seen(s.lastSeen)
+		next = standing.Seen(s.LastSeen)
 	}
 	return s
 }
 
 // sessionCookies gives the Set-Cookie values of a session.
-func (h *Handler) sessionCookies(ctx context.Context, s *session, hasSecond bool) ([]string, error) {
-	value, err := h.store.cookie(ctx, s)
+func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSecond bool) ([]string, error) {
+	value, err := h.store.Cookie(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	end := s.end(h.lifetime, h.idleTimeout)
+	end := s.End(h.lifetime, h.idleTimeout)
 	if h.tickets != nil {
-		end = s.end(h.lifetime, 0) // the idle timeout is the record's matter
+		end = s.End(h.lifetime, 0) // the idle timeout is the record's matter
 	}
-	return h.cookies.session(value, end.Sub(h.now()), hasSecond), nil
+	return h.cookies.Session(value, end.Sub(h.now()), hasSecond), nil
 }
 
 // demandLogin answers a request that needs a session and has none: a person goes to
 // the provider, or to the sign-in page; everything else gets a 401.
 func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if v.sent.duplicate {
-		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.name))
+	if v.sent.Duplicate {
+		w.Header().Add("Set-Cookie", h.cookies.Remove(h.cookies.Name))
 	}
 	h.deleteDead(w, v)
 	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest, X-Requested-With")
 	returnTo := h.returnPathOf(r)
 	switch {
-	case !isNavigation(r):
+	case !browser.IsNavigation(r):
 		return writeUnauthenticated(w, r, h.startURL(returnTo))
 	case h.LoginPage:
 		w.Header().Set("WWW-Authenticate", challenge)
@@ -518,9 +529,9 @@ func writeUnauthenticated(w http.ResponseWriter, r *http.Request, loginURL strin
 // the browser says which, so that nobody lands on JSON.
 func (h *Handler) returnPathOf(r *http.Request) string {
 	target := ""
-	if isNavigation(r) {
+	if browser.IsNavigation(r) {
 		target = originalURL(r).RequestURI()
-	} else if referer, err := url.Parse(r.Referer()); err == nil && serializeOrigin(referer) == h.origin {
+	} else if referer, err := url.Parse(r.Referer()); err == nil && origin.Of(referer) == h.origin {
 		target = referer.RequestURI()
 	}
 	return h.returnPath(target)
@@ -529,7 +540,7 @@ func (h *Handler) returnPathOf(r *http.Request) string {
 // returnPath gives a safe return path, or after_login. Going back to the endpoints
 // that make up a sign-in would begin another one.
 func (h *Handler) returnPath(raw string) string {
-	cleaned, ok := cleanReturnPath(withoutOwnOrigin(raw, h.origin))
+	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, h.origin))
 	if !ok {
 		return h.afterLogin
 	}

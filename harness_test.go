@@ -198,7 +198,7 @@ func newSite(t *testing.T, options siteOptions) *site {
 	s.providerURL = providerServer.URL
 
 	s.caddyfile = s.minimal()
-	s.load()
+	s.Load()
 	t.Cleanup(func() {
 		for _, h := range s.handlers {
 			h.Cleanup()
@@ -238,9 +238,9 @@ http:// {
 		s.url, testSecret, s.options.inTollgate, s.upstream.URL, s.options.after)
 }
 
-// load provisions the Caddyfile and serves it from now on; requests that are under
+// Load provisions the Caddyfile and serves it from now on; requests that are under
 // way finish on the handlers of before.
-func (s *site) load() {
+func (s *site) Load() {
 	s.t.Helper()
 	server, handlers, err := provision(s.caddyfile)
 	if err != nil {
@@ -262,9 +262,9 @@ func (s *site) load() {
 
 // useClock lets a handler, before it serves, run on the test's clock.
 func (s *site) useClock(h *Handler) {
-	h.now, h.client.now = s.clock.now, s.clock.now
+	h.now, h.client.Now = s.clock.now, s.clock.now
 	if h.state != s.clocked {
-		h.state.sessions.now, h.state.renewals.now, h.users.now = s.clock.now, s.clock.now, s.clock.now
+		h.state.sessions.Now, h.state.renewals.Now, h.users.Now = s.clock.now, s.clock.now, s.clock.now
 		s.clocked = h.state
 	}
 }
@@ -320,16 +320,16 @@ func handlersIn(routes caddyhttp.RouteList) []*Handler {
 	return found
 }
 
-// browser is a client with a cookie jar that follows no redirect by itself.
-type browser struct {
+// visitor is a client with a cookie jar that follows no redirect by itself.
+type visitor struct {
 	t *testing.T
 	*http.Client
 	site *site
 }
 
-func (s *site) newBrowser() *browser {
+func (s *site) newBrowser() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &browser{t: s.t, site: s, Client: &http.Client{
+	return &visitor{t: s.t, site: s, Client: &http.Client{
 		Jar:     jar,
 		Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -357,7 +357,7 @@ func (a *answer) seen(t *testing.T) received {
 }
 
 // do sends a request. Headers come as "Name: value".
-func (b *browser) do(method, target string, body io.Reader, headers ...string) *answer {
+func (b *visitor) do(method, target string, body io.Reader, headers ...string) *answer {
 	b.t.Helper()
 	if strings.HasPrefix(target, "/") {
 		target = b.site.url + target
@@ -385,19 +385,19 @@ func (b *browser) do(method, target string, body io.Reader, headers ...string) *
 // navigation is what a browser says when a person goes to a page.
 var navigation = []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none", "Accept: text/html,application/xhtml+xml,*/*;q=0.8"}
 
-// get is a script's request; visit is a person's.
-func (b *browser) get(target string, headers ...string) *answer {
+// Get is a script's request; visit is a person's.
+func (b *visitor) Get(target string, headers ...string) *answer {
 	b.t.Helper()
 	return b.do(http.MethodGet, target, nil, headers...)
 }
 
-func (b *browser) visit(target string, headers ...string) *answer {
+func (b *visitor) visit(target string, headers ...string) *answer {
 	b.t.Helper()
 	return b.do(http.MethodGet, target, nil, append(append([]string(nil), navigation...), headers...)...)
 }
 
 // follow visits a page and every redirect from there.
-func (b *browser) follow(target string) *answer {
+func (b *visitor) follow(target string) *answer {
 	b.t.Helper()
 	a := b.visit(target)
 	for range 10 {
@@ -415,7 +415,7 @@ func (b *browser) follow(target string) *answer {
 }
 
 // signIn goes through a whole sign-in.
-func (b *browser) signIn() *browser {
+func (b *visitor) signIn() *visitor {
 	b.t.Helper()
 	a := b.follow("/")
 	if a.StatusCode != http.StatusOK || a.seen(b.t).Header.Get("X-User-Id") == "" {
@@ -426,7 +426,7 @@ func (b *browser) signIn() *browser {
 
 // cookies are the gateway's cookies in the jar, by name, but for the one that counts
 // recent sign-ins.
-func (b *browser) cookies() map[string]string {
+func (b *visitor) cookies() map[string]string {
 	u, _ := url.Parse(b.site.url)
 	found := map[string]string{}
 	for _, c := range b.Jar.Cookies(u) {
@@ -438,13 +438,13 @@ func (b *browser) cookies() map[string]string {
 }
 
 // setCookie puts a cookie into the jar.
-func (b *browser) setCookie(name, value string) {
+func (b *visitor) setCookie(name, value string) {
 	u, _ := url.Parse(b.site.url)
 	b.Jar.SetCookies(u, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
 
 // copyOf is another browser with the same cookies.
-func (b *browser) copyOf() *browser {
+func (b *visitor) copyOf() *visitor {
 	c := b.site.newBrowser()
 	for name, value := range b.cookies() {
 		c.setCookie(name, value)
@@ -467,7 +467,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 var consentForm = regexp.MustCompile(`(?s)<form method="post" action="([^"]+)">\s*<input type="hidden" name="user" value="([^"]+)">`)
 
 // pressAllow agrees on the provider's consent page, and follows from there.
-func (b *browser) pressAllow(page *answer) *answer {
+func (b *visitor) pressAllow(page *answer) *answer {
 	b.t.Helper()
 	form := consentForm.FindStringSubmatch(page.text)
 	if form == nil {

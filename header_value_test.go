@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -40,7 +41,7 @@ func FuzzHeaderValue(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		encoded := encodeHeaderValue(value)
+		encoded := header.Encode(value)
 		if strings.ContainsFunc(encoded, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 			t.Fatalf("%q becomes %q", value, encoded)
 		}
@@ -63,7 +64,7 @@ func TestHeaderValueKeepsBlanksAtBothEnds(t *testing.T) {
 		" 张 ":         "%20%E5%BC%A0%20",
 		"\tadmin\r\n": "%09admin%0D%0A",
 	} {
-		if got := encodeHeaderValue(value); got != want {
+		if got := header.Encode(value); got != want {
 			t.Errorf("%q: got %q, want %q", value, got, want)
 		}
 	}
@@ -82,7 +83,7 @@ func TestUsersWithBlanksArriveAsDifferentUsers(t *testing.T) {
 			s := newSite(t, options)
 			b := s.newBrowser()
 			page := b.follow("/")
-			for where, header := range map[string]http.Header{"upstream": page.seen(t).Header, "auth": b.get("/oauth/auth").Header} {
+			for where, header := range map[string]http.Header{"upstream": page.seen(t).Header, "auth": b.Get("/oauth/auth").Header} {
 				for _, field := range []string{
 					"X-User-Id", "X-User-Name", "X-Webauth-User", "X-Webauth-Name", "Remote-User", "Remote-Name",
 					"X-Forwarded-User", "X-Forwarded-Preferred-Username", "X-Auth-Request-User", "X-Auth-Request-Preferred-Username",

@@ -48,7 +48,7 @@ func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
 }
 
 // cookieLine is the Cookie header of a browser.
-func (b *browser) cookieLine() string {
+func (b *visitor) cookieLine() string {
 	var pairs []string
 	for name, value := range b.cookies() {
 		pairs = append(pairs, name+"="+value)
@@ -216,7 +216,7 @@ func TestPlaceholdersServeLaterDirectivesAndAreEmptyForTheAnonymous(t *testing.T
 	header >X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"`,
 	})
 	b := s.newBrowser().signIn()
-	a := b.get("/")
+	a := b.Get("/")
 	if got, want := a.Header.Get("X-Seen"), "[12345][user@example.com][750.00][375000000][125000000][1][0]"; got != want {
 		t.Errorf("signed in: got %q, want %q", got, want)
 	}
@@ -224,7 +224,7 @@ func TestPlaceholdersServeLaterDirectivesAndAreEmptyForTheAnonymous(t *testing.T
 		t.Errorf("the session's hash is %q", hash)
 	}
 	for _, path := range []string{"/public/a", "/optional/a"} {
-		if got, want := s.newBrowser().get(path).Header.Get("X-Seen"), "[][][][][][][]"; got != want {
+		if got, want := s.newBrowser().Get(path).Header.Get("X-Seen"), "[][][][][][][]"; got != want {
 			t.Errorf("%s as anonymous: got %q, want %q", path, got, want)
 		}
 	}

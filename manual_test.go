@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-tollgate/tollgate/internal/command"
 )
 
 // maxReadmeLines keeps the README an overview; the rest belongs into docs.
@@ -103,8 +105,8 @@ func TestManualCommandsExist(t *testing.T) {
 // checkCommand reports an error if the words name no command, or a flag that the
 // command does not have. It looks up to the first comment or redirection.
 func checkCommand(words []string) error {
-	command := &cobra.Command{Use: commandName}
-	addCommands(command)
+	subcommand := &cobra.Command{Use: command.CommandName}
+	command.AddCommands(subcommand)
 	if words[0] == "…" { // stands for every command
 		return nil
 	}
@@ -112,17 +114,17 @@ func checkCommand(words []string) error {
 		if word == "#" || word == ">" {
 			break
 		}
-		if command.HasSubCommands() {
-			sub, _, err := command.Find([]string{word})
-			if err != nil || sub == command {
-				return fmt.Errorf("%s has no command %q", command.Name(), word)
+		if subcommand.HasSubCommands() {
+			sub, _, err := subcommand.Find([]string{word})
+			if err != nil || sub == subcommand {
+				return fmt.Errorf("%s has no command %q", subcommand.Name(), word)
 			}
-			command = sub
+			subcommand = sub
 			continue
 		}
-		command.InitDefaultHelpFlag()
-		if flag, ok := strings.CutPrefix(word, "--"); ok && command.Flags().Lookup(flag) == nil {
-			return fmt.Errorf("%s has no flag --%s", command.Name(), flag)
+		subcommand.InitDefaultHelpFlag()
+		if flag, ok := strings.CutPrefix(word, "--"); ok && subcommand.Flags().Lookup(flag) == nil {
+			return fmt.Errorf("%s has no flag --%s", subcommand.Name(), flag)
 		}
 	}
 	return nil

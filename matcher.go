@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // loadMatchers loads the matcher of the directive. None selects every request.
@@ -70,12 +72,12 @@ func viewsOf(r *http.Request) (views []view, plain bool) {
 	}
 	here := view{r.Method, r.URL}
 	for _, v := range []view{sent, here} {
-		forms, complete := readings(v.url)
+		forms, complete := policy.Readings(v.url)
 		if !complete {
 			return nil, false
 		}
 		for _, form := range forms {
-			if cleanPath(form) != form {
+			if policy.CleanPath(form) != form {
 				return nil, false
 			}
 			read := *v.url
@@ -99,7 +101,7 @@ func (v view) asked(matchers caddyhttp.MatcherSets, r *http.Request) (bool, erro
 }
 
 // newRoutes makes the paths of the configuration ready to decide by.
-func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*routes, error) {
+func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*policy.Routes, error) {
 	publicPaths, err := newPatterns(ctx, "public", public)
 	if err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 	if err != nil {
 		return nil, err
 	}
-	var blocks []patterns
+	var blocks []policy.Patterns
 	for i, list := range required {
 		block, err := newPatterns(ctx, fmt.Sprintf("require[%d]", i), list)
 		if err != nil {
@@ -116,15 +118,15 @@ func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional 
 		}
 		blocks = append(blocks, block)
 	}
-	return assembleRoutes(endpoints, publicPaths, optionalPaths, blocks), nil
+	return policy.NewRoutes(endpoints, publicPaths, optionalPaths, blocks), nil
 }
 
-func newPatterns(ctx caddy.Context, setting string, list []string) (patterns, error) {
+func newPatterns(ctx caddy.Context, setting string, list []string) (policy.Patterns, error) {
 	matcher := caddyhttp.MatchPath(slices.Clone(list)) // Provision changes it in place
 	if err := matcher.Provision(ctx); err != nil {
-		return patterns{}, fmt.Errorf("%s: %w", setting, err)
+		return policy.Patterns{}, fmt.Errorf("%s: %w", setting, err)
 	}
-	return patterns{list: matcher, match: matcher.MatchWithError}, nil
+	return policy.Patterns{List: matcher, Match: matcher.MatchWithError}, nil
 }
 
 // originalURL is the URL as the client sent it, before any rewrite.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -16,7 +17,7 @@ func withMatcher(t *testing.T, matcher string, options siteOptions) *site {
 	t.Helper()
 	s := newSite(t, options)
 	s.caddyfile = strings.Replace(s.caddyfile, "tollgate {", "tollgate "+matcher+" {", 1)
-	s.load()
+	s.Load()
 	return s
 }
 
@@ -29,7 +30,7 @@ func inBlock(t *testing.T, open string, options siteOptions) *site {
 		t.Fatal("no directive")
 	}
 	s.caddyfile = before + open + " {\n\ttollgate {" + strings.TrimRight(rest, "\n") + "\n}\n"
-	s.load()
+	s.Load()
 	return s
 }
 
@@ -39,8 +40,8 @@ func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 		anonymous, signedIn := s.newBrowser(), s.newBrowser()
 		signedIn.follow("/app/")
 		for _, target := range []string{"/other", "/", "/.well-known/x", "/app", "/a%20b/caf%C3%A9"} {
-			for name, b := range map[string]*browser{"anonymous": anonymous, "signed in": signedIn} {
-				a := b.get(target, "X-User-Id: forged", "X_User_Id: forged")
+			for name, b := range map[string]*visitor{"anonymous": anonymous, "signed in": signedIn} {
+				a := b.Get(target, "X-User-Id: forged", "X_User_Id: forged")
 				if a.StatusCode != http.StatusOK {
 					t.Errorf("%s, %s, %s: got %d, want 200", matcher, target, name, a.StatusCode)
 					continue
@@ -51,13 +52,13 @@ func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 				}
 			}
 		}
-		if a := signedIn.get("/app/x"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+		if a := signedIn.Get("/app/x"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
 			t.Errorf("%s: signed in at /app/x: got %d", matcher, a.StatusCode)
 		}
-		if a := anonymous.get("/app/x"); a.StatusCode != http.StatusUnauthorized {
+		if a := anonymous.Get("/app/x"); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: anonymous at /app/x: got %d, want 401", matcher, a.StatusCode)
 		}
-		if a := anonymous.get("/oauth/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
+		if a := anonymous.Get("/oauth/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
 			t.Errorf("%s: health: got %d: %s", matcher, a.StatusCode, a.text)
 		}
 		res := rawRequest(t, s, "GET a:http://x/other HTTP/1.1", "Host: gateway", "", "")
@@ -69,7 +70,7 @@ func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 
 func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
 	s := withMatcher(t, "*", siteOptions{})
-	if a := s.newBrowser().get("/other"); a.StatusCode != http.StatusUnauthorized {
+	if a := s.newBrowser().Get("/other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
 	if n := len(s.handlers[0].matchers); n != 0 {
@@ -107,13 +108,13 @@ func TestAMatcherSelectsByEitherPath(t *testing.T) {
 				continue
 			}
 			s := withMatcher(t, "@app", siteOptions{before: before + "\n" + matcher})
-			if a := s.newBrowser().get(target); a.StatusCode != http.StatusUnauthorized {
+			if a := s.newBrowser().Get(target); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s, %s: got %d, want 401", before, matcher, a.StatusCode)
 			}
 			if strings.Contains(matcher, "method") {
 				continue
 			}
-			if a := s.newBrowser().get("/nothing"); a.StatusCode != http.StatusOK {
+			if a := s.newBrowser().Get("/nothing"); a.StatusCode != http.StatusOK {
 				t.Errorf("%s, %s: /nothing: got %d, want 200", before, matcher, a.StatusCode)
 			}
 		}
@@ -131,13 +132,13 @@ func TestTheDirectiveWorksInsideBlocks(t *testing.T) {
 		s := inBlock(t, block, siteOptions{inTollgate: "path_prefix " + paths[0]})
 		s.caddyfile = strings.Replace(s.caddyfile, "/oauth/callback", paths[0]+"/callback", 1)
 		s.provider.SetClient(simulator.Client{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + paths[0] + "/callback"}})
-		s.load()
+		s.Load()
 		logs := s.observe()
 		b := s.newBrowser()
 		if a := b.follow(paths[1]); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
 			t.Errorf("%s: got %d at %s", block, a.StatusCode, a.Request.URL)
 		}
-		if a := b.get(paths[0] + "/userinfo"); a.StatusCode != http.StatusOK {
+		if a := b.Get(paths[0] + "/userinfo"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: userinfo: got %d", block, a.StatusCode)
 		}
 		if n := logs.FilterMessageSnippet("nobody can sign in").Len(); n != 0 {
@@ -154,7 +155,7 @@ func TestEndpointsThatABlockLeavesOutAreWarnedOf(t *testing.T) {
 		s := inBlock(t, block, siteOptions{})
 		logs := s.observe()
 		for range 3 {
-			s.newBrowser().get("/app/page")
+			s.newBrowser().Get("/app/page")
 		}
 		if n := logs.FilterMessageSnippet("nobody can sign in").Len(); n != want {
 			t.Errorf("%s: %d warnings, want %d", block, n, want)
@@ -173,14 +174,14 @@ func TestAPreflightReachesTheApplicationStripped(t *testing.T) {
 	s.wantNoForgery(t, "a preflight")
 	seen := a.seen(t)
 	for name := range seen.Header {
-		if strings.Contains(foldName(name), "method-override") || name == "X-Http-Method" {
+		if strings.Contains(header.Fold(name), "method-override") || name == "X-Http-Method" {
 			t.Errorf("%s reaches the upstream", name)
 		}
 	}
 	if seen.Header.Get("Access-Control-Request-Method") != "POST" {
 		t.Errorf("the upstream sees %v", seen.Header)
 	}
-	if a := b.get("/api/x", "X-HTTP-Method-Override: OPTIONS"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/api/x", "X-HTTP-Method-Override: OPTIONS"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("GET: got %d, want 401", a.StatusCode)
 	}
 }
@@ -196,7 +197,7 @@ func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.handlers[0].matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
 	logs := s.observe()
-	if a := s.newBrowser().get("/page"); a.StatusCode != http.StatusUnauthorized {
+	if a := s.newBrowser().Get("/page"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
 	if n := logs.FilterMessageSnippet("the matcher of tollgate cannot be evaluated").Len(); n != 1 {
@@ -208,7 +209,7 @@ func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
 // here.
 func TestAQuestionOfAProxyIsNotLeftOut(t *testing.T) {
 	s := withMatcher(t, "/app/*", siteOptions{inTollgate: "session {\nstore storage\n}\nforward_auth {\ntrusted_proxies 127.0.0.1\n}"})
-	if a := s.newBrowser().get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
+	if a := s.newBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
 }

@@ -5,7 +5,6 @@
 package tollgate
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -15,6 +14,16 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/stores/cookie"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -184,24 +193,24 @@ type Handler struct {
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	*settings
-	store sessionStore
+	store session.Store
 	// tickets is the store where it is a server-side one, or nil.
-	tickets *ticketStore
-	keys    *keySource
+	tickets *records.Tickets
+	keys    *keys.Source
 	sdk     *web.SDK
 	state   *shared
-	users   *userInfos
+	users   *account.Users
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease time.Duration
 	// authTimeout bounds an answer of the auth endpoint. Only tests change it.
 	authTimeout time.Duration
-	routes      *routes
+	routes      *policy.Routes
 	// matchers are those of Match. Without any every request is selected.
 	matchers caddyhttp.MatcherSets
 	// firstRequest does once what needs a request of the site.
 	firstRequest *sync.Once
 	// asserter is nil without the assertion block.
-	asserter *asserter
+	asserter *identity.Asserter
 	now      func() time.Time
 	ctx      caddy.Context
 	logger   *zap.Logger
@@ -218,40 +227,16 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// storeModule is what a module of the namespace tollgate.stores does: it opens the
-// store, without touching the network or the storage yet.
-type storeModule interface {
-	open(env storeEnv) sessionStore
-}
-
-// storeEnv is what the handler gives to the store that it opens.
-type storeEnv struct {
-	keys func(context.Context) (*keyring, error)
-	// secretGiven: the configuration has a secret.
-	secretGiven bool
-	// latest is the newest that this process knows of a session, or false when it has
-	// ended.
-	latest func(*session) (*session, bool)
-	// ended are the records whose sessions this process has ended.
-	ended *endedNames
-	// takeover gives the time in which whole sessions are taken over from cookies, for a
-	// store that does so for this long after the start.
-	takeover func(after time.Duration) takeover
-	// lifetime is how long sessions live at most.
-	lifetime time.Duration
-	now      func() time.Time
-}
-
 // Provision sets up the handler. It asks no network, so the gateway starts while
 // the provider is down, and `caddy validate` leaves no trace.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	return withoutSecrets(h.provision(ctx), nil)
+	return config.WithoutSecrets(h.provision(ctx), nil)
 }
 
 // UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
 func (h *Handler) UnmarshalJSON(text []byte) error {
 	type plain Handler
-	return withoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(h)), nil)
+	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(h)), nil)
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
@@ -269,17 +254,17 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.loadMatchers(ctx); err != nil {
 		return fmt.Errorf("match: %w", err)
 	}
-	if h.trustedProxies.everybody() {
+	if h.trustedProxies.Everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
 	}
-	for _, gap := range ruleGaps(h.public, h.optional, h.required) {
+	for _, gap := range policy.RuleGaps(h.public, h.optional, h.required) {
 		h.logger.Warn(gap.String())
 	}
 	h.warnOfDestinations()
 	h.warnOfSameSite()
-	h.client.now = h.now
-	h.client.http = newProviderClient(h.client.timeout)
-	h.lease = h.client.timeout + leaseMargin
+	h.client.Now = h.now
+	h.client.Http = oauth.NewHTTPClient(h.client.Timeout)
+	h.lease = h.client.Timeout + renewal.LeaseMargin
 
 	if h.sdk, err = h.newSDK(); err != nil {
 		return err
@@ -291,7 +276,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.assertion != nil {
-		h.asserter = newAsserter(h.assertion, h.origin)
+		h.asserter = identity.NewAsserter(h.assertion, h.origin)
 	}
 	if err := h.holdState(); err != nil {
 		return err
@@ -304,41 +289,41 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	return nil
 }
 
-func (h *Handler) newKeySource(ctx caddy.Context) (*keySource, error) {
-	source := &keySource{storage: ctx.Storage(), clientID: h.client.config.ClientID, redirectURI: h.redirectURI}
+func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
+	source := &keys.Source{Storage: ctx.Storage(), ClientID: h.client.Config.ClientID, RedirectURI: h.redirectURI}
 	if len(h.secrets) == 0 {
 		return source, nil
 	}
-	keys, err := newKeyring(h.secrets, source.clientID, source.redirectURI)
+	ring, err := keys.NewRing(h.secrets, source.ClientID, source.RedirectURI)
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
-	source.made.Store(keys)
+	source.Made.Store(ring)
 	return source, nil
 }
 
 func (h *Handler) openStore(ctx caddy.Context) error {
-	module := any(new(CookieStore))
+	module := any(new(cookie.Store))
 	if h.Session != nil && len(h.Session.Store) > 0 {
 		var err error
 		if module, err = ctx.LoadModule(h.Session, "Store"); err != nil {
 			return fmt.Errorf("session.store: %w", err)
 		}
 	}
-	store, ok := module.(storeModule)
+	store, ok := module.(session.Module)
 	if !ok {
 		return fmt.Errorf("session.store: %T is no session store", module)
 	}
-	h.store = store.open(storeEnv{
-		keys:        h.keys.keyring,
-		secretGiven: len(h.secrets) > 0,
-		latest:      func(s *session) (*session, bool) { return h.state.sessions.latest(s) },
-		ended:       h.state.endedNames,
-		takeover:    h.state.takeover,
-		lifetime:    h.lifetime,
-		now:         func() time.Time { return h.now() },
+	h.store = store.Open(session.Env{
+		Keys:        h.keys.Ring,
+		SecretGiven: len(h.secrets) > 0,
+		Latest:      func(s *session.Session) (*session.Session, bool) { return h.state.sessions.Latest(s) },
+		Ended:       h.state.endedNames,
+		Takeover:    h.state.takeover,
+		Lifetime:    h.lifetime,
+		Now:         func() time.Time { return h.now() },
 	})
-	h.tickets, _ = h.store.(*ticketStore)
+	h.tickets, _ = h.store.(*records.Tickets)
 	return nil
 }
 
@@ -356,10 +341,10 @@ func (h *Handler) Cleanup() error {
 	h.leaveNeighbours()
 	err := h.releaseState()
 	if h.store != nil {
-		h.store.close()
+		h.store.Close()
 	}
-	if h.settings != nil && h.client.http != nil {
-		h.client.http.CloseIdleConnections()
+	if h.settings != nil && h.client.Http != nil {
+		h.client.Http.CloseIdleConnections()
 	}
 	return err
 }

@@ -21,19 +21,19 @@ func TestAServiceWorkerPassesOnASignIn(t *testing.T) {
 	for name, headers := range passedOn {
 		s := newSite(t, siteOptions{})
 		b := s.newBrowser()
-		toStart := b.get("/page?x=1", headers...)
+		toStart := b.Get("/page?x=1", headers...)
 		if toStart.StatusCode != http.StatusFound || toStart.location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
 			t.Fatalf("%s: the page answers %d to %q", name, toStart.StatusCode, toStart.location())
 		}
-		toProvider := b.get(toStart.location(), headers...)
+		toProvider := b.Get(toStart.location(), headers...)
 		if toProvider.StatusCode != http.StatusFound || !strings.HasPrefix(toProvider.location(), s.providerURL) {
 			t.Fatalf("%s: start answers %d to %q", name, toProvider.StatusCode, toProvider.location())
 		}
-		toPage := b.get(b.visit(toProvider.location()).location(), headers...)
+		toPage := b.Get(b.visit(toProvider.location()).location(), headers...)
 		if toPage.StatusCode != http.StatusSeeOther || toPage.location() != "/page?x=1" {
 			t.Fatalf("%s: the callback answers %d to %q", name, toPage.StatusCode, toPage.location())
 		}
-		if got := b.get(toPage.location(), headers...).seen(t); got.Header.Get("X-User-Id") != testUserID {
+		if got := b.Get(toPage.location(), headers...).seen(t); got.Header.Get("X-User-Id") != testUserID {
 			t.Errorf("%s: the upstream saw %v", name, got.Header)
 		}
 	}
@@ -45,19 +45,19 @@ func TestAServiceWorkerPassesOnPages(t *testing.T) {
 	}
 	for name, headers := range passedOn {
 		s := newSite(t, siteOptions{inTollgate: "login_page on\nrequire /dear/* {\nbalance 1000\n}\nrequire /mine/* {\nuser 1\n}"})
-		if a := s.newBrowser().get("/page", headers...); !isPage(a, http.StatusUnauthorized) {
+		if a := s.newBrowser().Get("/page", headers...); !isPage(a, http.StatusUnauthorized) {
 			t.Errorf("%s: the sign-in page: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
 		}
 		b := s.newBrowser()
 		b.follow("/oauth/start")
 		for path, status := range map[string]int{"/dear/": http.StatusPaymentRequired, "/mine/": http.StatusForbidden} {
-			if a := b.get(path, headers...); !isPage(a, status) {
+			if a := b.Get(path, headers...); !isPage(a, status) {
 				t.Errorf("%s: %s: got %d %s", name, path, a.StatusCode, a.Header.Get("Content-Type"))
 			}
 		}
 		s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusServiceUnavailable})
 		s.clock.advance(over)
-		if a := b.get("/page", headers...); !isPage(a, http.StatusServiceUnavailable) {
+		if a := b.Get("/page", headers...); !isPage(a, http.StatusServiceUnavailable) {
 			t.Errorf("%s: with the provider down: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
 		}
 	}
@@ -83,7 +83,7 @@ func TestAServiceWorkerDoesNotMakeScriptsNavigations(t *testing.T) {
 		"a destination without mode": {"Sec-Fetch-Dest: empty", acceptOfAPage},
 	} {
 		for _, path := range []string{"/page", "/oauth/start"} {
-			a := s.newBrowser().get(path, headers...)
+			a := s.newBrowser().Get(path, headers...)
 			if a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("Set-Cookie")) != 0 || a.Header.Get("Content-Type") != typeProblem {
 				t.Errorf("%s at %s: got %d %s, cookies %q", name, path, a.StatusCode, a.Header.Get("Content-Type"), a.Header.Values("Set-Cookie"))
 			}

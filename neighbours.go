@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 )
 
 // neighbours are the sites of this process that have tollgate. Cookies know no ports: a
@@ -20,7 +22,7 @@ type neighbours struct {
 	mu    sync.Mutex // guards sites, and writing names
 	sites []*neighbour
 	// names are the cookie names of all sites, or nil where all have the same one.
-	names atomic.Pointer[cookieNames]
+	names atomic.Pointer[browser.CookieNames]
 }
 
 // neighbour is a handler, and where in the configuration it is.
@@ -38,9 +40,9 @@ var allNeighbours = caddy.NewUsagePool()
 // Destruct implements caddy.Destructor.
 func (*neighbours) Destruct() error { return nil }
 
-// cookieNames are the cookie names of all sites, or nil where one check is enough,
+// CookieNames are the cookie names of all sites, or nil where one check is enough,
 // because all sites have the same one.
-func (n *neighbours) cookieNames() cookieNames {
+func (n *neighbours) cookieNames() browser.CookieNames {
 	names := n.names.Load()
 	if names == nil {
 		return nil
@@ -50,9 +52,9 @@ func (n *neighbours) cookieNames() cookieNames {
 
 // update makes the names anew. Requests read them without a lock.
 func (n *neighbours) update() {
-	names := cookieNames{}
+	names := browser.CookieNames{}
 	for _, site := range n.sites {
-		names[site.handler.cookies.name] = struct{}{}
+		names[site.handler.cookies.Name] = struct{}{}
 	}
 	if len(names) < 2 {
 		n.names.Store(nil)
@@ -66,7 +68,7 @@ func (n *neighbours) update() {
 func (h *Handler) joinNeighbours(ctx caddy.Context) {
 	value, _, _ := allNeighbours.LoadOrNew("", func() (caddy.Destructor, error) { return new(neighbours), nil }) // which never fails
 	n := value.(*neighbours)
-	h.neighbours, h.cookies.others = n, n.cookieNames
+	h.neighbours, h.cookies.Others = n, n.cookieNames
 	site := placeOf(ctx, h)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,17 +162,17 @@ func (s *neighbour) warnBeside(other *neighbour) {
 	case h.stateKey != o.stateKey && h.shareCookies(o):
 		log.Warn("two sites share a host and a cookie name: a sign-in at one replaces the other's session in the browser, since cookies know no ports; "+
 			"set another `session { cookie_name … }` for one of them",
-			zap.String("cookie", h.cookies.name), zap.String("redirect_uri", h.redirectURI), zap.String("other_redirect_uri", o.redirectURI))
+			zap.String("cookie", h.cookies.Name), zap.String("redirect_uri", h.redirectURI), zap.String("other_redirect_uri", o.redirectURI))
 	}
 }
 
 // shareCookies reports whether a browser would keep cookies of two sites in one place.
 func (h *Handler) shareCookies(o *Handler) bool {
-	if !h.cookies.owns(o.cookies.name) && !o.cookies.owns(h.cookies.name) {
+	if !h.cookies.Owns(o.cookies.Name) && !o.cookies.Owns(h.cookies.Name) {
 		return false
 	}
 	host, other := hostnameOf(h.origin), hostnameOf(o.origin)
-	return host == other || h.cookies.reaches(other) || o.cookies.reaches(host)
+	return host == other || h.cookies.Reaches(other) || o.cookies.Reaches(host)
 }
 
 func hostnameOf(origin string) string {
@@ -179,11 +181,6 @@ func hostnameOf(origin string) string {
 		return ""
 	}
 	return hostKey(u.Hostname())
-}
-
-// reaches reports whether a host is in the domain of the cookies.
-func (j *cookieJar) reaches(host string) bool {
-	return j.domain != "" && (host == j.domain || strings.HasSuffix(host, "."+j.domain))
 }
 
 // warnOfCallback warns when the callback does not come to this site. A site that names no

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 )
 
 func namedSite(t *testing.T, cookie string, options siteOptions) *site {
@@ -26,7 +28,7 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 	signedIn.follow("/")
 	const foreign = "site_b=1.secret; x=1; site_b-2=more; site_b-login-abc=l; y=2; site_b-login-a-login-b=l; site_b-signed-out=1; site_b-recent=1.a; site_bc=3; site_b-other=4"
 	ask := func() (sent, set string) {
-		res := signedIn.get("/", "Cookie: "+foreign)
+		res := signedIn.Get("/", "Cookie: "+foreign)
 		if res.StatusCode != http.StatusOK {
 			t.Fatalf("got %d", res.StatusCode)
 		}
@@ -49,9 +51,9 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 		}
 	}
 	want("at first")
-	a.load()
+	a.Load()
 	want("after a reload of its own")
-	b.load()
+	b.Load()
 	want("after a reload of the other")
 	b.forget()
 	want("after the other began anew")
@@ -64,12 +66,12 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 
 func TestLookingForOtherSitesCookiesAllocatesNothing(t *testing.T) {
 	n := &neighbours{}
-	names := cookieNames{"tollgate": {}, "app": {}}
+	names := browser.CookieNames{"tollgate": {}, "app": {}}
 	n.names.Store(&names)
-	jar := &cookieJar{name: "tollgate", others: n.cookieNames}
+	jar := &browser.Jar{Name: "tollgate", Others: n.cookieNames}
 	header := http.Header{"Cookie": {"theme=dark; lang=en; session-login-x=1; long=" + strings.Repeat("-login-", 500)}}
-	alone := testing.AllocsPerRun(100, func() { (&cookieJar{name: "long"}).take(header) })
-	if allocs := testing.AllocsPerRun(100, func() { jar.take(header) }); allocs > alone {
+	alone := testing.AllocsPerRun(100, func() { (&browser.Jar{Name: "long"}).Take(header) })
+	if allocs := testing.AllocsPerRun(100, func() { jar.Take(header) }); allocs > alone {
 		t.Errorf("got %v allocations, want at most those of a site that is alone: %v", allocs, alone)
 	}
 }

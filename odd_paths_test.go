@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestAnOddPathIsReadUpToALimit: each reading costs time by its length, before anybody
@@ -13,12 +15,12 @@ import (
 func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 	s := newSite(t, asked(anyPeer, "public /public/*\nrequire /paid /paid/* {\nuser 7\n}"))
 	const unit = "/a%2Fb"
-	within := "/public" + strings.Repeat(unit, (maxOddPath-len("/public"))/len(unit))
+	within := "/public" + strings.Repeat(unit, (policy.MaxOddPath-len("/public"))/len(unit))
 	beyond := within + unit
 	for target, want := range map[string]int{
-		within: 200, beyond: 400, beyond + "?x": 400, within + "?" + strings.Repeat("%2F", maxOddPath): 200,
-		"/public/" + strings.Repeat("a//%2561;b/", 1300): 400, "/public/" + strings.Repeat("a", 4*maxOddPath): 200,
-		"/page/" + strings.Repeat("a", 4*maxOddPath): 401,
+		within: 200, beyond: 400, beyond + "?x": 400, within + "?" + strings.Repeat("%2F", policy.MaxOddPath): 200,
+		"/public/" + strings.Repeat("a//%2561;b/", 1300): 400, "/public/" + strings.Repeat("a", 4*policy.MaxOddPath): 200,
+		"/page/" + strings.Repeat("a", 4*policy.MaxOddPath): 401,
 	} {
 		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", "")
 		if res.StatusCode != want {
@@ -26,14 +28,14 @@ func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 		}
 	}
 	b := s.newBrowser().signIn()
-	b.get("/oauth/auth", "X-Forwarded-Uri: "+beyond).wantAuth(t, "a long odd path", 401, "unauthenticated", "")
-	b.get("/oauth/auth"+beyond).wantAuth(t, "a long odd path behind auth", 401, "unauthenticated", "")
+	b.Get("/oauth/auth", "X-Forwarded-Uri: "+beyond).wantAuth(t, "a long odd path", 401, "unauthenticated", "")
+	b.Get("/oauth/auth"+beyond).wantAuth(t, "a long odd path behind auth", 401, "unauthenticated", "")
 
 	u, err := url.ParseRequestURI(beyond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if forms, complete := readings(u); complete || len(forms) != 1 {
+	if forms, complete := policy.Readings(u); complete || len(forms) != 1 {
 		t.Errorf("beyond the limit: got %d readings, complete %v, want the plain one alone", len(forms), complete)
 	}
 }
@@ -55,7 +57,7 @@ func TestDotsAndBlanksAtTheEndOfASegmentAreNoWayAround(t *testing.T) {
 }
 
 // BenchmarkOddPath compares requests without a session: a plain path, and paths that
-// are read in as many ways as we look at. See maxOddPath.
+// are read in as many ways as we look at. See MaxOddPath.
 func BenchmarkOddPath(b *testing.B) {
 	server, handlers, err := provision("{\nadmin off\nauto_https off\nstorage file_system " + b.TempDir() + "\n}\nhttp:// {\ntollgate {\n" + minimalBlock +
 		"public /public/* /assets/* *.css\nrequire /paid /paid/* {\nbalance 1\n}\n}\nrespond ok\n}\n")

@@ -6,6 +6,22 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
+// Assertion is the user's identity as a signed JWT, for an upstream that others than
+// the gateway could reach, or that hands the identity on.
+type Assertion struct {
+	// The header that carries it. One of this name that a client sends is removed.
+	// Default: `X-Tollgate-Assertion`.
+	Header string `json:"header,omitempty"`
+
+	// Who it is for, in the claim `aud`. Default: the origin of `redirect_uri`.
+	Audience string `json:"audience,omitempty"`
+
+	// How long it is valid, from 10s to 5m, and never beyond the session's `lifetime`.
+	// One assertion is used for up to half of that, while nothing in it changes.
+	// Default: 60s.
+	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+}
+
 // Provider is the OAuth 2.0 provider that people sign in with.
 //
 // Every text here may hold placeholders such as `{env.X}` and `{file./path}`,

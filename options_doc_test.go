@@ -17,7 +17,7 @@ type optionRow struct{ word, text string }
 func optionRows(t *testing.T) []optionRow {
 	t.Helper()
 	structs := map[string]*ast.StructType{}
-	for _, file := range []string{"module.go", "options.go", "assertion.go", "store_storage.go", "store_redis.go"} {
+	for _, file := range []string{"module.go", "options.go", "stores/storage/storage.go", "stores/redis/redis.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -25,7 +25,7 @@ func optionRows(t *testing.T) []optionRow {
 		ast.Inspect(parsed, func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				if s, ok := spec.Type.(*ast.StructType); ok {
-					structs[spec.Name.Name] = s
+					structs[parsed.Name.Name+"."+spec.Name.Name] = s
 				}
 			}
 			return true
@@ -45,21 +45,22 @@ func optionRows(t *testing.T) []optionRow {
 			}
 			rows = append(rows, optionRow{path + name, text})
 			if path+name == "session › store" {
-				walk("StorageStore", "session › store storage › ")
-				walk("RedisStore", "session › store redis › ")
+				walk("storage.Store", "session › store storage › ")
+				walk("redis.Store", "session › store redis › ")
 			}
 			inList := field.Type
 			if list, ok := inList.(*ast.ArrayType); ok {
 				inList = list.Elt
 			}
 			if pointer, ok := inList.(*ast.StarExpr); ok {
-				if inner, ok := pointer.X.(*ast.Ident); ok && structs[inner.Name] != nil {
-					walk(inner.Name, path+name+" › ")
+				packageName, _, _ := strings.Cut(structName, ".")
+				if inner, ok := pointer.X.(*ast.Ident); ok && structs[packageName+"."+inner.Name] != nil {
+					walk(packageName+"."+inner.Name, path+name+" › ")
 				}
 			}
 		}
 	}
-	walk("Handler", "")
+	walk("tollgate.Handler", "")
 	return rows
 }
 

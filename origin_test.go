@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestOriginIsWrittenAsABrowserWritesIt(t *testing.T) {
@@ -38,7 +41,7 @@ func TestOriginIsWrittenAsABrowserWritesIt(t *testing.T) {
 			t.Errorf("%s: %v", raw, err)
 			continue
 		}
-		if got := serializeOrigin(u); got != want {
+		if got := origin.Of(u); got != want {
 			t.Errorf("%s: got %s, want %s", raw, got, want)
 		}
 	}
@@ -49,7 +52,7 @@ func TestHostThatBrowsersReadOtherwiseIsRefused(t *testing.T) {
 		"", "a b", "a%b", "a<b", "a|b", "127.1", "2130706433", "0x7f000001", "127.0.0.0x1", "1.2.3.256", "01.2.3.4", "app.example.1",
 		"fe80::1%eth0", "1::2::3", "::g", "xn--a", "a\u200db", "\u00ad",
 	} {
-		if got, err := canonicalHost(host); err == nil {
+		if got, err := origin.CanonicalHost(host); err == nil {
 			t.Errorf("%q: got %q", host, got)
 		}
 	}
@@ -60,14 +63,14 @@ func FuzzCanonicalHost(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		once, err := canonicalHost(host)
+		once, err := origin.CanonicalHost(host)
 		if err != nil {
 			return
 		}
 		if strings.ContainsFunc(once, func(c rune) bool { return c <= 0x20 || c > 0x7e }) || strings.ContainsAny(once, `/\@?#%`) {
 			t.Fatalf("%q becomes %q", host, once)
 		}
-		if twice, err := canonicalHost(once); err != nil || twice != once {
+		if twice, err := origin.CanonicalHost(once); err != nil || twice != once {
 			t.Fatalf("%q becomes %q, and that %q, %v", host, once, twice, err)
 		}
 	})
@@ -85,7 +88,7 @@ func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
 	} {
 		s := newSite(t, siteOptions{front: configured})
 		b := s.newBrowser()
-		a := b.get(s.gatewayURL+"/api", "Referer: "+browsers+"/page?x=1")
+		a := b.Get(s.gatewayURL+"/api", "Referer: "+browsers+"/page?x=1")
 		if got, want := a.json(t)["login_url"], "/oauth/start?return_to=%2Fpage%3Fx%3D1"; got != want {
 			t.Errorf("%s: login_url is %v, want %s", configured, got, want)
 		}
@@ -114,12 +117,12 @@ func TestAForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := forwardedPath(asked, "https://xn--bcher-kva.example"); got != want {
+		if got := policy.ForwardedPath(asked, "https://xn--bcher-kva.example"); got != want {
 			t.Errorf("%s: got %q, want %q", forwarded, got, want)
 		}
 	}
 	header := http.Header{"X-Forwarded-Uri": {"https://app.example.com:443/p"}, "X-Original-Url": {"https://APP.example.com/p"}}
-	if _, ok := forwardedURL(header); !ok {
+	if _, ok := policy.ForwardedURL(header); !ok {
 		t.Error("two spellings of one URL are taken for a contradiction")
 	}
 }

@@ -82,7 +82,7 @@ func TestAPageIsInTheBrowsersLanguageAndSaysSo(t *testing.T) {
 	}
 
 	// Programs read titles, too.
-	a = s.newBrowser().get("/page", "Accept-Language: ja")
+	a = s.newBrowser().Get("/page", "Accept-Language: ja")
 	if !strings.Contains(a.text, `"title":"Authentication required"`) || a.Header.Get("Content-Language") != "" {
 		t.Errorf("a problem document in another language: %s %v", a.text, a.Header)
 	}
@@ -95,7 +95,7 @@ func TestPagesCallTheProviderByItsName(t *testing.T) {
 		t.Errorf("aihubmix: %s", page.words)
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, "provider aihubmix {", "provider oauth2 {\nauthorization_endpoint /a\ntoken_endpoint /t\nuserinfo_endpoint /u", 1)
-	s.load()
+	s.Load()
 	host := strings.TrimPrefix(s.providerURL, "http://")
 	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {
 		t.Errorf("oauth2: %s", page.words)
@@ -147,7 +147,7 @@ func TestOwnTemplatesAreReadAnewWithEveryReload(t *testing.T) {
 	if got := heading(); !strings.Contains(got, "First") {
 		t.Errorf("changed without a reload: %s", got)
 	}
-	s.load()
+	s.Load()
 	if got := heading(); !strings.Contains(got, "Second") {
 		t.Errorf("after a reload: %s", got)
 	}

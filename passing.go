@@ -3,6 +3,9 @@ package tollgate
 import (
 	"net/http"
 	"net/url"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
 )
 
 // passing is a request of a session whose answer is on its way to the client.
@@ -13,38 +16,38 @@ type passing struct {
 	request *http.Request
 	// asked is what the request demands, original the URL that the client sent, and url
 	// the one that stood here, before later handlers rewrite it.
-	asked    demand
+	asked    policy.Demand
 	original *url.URL
 	url      url.URL
 }
 
-func (p *passing) newCookies() []string {
+func (p *passing) NewCookies() []string {
 	if p.visit.dead {
 		return p.handler.deadCookies(p.visit)
 	}
 	return p.handler.renewedCookies(p.request.Context(), p.visit)
 }
 
-func (p *passing) balanceChanged() {
+func (p *passing) BalanceChanged() {
 	h, s := p.handler, p.visit.session
 	if s == nil {
 		return // an anonymous request spends nobody's money
 	}
-	h.users.outdate(s)
-	h.state.streams.lookBefore(s.id.hash(), balanceLook)
+	h.users.Outdate(s)
+	h.state.streams.LookBefore(s.ID.Hash(), balanceLook)
 }
 
-// openStream has a stream ended with its session. The session may have ended since the
+// Stream has a stream ended with its session. The session may have ended since the
 // request was decided.
-func (p *passing) openStream(end func(streamEnd)) (closed func()) {
+func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
 	h, s := p.handler, p.visit.session
-	stream := &openStream[*passing]{session: s.id.hash(), owner: p, end: end}
-	h.state.streams.add(stream, lookInterval(h.recheckInterval(), s.id), h.state.recheckStreams)
-	if _, live := h.state.sessions.latest(s); !live {
-		h.state.endAllStreams(stream.session)
+	stream := &relay.Stream[*passing]{Session: s.ID.Hash(), Owner: p, End: end}
+	h.state.streams.Add(stream, lookInterval(h.recheckInterval(), s.ID), h.state.recheckStreams)
+	if _, live := h.state.sessions.Latest(s); !live {
+		h.state.endAllStreams(stream.Session)
 	}
-	return func() { h.state.streams.remove(stream) }
+	return func() { h.state.streams.Remove(stream) }
 }
 
 // Interface guard.
-var _ answerOwner = (*passing)(nil)
+var _ relay.Owner = (*passing)(nil)

@@ -10,10 +10,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // cookieBytes is what the gateway's cookies take in a browser.
-func (b *browser) cookieBytes() int {
+func (b *visitor) cookieBytes() int {
 	total := 0
 	for name, value := range b.cookies() {
 		total += len(name) + len(value)
@@ -22,7 +25,7 @@ func (b *browser) cookieBytes() int {
 }
 
 // pendingCookies counts the logins that wait in a browser.
-func (b *browser) pendingCookies() int {
+func (b *visitor) pendingCookies() int {
 	n := 0
 	for name := range b.cookies() {
 		if strings.HasPrefix(name, "tollgate-login-") {
@@ -54,12 +57,12 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 		for _, page := range pages {
 			callbacks = append(callbacks, b.visit(b.visit(b.visit(page).location()).location()).location())
 			s.clock.advance(time.Second)
-			if n := b.pendingCookies(); n > maxPendingLogins || b.cookieBytes() > maxLoginBytes+maxLoginBytes/4 {
+			if n := b.pendingCookies(); n > browser.MaxPendingLogins || b.cookieBytes() > browser.MaxLoginBytes+browser.MaxLoginBytes/4 {
 				t.Errorf("%s: %d logins are pending, in %d bytes", name, n, b.cookieBytes())
 			}
 		}
-		if n := b.pendingCookies(); n != maxPendingLogins {
-			t.Errorf("%s: %d logins are pending, want %d", name, n, maxPendingLogins)
+		if n := b.pendingCookies(); n != browser.MaxPendingLogins {
+			t.Errorf("%s: %d logins are pending, want %d", name, n, browser.MaxPendingLogins)
 		}
 		// The person signs in in the last tab, and then goes through all others.
 		for i := range callbacks {
@@ -67,7 +70,7 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 			if a := b.visit(callbacks[i]); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
 				t.Errorf("%s: tab %d comes back with %d to %.40q", name, i, a.StatusCode, a.location())
 			}
-			if b.cookieBytes() > maxAllBytes {
+			if b.cookieBytes() > browser.MaxAllBytes {
 				t.Errorf("%s: the cookies take %d bytes", name, b.cookieBytes())
 			}
 		}
@@ -132,7 +135,7 @@ func TestTabsThatBeginAtOnceComeBack(t *testing.T) {
 		if a := b.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
 			t.Errorf("tab %d comes back with %d to %q", i, a.StatusCode, a.location())
 		}
-		if n := b.pendingCookies(); n > maxPendingLogins || b.cookieBytes() > maxAllBytes {
+		if n := b.pendingCookies(); n > browser.MaxPendingLogins || b.cookieBytes() > browser.MaxAllBytes {
 			t.Errorf("after tab %d: %d logins are pending, in %d bytes", i, n, b.cookieBytes())
 		}
 	}
@@ -146,7 +149,7 @@ func TestALongSessionLeavesRoomForOneLogin(t *testing.T) {
 	for i := range 4 {
 		b.startLogin(fmt.Sprintf("?return_to=/%s%d", strings.Repeat("x", 500), i))
 		s.clock.advance(time.Second)
-		if b.pendingCookies() != 1 || b.cookieBytes() > maxAllBytes {
+		if b.pendingCookies() != 1 || b.cookieBytes() > browser.MaxAllBytes {
 			t.Errorf("%d logins are pending, all cookies take %d bytes", b.pendingCookies(), b.cookieBytes())
 		}
 	}
@@ -156,7 +159,7 @@ func TestDeepLinksComeBack(t *testing.T) {
 	for name, link := range map[string]string{
 		"1,025 bytes":       "/" + strings.Repeat("a", 1024),
 		"4 KiB":             "/report?q=" + strings.Repeat("a", 4096-10),
-		"6 KiB":             "/report?q=" + strings.Repeat("a", maxReturnPath-10),
+		"6 KiB":             "/report?q=" + strings.Repeat("a", origin.MaxPath-10),
 		"many parameters":   "/report?" + strings.Repeat("a=1&", 1022),
 		"escapes":           "/report?filter=" + strings.Repeat("%E4%BD%A0", 450),
 		"escapes in a path": "/" + strings.Repeat("%E4%BD%A0", 450),
@@ -181,7 +184,7 @@ func TestDeepLinksComeBack(t *testing.T) {
 
 func TestALinkThatIsTooLongLeadsToAfterLogin(t *testing.T) {
 	for name, link := range map[string]string{
-		"too long":              "/" + strings.Repeat("a", maxReturnPath),
+		"too long":              "/" + strings.Repeat("a", origin.MaxPath),
 		"too long when escaped": "/?" + strings.Repeat("&", 5000),
 	} {
 		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
@@ -200,11 +203,11 @@ func (s *site) restart() {
 		}
 	}
 	s.handlers = nil
-	s.load()
+	s.Load()
 }
 
 func TestAfterARestartOnlyShortLinksComeBack(t *testing.T) {
-	for length, want := range map[int]string{maxLoginPath: "the page", maxLoginPath + 1: "/home"} {
+	for length, want := range map[int]string{browser.MaxLoginPath: "the page", browser.MaxLoginPath + 1: "/home"} {
 		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
 		b := s.newBrowser()
 		page := tabPages(1, length)[0]
@@ -230,7 +233,7 @@ func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 		// A sibling domain's cookies with a longer path come first.
 		planted := "Cookie: " + strings.Join(junk, "; ")
 		start := b.visit("/oauth/start?return_to=/page", planted)
-		if n := len(start.Header.Values("Set-Cookie")); n != maxRemovals+1 {
+		if n := len(start.Header.Values("Set-Cookie")); n != browser.MaxRemovals+1 {
 			t.Errorf("%s: %d cookies are set or removed", name, n)
 		}
 		a := b.visit(b.visit(start.location()).location(), planted)
@@ -240,21 +243,21 @@ func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 		if got := b.visit("/page", planted).seen(t); got.Header.Get("X-User-Id") != testUserID || got.Header.Get("Cookie") != "" {
 			t.Errorf("%s: the upstream saw %v", name, got.Header)
 		}
-		if a := b.do("POST", "/oauth/logout", nil, planted, "Origin: "+s.url); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > maxRemovals+4 {
+		if a := b.do("POST", "/oauth/logout", nil, planted, "Origin: "+s.url); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > browser.MaxRemovals+4 {
 			t.Errorf("%s: logout answers %d with %d cookies", name, a.StatusCode, len(a.Header.Values("Set-Cookie")))
 		}
 	}
 }
 
 func TestTheMemoryOfDestinationsIsBounded(t *testing.T) {
-	d := newDestinations()
-	defer d.close()
-	path := "/" + strings.Repeat("a", maxReturnPath-1)
+	d := browser.NewDestinations()
+	defer d.Close()
+	path := "/" + strings.Repeat("a", origin.MaxPath-1)
 	for i := range 20_000 {
-		d.remember(fmt.Sprint(i), path)
+		d.Remember(fmt.Sprint(i), path)
 	}
-	d.paths.CleanUp()
-	if got := d.paths.WeightedSize(); got > maxDestinationBytes || got == 0 {
-		t.Errorf("destinations take %d bytes, at most %d are allowed", got, maxDestinationBytes)
+	d.Paths.CleanUp()
+	if got := d.Paths.WeightedSize(); got > browser.MaxDestinationBytes || got == 0 {
+		t.Errorf("destinations take %d bytes, at most %d are allowed", got, browser.MaxDestinationBytes)
 	}
 }

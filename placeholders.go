@@ -4,23 +4,26 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
 // placeholderPrefix begins every placeholder that tollgate sets.
 const placeholderPrefix = "http.auth.user."
 
 // placeholders are what may follow the prefix.
-var placeholders = map[string]func(*identity) string{
-	"id":            func(id *identity) string { return id.text(valueID) },
-	"username":      func(id *identity) string { return id.text(valueUsername) },
-	"email":         func(id *identity) string { return id.text(valueEmail) },
-	"balance":       func(id *identity) string { return id.text(valueBalance) },
-	"balance_age":   func(id *identity) string { return id.text(valueBalanceAge) },
-	"balance_state": func(id *identity) string { return id.text(valueBalanceState) },
-	"quota":         func(id *identity) string { return id.text(valueQuota) },
-	"used_quota":    func(id *identity) string { return id.text(valueUsedQuota) },
-	"status":        func(id *identity) string { return id.info.text(fieldStatus) },
-	"session":       func(id *identity) string { return id.session.id.hash() },
+var placeholders = map[string]func(*identity.Identity) string{
+	"id":            func(id *identity.Identity) string { return id.Text(identity.ValueID) },
+	"username":      func(id *identity.Identity) string { return id.Text(identity.ValueUsername) },
+	"email":         func(id *identity.Identity) string { return id.Text(identity.ValueEmail) },
+	"balance":       func(id *identity.Identity) string { return id.Text(identity.ValueBalance) },
+	"balance_age":   func(id *identity.Identity) string { return id.Text(identity.ValueBalanceAge) },
+	"balance_state": func(id *identity.Identity) string { return id.Text(identity.ValueBalanceState) },
+	"quota":         func(id *identity.Identity) string { return id.Text(identity.ValueQuota) },
+	"used_quota":    func(id *identity.Identity) string { return id.Text(identity.ValueUsedQuota) },
+	"status":        func(id *identity.Identity) string { return id.Info.Text(oauth.FieldStatus) },
+	"session":       func(id *identity.Identity) string { return id.Session.ID.Hash() },
 }
 
 // setPlaceholders makes the identity known to later directives and the access log.
@@ -29,7 +32,7 @@ var placeholders = map[string]func(*identity) string{
 //
 // They are worked out when somebody asks. Only where another directive has set a
 // user before us must ours be written over it.
-func setPlaceholders(repl *caddy.Replacer, id *identity) {
+func setPlaceholders(repl *caddy.Replacer, id *identity.Identity) {
 	if repl == nil {
 		return
 	}

@@ -67,8 +67,8 @@ func loadReplica(order replicaOrder, now func() time.Time) error {
 	}
 	for _, server := range app.(*caddyhttp.App).Servers {
 		for _, h := range handlersIn(server.Routes) {
-			h.now, h.client.now, h.lease = now, now, order.Lease
-			h.state.sessions.now, h.state.renewals.now, h.users.now = now, now, now
+			h.now, h.client.Now, h.lease = now, now, order.Lease
+			h.state.sessions.Now, h.state.renewals.Now, h.users.Now = now, now, now
 		}
 	}
 	return nil
@@ -227,7 +227,7 @@ func (f *fleet) terminate(r *replica, signal os.Signal) {
 func (r *replica) at(path string) string { return r.url + path }
 
 // burst sends n requests at once, over all replicas in turn.
-func (f *fleet) burst(b *browser, n int) map[int]int {
+func (f *fleet) burst(b *visitor, n int) map[int]int {
 	f.t.Helper()
 	statuses := make(chan int, n)
 	start := make(chan struct{})

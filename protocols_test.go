@@ -126,14 +126,14 @@ func writeCertificate(t *testing.T) string {
 var insecureTLS = &tls.Config{InsecureSkipVerify: true} // the certificate of net/http/httptest
 
 // newBrowser gives a browser that speaks HTTP/1.1 with TLS.
-func (s *protocolSite) newBrowser() *browser {
+func (s *protocolSite) newBrowser() *visitor {
 	b := s.site.newBrowser()
 	b.Transport = &http.Transport{TLSClientConfig: insecureTLS}
 	return b
 }
 
 // cookieHeader is the Cookie header of a browser of this site.
-func (b *browser) cookieHeader() string {
+func (b *visitor) cookieHeader() string {
 	req, err := http.NewRequest(http.MethodGet, b.site.url+"/", nil)
 	if err != nil {
 		b.t.Fatal(err)

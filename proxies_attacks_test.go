@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/caddy-tollgate/tollgate/internal/header"
 )
 
 // h2Settings is the value of HTTP2-Settings that a client of h2c sends.
@@ -172,7 +174,7 @@ func (s *proxiedSite) testLookAlikes(t *testing.T) {
 				t.Errorf("%s at %s: got %d, want 200", name, path, res.StatusCode)
 			}
 			for seen, lines := range s.upstream.last.Load().Header {
-				if strings.Contains(foldName(seen), "x-user-id") && strings.Contains(strings.Join(lines, ","), "forged") {
+				if strings.Contains(header.Fold(seen), "x-user-id") && strings.Contains(strings.Join(lines, ","), "forged") {
 					t.Errorf("%s at %s: the application saw %s: %q", name, path, seen, lines)
 				}
 			}

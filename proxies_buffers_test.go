@@ -29,7 +29,7 @@ func TestNginxWithTheDocumentedBuffersCarriesLargeSessions(t *testing.T) {
 			b.setCookie("application", strings.Repeat("x", 3000))
 			if a := b.follow("/"); a.StatusCode != want {
 				t.Errorf("a token of %d bytes, with %q: the sign-in ends with %d, want %d", size, lines, a.StatusCode, want)
-			} else if want == http.StatusOK && b.get("/again").StatusCode != http.StatusOK {
+			} else if want == http.StatusOK && b.Get("/again").StatusCode != http.StatusOK {
 				t.Errorf("a token of %d bytes, with %q: the next request fails", size, lines)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/identity"
 )
 
 // TestOtherProxiesAreToldTheOtherCookies runs tollgate with the Caddyfile of the page for
@@ -24,7 +26,7 @@ func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
 	}
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.providerURL).Replace(blocks[0])
-	s.load()
+	s.Load()
 
 	b := s.newBrowser()
 	a := b.visit(b.visit(b.visit("/oauth/start?return_to=" + url.QueryEscape(s.url+"/page?a=1")).location()).location())
@@ -48,17 +50,17 @@ func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
 		if c.uri != "" {
 			headers = append(headers, "X-Forwarded-Uri: "+c.uri)
 		}
-		a := s.newBrowser().get(c.path, headers...)
+		a := s.newBrowser().Get(c.path, headers...)
 		if got := a.Header.Values("Cookie"); a.StatusCode != c.status || !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %d, Cookie %q, want %d, %q", what, a.StatusCode, got, c.status, c.want)
 		}
 	}
-	for _, header := range append(slices.Clone(identityPresets["default"]), identityHeader{name: "Cookie"}) {
+	for _, header := range append(slices.Clone(identity.Presets["default"]), identity.IdentityHeader{Name: "Cookie"}) {
 		for _, format := range []string{"authResponseHeaders:", "headersToBackend:"} {
 			_, list, _ := strings.Cut(page, format)
 			list, _, _ = strings.Cut(list, "]")
-			if !strings.Contains(strings.ToLower(list), strings.ToLower(header.name)) {
-				t.Errorf("%s on the page does not list %s", format, header.name)
+			if !strings.Contains(strings.ToLower(list), strings.ToLower(header.Name)) {
+				t.Errorf("%s on the page does not list %s", format, header.Name)
 			}
 		}
 	}

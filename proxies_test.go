@@ -18,7 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // proxyAddresses are the addresses that a proxy's configuration is rendered with, and
@@ -53,15 +56,15 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
 			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
-	s.load()
+	s.Load()
 	// These tests are about proxies, and hold on a busy machine, too.
 	s.handlers[0].authTimeout = time.Minute
-	records := s.handlers[0].tickets.records.(*storageRecords)
-	storage := &breakableStorage{Storage: records.storage}
-	records.storage = storage
+	records := s.handlers[0].tickets.Records.(*storage.Records)
+	kind := &breakableStorage{Storage: records.Storage}
+	records.Storage = kind
 	log := filepath.Join(t.TempDir(), "proxy.log")
 	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://"), log})
-	return &proxiedSite{site: s, storage: storage, log: log, nextEvent: nextEvent}
+	return &proxiedSite{site: s, storage: kind, log: log, nextEvent: nextEvent}
 }
 
 // render reads a file of an example and replaces addresses; each has to be there.
@@ -316,25 +319,25 @@ func (s *proxiedSite) testSignIn(t *testing.T) {
 	if seen.URI != page {
 		t.Errorf("the sign-in leads back to %q", seen.URI)
 	}
-	for _, header := range identityPresets["default"] {
-		if lines := seen.Header.Values(header.name); len(lines) != 1 || lines[0] == "" {
-			t.Errorf("%s is %q", header.name, lines)
+	for _, header := range identity.Presets["default"] {
+		if lines := seen.Header.Values(header.Name); len(lines) != 1 || lines[0] == "" {
+			t.Errorf("%s is %q", header.Name, lines)
 		}
 	}
 	if seen.Header.Get("X-User-Id") != testUserID || seen.Header.Get("X-User-Name") != "user123" || seen.Header.Get("X-User-Balance") != "750.00" {
 		t.Errorf("the identity is %q", seen.Header)
 	}
-	if a := b.get("/oauth/userinfo"); a.json(t)["username"] != "user123" {
+	if a := b.Get("/oauth/userinfo"); a.json(t)["username"] != "user123" {
 		t.Errorf("userinfo: %d %s", a.StatusCode, a.text)
 	}
 	for cookies, want := range map[string]string{"": "", "x=1; ": "x=1", "nottollgate=1; ": "nottollgate=1"} {
-		got := s.newBrowser().get("/", "Cookie: "+cookies+"tollgate="+b.cookies()["tollgate"]+"; z=2").seen(t).Header.Get("Cookie")
+		got := s.newBrowser().Get("/", "Cookie: "+cookies+"tollgate="+b.cookies()["tollgate"]+"; z=2").seen(t).Header.Get("Cookie")
 		if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, want) || !strings.HasSuffix(got, "z=2") {
 			t.Errorf("the application sees the cookies %q", got)
 		}
 	}
 	// A cookie under the ticket's name of another scheme, as an application could set it.
-	got := s.newBrowser().get("/", "Cookie: tollgate="+b.cookies()["tollgate"]+"; z=2; __Host-tollgate=1").seen(t).Header.Get("Cookie")
+	got := s.newBrowser().Get("/", "Cookie: tollgate="+b.cookies()["tollgate"]+"; z=2; __Host-tollgate=1").seen(t).Header.Get("Cookie")
 	if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, "z=2") {
 		t.Errorf("beside another cookie of ours the application sees %q", got)
 	}
@@ -375,7 +378,7 @@ func (s *proxiedSite) wantIdentity(t *testing.T, what string) {
 	t.Helper()
 	seen := s.upstream.last.Load()
 	for name, lines := range seen.Header {
-		if folded := foldName(name); strings.HasPrefix(folded, "x-user-") && (name != http.CanonicalHeaderKey(folded) || len(lines) != 1 || strings.Contains(lines[0], "forged")) {
+		if folded := header.Fold(name); strings.HasPrefix(folded, "x-user-") && (name != http.CanonicalHeaderKey(folded) || len(lines) != 1 || strings.Contains(lines[0], "forged")) {
 			t.Errorf("%s: the application saw %s: %q", what, name, lines)
 		}
 	}
@@ -386,7 +389,7 @@ func (s *proxiedSite) wantIdentity(t *testing.T, what string) {
 
 func (s *proxiedSite) testScripts(t *testing.T) {
 	for what, a := range map[string]*answer{
-		"a script":  s.newBrowser().get("/api/things?x=1", "Referer: "+s.url+"/page", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
+		"a script":  s.newBrowser().Get("/api/things?x=1", "Referer: "+s.url+"/page", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
 		"a form":    s.newBrowser().do("POST", "/api/things", strings.NewReader("a=1"), append([]string{"Referer: " + s.url + "/page"}, navigation...)...),
 		"an upload": s.newBrowser().do("PUT", "/api/things", strings.NewReader(strings.Repeat("x", 200_000)), "Referer: "+s.url+"/page"),
 	} {
@@ -433,11 +436,11 @@ func (s *proxiedSite) testRefresh(t *testing.T) {
 	s.provider.ResetCounts()
 	for i := range 3 {
 		s.clock.advance(2*time.Hour - time.Minute)
-		if a := b.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
 			t.Fatalf("at the %d. refresh: %d, %q", i+1, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
 		eventually(t, "the tokens are renewed", func() bool {
-			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.running.Load() == 0
+			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.Running.Load() == 0
 		})
 	}
 	if b.cookies()["tollgate"] != ticket || s.provider.DoubleSpends() != 0 {
@@ -452,7 +455,7 @@ func (s *proxiedSite) testAssets(t *testing.T) {
 	var assets sync.WaitGroup
 	for i := range 30 {
 		assets.Go(func() {
-			if a := b.get(fmt.Sprintf("/asset/%d", i)); a.StatusCode != http.StatusOK {
+			if a := b.Get(fmt.Sprintf("/asset/%d", i)); a.StatusCode != http.StatusOK {
 				t.Errorf("asset %d: %d", i, a.StatusCode)
 			}
 		})
@@ -497,7 +500,7 @@ func (s *proxiedSite) testStoreFault(t *testing.T) {
 	b := s.newBrowser().signIn()
 	ticket := b.cookies()["tollgate"]
 	s.storage.broken.Store(true)
-	s.handlers[0].tickets.records.(*storageRecords).read.InvalidateAll()
+	s.handlers[0].tickets.Records.(*storage.Records).Read.InvalidateAll()
 	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}

@@ -21,12 +21,15 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 // redisStoreOf gives the store of a block of the Caddyfile, as far as its start.
-func redisStoreOf(t *testing.T, block string) (*RedisStore, error) {
+func redisStoreOf(t *testing.T, block string) (*redis.Store, error) {
 	t.Helper()
-	s := new(RedisStore)
+	s := new(redis.Store)
 	if err := s.UnmarshalCaddyfile(caddyfile.NewTestDispenser("redis {\n" + block + "\n}")); err != nil {
 		return nil, err
 	}
@@ -36,24 +39,24 @@ func redisStoreOf(t *testing.T, block string) (*RedisStore, error) {
 }
 
 // redisStoreFor is one process's store for a block of the Caddyfile.
-func redisStoreFor(t *testing.T, block string) *ticketStore {
+func redisStoreFor(t *testing.T, block string) *records.Tickets {
 	t.Helper()
 	s, err := redisStoreOf(t, block)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := placeUnderTest{open: func(*testing.T) recordStore { return newApartRedisRecords(s.connection()) }}
+	p := placeUnderTest{open: func(*testing.T) records.Store { return newApartRedisRecords(s.Connection()) }}
 	return p.suiteStore(t)
 }
 
 // keeps tells whether a store can keep a session.
-func keeps(t *testing.T, store *ticketStore) error {
+func keeps(t *testing.T, store *records.Tickets) error {
 	t.Helper()
-	s, err := store.create(t.Context(), freshSession("12345"))
+	s, err := store.Create(t.Context(), freshSession("12345"))
 	if err != nil {
 		return err
 	}
-	if got, err := store.reread(t.Context(), s); err != nil || got == nil {
+	if got, err := store.Reread(t.Context(), s); err != nil || got == nil {
 		t.Errorf("what was written reads as %v, %v", got, err)
 	}
 	return nil
@@ -90,7 +93,7 @@ func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
 	server := startRedis(t)
 	server.must("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
 	store := redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword topsecret")
-	for name, err := range map[string]error{"writing": keeps(t, store), "being ready": store.ready(t.Context())} {
+	for name, err := range map[string]error{"writing": keeps(t, store), "being ready": store.Ready(t.Context())} {
 		if err == nil || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "topsecret") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -247,8 +250,8 @@ func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if options, _ := s.connection(); options.addresses[0] != "127.0.0.1:1" || options.password != "from a file" {
-		t.Errorf("read: %q, %q", options.addresses, options.password)
+	if options, _ := s.Connection(); options.Addresses[0] != "127.0.0.1:1" || options.Password != "from a file" {
+		t.Errorf("read: %q, %q", options.Addresses, options.Password)
 	}
 	for word, block := range map[string]string{
 		"address":         "address {env.REDIS_EMPTY}",
@@ -326,38 +329,38 @@ func TestABrokenConnectionCostsNobodyAnError(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	proxy := newBreakingProxy(t, server.address())
-	options := redisOptions{addresses: []string{proxy.Addr().String()}}
+	options := redis.Options{Addresses: []string{proxy.Addr().String()}}
 	for _, clientCache := range []bool{true, false} {
-		options.clientCache = clientCache
+		options.ClientCache = clientCache
 		store := server.opened(t, options)
 		for when, broken := range map[string]*atomic.Bool{"asking": &proxy.beforeAsking, "answering": &proxy.beforeAnswering} {
 			s, value := keepInStore(t, store, freshSession("12345"))
-			name, user := s.id.hash(), s.kept.user
-			text, _, _ := store.records.get(t.Context(), name, true)
-			next, _ := parseRecord(text)
-			next.revision++
-			var lock recordLock
+			name, user := s.ID.Hash(), s.Kept.User
+			text, _, _ := store.Records.Get(t.Context(), name, true)
+			next, _ := records.ParseRecord(text)
+			next.Revision++
+			var lock records.Lock
 			for _, step := range []struct {
 				what string
 				do   func() (bool, error)
 			}{
-				{"reading", func() (bool, error) { found, err := store.load(t.Context(), value); return found.session != nil, err }},
-				{"rereading", func() (bool, error) { got, err := store.reread(t.Context(), s); return got != nil, err }},
-				{"replacing", func() (bool, error) { return store.records.replace(t.Context(), name, 1, next) }},
-				{"noting", func() (bool, error) { return true, store.records.addToIndex(t.Context(), user, name, s.kept.expires) }},
+				{"reading", func() (bool, error) { found, err := store.Load(t.Context(), value); return found.Session != nil, err }},
+				{"rereading", func() (bool, error) { got, err := store.Reread(t.Context(), s); return got != nil, err }},
+				{"replacing", func() (bool, error) { return store.Records.Replace(t.Context(), name, 1, next) }},
+				{"noting", func() (bool, error) { return true, store.Records.AddToIndex(t.Context(), user, name, s.Kept.Expires) }},
 				{"listing", func() (bool, error) {
-					names, err := store.records.index(t.Context(), user)
+					names, err := store.Records.Index(t.Context(), user)
 					return len(names) > 0, err
 				}},
 				{"locking", func() (ok bool, err error) {
-					lock, ok, err = store.records.tryLock(t.Context(), name, time.Minute)
+					lock, ok, err = store.Records.TryLock(t.Context(), name, time.Minute)
 					return ok, err
 				}},
-				{"renewing", func() (bool, error) { return true, lock.renew(t.Context()) }},
-				{"unlocking", func() (bool, error) { return true, lock.release(t.Context()) }},
-				{"taking back", func() (bool, error) { return true, store.records.removeFromIndex(t.Context(), user, name) }},
-				{"removing", func() (bool, error) { return true, store.records.remove(t.Context(), name) }},
-				{"probing", func() (bool, error) { return true, store.records.ready(t.Context()) }},
+				{"renewing", func() (bool, error) { return true, lock.Renew(t.Context()) }},
+				{"unlocking", func() (bool, error) { return true, lock.Release(t.Context()) }},
+				{"taking back", func() (bool, error) { return true, store.Records.RemoveFromIndex(t.Context(), user, name) }},
+				{"removing", func() (bool, error) { return true, store.Records.Remove(t.Context(), name) }},
+				{"probing", func() (bool, error) { return true, store.Records.Ready(t.Context()) }},
 			} {
 				if clientCache && step.what == "reading" {
 					continue // Redis is not asked

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 // redisServer is a real Redis in a test, with a folder of its own.
@@ -125,7 +127,8 @@ func (s *redisServer) restart() {
 
 // freeze lets it hang: it takes connections, and answers nothing until thaw.
 func (s *redisServer) freeze() { s.process.Process.Signal(syscall.SIGSTOP) }
-func (s *redisServer) thaw()   { s.process.Process.Signal(syscall.SIGCONT) }
+
+func (s *redisServer) thaw() { s.process.Process.Signal(syscall.SIGCONT) }
 
 // command sends a command as the operator would, on a connection of its own.
 func (s *redisServer) command(words ...string) rueidis.RedisResult {
@@ -188,13 +191,13 @@ func (s *redisServer) calls(command string) int {
 }
 
 // options are those of a client for this server.
-func (s *redisServer) options() redisOptions {
-	return redisOptions{addresses: []string{s.address()}, clientCache: true}
+func (s *redisServer) options() redis.Options {
+	return redis.Options{Addresses: []string{s.address()}, ClientCache: true}
 }
 
 // newApartRedisRecords is another process's view: the pool would share the client.
-func newApartRedisRecords(options redisOptions, prefix string) *redisRecords {
-	client := &redisClient{options: options, holders: 1}
-	records := &redisRecords{client: client, release: client.release, prefix: prefix}
+func newApartRedisRecords(options redis.Options, prefix string) *redis.Records {
+	client := &redis.Client{Options: options, Holders: 1}
+	records := &redis.Records{Client: client, Release: client.Release, Prefix: prefix}
 	return records
 }

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 // startSentinel starts a sentinel that watches a master by itself, and is quick about it.
@@ -41,19 +44,19 @@ func TestTheRedisStoreFollowsAFailoverOfSentinel(t *testing.T) {
 	mustLoad(t, here, value)
 	mustLoad(t, there, value)
 	eventually(t, "the replica has the session, too", func() bool {
-		return replica.must("EXISTS", defaultRedisPrefix+redisSession+s.id.hash()) == "1"
+		return replica.must("EXISTS", redis.DefaultRedisPrefix+redis.RedisSession+s.ID.Hash()) == "1"
 	})
 
 	master.kill()
 	eventually(t, "the new master is written to", func() bool {
-		_, err := here.save(t.Context(), s.renewed(tokens{access: "access_2"}))
+		_, err := here.Save(t.Context(), s.Renewed(oauth.Tokens{Access: "access_2"}))
 		return err == nil
 	})
 	eventually(t, "the new master is read from", func() bool {
-		found, err := there.load(t.Context(), value)
-		return err == nil && found.session != nil && found.session.tokens.access == "access_2"
+		found, err := there.Load(t.Context(), value)
+		return err == nil && found.Session != nil && found.Session.Tokens.Access == "access_2"
 	})
-	if _, err := redisStoreFor(t, strings.Replace(block, "shop", "another", 1)).create(t.Context(), freshSession("1")); err == nil {
+	if _, err := redisStoreFor(t, strings.Replace(block, "shop", "another", 1)).Create(t.Context(), freshSession("1")); err == nil {
 		t.Error("a master that the sentinels do not know was written to")
 	}
 }
@@ -120,11 +123,11 @@ func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
 		if mustLoad(t, there, value) == nil {
 			t.Fatal("the other process does not find the session")
 		}
-		lock, ok, err := there.records.tryLock(t.Context(), s.id.hash(), time.Minute)
+		lock, ok, err := there.Records.TryLock(t.Context(), s.ID.Hash(), time.Minute)
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-		if err := lock.release(t.Context()); err != nil {
+		if err := lock.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,21 +136,21 @@ func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
 			t.Errorf("%s keeps nothing", node.address())
 		}
 	}
-	sessions, err := there.sessionsOf(t.Context(), "12345")
+	sessions, err := there.SessionsOf(t.Context(), "12345")
 	if err != nil || len(sessions) != 20 {
 		t.Fatalf("%d sessions, %v", len(sessions), err)
 	}
 	for _, s := range sessions {
-		if ended, err := here.endByName(t.Context(), s.name, time.Time{}); !ended || err != nil {
+		if ended, err := here.EndByName(t.Context(), s.Name, time.Time{}); !ended || err != nil {
 			t.Fatal(ended, err)
 		}
 	}
-	if err := here.ready(t.Context()); err != nil {
+	if err := here.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
 
 	// A slot that has moved to another node is looked for there.
-	probe := defaultRedisPrefix + redisProbe
+	probe := redis.DefaultRedisPrefix + redis.RedisProbe
 	slot := nodes[0].must("CLUSTER", "KEYSLOT", probe)
 	for _, to := range nodes {
 		for _, node := range nodes {
@@ -156,7 +159,7 @@ func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
 		for _, node := range append([]*redisServer{to}, nodes...) {
 			node.must("CLUSTER", "SETSLOT", slot, "NODE", to.must("CLUSTER", "MYID"))
 		}
-		if err := here.records.ready(t.Context()); err != nil {
+		if err := here.Records.Ready(t.Context()); err != nil {
 			t.Errorf("after a slot has moved: %v", err)
 		}
 	}

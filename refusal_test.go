@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -34,7 +37,7 @@ func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
 
 				s.clock.advance(due)
 				for range 5 {
-					if a := b.get("/"); a.StatusCode != http.StatusOK {
+					if a := b.Get("/"); a.StatusCode != http.StatusOK {
 						t.Fatalf("with a valid token: got %d: %s", a.StatusCode, a.text)
 					}
 				}
@@ -42,7 +45,7 @@ func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
 
 				s.clock.advance(over - due)
 				for range 10 {
-					a := b.get("/api", "Referer: "+s.url+"/page")
+					a := b.Get("/api", "Referer: "+s.url+"/page")
 					if a.StatusCode != http.StatusUnauthorized || a.json(t)["login_url"] != "/oauth/start?return_to=%2Fpage" || a.Header.Get("Set-Cookie") != "" {
 						t.Fatalf("a script got %d, Set-Cookie %q: %s", a.StatusCode, a.Header.Get("Set-Cookie"), a.text)
 					}
@@ -50,10 +53,10 @@ func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
 				if a := b.visit("/page"); a.StatusCode != http.StatusFound || a.location() != "/oauth/start?return_to=%2Fpage" || a.Header.Get("Set-Cookie") != "" {
 					t.Errorf("a person got %d to %q, Set-Cookie %q", a.StatusCode, a.location(), a.Header.Get("Set-Cookie"))
 				}
-				if a := b.get("/optional"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != "" {
+				if a := b.Get("/optional"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != "" {
 					t.Errorf("an optional path: got %d, want an anonymous request", a.StatusCode)
 				}
-				if a := b.get("/oauth/userinfo"); a.StatusCode != http.StatusUnauthorized {
+				if a := b.Get("/oauth/userinfo"); a.StatusCode != http.StatusUnauthorized {
 					t.Errorf("userinfo: got %d, want 401", a.StatusCode)
 				}
 				if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusUnauthorized {
@@ -64,8 +67,8 @@ func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
 				}
 
 				s.provider.ClearFaults()
-				s.clock.advance(backOffRefused + time.Second)
-				if a := b.get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+				s.clock.advance(renewal.BackOffRefused + time.Second)
+				if a := b.Get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
 					t.Errorf("with a refresh that works again: got %d: %s", a.StatusCode, a.text)
 				}
 				s.wantNoDoubleSpend()
@@ -78,7 +81,7 @@ func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
 func (s *site) waitForRefusal() {
 	s.t.Helper()
 	eventually(s.t, "the refresh was refused", func() bool {
-		return s.handlers[0].state.renewals.failures.EstimatedSize() > 0
+		return s.handlers[0].state.renewals.Failures.EstimatedSize() > 0
 	})
 }
 
@@ -94,8 +97,8 @@ func TestASignInAfterARefusedRefreshReplacesTheSession(t *testing.T) {
 		t.Fatalf("got %d: %s", a.StatusCode, a.text)
 	}
 	s.provider.ClearFaults()
-	s.clock.advance(backOffRefused + endGrace + time.Second)
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.clock.advance(renewal.BackOffRefused + session.EndGrace + time.Second)
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the replaced session: got %d, want 401", a.StatusCode)
 	}
 }
@@ -105,16 +108,16 @@ func TestAuthAnswers401AfterARefusedRefreshAnd403InAnOutage(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: 503})
 	s.clock.advance(over)
-	b.get("/oauth/auth").wantAuth(t, "an outage", 403, "unavailable", "")
+	b.Get("/oauth/auth").wantAuth(t, "an outage", 403, "unavailable", "")
 	s.provider.SetFault(simulator.Refresh, refusals["invalid_request"])
-	s.clock.advance(backOffRefused)
-	b.get("/oauth/auth").wantAuth(t, "a refusal", 401, "unauthenticated", "")
+	s.clock.advance(renewal.BackOffRefused)
+	b.Get("/oauth/auth").wantAuth(t, "a refusal", 401, "unauthenticated", "")
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: 401, Body: `{"error":"invalid_client"}`})
-	s.clock.advance(backOffRefused + time.Second)
-	b.get("/oauth/auth").wantAuth(t, "an operator's error", 403, "unavailable", "")
+	s.clock.advance(renewal.BackOffRefused + time.Second)
+	b.Get("/oauth/auth").wantAuth(t, "an operator's error", 403, "unavailable", "")
 	s.provider.ClearFaults()
-	s.clock.advance(backOffRefused + time.Second)
-	b.get("/oauth/auth").wantAuth(t, "a refresh that works again", 200, "", testUserID)
+	s.clock.advance(renewal.BackOffRefused + time.Second)
+	b.Get("/oauth/auth").wantAuth(t, "a refresh that works again", 200, "", testUserID)
 }
 
 // TestAnyReplicaRevivesASessionAfterARefusedRefresh: what is remembered of the refusal is
@@ -126,15 +129,15 @@ func TestAnyReplicaRevivesASessionAfterARefusedRefresh(t *testing.T) {
 		f.provider.SetFault(simulator.Refresh, refusals["invalid_request"])
 		f.advance(over)
 		for i, r := range f.replicas {
-			if a := b.get(r.at("/")); a.StatusCode != http.StatusUnauthorized {
+			if a := b.Get(r.at("/")); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("replica %d: got %d, want 401", i, a.StatusCode)
 			}
 		}
 		f.provider.ClearFaults()
-		f.advance(backOffRefused + time.Second)
+		f.advance(renewal.BackOffRefused + time.Second)
 		before := f.refreshes()
 		for i, r := range f.replicas {
-			if a := b.get(r.at("/")); a.StatusCode != http.StatusOK {
+			if a := b.Get(r.at("/")); a.StatusCode != http.StatusOK {
 				t.Errorf("replica %d, when a refresh works again: got %d, want 200", i, a.StatusCode)
 			}
 		}
@@ -166,7 +169,7 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.Refresh, refusals["invalid_request"])
 	s.provider.ExpireAccessTokens()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("while what is known is fresh: got %d, want 200", a.StatusCode)
 	}
 	if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusUnauthorized || a.json(t)["login_url"] == nil {
@@ -176,12 +179,12 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 		t.Errorf("topup: got %d to %q", a.StatusCode, a.location())
 	}
 	s.clock.advance(20 * time.Minute)
-	b.get("/")
+	b.Get("/")
 	if a := b.visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("when what is known is too old: got %d, want 302", a.StatusCode)
 	}
 	s.provider.ClearFaults()
-	s.clock.advance(backOffRefused + time.Second)
+	s.clock.advance(renewal.BackOffRefused + time.Second)
 	if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
 		t.Errorf("with a refresh that works again: got %d: %s", a.StatusCode, a.text)
 	}
@@ -191,13 +194,13 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 func TestHalfAFormHoldsNoHalfToken(t *testing.T) {
 	const form = "refresh_token=r2&token_type=bearer&access_token=abcdef"
 	for cut := range len(form) {
-		a := parseTokenAnswer([]byte(form[:cut]), false)
-		if a.access != "" || (a.refresh != "" && a.refresh != "r2") {
-			t.Errorf("%q: got the tokens %q, %q", form[:cut], a.access, a.refresh)
+		a := oauth.ParseTokenAnswer([]byte(form[:cut]), false)
+		if a.Access != "" || (a.Refresh != "" && a.Refresh != "r2") {
+			t.Errorf("%q: got the tokens %q, %q", form[:cut], a.Access, a.Refresh)
 		}
 	}
-	if a := parseTokenAnswer([]byte(form), true); a.access != "abcdef" || a.refresh != "r2" {
-		t.Errorf("the whole form: got the tokens %q, %q", a.access, a.refresh)
+	if a := oauth.ParseTokenAnswer([]byte(form), true); a.Access != "abcdef" || a.Refresh != "r2" {
+		t.Errorf("the whole form: got the tokens %q, %q", a.Access, a.Refresh)
 	}
 }
 
@@ -205,10 +208,10 @@ func TestHalfAFormHoldsNoHalfToken(t *testing.T) {
 func TestJSONIsAskedForAtTheTokenAndRevocationEndpoints(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "revocation_endpoint "+s.providerURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser().signIn()
 	s.clock.advance(over)
-	b.get("/")
+	b.Get("/")
 	b.do("POST", "/oauth/logout", nil)
 	eventually(t, "the token was revoked", func() bool { return s.provider.Count(simulator.Revoke) == 1 })
 	for _, endpoint := range []simulator.Endpoint{simulator.Exchange, simulator.Refresh, simulator.Revoke} {

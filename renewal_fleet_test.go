@@ -10,7 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 func TestTheWholeFleetRefreshesOnceAndNobodyNotices(t *testing.T) {
@@ -46,14 +51,14 @@ func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
 		b := f.newBrowser().signIn()
 		copied := b.copyOf()
 		for _, r := range f.replicas {
-			if a := copied.get(r.at("/")); a.StatusCode != http.StatusOK {
+			if a := copied.Get(r.at("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("before: %d", a.StatusCode)
 			}
 		}
 		b.do("POST", f.replicas[0].at("/oauth/logout"), nil)
 		began := time.Now()
 		for _, r := range f.replicas {
-			eventually(t, "the copied cookie is refused", func() bool { return copied.get(r.at("/")).StatusCode == http.StatusUnauthorized })
+			eventually(t, "the copied cookie is refused", func() bool { return copied.Get(r.at("/")).StatusCode == http.StatusUnauthorized })
 		}
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %v", took)
@@ -67,7 +72,7 @@ func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
 		b := f.newBrowser().signIn()
 		f.advance(due)
 		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 3 * time.Second, DelayAfterWork: true})
-		if a := b.get(f.replicas[1].at("/")); a.StatusCode != http.StatusOK {
+		if a := b.Get(f.replicas[1].at("/")); a.StatusCode != http.StatusOK {
 			t.Fatalf("while the refresh is under way: %d", a.StatusCode)
 		}
 		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
@@ -76,7 +81,7 @@ func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
 
 		f.replicas = f.replicas[:1]
 		f.advance(over - due)
-		if a := b.get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+		if a := b.Get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("at the other process, after the token's end: %d", a.StatusCode)
 		}
 		if n := f.refreshes(); n != 1 {
@@ -93,16 +98,16 @@ func TestAProcessThatDiesInARefreshDoesNotMakeAnotherSpendTheToken(t *testing.T)
 		b := f.newBrowser().signIn()
 		f.advance(due)
 		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Second, DelayAfterWork: true, Times: 1})
-		b.get(f.replicas[1].at("/"))
+		b.Get(f.replicas[1].at("/"))
 		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
 		f.terminate(f.replicas[1], syscall.SIGKILL)
 		time.Sleep(2 * lease)
 		f.replicas = f.replicas[:1]
 		for range 5 {
-			if a := b.get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+			if a := b.Get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
 				t.Errorf("while the old token is valid: %d", a.StatusCode)
 			}
-			time.Sleep(settlePause / 4)
+			time.Sleep(renewal.SettlePause / 4)
 		}
 		if n := f.refreshes(); n != 1 {
 			t.Errorf("%d refreshes while the old token is valid: the other process has spent it again", n)
@@ -115,95 +120,95 @@ func TestNextStep(t *testing.T) {
 	now := time.Now()
 	const lease = 15 * time.Second
 	s := sampleSession(10)
-	s.tokens.expires = now.Add(time.Minute)
-	expired := s.keptAs(s.kept)
-	expired.tokens.expires = now.Add(-time.Second)
-	pending := func(s *session, ago time.Duration) *session {
-		p := s.keptAs(s.kept)
-		p.kept.pending = now.Add(-ago)
+	s.Tokens.Expires = now.Add(time.Minute)
+	expired := s.KeptAs(s.Kept)
+	expired.Tokens.Expires = now.Add(-time.Second)
+	pending := func(s *session.Session, ago time.Duration) *session.Session {
+		p := s.KeptAs(s.Kept)
+		p.Kept.Pending = now.Add(-ago)
 		return p
 	}
-	newer := s.renewed(tokens{})
+	newer := s.Renewed(oauth.Tokens{})
 	for name, test := range map[string]struct {
-		s, standing *session
+		s, standing *session.Session
 		locked      bool
 		watched     time.Duration
-		want        claimStep
+		want        renewal.ClaimStep
 	}{
-		"it has ended": {s, nil, true, 0, stepEnded},
-		"it has ended, and somebody has the lock":        {s, nil, false, 0, stepEnded},
-		"another process was faster":                     {s, newer, true, 0, stepUse},
-		"another process was faster, and has the lock":   {s, newer, false, 0, stepUse},
-		"somebody has the lock":                          {s, s, false, time.Hour, stepWait},
-		"it is ours":                                     {s, s, true, 0, stepSpend},
-		"it is ours, and expired":                        {expired, expired, true, 0, stepSpend},
-		"sent by somebody, still valid":                  {s, pending(s, time.Hour), true, time.Hour, stepLeave},
-		"sent by somebody a moment ago":                  {expired, pending(expired, lease-time.Second), true, time.Hour, stepWait},
-		"sent by somebody who died":                      {expired, pending(expired, lease+time.Second), true, settlePause, stepSpend},
-		"sent by somebody who may be writing it now":     {expired, pending(expired, lease+time.Second), true, settlePause - 1, stepWait},
-		"this process has newer tokens, not written yet": {newer, pending(s, time.Second), true, 0, stepSpend},
+		"it has ended": {s, nil, true, 0, renewal.StepEnded},
+		"it has ended, and somebody has the lock":        {s, nil, false, 0, renewal.StepEnded},
+		"another process was faster":                     {s, newer, true, 0, renewal.StepUse},
+		"another process was faster, and has the lock":   {s, newer, false, 0, renewal.StepUse},
+		"somebody has the lock":                          {s, s, false, time.Hour, renewal.StepWait},
+		"it is ours":                                     {s, s, true, 0, renewal.StepSpend},
+		"it is ours, and expired":                        {expired, expired, true, 0, renewal.StepSpend},
+		"sent by somebody, still valid":                  {s, pending(s, time.Hour), true, time.Hour, renewal.StepLeave},
+		"sent by somebody a moment ago":                  {expired, pending(expired, lease-time.Second), true, time.Hour, renewal.StepWait},
+		"sent by somebody who died":                      {expired, pending(expired, lease+time.Second), true, renewal.SettlePause, renewal.StepSpend},
+		"sent by somebody who may be writing it now":     {expired, pending(expired, lease+time.Second), true, renewal.SettlePause - 1, renewal.StepWait},
+		"this process has newer tokens, not written yet": {newer, pending(s, time.Second), true, 0, renewal.StepSpend},
 	} {
-		if got := nextStep(test.s, test.standing, test.locked, now, test.watched, lease); got != test.want {
+		if got := renewal.NextStep(test.s, test.standing, test.locked, now, test.watched, lease); got != test.want {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)
 		}
 	}
 }
 
 // sharedSession signs in at a store of its own, and gives renewals to renew it with.
-func sharedSession(t *testing.T, p placeUnderTest) (*ticketStore, *session, *renewals) {
+func sharedSession(t *testing.T, p placeUnderTest) (*records.Tickets, *session.Session, *renewal.Refresher) {
 	t.Helper()
 	store := p.suiteStore(t)
 	s := freshSession("12345")
-	s.tokens.expires = time.Now().Add(-time.Second)
+	s.Tokens.Expires = time.Now().Add(-time.Second)
 	s, _ = keepInStore(t, store, s)
-	sessions := newRegistry(time.Now, func(sessionID, time.Time) {})
-	t.Cleanup(sessions.close)
-	r := newRenewals(sessions, time.Now)
-	t.Cleanup(r.close)
+	sessions := session.NewRegistry(time.Now, func(session.ID, time.Time) {})
+	t.Cleanup(sessions.Close)
+	r := renewal.New(sessions, time.Now)
+	t.Cleanup(r.Close)
 	return store, s, r
 }
 
-func renewalWith(t *testing.T, store *ticketStore, spend func(old tokens) (tokens, error)) renewal {
-	return renewal{
-		store: store, patience: 5 * time.Second, lease: time.Second,
-		spend:     func(_ context.Context, old tokens) (tokens, error) { return spend(old) },
-		unsaved:   func(err error) { t.Log("unsaved:", err) },
-		abandoned: func(s *session) { t.Log("abandoned:", s.generation) },
+func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Tokens) (oauth.Tokens, error)) renewal.How {
+	return renewal.How{
+		Store: store, Patience: 5 * time.Second, Lease: time.Second,
+		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
+		Unsaved:   func(err error) { t.Log("unsaved:", err) },
+		Abandoned: func(s *session.Session) { t.Log("abandoned:", s.Generation) },
 	}
 }
 
-func rotated(old tokens) tokens {
-	return tokens{access: "access_2", refresh: "refresh_2", issued: time.Now(), expires: time.Now().Add(time.Hour)}
+func rotated(old oauth.Tokens) oauth.Tokens {
+	return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
 }
 
 func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
 		storage.full.Store(true)
 		return rotated(old), nil
 	})
-	renewed, err := renewals.wait(t.Context(), s, how)
-	if err != nil || renewed.tokens.access != "access_2" {
+	renewed, err := renewals.Wait(t.Context(), s, how)
+	if err != nil || renewed.Tokens.Access != "access_2" {
 		t.Fatalf("%+v, %v", renewed, err)
 	}
-	standing, err := store.reread(t.Context(), s)
-	if err != nil || standing.generation != 1 || standing.kept.pending.IsZero() {
+	standing, err := store.Reread(t.Context(), s)
+	if err != nil || standing.Generation != 1 || standing.Kept.Pending.IsZero() {
 		t.Fatalf("in the store: %+v, %v", standing, err)
 	}
-	if newest, live := renewals.sessions.latest(standing); !live || newest.tokens.access != "access_2" {
+	if newest, live := renewals.Sessions.Latest(standing); !live || newest.Tokens.Access != "access_2" {
 		t.Errorf("this process serves %+v", newest)
 	}
-	if renewals.running.Load() == 0 {
+	if renewals.Running.Load() == 0 {
 		t.Error("nobody is trying to write it down: a stop would lose it")
 	}
 	storage.full.Store(false)
 	eventually(t, "the tokens are written", func() bool {
-		standing, err := store.reread(t.Context(), s)
-		return err == nil && standing.tokens.refresh == "refresh_2" && standing.kept.pending.IsZero()
+		standing, err := store.Reread(t.Context(), s)
+		return err == nil && standing.Tokens.Refresh == "refresh_2" && standing.Kept.Pending.IsZero()
 	})
-	renewals.drain(5 * time.Second)
-	if n := renewals.running.Load(); n != 0 {
+	renewals.Drain(5 * time.Second)
+	if n := renewals.Running.Load(); n != 0 {
 		t.Errorf("%d still run", n)
 	}
 }
@@ -215,24 +220,24 @@ func TestTheLockIsHeldForAsLongAsTheProviderTakes(t *testing.T) {
 			p := newPlace(t)
 			store, s, renewals := sharedSession(t, p)
 			other := p.suiteStore(t)
-			how := renewalWith(t, store, func(old tokens) (tokens, error) {
+			how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
 				for range 8 {
 					time.Sleep(200 * time.Millisecond)
-					if _, ok, err := other.records.tryLock(t.Context(), s.id.hash(), time.Second); ok || err != nil {
+					if _, ok, err := other.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); ok || err != nil {
 						t.Errorf("somebody else took the lock: %v, %v", ok, err)
 					}
 				}
 				return rotated(old), nil
 			})
-			how.lease = 600 * time.Millisecond // longer than a busy machine may leave us alone
-			if _, err := renewals.wait(t.Context(), s, how); err != nil {
+			how.Lease = 600 * time.Millisecond // longer than a busy machine may leave us alone
+			if _, err := renewals.Wait(t.Context(), s, how); err != nil {
 				t.Fatal(err)
 			}
-			lock, ok, err := other.records.tryLock(t.Context(), s.id.hash(), time.Second)
+			lock, ok, err := other.Records.TryLock(t.Context(), s.ID.Hash(), time.Second)
 			if !ok || err != nil {
 				t.Fatalf("afterwards the lock is not free: %v, %v", ok, err)
 			}
-			lock.release(t.Context())
+			lock.Release(t.Context())
 		})
 	}
 }
@@ -241,17 +246,17 @@ func TestAStoreThatFailsBeforehandCostsNoToken(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	spent := 0
-	how := renewalWith(t, store, func(old tokens) (tokens, error) { spent++; return rotated(old), nil })
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { spent++; return rotated(old), nil })
 	storage.full.Store(true)
-	if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) {
+	if _, err := renewals.Wait(t.Context(), s, how); err == nil || errors.Is(err, session.ErrEnded) {
 		t.Errorf("with a full store: %v", err)
 	}
 	if spent != 0 {
 		t.Error("the token was spent though nothing can be written down")
 	}
 	storage.full.Store(false)
-	time.Sleep(backOffExpired)
-	if _, err := renewals.wait(t.Context(), s, how); err != nil || spent != 1 {
+	time.Sleep(renewal.BackOffExpired)
+	if _, err := renewals.Wait(t.Context(), s, how); err != nil || spent != 1 {
 		t.Errorf("afterwards: %v, spent %d times", err, spent)
 	}
 }
@@ -259,24 +264,24 @@ func TestAStoreThatFailsBeforehandCostsNoToken(t *testing.T) {
 func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
-		if err := store.end(t.Context(), s, time.Time{}); err != nil {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
+		if err := store.End(t.Context(), s, time.Time{}); err != nil {
 			t.Error(err)
 		}
 		return rotated(old), nil
 	})
 	abandoned := ""
-	how.abandoned = func(s *session) { abandoned = s.tokens.refresh }
-	if _, err := renewals.wait(t.Context(), s, how); !errors.Is(err, errSessionEnded) {
+	how.Abandoned = func(s *session.Session) { abandoned = s.Tokens.Refresh }
+	if _, err := renewals.Wait(t.Context(), s, how); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("got %v", err)
 	}
 	if abandoned != "refresh_2" {
 		t.Errorf("nobody is told to revoke the new refresh token: %q", abandoned)
 	}
-	if standing, err := store.reread(t.Context(), s); standing != nil || err != nil {
+	if standing, err := store.Reread(t.Context(), s); standing != nil || err != nil {
 		t.Errorf("in the store: %+v, %v", standing, err)
 	}
-	if _, live := renewals.sessions.latest(s); live {
+	if _, live := renewals.Sessions.Latest(s); live {
 		t.Error("this process still serves it")
 	}
 }
@@ -284,42 +289,42 @@ func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 func TestAUseThatIsWrittenDuringARefreshCostsNoTokens(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	seen := s.lastSeen.Add(time.Minute)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
-		standing, err := store.reread(t.Context(), s)
+	seen := s.LastSeen.Add(time.Minute)
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
+		standing, err := store.Reread(t.Context(), s)
 		if err == nil {
-			_, err = store.save(t.Context(), standing.seen(seen))
+			_, err = store.Save(t.Context(), standing.Seen(seen))
 		}
 		return rotated(old), err
 	})
-	if _, err := renewals.wait(t.Context(), s, how); err != nil {
+	if _, err := renewals.Wait(t.Context(), s, how); err != nil {
 		t.Fatal(err)
 	}
-	if standing, err := store.reread(t.Context(), s); err != nil || standing.tokens.refresh != "refresh_2" || !standing.kept.pending.IsZero() {
+	if standing, err := store.Reread(t.Context(), s); err != nil || standing.Tokens.Refresh != "refresh_2" || !standing.Kept.Pending.IsZero() {
 		t.Errorf("in the store: %+v, %v", standing, err)
 	}
 }
 
 func TestWhatTheProviderAnswersDecidesAboutTheMark(t *testing.T) {
-	for kind, want := range map[failure]struct{ pending, ended bool }{
-		failureTransient:  {},
-		failureOperator:   {},
-		failureUnanswered: {pending: true},
-		failureEnded:      {ended: true},
+	for kind, want := range map[oauth.Failure]struct{ pending, ended bool }{
+		oauth.FailureTransient:  {},
+		oauth.FailureOperator:   {},
+		oauth.FailureUnanswered: {pending: true},
+		oauth.FailureEnded:      {ended: true},
 	} {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
 			_, p := newBreakablePlace(t)
 			store, s, renewals := sharedSession(t, p)
-			how := renewalWith(t, store, func(old tokens) (tokens, error) { return old, &providerError{kind: kind} })
-			if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) != want.ended {
+			how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return old, &oauth.Error{Kind: kind} })
+			if _, err := renewals.Wait(t.Context(), s, how); err == nil || errors.Is(err, session.ErrEnded) != want.ended {
 				t.Errorf("got %v", err)
 			}
-			standing, err := store.reread(t.Context(), s)
+			standing, err := store.Reread(t.Context(), s)
 			if err != nil || (standing == nil) != want.ended {
 				t.Fatalf("in the store: %+v, %v", standing, err)
 			}
-			if standing != nil && standing.kept.pending.IsZero() == want.pending {
-				t.Errorf("the mark: %v", standing.kept.pending)
+			if standing != nil && standing.Kept.Pending.IsZero() == want.pending {
+				t.Errorf("the mark: %v", standing.Kept.Pending)
 			}
 		})
 	}
@@ -328,15 +333,15 @@ func TestWhatTheProviderAnswersDecidesAboutTheMark(t *testing.T) {
 func TestInvalidGrantYieldsToNewerTokensInTheStore(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
-		standing, _ := store.reread(t.Context(), s)
-		if _, err := store.save(t.Context(), standing.renewed(rotated(old))); err != nil {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
+		standing, _ := store.Reread(t.Context(), s)
+		if _, err := store.Save(t.Context(), standing.Renewed(rotated(old))); err != nil {
 			t.Error(err)
 		}
-		return old, &providerError{kind: failureEnded}
+		return old, &oauth.Error{Kind: oauth.FailureEnded}
 	})
-	got, err := renewals.wait(t.Context(), s, how)
-	if err != nil || got.tokens.refresh != "refresh_2" {
+	got, err := renewals.Wait(t.Context(), s, how)
+	if err != nil || got.Tokens.Refresh != "refresh_2" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -345,17 +350,17 @@ func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
 	for grace, finished := range map[string]bool{"10s": true, "200ms": false} {
 		s := newSite(t, siteOptions{})
 		s.caddyfile = strings.Replace(s.caddyfile, "admin off", "admin off\n\tgrace_period "+grace, 1)
-		s.load()
+		s.Load()
 		b := s.newBrowser().signIn()
 		s.clock.advance(due)
 		s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: time.Second})
-		b.get("/")
+		b.Get("/")
 		eventually(t, "the refresh is under way", func() bool { return s.refreshes() == 1 })
 		renewals := s.handlers[0].state.renewals
 		began := time.Now()
 		s.handlers[0].Cleanup()
 		s.handlers = nil
-		if running := renewals.running.Load(); (running == 0) != finished {
+		if running := renewals.Running.Load(); (running == 0) != finished {
 			t.Errorf("with a grace period of %s, %d refreshes were cut off after %v", grace, running, time.Since(began))
 		}
 		s.provider.ClearFaults()
@@ -365,22 +370,22 @@ func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
 func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	marked := s.keptAs(s.kept)
-	marked.kept.pending = time.Now()
-	marked, err := store.save(t.Context(), marked)
+	marked := s.KeptAs(s.Kept)
+	marked.Kept.Pending = time.Now()
+	marked, err := store.Save(t.Context(), marked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	how := renewalWith(t, store, func(old tokens) (tokens, error) { return rotated(old), nil })
-	if _, err := renewals.spend(marked, how); err != nil {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return rotated(old), nil })
+	if _, err := renewals.Spend(marked, how); err != nil {
 		t.Fatal(err)
 	}
 	// A request in between writes down that the session is used.
-	newest, _ := renewals.sessions.latest(s)
-	if _, err := store.save(t.Context(), newest.seen(time.Now())); err != nil {
+	newest, _ := renewals.Sessions.Latest(s)
+	if _, err := store.Save(t.Context(), newest.Seen(time.Now())); err != nil {
 		t.Fatal(err)
 	}
-	if standing, err := store.reread(t.Context(), s); err != nil || standing.generation != 2 || !standing.kept.pending.IsZero() {
+	if standing, err := store.Reread(t.Context(), s); err != nil || standing.Generation != 2 || !standing.Kept.Pending.IsZero() {
 		t.Errorf("in the store: %+v, %v", standing, err)
 	}
 }
@@ -389,23 +394,23 @@ func TestInvalidGrantEndsNothingWhileTheStoreCannotSay(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	other := p.suiteStore(t)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
-		standing, _ := other.reread(t.Context(), s) // this process was held up, and another one was faster
-		if _, err := other.save(t.Context(), standing.renewed(rotated(old))); err != nil {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
+		standing, _ := other.Reread(t.Context(), s) // this process was held up, and another one was faster
+		if _, err := other.Save(t.Context(), standing.Renewed(rotated(old))); err != nil {
 			t.Error(err)
 		}
 		storage.broken.Store(true)
-		return old, &providerError{kind: failureEnded}
+		return old, &oauth.Error{Kind: oauth.FailureEnded}
 	})
-	if _, err := renewals.wait(t.Context(), s, how); err == nil || errors.Is(err, errSessionEnded) {
+	if _, err := renewals.Wait(t.Context(), s, how); err == nil || errors.Is(err, session.ErrEnded) {
 		t.Errorf("while the store does not answer: %v", err)
 	}
 	storage.broken.Store(false)
-	if _, live := renewals.sessions.latest(s); !live {
+	if _, live := renewals.Sessions.Latest(s); !live {
 		t.Error("the session is taken for ended")
 	}
-	time.Sleep(backOffExpired)
-	if got, err := renewals.wait(t.Context(), s, how); err != nil || got.tokens.refresh != "refresh_2" {
+	time.Sleep(renewal.BackOffExpired)
+	if got, err := renewals.Wait(t.Context(), s, how); err != nil || got.Tokens.Refresh != "refresh_2" {
 		t.Errorf("afterwards: %+v, %v", got, err)
 	}
 }
@@ -413,51 +418,51 @@ func TestInvalidGrantEndsNothingWhileTheStoreCannotSay(t *testing.T) {
 func TestTokensThatAreTooLargeAreNotTriedForEver(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	how := renewalWith(t, store, func(old tokens) (tokens, error) {
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
 		next := rotated(old)
-		next.access = strings.Repeat("a", maxRecord)
+		next.Access = strings.Repeat("a", records.MaxRecord)
 		return next, nil
 	})
-	if renewed, err := renewals.wait(t.Context(), s, how); err != nil || len(renewed.tokens.access) != maxRecord {
+	if renewed, err := renewals.Wait(t.Context(), s, how); err != nil || len(renewed.Tokens.Access) != records.MaxRecord {
 		t.Fatalf("the process that has them does not use them: %v", err)
 	}
-	renewals.drain(time.Second)
-	if n := renewals.running.Load(); n != 0 {
+	renewals.Drain(time.Second)
+	if n := renewals.Running.Load(); n != 0 {
 		t.Error("it is tried again")
 	}
-	if lock, free, err := store.records.tryLock(t.Context(), s.id.hash(), time.Second); !free || err != nil {
+	if lock, free, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); !free || err != nil {
 		t.Errorf("the lock is still held: %v", err)
 	} else {
-		lock.release(t.Context())
+		lock.Release(t.Context())
 	}
 }
 
 func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{})
+	s, kind, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	name := s.sessionOf(b).id.hash()
-	key := storageSessions + "/" + name
-	before, err := storage.Load(t.Context(), key)
+	name := s.sessionOf(b).ID.Hash()
+	key := storage.StorageSessions + "/" + name
+	before, err := kind.Load(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.clock.advance(over)
-	b.get("/")
-	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.running.Load() == 0 })
+	b.Get("/")
+	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Load() == 0 })
 	// The store fails over to a copy that has not seen the refresh.
-	if err := storage.Storage.Store(t.Context(), key, before); err != nil {
+	if err := kind.Storage.Store(t.Context(), key, before); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(storageReadAge)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	time.Sleep(storage.StorageReadAge)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("got %d", a.StatusCode)
 	}
 	eventually(t, "the tokens are in the store again", func() bool {
-		after, err := storage.Load(t.Context(), key)
+		after, err := kind.Load(t.Context(), key)
 		return err == nil && string(after) != string(before)
 	})
 	s.forget() // as another process, which knows what is in the store
-	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
 		t.Errorf("got %d, after %d refreshes", a.StatusCode, s.refreshes())
 	}
 	s.wantNoDoubleSpend()

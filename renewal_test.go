@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -28,7 +29,7 @@ type outcome struct {
 }
 
 // burst sends n requests at once, each with the same cookies.
-func burst(b *browser, n int, target string) outcome {
+func burst(b *visitor, n int, target string) outcome {
 	b.t.Helper()
 	var mu sync.Mutex
 	result := outcome{statuses: map[int]int{}}
@@ -41,7 +42,7 @@ func burst(b *browser, n int, target string) outcome {
 			ready.Done()
 			<-start
 			began := time.Now()
-			a := c.get(target)
+			a := c.Get(target)
 			mu.Lock()
 			defer mu.Unlock()
 			result.statuses[a.StatusCode]++
@@ -98,8 +99,8 @@ func TestAHundredsOfRequestsMakeOneRefreshAndNobodyWaits(t *testing.T) {
 // newestGeneration is the highest generation that the gateway remembers.
 func (s *site) newestGeneration() uint64 {
 	newest := uint64(1)
-	for remembered := range s.handlers[0].state.sessions.newest.Values() {
-		newest = max(newest, remembered.generation)
+	for remembered := range s.handlers[0].state.sessions.Newest.Values() {
+		newest = max(newest, remembered.Generation)
 	}
 	return newest
 }
@@ -126,7 +127,7 @@ func TestTheNewCookieReachesTheBrowserAndCarriesOn(t *testing.T) {
 	for generation := uint64(2); generation < 6; generation++ {
 		s.clock.advance(over)
 		before := b.cookies()["tollgate"]
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("generation %d: status %d", generation, a.StatusCode)
 		}
 		if b.cookies()["tollgate"] == before {
@@ -142,7 +143,7 @@ func TestTheNewCookieReachesTheBrowserAndCarriesOn(t *testing.T) {
 func (s *site) forget() {
 	s.handlers[0].Cleanup()
 	s.handlers = nil
-	s.load()
+	s.Load()
 }
 
 func TestAClientThatLeavesInTheMiddleOfARefreshLosesNothing(t *testing.T) {
@@ -158,7 +159,7 @@ func TestAClientThatLeavesInTheMiddleOfARefreshLosesNothing(t *testing.T) {
 		res.Body.Close()
 		t.Fatalf("the request was answered with %d before its client left", res.StatusCode)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the next request got %d: %s", a.StatusCode, a.text)
 	}
 	if n := s.refreshes(); n != 1 {
@@ -191,14 +192,14 @@ func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
 			s.provider.SetFault(simulator.Token, fault)
 			s.clock.advance(due)
 			for range 5 {
-				if a := b.get("/"); a.StatusCode != http.StatusOK {
+				if a := b.Get("/"); a.StatusCode != http.StatusOK {
 					t.Fatalf("with a valid token: status %d: %s", a.StatusCode, a.text)
 				}
 				s.clock.advance(20 * time.Second)
 			}
 
 			s.clock.advance(over - due)
-			a := b.get("/")
+			a := b.Get("/")
 			if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 				t.Errorf("without a valid token: status %d, Retry-After %q", a.StatusCode, a.Header.Get("Retry-After"))
 			}
@@ -211,7 +212,7 @@ func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
 
 			s.provider.ClearFaults()
 			s.clock.advance(time.Minute)
-			if a := b.get("/"); a.StatusCode != http.StatusOK {
+			if a := b.Get("/"); a.StatusCode != http.StatusOK {
 				t.Errorf("after the provider came back: status %d: %s", a.StatusCode, a.text)
 			}
 			s.wantNoDoubleSpend()
@@ -225,7 +226,7 @@ func TestARefreshTokenThatWentUnansweredIsNotSentAgainWhileTheTokenIsValid(t *te
 	s.clock.advance(lifetimeInTests - 4*time.Minute)
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Hang: true})
 	for range 6 {
-		b.get("/")
+		b.Get("/")
 		time.Sleep(300 * time.Millisecond)
 		s.clock.advance(35 * time.Second)
 	}
@@ -239,11 +240,11 @@ func TestHalfAnAnswerKeepsWhatCanBeKept(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.clock.advance(due)
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Cut: simulator.CutHalf, Times: 1})
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("with a valid token: status %d", a.StatusCode)
 	}
 	eventually(t, "the refresh was tried", func() bool { return s.refreshes() == 1 })
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after half an answer: status %d", a.StatusCode)
 	}
 }
@@ -253,7 +254,7 @@ func TestOnlyInvalidGrantEndsASession(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
 	s.clock.advance(over)
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the provider took the grant back: status %d", a.StatusCode)
 	}
 	if a := b.visit("/"); a.StatusCode != http.StatusFound {
@@ -266,7 +267,7 @@ func TestOnlyInvalidGrantEndsASession(t *testing.T) {
 
 func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	var browsers []*browser
+	var browsers []*visitor
 	for range 8 {
 		browsers = append(browsers, s.newBrowser().signIn())
 	}
@@ -285,7 +286,7 @@ func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 						return
 					default:
 					}
-					if a := c.get("/"); a.StatusCode == http.StatusOK {
+					if a := c.Get("/"); a.StatusCode == http.StatusOK {
 						served.Add(1)
 					} else {
 						failed.Add(1)
@@ -299,7 +300,7 @@ func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		s.clock.advance(due)
 		time.Sleep(20 * time.Millisecond)
-		s.load()
+		s.Load()
 		time.Sleep(20 * time.Millisecond)
 		s.clock.advance(lifetimeInTests - due)
 	}
@@ -320,22 +321,22 @@ func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheNewOne(t *testing.T) {
 	oldTab := b.copyOf()
 	b.visit(b.authorize("")) // signs in anew, as the same user
 	old, renewals := s.sessionOf(oldTab), s.handlers[0].state.renewals
-	if _, err := renewals.wait(t.Context(), old, s.handlers[0].renewal(old)); err != nil {
+	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].renewal(old)); err != nil {
 		t.Fatal(err)
 	}
-	if a := oldTab.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+	if a := oldTab.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("after a refresh of the old session its tab got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
 
 // sessionOf is the session that a browser's cookie holds.
-func (s *site) sessionOf(b *browser) *session {
+func (s *site) sessionOf(b *visitor) *session.Session {
 	s.t.Helper()
-	found, err := s.handlers[0].store.load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
-	if found.session == nil || err != nil {
+	found, err := s.handlers[0].store.Load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+	if found.Session == nil || err != nil {
 		s.t.Fatalf("no session: %v", err)
 	}
-	return found.session
+	return found.Session
 }
 
 func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {
@@ -344,8 +345,8 @@ func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {
 	copied := b.copyOf()
 	b.do("POST", "/oauth/logout", nil)
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "userinfo_endpoint "+s.providerURL+simulator.UserInfoPath+"?v=2\n\t\t\tclient_id", 1)
-	s.load()
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.Load()
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copy got %d", a.StatusCode)
 	}
 }

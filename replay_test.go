@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -66,17 +67,17 @@ func newPickySite(t *testing.T, options siteOptions, way string) (*site, *picky)
 	options.inTollgate += "\npass_access_token"
 	s := newSite(t, options)
 	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, strings.ReplaceAll(way, "UPSTREAM", server.URL), 1)
-	s.load()
+	s.Load()
 	return s, up
 }
 
 const straight = "reverse_proxy UPSTREAM"
 
 // revoke makes the upstream refuse the token that a browser's session has.
-func (p *picky) revoke(b *browser) {
+func (p *picky) revoke(b *visitor) {
 	h := b.site.handlers[0]
-	s, _ := h.state.sessions.latest(b.site.sessionOf(b))
-	p.revoked.Store("Bearer "+s.tokens.access, true)
+	s, _ := h.state.sessions.Latest(b.site.sessionOf(b))
+	p.revoked.Store("Bearer "+s.Tokens.Access, true)
 }
 
 func TestARevokedTokenIsReplacedAndTheUserNoticesNothing(t *testing.T) {
@@ -98,7 +99,7 @@ func TestARevokedTokenIsReplacedAndTheUserNoticesNothing(t *testing.T) {
 		if got := strings.Count(cookies, "tollgate="); got != map[string]int{"cookie": 1, "storage": 0}[store] || len(a.Header.Values("Content-Length")) != 1 {
 			t.Errorf("%s: %d session cookies in %v", store, got, a.Header)
 		}
-		if s.refreshes() != 1 || up.refused.Load() != 1 || b.get("/").StatusCode != 200 || up.refused.Load() != 1 {
+		if s.refreshes() != 1 || up.refused.Load() != 1 || b.Get("/").StatusCode != 200 || up.refused.Load() != 1 {
 			t.Errorf("%s: %d refreshes, %d refusals", store, s.refreshes(), up.refused.Load())
 		}
 		if s.provider.Count(simulator.UserInfo) != reads {
@@ -117,8 +118,8 @@ func TestTheReplayedAnswerSpeaksOfTheBalance(t *testing.T) {
 	b.follow("/oauth/start")
 	reads := s.provider.Count(simulator.UserInfo)
 	up.revoke(b)
-	a := b.get("/")
-	b.get("/")
+	a := b.Get("/")
+	b.Get("/")
 	if a.Header.Get("Tollgate-Balance") != "" || strings.Contains(fmt.Sprint(a.Header), "evil") || s.provider.Count(simulator.UserInfo) == reads {
 		t.Errorf("%v, %d reads after %d", a.Header, s.provider.Count(simulator.UserInfo), reads)
 	}
@@ -141,7 +142,7 @@ func TestFiftyRefusedRequestsMakeOneRefresh(t *testing.T) {
 		server := httptest.NewServer(hold)
 		t.Cleanup(server.Close)
 		s.caddyfile = s.caddyfile[:strings.LastIndex(s.caddyfile, "reverse_proxy ")] + "reverse_proxy " + server.URL + "\n}\n"
-		s.load()
+		s.Load()
 		up.calls.Store(0)
 		for range n {
 			c := b.copyOf()
@@ -179,7 +180,7 @@ func TestAnUpstreamThatAlwaysRefusesIsAskedTwiceAndTheProviderOnce(t *testing.T)
 	b.follow("/")
 	up.always.Store(true)
 	up.calls.Store(0)
-	a := b.get("/")
+	a := b.Get("/")
 	if a.StatusCode != 401 || a.text != "refused by the upstream" || a.Header.Get("X-First") == "" || up.calls.Load() != 2 {
 		t.Errorf("%d %q, %d calls", a.StatusCode, a.text, up.calls.Load())
 	}
@@ -188,7 +189,7 @@ func TestAnUpstreamThatAlwaysRefusesIsAskedTwiceAndTheProviderOnce(t *testing.T)
 		c := b.copyOf()
 		all.Go(func() {
 			for range 3 {
-				c.get("/")
+				c.Get("/")
 			}
 		})
 	}
@@ -204,13 +205,13 @@ func TestWithoutARefreshTheUpstreamsAnswerGoesThrough(t *testing.T) {
 	b.follow("/")
 	up.revoke(b)
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: 503})
-	if a := b.get("/"); a.StatusCode != 401 || a.text != "refused by the upstream" {
+	if a := b.Get("/"); a.StatusCode != 401 || a.text != "refused by the upstream" {
 		t.Errorf("while the provider fails: %d %q", a.StatusCode, a.text)
 	}
 	s.provider.ClearFaults()
 	s.clock.advance(time.Minute)
 	s.provider.RevokeUser(12345)
-	a := b.get("/")
+	a := b.Get("/")
 	if a.StatusCode != 401 || !strings.Contains(a.text, "login_url") || a.Header.Get("X-First") != "" || a.Header.Get("WWW-Authenticate") != challenge {
 		t.Errorf("when the session is over: %d %q %v", a.StatusCode, a.text, a.Header)
 	}
@@ -224,7 +225,7 @@ func TestRetryUnauthorizedCanBeTurnedOff(t *testing.T) {
 	b := s.newBrowser()
 	b.follow("/")
 	up.revoke(b)
-	if a := b.get("/"); a.StatusCode != 401 || s.refreshes() != 0 {
+	if a := b.Get("/"); a.StatusCode != 401 || s.refreshes() != 0 {
 		t.Errorf("%d, %d refreshes", a.StatusCode, s.refreshes())
 	}
 }
@@ -264,12 +265,12 @@ func TestAReplayGoesTheSameWay(t *testing.T) {
 type unsized struct{ io.Reader }
 
 func TestABodyUpToTheLimitIsSentAgain(t *testing.T) {
-	for _, c := range []struct{ size, status int }{{maxReplayedBody, 200}, {maxReplayedBody + 1, 401}} {
+	for _, c := range []struct{ size, status int }{{relay.MaxReplayedBody, 200}, {relay.MaxReplayedBody + 1, 401}} {
 		for _, chunked := range []bool{false, true} {
 			s, up := newPickySite(t, siteOptions{}, straight)
 			b := s.newBrowser()
 			b.follow("/")
-			body := bytes.Repeat([]byte("0123456789abcdef"), maxReplayedBody/16+1)[:c.size]
+			body := bytes.Repeat([]byte("0123456789abcdef"), relay.MaxReplayedBody/16+1)[:c.size]
 			var reader io.Reader = bytes.NewReader(body)
 			if chunked {
 				reader = unsized{reader}
@@ -282,7 +283,7 @@ func TestABodyUpToTheLimitIsSentAgain(t *testing.T) {
 			if a.StatusCode == 200 && !strings.Contains(a.text, fmt.Sprintf("%x", sha256.Sum256(body))) {
 				t.Errorf("%d bytes, chunked %v: another body: %s", c.size, chunked, a.text)
 			}
-			if a := b.get("/"); a.StatusCode != 200 || up.refused.Load() != 1 {
+			if a := b.Get("/"); a.StatusCode != 200 || up.refused.Load() != 1 {
 				t.Errorf("%d bytes, chunked %v: the token was not renewed", c.size, chunked)
 			}
 		}
@@ -385,7 +386,7 @@ func TestABodyIsLetGoWhenItsAnswerIsThere(t *testing.T) {
 	}
 	base := heap()
 	for range streams {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", &zeros{maxReplayedBody})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", &zeros{relay.MaxReplayedBody})
 		res, err := b.Client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -395,7 +396,7 @@ func TestABodyIsLetGoWhenItsAnswerIsThere(t *testing.T) {
 			t.Fatal(res.StatusCode, err)
 		}
 	}
-	if grown := heap() - base; grown > streams*maxReplayedBody/2 {
+	if grown := heap() - base; grown > streams*relay.MaxReplayedBody/2 {
 		t.Errorf("%d answers that go on hold %d bytes", streams, grown)
 	}
 }
@@ -502,14 +503,14 @@ func TestTheAuthAnswerCarriesTheTokenToTrustedProxiesAlone(t *testing.T) {
 			}
 			want := ""
 			if c.want {
-				want = prefix + s.sessionOf(b).tokens.access
+				want = prefix + s.sessionOf(b).Tokens.Access
 			}
-			a := b.get("/oauth/auth", says...)
+			a := b.Get("/oauth/auth", says...)
 			a.wantAuth(t, option, 200, "", testUserID)
 			if got := a.Header.Values(name); len(got) != 1 || got[0] != want {
 				t.Errorf("%v, %s: a token is there: %v", c, option, len(got) > 0 && got[0] != "")
 			}
-			if got := s.newBrowser().get("/oauth/auth", says...).Header.Values(name); len(got) != 1 || got[0] != "" {
+			if got := s.newBrowser().Get("/oauth/auth", says...).Header.Values(name); len(got) != 1 || got[0] != "" {
 				t.Errorf("%v, %s: without a session the header is not empty", c, option)
 			}
 		}

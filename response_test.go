@@ -24,11 +24,11 @@ func TestAnUpstreamCannotSetOurCookies(t *testing.T) {
 	}})
 	b := s.newBrowser()
 	want := "a=1; Path=/|b=2|Tollgate=other"
-	if got := strings.Join(b.get("/public").Header.Values("Set-Cookie"), "|"); got != want {
+	if got := strings.Join(b.Get("/public").Header.Values("Set-Cookie"), "|"); got != want {
 		t.Errorf("public: got %q, want %q", got, want)
 	}
 	b.follow("/public/x")
-	if a := b.get("/"); a.StatusCode != http.StatusTeapot || strings.Join(a.Header.Values("Set-Cookie"), "|") != want {
+	if a := b.Get("/"); a.StatusCode != http.StatusTeapot || strings.Join(a.Header.Values("Set-Cookie"), "|") != want {
 		t.Errorf("protected: %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
@@ -43,12 +43,12 @@ func TestAnAnswerWithOurCookieIsNotCached(t *testing.T) {
 	}})
 	b := s.newBrowser()
 	b.follow("/")
-	a := b.get("/")
+	a := b.Get("/")
 	if a.Header.Get("Cache-Control") != "public, max-age=3600, s-maxage=3600" || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("without our cookie the upstream's words are changed: %v", a.Header)
 	}
 	s.clock.advance(over)
-	a = b.get("/")
+	a = b.Get("/")
 	if a.Header.Get("Set-Cookie") == "" {
 		t.Fatal("no cookie was written")
 	}
@@ -81,11 +81,11 @@ func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
 		}})
 		b := s.newBrowser()
 		b.follow("/")
-		if a := b.get("/"); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Edge-Control") == "" {
+		if a := b.Get("/"); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Edge-Control") == "" {
 			t.Errorf("without our cookie: %v, want the upstream's words", a.Header)
 		}
 		s.clock.advance(over)
-		a := b.get("/")
+		a := b.Get("/")
 		if got := a.Header["Cache-Control"]; a.Header.Get("Set-Cookie") == "" || len(got) != 1 || got[0] != want {
 			t.Errorf("%q: Cache-Control %q, Set-Cookie %q; want %q and our cookie", said, got, a.Header.Get("Set-Cookie"), want)
 		}
@@ -214,21 +214,21 @@ func TestTheBalanceHeaderOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
 	}
 	up := newUpstream(t, spend)
 	s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, up.URL, 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser()
 	b.follow("/")
-	a := b.get("/spend")
+	a := b.Get("/spend")
 	if a.text != "750.00 fresh" || a.Header.Get("Tollgate-Balance") != "" {
 		t.Errorf("spending: %q, %q", a.text, a.Header.Get("Tollgate-Balance"))
 	}
-	if a := b.get("/"); a.text != "749.00 fresh" {
+	if a := b.Get("/"); a.text != "749.00 fresh" {
 		t.Errorf("afterwards: %q", a.text)
 	}
 }
 
 // spendingSite has an upstream whose /spend takes a dollar and says so as a test wants,
 // and which says elsewhere which balance it is told.
-func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (*site, *browser) {
+func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (*site, *visitor) {
 	t.Helper()
 	var s *site
 	s = newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
@@ -262,7 +262,7 @@ func TestAnAnswerThatSpendsWhileItRunsOutdatesTheBalanceAtItsEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			goOn <- true
-			if got := b.get("/").text; !strings.HasSuffix(got, " fresh") {
+			if got := b.Get("/").text; !strings.HasSuffix(got, " fresh") {
 				t.Errorf("meanwhile: %q", got)
 			}
 			goOn <- true
@@ -270,7 +270,7 @@ func TestAnAnswerThatSpendsWhileItRunsOutdatesTheBalanceAtItsEnd(t *testing.T) {
 			if text, err := io.ReadAll(res.Body); string(text) != "one two three" || err != nil {
 				t.Errorf("the answer: %q, %v", text, err)
 			}
-			eventually(t, "the end is known", func() bool { return b.get("/").text == "747.00 fresh" })
+			eventually(t, "the end is known", func() bool { return b.Get("/").text == "747.00 fresh" })
 		})
 	}
 }
@@ -293,13 +293,13 @@ func TestAWebSocketThatSpendsOutdatesTheBalanceAtItsEnd(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Tollgate-Balance") != "" {
 		t.Fatal(res, err)
 	}
-	if got := b.get("/").text; got != "750.00 fresh" {
+	if got := b.Get("/").text; got != "750.00 fresh" {
 		t.Errorf("meanwhile: %q", got)
 	}
 	conn.Write([]byte{0})
 	io.Copy(io.Discard, conn) // up to the upstream's end
 	conn.Close()
-	eventually(t, "the end is known", func() bool { return b.get("/").text == "749.00 fresh" })
+	eventually(t, "the end is known", func() bool { return b.Get("/").text == "749.00 fresh" })
 }
 
 func TestABalanceTrailerOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
@@ -328,7 +328,7 @@ func TestABalanceTrailerOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
 					second.Start()
 					t.Cleanup(second.Close)
 					s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy h2c"+strings.TrimPrefix(second.URL, "http"), 1)
-					s.load()
+					s.Load()
 				}
 				front := httptest.NewUnstartedServer(s.server)
 				front.EnableHTTP2 = protocol == "HTTP/2"
@@ -346,7 +346,7 @@ func TestABalanceTrailerOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
 				if string(text) != "one " || err != nil || ours || res.Trailer.Get("X-Sum") != "1" || res.Proto[:6] != protocol[:6] {
 					t.Errorf("got %q, %v, trailers %v over %s", text, err, res.Trailer, res.Proto)
 				}
-				if got := b.get("/").text; got != "749.00 fresh" {
+				if got := b.Get("/").text; got != "749.00 fresh" {
 					t.Errorf("afterwards: %q", got)
 				}
 			})
@@ -359,7 +359,7 @@ func TestAnUpstreamThatFailsStillDeliversTheNewCookie(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.upstream.Close()
 	s.clock.advance(over)
-	a := b.get("/")
+	a := b.Get("/")
 	if a.StatusCode != http.StatusBadGateway || a.Header.Get("Set-Cookie") == "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}

@@ -5,61 +5,63 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 func TestReturnPathsAreWhatABrowserStaysOnTheOriginFor(t *testing.T) {
 	for raw, want := range map[string]string{
-		"/":                                      "/",
-		"/a/b?c=d&e=%2F#f":                       "/a/b?c=d&e=%2F#f",
-		"/search?q=a b":                          "/search?q=a%20b",
-		"/café?q=é":                              "/caf%C3%A9?q=%C3%A9",
-		"/a/./b/../c":                            "/a/c",
-		"/a/%2e%2E/b":                            "/b",
-		"/..":                                    "/",
-		"/a/..":                                  "/",
-		"/a/b/.":                                 "/a/b/",
-		"/.//evil.example":                       "/evil.example",
-		"/%2e//evil.example":                     "/evil.example",
-		"/a/..//evil.example":                    "/evil.example",
-		"/search?q=100%":                         "/search?q=100%25",
-		"/#%":                                    "/#%25",
-		"/?%4":                                   "/?%254",
-		"/a//b":                                  "/a//b",
-		"/?next=//evil.example":                  "/?next=//evil.example",
-		"/#//evil.example":                       "/#//evil.example",
-		"/a?x=\"<>":                              "/a?x=%22%3C%3E",
-		"/a:b@c":                                 "/a:b@c",
-		"/%2F%2Fevil.example":                    "/%2F%2Fevil.example",
-		"/a;b=c":                                 "/a;b=c",
-		"":                                       "",
-		"a":                                      "",
-		"//evil.example":                         "",
-		"///evil.example":                        "",
-		"/\\evil.example":                        "",
-		"/a\\b":                                  "",
-		"/%5Cevil.example":                       "",
-		"\\/evil.example":                        "",
-		"https://evil.example/":                  "",
-		"javascript:alert(1)":                    "",
-		"/\tx":                                   "",
-		"/\t/evil.example":                       "",
-		"/a\r\nSet-Cookie: x=y":                  "",
-		"/a\x00b":                                "",
-		"/a%0d%0ab":                              "",
-		"/a%00b":                                 "",
-		"/%zz":                                   "",
-		" /a":                                    "",
-		"/\xff":                                  "",
-		"/" + strings.Repeat("a", maxReturnPath): "",
+		"/":                     "/",
+		"/a/b?c=d&e=%2F#f":      "/a/b?c=d&e=%2F#f",
+		"/search?q=a b":         "/search?q=a%20b",
+		"/café?q=é":             "/caf%C3%A9?q=%C3%A9",
+		"/a/./b/../c":           "/a/c",
+		"/a/%2e%2E/b":           "/b",
+		"/..":                   "/",
+		"/a/..":                 "/",
+		"/a/b/.":                "/a/b/",
+		"/.//evil.example":      "/evil.example",
+		"/%2e//evil.example":    "/evil.example",
+		"/a/..//evil.example":   "/evil.example",
+		"/search?q=100%":        "/search?q=100%25",
+		"/#%":                   "/#%25",
+		"/?%4":                  "/?%254",
+		"/a//b":                 "/a//b",
+		"/?next=//evil.example": "/?next=//evil.example",
+		"/#//evil.example":      "/#//evil.example",
+		"/a?x=\"<>":             "/a?x=%22%3C%3E",
+		"/a:b@c":                "/a:b@c",
+		"/%2F%2Fevil.example":   "/%2F%2Fevil.example",
+		"/a;b=c":                "/a;b=c",
+		"":                      "",
+		"a":                     "",
+		"//evil.example":        "",
+		"///evil.example":       "",
+		"/\\evil.example":       "",
+		"/a\\b":                 "",
+		"/%5Cevil.example":      "",
+		"\\/evil.example":       "",
+		"https://evil.example/": "",
+		"javascript:alert(1)":   "",
+		"/\tx":                  "",
+		"/\t/evil.example":      "",
+		"/a\r\nSet-Cookie: x=y": "",
+		"/a\x00b":               "",
+		"/a%0d%0ab":             "",
+		"/a%00b":                "",
+		"/%zz":                  "",
+		" /a":                   "",
+		"/\xff":                 "",
+		"/" + strings.Repeat("a", origin.MaxPath): "",
 	} {
-		got, ok := cleanReturnPath(raw)
+		got, ok := origin.CleanPath(raw)
 		if got != want || ok != (want != "") {
 			t.Errorf("%q: got %q, %v, want %q", raw, got, ok, want)
 		}
 		if !ok {
 			continue
 		}
-		again, ok := cleanReturnPath(got)
+		again, ok := origin.CleanPath(got)
 		if !ok || again != got {
 			t.Errorf("%q: a second time %q becomes %q, %v", raw, got, again, ok)
 		}
@@ -67,7 +69,7 @@ func TestReturnPathsAreWhatABrowserStaysOnTheOriginFor(t *testing.T) {
 }
 
 func TestReturnPathMayBeAFullURLOfTheOrigin(t *testing.T) {
-	const origin = "https://app.example"
+	const external = "https://app.example"
 	for raw, want := range map[string]string{
 		"https://app.example":                "/",
 		"https://app.example/":               "/",
@@ -110,20 +112,20 @@ func TestReturnPathMayBeAFullURLOfTheOrigin(t *testing.T) {
 		"app.example/a":                      "",
 		"https://app。example/a":              "/a",
 	} {
-		got, ok := cleanReturnPath(withoutOwnOrigin(raw, origin))
+		got, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, external))
 		if got != want || ok != (want != "") {
 			t.Errorf("%q: got %q, %v, want %q", raw, got, ok, want)
 		}
 	}
-	for origin, raw := range map[string]string{
+	for external, raw := range map[string]string{
 		"http://127.0.0.1:8080":     "http://127.0.0.1:8080/a",
 		"http://[::1]:8080":         "http://[::1]:8080/a",
 		"https://app.example:8443":  "https://app.example:8443/a",
 		"http://localhost":          "http://localhost:80/a",
 		"https://xn--bcher-kva.com": "https://XN--bcher-kva.com/a",
 	} {
-		if got := withoutOwnOrigin(raw, origin); got != "/a" {
-			t.Errorf("%q at %s: got %q, want /a", raw, origin, got)
+		if got := origin.WithoutOwnOrigin(raw, external); got != "/a" {
+			t.Errorf("%q at %s: got %q, want /a", raw, external, got)
 		}
 	}
 }
@@ -140,9 +142,9 @@ func FuzzReturnPath(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	origin, _ := url.Parse("https://app.example")
+	external, _ := url.Parse("https://app.example")
 	f.Fuzz(func(t *testing.T, raw string) {
-		got, ok := cleanReturnPath(withoutOwnOrigin(raw, "https://app.example"))
+		got, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, "https://app.example"))
 		if !ok {
 			return
 		}
@@ -153,11 +155,11 @@ func FuzzReturnPath(f *testing.F) {
 		if got[0] != '/' || strings.HasPrefix(got, "//") || strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 			t.Fatalf("%q becomes %q", raw, got)
 		}
-		u, err := origin.Parse(got)
+		u, err := external.Parse(got)
 		if err != nil || u.Host != "app.example" || u.Scheme != "https" {
 			t.Fatalf("%q leads to %v, %v", raw, u, err)
 		}
-		if again, ok := cleanReturnPath(got); !ok || again != got {
+		if again, ok := origin.CleanPath(got); !ok || again != got {
 			t.Fatalf("%q becomes %q, and then %q, %v", raw, got, again, ok)
 		}
 	})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestRewriteDoesNotTakeARequestOutOfItsRules: Caddy runs rewrite, uri and try_files
@@ -30,10 +32,10 @@ func TestRewriteDoesNotTakeARequestOutOfItsRules(t *testing.T) {
 		b.follow("/elsewhere")
 		reached := s.upstream.requests.Load()
 		for _, path := range paths {
-			if a := nobody.get(path); a.StatusCode != http.StatusUnauthorized {
+			if a := nobody.Get(path); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: %s without a session: got %d, want 401", before, path, a.StatusCode)
 			}
-			if a := b.get(path); a.StatusCode != http.StatusPaymentRequired {
+			if a := b.Get(path); a.StatusCode != http.StatusPaymentRequired {
 				t.Errorf("%s: %s: got %d, want 402", before, path, a.StatusCode)
 			}
 		}
@@ -72,8 +74,8 @@ func TestTheStricterOfTwoPathsDecides(t *testing.T) {
 		"/public/a":      {200, 200, false},
 		"/page":          {401, 200, true},
 	} {
-		for b, status := range map[*browser]int{nobody: want.nobody, user: want.user} {
-			a := b.get(path)
+		for b, status := range map[*visitor]int{nobody: want.nobody, user: want.user} {
+			a := b.Get(path)
 			if a.StatusCode != status {
 				t.Errorf("%s, signed in %v: got %d, want %d", path, b == user, a.StatusCode, status)
 				continue
@@ -116,7 +118,7 @@ func TestTryFilesDoesNotOpenAPage(t *testing.T) {
 	for path, want := range map[string]int{
 		"/index.html": 200, "/logo.png": 200, "/about": 200, "/admin": 401, "/about/": 401,
 	} {
-		if a := s.newBrowser().get(path); a.StatusCode != want {
+		if a := s.newBrowser().Get(path); a.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", path, a.StatusCode, want)
 		}
 	}
@@ -127,11 +129,11 @@ func TestTryFilesDoesNotOpenAPage(t *testing.T) {
 func TestStreamEndsByTheRulesOfItsOriginalPath(t *testing.T) {
 	s := newSite(t, siteOptions{before: "uri strip_prefix /api", inTollgate: oftenRechecked})
 	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser().signIn()
 	bySent, byCurrent, passing := b.webSocket(s.url+"/api/stream/ws"), b.webSocket(s.url+"/api/stream/dear"), b.webSocket(s.url+"/stream/ws")
 	s.caddyfile = strings.Replace(s.caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /api/stream/ws /stream/dear {\nuser 7\n}", 1)
-	s.load()
+	s.Load()
 	wantClosed(t, bySent, 4403, "refused", withinRecheck)
 	wantClosed(t, byCurrent, 4403, "refused", withinRecheck)
 	wantEcho(t, passing)
@@ -143,14 +145,14 @@ func TestDecidingByPathAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]demand{
-		"/public/a": {accessPublic, 0}, "/optional/a": {accessOptional, 2}, "/paid/a": {accessProtected, 3}, "/page": {accessProtected, 2},
+	for path, want := range map[string]policy.Demand{
+		"/public/a": {Access: policy.AccessPublic, Blocks: 0}, "/optional/a": {Access: policy.AccessOptional, Blocks: 2}, "/paid/a": {Access: policy.AccessProtected, Blocks: 3}, "/page": {Access: policy.AccessProtected, Blocks: 2},
 	} {
 		r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, path, nil), caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		if d, ok := rt.demand(originalURL(r), r); !ok || d != want {
+		if d, ok := rt.Demand(originalURL(r), r); !ok || d != want {
 			t.Errorf("%s: got %+v, %v, want %+v", path, d, ok, want)
 		}
-		if n := testing.AllocsPerRun(100, func() { rt.demand(originalURL(r), r) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { rt.Demand(originalURL(r), r) }); n != 0 {
 			t.Errorf("%s: got %v allocations, want none", path, n)
 		}
 	}
@@ -159,10 +161,10 @@ func TestDecidingByPathAllocatesNothing(t *testing.T) {
 func TestAuthAppliesRulesToTheForwardedURLAlone(t *testing.T) {
 	s := newSite(t, asked(anyPeer, "public /public/* /oauth/*\nrequire /oauth/* {\nuser 7\n}\nrequire /paid/* {\nbalance 800\n}"))
 	b := s.newBrowser().signIn()
-	b.get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page", 200, "", testUserID)
-	b.get("/oauth/auth", "X-Forwarded-Uri: /public/a").wantAuth(t, "a public page", 200, "", "")
-	b.get("/oauth/auth", "X-Forwarded-Uri: /paid/a").wantAuth(t, "a paid page", 403, "insufficient_balance", "")
-	s.newBrowser().get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page, nobody", 401, "unauthenticated", "")
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page", 200, "", testUserID)
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /public/a").wantAuth(t, "a public page", 200, "", "")
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /paid/a").wantAuth(t, "a paid page", 403, "insufficient_balance", "")
+	s.newBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page, nobody", 401, "unauthenticated", "")
 }
 
 // loadExample serves an example's Caddyfile on a site, with the test's provider.
@@ -175,7 +177,7 @@ func (s *site) loadExample(t *testing.T, example string, oldnew ...string) {
 	oldnew = append(oldnew, "app.example.com {", "http:// {", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), oldnew...)
-	s.load()
+	s.Load()
 }
 
 func TestExampleRewrittenPathsGoesByBothPaths(t *testing.T) {
@@ -192,17 +194,17 @@ func TestExampleRewrittenPathsGoesByBothPaths(t *testing.T) {
 		"/api/pay": {401, 402, ""}, "/api": {401, 402, ""}, "/pay": {401, 402, ""}, "/pay/x": {401, 402, ""},
 		"/files/a.txt": {401, 403, ""}, "/files": {401, 403, ""}, "/": {401, 200, "/"}, "/api/../files/a": {400, 400, ""},
 	} {
-		if a := nobody.get(path); a.StatusCode != want.nobody {
+		if a := nobody.Get(path); a.StatusCode != want.nobody {
 			t.Errorf("%s without a session: got %d, want %d", path, a.StatusCode, want.nobody)
 		}
-		a := user.get(path)
+		a := user.Get(path)
 		if a.StatusCode != want.user || (want.uri != "" && a.seen(t).URI != want.uri) {
 			t.Errorf("%s: got %d %s, want %d %s", path, a.StatusCode, a.text, want.user, want.uri)
 		}
 	}
 	s.userSays(`"balance_formatted":"0.50","email":"user@example.com"`)
 	for path, uri := range map[string]string{"/api/pay": "/pay", "/pay": "/pay", "/files/a.txt": "/a.txt"} {
-		if a := user.get(path); a.StatusCode != http.StatusOK || a.seen(t).URI != uri {
+		if a := user.Get(path); a.StatusCode != http.StatusOK || a.seen(t).URI != uri {
 			t.Errorf("%s with enough money: got %d %s, want %s", path, a.StatusCode, a.text, uri)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestAPathThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
@@ -74,19 +76,19 @@ func TestOddMethodsAndTargetsNeitherCrashNorPass(t *testing.T) {
 
 func TestEndpointsGoByTheOriginalPathAndRulesByBoth(t *testing.T) {
 	s := newSite(t, siteOptions{before: "uri strip_prefix /app", inTollgate: "public /public/* /app/public/*"})
-	if a := s.newBrowser().get("/app/public/a"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/public/a" {
+	if a := s.newBrowser().Get("/app/public/a"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/public/a" {
 		t.Errorf("got %d", a.StatusCode)
 	}
 	if a := s.newBrowser().visit("/app/page"); a.location() != "/oauth/start?return_to=%2Fapp%2Fpage" {
 		t.Errorf("the way back is %q", a.location())
 	}
-	if a := s.newBrowser().get("/oauth/health"); a.StatusCode != http.StatusOK {
+	if a := s.newBrowser().Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
 }
 
 // accessAt decides about one path, without an endpoint's say.
-func accessAt(t *testing.T, rt *routes, target string) (access, bool) {
+func accessAt(t *testing.T, rt *policy.Routes, target string) (policy.Access, bool) {
 	t.Helper()
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
@@ -95,8 +97,8 @@ func accessAt(t *testing.T, rt *routes, target string) (access, bool) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.URL = u
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-	d, ok := rt.demand(originalURL(r), r)
-	return d.access, ok
+	d, ok := rt.Demand(originalURL(r), r)
+	return d.Access, ok
 }
 
 // TestAccessAloneRefusesWhatCanBeReadInTwoWays: a rewrite may have made the path
@@ -128,7 +130,7 @@ func TestTheLiteralMatcherIsCaddysOnOrdinaryPaths(t *testing.T) {
 		}
 		for _, path := range paths {
 			cleaned, _ := accessAt(t, rt, path)
-			if literal := rt.literalAccess(path); literal != cleaned {
+			if literal := rt.LiteralAccess(path); literal != cleaned {
 				t.Errorf("%s at %s: literally %v, cleaned %v", pattern, path, literal, cleaned)
 			}
 		}

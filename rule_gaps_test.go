@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestARuleThatLeavesTheNextPathOpenIsAWarning(t *testing.T) {
@@ -74,7 +76,7 @@ func TestNoExampleLeavesAPathOpen(t *testing.T) {
 		}
 		for _, h := range handlers {
 			blocks += len(h.required)
-			for _, gap := range ruleGaps(h.public, h.optional, h.required) {
+			for _, gap := range policy.RuleGaps(h.public, h.optional, h.required) {
 				t.Errorf("%s: %s", file, gap)
 			}
 			h.Cleanup()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -31,7 +33,7 @@ func TestABalanceIsComparedExactlyAsItIsWritten(t *testing.T) {
 		`"` + strings.Repeat("9", 400) + `"`: unknown, `{"a":1}`: unknown, `1e9`: unknown, `"3.20 USD"`: unknown,
 	} {
 		s.userSays(`"quota":1000000,"used_quota":0,"balance_formatted":` + balance)
-		a := b.get("/")
+		a := b.Get("/")
 		if (a.StatusCode == http.StatusOK) != (want == pass) {
 			t.Errorf("%s: got %d", balance, a.StatusCode)
 			continue
@@ -72,16 +74,16 @@ func TestABalanceThatIsTooLowIsAnsweredWith402(t *testing.T) {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 	for _, path := range []string{"/", "/paidx", "/optional"} {
-		if a := b.get(path); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+		if a := b.Get(path); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
 			t.Errorf("%s: %d", path, a.StatusCode)
 		}
 	}
-	if a := s.newBrowser().get("/paid/x"); a.StatusCode != http.StatusUnauthorized {
+	if a := s.newBrowser().Get("/paid/x"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a session: %d", a.StatusCode)
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "topup_endpoint off\n\t\t\tclient_id", 1)
-	s.load()
-	if a := b.get("/paid/x"); strings.Contains(a.text, "topup_url") || a.StatusCode != http.StatusPaymentRequired {
+	s.Load()
+	if a := b.Get("/paid/x"); strings.Contains(a.text, "topup_url") || a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("a script, without a top-up page: %s", a.text)
 	}
 	if a := b.visit("/paid/x"); strings.Contains(a.text, "Top up") || !strings.Contains(a.text, "Try again") {
@@ -94,11 +96,11 @@ func TestAnUnknownBalancePassesOnlyWhereThatIsAllowed(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	s.clock.advance(10 * time.Minute)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("within max_stale: %d", a.StatusCode)
 	}
 	s.clock.advance(10 * time.Minute)
-	a := b.get("/")
+	a := b.Get("/")
 	if balance, there := a.json(t)["balance"]; a.StatusCode != http.StatusPaymentRequired || !there || balance != nil {
 		t.Errorf("beyond max_stale: %d %s", a.StatusCode, a.text)
 	}
@@ -106,13 +108,13 @@ func TestAnUnknownBalancePassesOnlyWhereThatIsAllowed(t *testing.T) {
 		t.Errorf("the page says %s", page.text)
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, "require {", "balance {\non_unknown allow\n}\nrequire {", 1)
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with on_unknown allow: %d", a.StatusCode)
 	}
 	s.provider.ClearFaults()
 	s.userSays(`"balance_formatted":"-0.01"`)
-	if a := b.get("/"); a.StatusCode != http.StatusPaymentRequired {
+	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("a known one, with on_unknown allow: %d", a.StatusCode)
 	}
 }
@@ -127,12 +129,12 @@ func TestTheDomainIsThatOfAnAddressWithOneAt(t *testing.T) {
 		"a@example.com.": 403, "a@exam\u212ale.com": 403,
 	} {
 		s.userSays(`"email":"` + email + `"`)
-		a := b.get("/team")
+		a := b.Get("/team")
 		if a.StatusCode != want || (want == 403 && a.json(t)["error"] != "refused") {
 			t.Errorf("%q: %d %s", email, a.StatusCode, a.text)
 		}
 		identity := map[int]string{200: testUserID}[want]
-		if got := b.get("/team/optional").seen(t).Header.Get("X-User-Id"); got != identity {
+		if got := b.Get("/team/optional").seen(t).Header.Get("X-User-Id"); got != identity {
 			t.Errorf("%q at an optional path: %q", email, got)
 		}
 	}
@@ -140,7 +142,7 @@ func TestTheDomainIsThatOfAnAddressWithOneAt(t *testing.T) {
 		t.Errorf("a person: %s", a.text)
 	}
 	// A sign whose lower case is another alphabet's letter makes no other domain.
-	if lowerASCII("\u212a") != "\u212a" || domainOf("a@\u212aelvin.example") == "kelvin.example" {
+	if policy.LowerASCII("\u212a") != "\u212a" || policy.DomainOf("a@\u212aelvin.example") == "kelvin.example" {
 		t.Error("the Kelvin sign is a k")
 	}
 }
@@ -164,11 +166,11 @@ func TestAllRulesOfAllBlocksThatApplyMustHold(t *testing.T) {
 		"/open/a": 200, "/oauth/userinfo": 200, "/oauth/topup": 303, "/oauth/logout": 200,
 		"/OTHER/a": 403,
 	} {
-		if a := b.get(path); a.StatusCode != want {
+		if a := b.Get(path); a.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", path, a.StatusCode, want)
 		}
 	}
-	if a := b.get("/poor/very"); a.json(t)["required"] != "900" {
+	if a := b.Get("/poor/very"); a.json(t)["required"] != "900" {
 		t.Errorf("the highest of two: %s", a.text)
 	}
 }
@@ -184,7 +186,7 @@ func TestAPathThatTwoReadingsPutUnderOtherRulesIsRefused(t *testing.T) {
 		if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusPaymentRequired {
 			t.Errorf("%s: got %d", path, res.StatusCode)
 		}
-		if a := b.get("/oauth/auth", "X-Forwarded-Uri: "+path); a.StatusCode != http.StatusUnauthorized && a.Header.Get("Tollgate-Reason") != "insufficient_balance" {
+		if a := b.Get("/oauth/auth", "X-Forwarded-Uri: "+path); a.StatusCode != http.StatusUnauthorized && a.Header.Get("Tollgate-Reason") != "insufficient_balance" {
 			t.Errorf("%s at auth: got %d", path, a.StatusCode)
 		}
 	}
@@ -196,11 +198,11 @@ func TestAPathThatTwoReadingsPutUnderOtherRulesIsRefused(t *testing.T) {
 func TestAuthSaysThatTheBalanceDoesNotSuffice(t *testing.T) {
 	s := newSite(t, asked(anyPeer, "require /paid/* {\nbalance 800\n}\nrequire /other/* {\nuser 7\n}"))
 	b := s.newBrowser().signIn()
-	b.get("/oauth/auth", "X-Forwarded-Uri: /paid/x").wantAuth(t, "too low", 403, "insufficient_balance", "")
-	b.get("/oauth/auth", "X-Forwarded-Uri: /other/x").wantAuth(t, "another user", 403, "refused", "")
-	b.get("/oauth/auth", "X-Forwarded-Uri: /x").wantAuth(t, "elsewhere", 200, "", testUserID)
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /paid/x").wantAuth(t, "too low", 403, "insufficient_balance", "")
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /other/x").wantAuth(t, "another user", 403, "refused", "")
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /x").wantAuth(t, "elsewhere", 200, "", testUserID)
 	// Nobody has said which path it is: every rule applies.
-	b.get("/oauth/auth").wantAuth(t, "an unknown path", 403, "refused", "")
+	b.Get("/oauth/auth").wantAuth(t, "an unknown path", 403, "refused", "")
 }
 
 func TestNobodyIsTurnedAwayOnAStaleNumber(t *testing.T) {
@@ -208,26 +210,26 @@ func TestNobodyIsTurnedAwayOnAStaleNumber(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 100)
 	s.clock.advance(2 * time.Minute)
-	eventually(t, "the fall is known", func() bool { return b.get("/").StatusCode == http.StatusPaymentRequired })
+	eventually(t, "the fall is known", func() bool { return b.Get("/").StatusCode == http.StatusPaymentRequired })
 	reads := s.provider.Count(simulator.UserInfo)
 	for range 20 {
-		b.get("/")
+		b.Get("/")
 	}
 	if n := s.provider.Count(simulator.UserInfo) - reads; n != 0 {
 		t.Errorf("%d reads within a second", n)
 	}
 	s.provider.TopUp(12345, 100)
-	s.clock.advance(lackingAge + time.Millisecond)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.clock.advance(account.LackingAge + time.Millisecond)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with money again: %d %s", a.StatusCode, a.text)
 	}
 	// The provider does not answer: what is known decides, and nobody asks at once again.
 	s.provider.Spend(12345, 100)
-	s.clock.advance(scarceAge + time.Second)
-	b.get("/")
+	s.clock.advance(account.ScarceAge + time.Second)
+	b.Get("/")
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	s.clock.advance(time.Minute)
-	if a := b.get("/"); a.StatusCode != http.StatusPaymentRequired || a.json(t)["balance"] != "749.00" {
+	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired || a.json(t)["balance"] != "749.00" {
 		t.Errorf("while the provider does not answer: %d %s", a.StatusCode, a.text)
 	}
 }
@@ -236,12 +238,12 @@ func TestABalanceNearTheLimitIsReadAnewBeforeItIsUsed(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 500\n}"})
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 30000)
-	s.clock.advance(scarceAge - time.Second)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.clock.advance(account.ScarceAge - time.Second)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("within five seconds: %d", a.StatusCode)
 	}
 	s.clock.advance(2 * time.Second)
-	if a := b.get("/"); a.StatusCode != http.StatusPaymentRequired {
+	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }
@@ -271,7 +273,7 @@ func TestWhatPassesWhileTheBalanceFallsIsBounded(t *testing.T) {
 	})
 	b := s.newBrowser().signIn()
 	s.provider.UpdateUser(12345, func(u *simulator.User) { u.BalanceCents = affordable * 50 })
-	b.get("/oauth/topup") // the next use reads the balance
+	b.Get("/oauth/topup") // the next use reads the balance
 	var workers sync.WaitGroup
 	var left atomic.Int64
 	left.Store(requests)
@@ -280,7 +282,7 @@ func TestWhatPassesWhileTheBalanceFallsIsBounded(t *testing.T) {
 		workers.Go(func() {
 			own := b.copyOf()
 			for left.Add(-1) >= 0 {
-				statuses[own.get("/call").StatusCode].Add(1)
+				statuses[own.Get("/call").StatusCode].Add(1)
 			}
 		})
 	}
@@ -296,18 +298,18 @@ func TestWhatPassesWhileTheBalanceFallsIsBounded(t *testing.T) {
 func TestMoneyArrivesWithoutAButton(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	b.get("/oauth/topup")
-	b.get("/")
+	b.Get("/oauth/topup")
+	b.Get("/")
 	s.provider.TopUp(12345, 500) // it took the user a while
-	s.clock.advance(topupAge + time.Second)
+	s.clock.advance(account.TopupAge + time.Second)
 	eventually(t, "the money is seen", func() bool { return strings.HasPrefix(b.balanceSeen(), "755.00") })
-	s.clock.advance(topupWatch)
-	b.get("/")
+	s.clock.advance(account.TopupWatch)
+	b.Get("/")
 	eventually(t, "that read is over", func() bool { return strings.HasPrefix(b.balanceSeen(), "755.00 fresh 0") })
 	s.provider.TopUp(12345, 500)
-	s.clock.advance(topupAge + time.Second)
+	s.clock.advance(account.TopupAge + time.Second)
 	reads := s.provider.Count(simulator.UserInfo)
-	b.get("/")
+	b.Get("/")
 	if got := b.balanceSeen(); got != "755.00 fresh 3" || s.provider.Count(simulator.UserInfo) != reads {
 		t.Errorf("after two minutes: %q", got)
 	}
@@ -338,7 +340,7 @@ func TestARefusalIsWrittenDownWithItsReason(t *testing.T) {
 	b := s.newBrowser().signIn()
 	logs := s.observe()
 	for _, path := range []string{"/b", "/d", "/u"} {
-		b.get(path)
+		b.Get(path)
 	}
 	var reasons []string
 	for _, entry := range logs.FilterMessage("denied").All() {
@@ -357,26 +359,26 @@ func TestTheNumberOfReadsAtOnceIsBounded(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 1\n}"})
 	b := s.newBrowser().signIn()
 	users := s.handlers[0].users
-	for range maxReads {
-		users.slots <- struct{}{}
+	for range account.MaxReads {
+		users.Slots <- struct{}{}
 	}
 	reads := s.provider.Count(simulator.UserInfo)
 	s.clock.advance(20 * time.Minute)
 	began := time.Now()
 	done := make(chan *answer, 1)
-	go func() { done <- b.copyOf().get("/") }()
+	go func() { done <- b.copyOf().Get("/") }()
 	time.Sleep(300 * time.Millisecond)
 	if n := s.provider.Count(simulator.UserInfo) - reads; n != 0 {
 		t.Errorf("%d reads beyond the bound", n)
 	}
-	<-users.slots
-	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > readPatience {
+	<-users.Slots
+	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > account.ReadPatience {
 		t.Errorf("with a slot free: %d after %v", a.StatusCode, time.Since(began))
 	}
-	for range maxReads - 1 {
-		<-users.slots
+	for range account.MaxReads - 1 {
+		<-users.Slots
 	}
-	if len(users.slots) != 0 {
-		t.Errorf("%d slots are still taken", len(users.slots))
+	if len(users.Slots) != 0 {
+		t.Errorf("%d slots are still taken", len(users.Slots))
 	}
 }

@@ -143,15 +143,15 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	b.visit(strings.Replace(callback, "/oauth/", "/x/..;/oauth/", 1))
 	b.visit(callback)
 	b.visit(callback)
-	b.get("/page")
+	b.Get("/page")
 	for name, value := range b.cookies() {
 		remember("the cookie "+name, value)
 	}
-	b.get("/oauth/userinfo")
+	b.Get("/oauth/userinfo")
 	r.provider.ExpireAccessTokens()
 	b.do("POST", "/oauth/refresh", nil)
 	b.visit("/oauth/topup")
-	b.get("/")
+	b.Get("/")
 	r.provider.SetFault(simulator.Token, simulator.Fault{Status: 500, Body: `{"error":"x","access_token":"leaked-token-of-the-answer"}`})
 	remember("the provider's answer", "leaked-token-of-the-answer")
 	r.provider.ExpireAccessTokens()
@@ -165,7 +165,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	remember("a made-up code", "made-up-code-0123456789")
 	remember("a made-up state", "made-up-state-0123456789")
 	r.upstream.Close()
-	b.get("/page")
+	b.Get("/page")
 	b.do("POST", "/oauth/logout", nil)
 	for _, endpoint := range []simulator.Endpoint{simulator.Exchange, simulator.Refresh, simulator.UserInfo} {
 		for _, request := range r.provider.Requests(endpoint) {
@@ -206,7 +206,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 	// Tokens of five seconds are refreshed after four.
 	r := runCaddy(t, runningOptions{access: 5 * time.Second})
-	var browsers []*browser
+	var browsers []*visitor
 	for range 10 {
 		browsers = append(browsers, r.newBrowser().signIn())
 	}
@@ -251,7 +251,7 @@ func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 // getPatiently repeats a request whose connection was reset before any answer, as
 // browsers do. Caddy itself resets some with each reload, with or without tollgate:
 // the ones that wait in the old listener's queue when the new one takes over.
-func getPatiently(b *browser, target string) int {
+func getPatiently(b *visitor, target string) int {
 	for range 20 {
 		res, err := b.Client.Get(target)
 		if err == nil {

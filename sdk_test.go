@@ -16,7 +16,7 @@ var sdkEndpoints = regexp.MustCompile(`(?m)^const endpoints = (.*);$`)
 
 func TestTheSDKIsTheSameForEveryone(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	anybody := s.newBrowser().get("/oauth/sdk.js")
+	anybody := s.newBrowser().Get("/oauth/sdk.js")
 	for name, want := range map[string]string{
 		"Content-Type":                 "text/javascript; charset=utf-8",
 		"Cache-Control":                "no-store",
@@ -36,14 +36,14 @@ func TestTheSDKIsTheSameForEveryone(t *testing.T) {
 	}
 	signedIn := s.newBrowser().signIn()
 	for name, a := range map[string]*answer{
-		"signed in":     signedIn.get("/oauth/sdk.js"),
-		"with a query":  signedIn.get("/oauth/sdk.js?v=</script>"),
-		"odd headers":   signedIn.get("/oauth/sdk.js", "Host: evil.example", "X-Forwarded-Prefix: /evil", "Accept-Language: pt", "Origin: https://evil.example"),
+		"signed in":     signedIn.Get("/oauth/sdk.js"),
+		"with a query":  signedIn.Get("/oauth/sdk.js?v=</script>"),
+		"odd headers":   signedIn.Get("/oauth/sdk.js", "Host: evil.example", "X-Forwarded-Prefix: /evil", "Accept-Language: pt", "Origin: https://evil.example"),
 		"a navigation":  s.newBrowser().visit("/oauth/sdk.js"),
-		"a broken one":  s.newBrowser().get("/oauth/sdk.js", "Cookie: tollgate=broken"),
-		"without gzip":  s.newBrowser().get("/oauth/sdk.js", "Accept-Encoding: identity"),
-		"gzip refused":  s.newBrowser().get("/oauth/sdk.js", "Accept-Encoding: gzip;q=0"),
-		"other methods": s.newBrowser().get("/oauth/sdk.js", "Accept-Encoding: br, zstd"),
+		"a broken one":  s.newBrowser().Get("/oauth/sdk.js", "Cookie: tollgate=broken"),
+		"without gzip":  s.newBrowser().Get("/oauth/sdk.js", "Accept-Encoding: identity"),
+		"gzip refused":  s.newBrowser().Get("/oauth/sdk.js", "Accept-Encoding: gzip;q=0"),
+		"other methods": s.newBrowser().Get("/oauth/sdk.js", "Accept-Encoding: br, zstd"),
 	} {
 		if a.text != anybody.text || a.StatusCode != http.StatusOK || a.Header.Get("Content-Encoding") != "" {
 			t.Errorf("%s: status %d, %d bytes, Content-Encoding %q", name, a.StatusCode, len(a.text), a.Header.Get("Content-Encoding"))
@@ -56,7 +56,7 @@ func TestTheSDKIsTheSameForEveryone(t *testing.T) {
 
 func TestTheSDKIsSmallOnTheWire(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	a := s.newBrowser().get("/oauth/sdk.js", "Accept-Encoding: gzip")
+	a := s.newBrowser().Get("/oauth/sdk.js", "Accept-Encoding: gzip")
 	if a.Header.Get("Content-Encoding") != "gzip" || len(a.text) >= maxSDK {
 		t.Errorf("Content-Encoding %q, %d bytes", a.Header.Get("Content-Encoding"), len(a.text))
 	}
@@ -65,7 +65,7 @@ func TestTheSDKIsSmallOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain, err := io.ReadAll(r)
-	if err != nil || string(plain) != s.newBrowser().get("/oauth/sdk.js", "Accept-Encoding: identity").text {
+	if err != nil || string(plain) != s.newBrowser().Get("/oauth/sdk.js", "Accept-Encoding: identity").text {
 		t.Errorf("the compressed bytes are others, error %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestTheSDKKnowsWhereTheEndpointsAre(t *testing.T) {
 		},
 	} {
 		s := newSite(t, siteOptions{inTollgate: c.inTollgate, inProvider: c.inProvider})
-		line := sdkEndpoints.FindAllStringSubmatch(s.newBrowser().get(c.path).text, -1)
+		line := sdkEndpoints.FindAllStringSubmatch(s.newBrowser().Get(c.path).text, -1)
 		if len(line) != 1 || line[0][1] != c.want {
 			t.Errorf("%s: %q, want %s", name, line, c.want)
 		}
@@ -103,16 +103,16 @@ func TestUserinfoSaysThatNobodyIsSignedInAsItWasAsked(t *testing.T) {
 	for path, want := range map[string]int{
 		"/oauth/userinfo": 401, "/oauth/userinfo?optional=1": 204, "/oauth/userinfo?optional=0": 401, "/oauth/userinfo?optional": 401,
 	} {
-		if a := s.newBrowser().get(path); a.StatusCode != want || a.Header.Get("Cache-Control") != "no-store" || (want == 204 && a.text != "") {
+		if a := s.newBrowser().Get(path); a.StatusCode != want || a.Header.Get("Cache-Control") != "no-store" || (want == 204 && a.text != "") {
 			t.Errorf("%s: status %d, want %d: %s", path, a.StatusCode, want, a.text)
 		}
 	}
 	b := s.newBrowser().signIn()
-	if a := b.get("/oauth/userinfo?optional=1"); a.json(t)["username"] != "user123" {
+	if a := b.Get("/oauth/userinfo?optional=1"); a.json(t)["username"] != "user123" {
 		t.Errorf("signed in: %d %s", a.StatusCode, a.text)
 	}
 	b.do("POST", "/oauth/logout", nil)
-	if a := b.get("/oauth/userinfo?optional=1"); a.StatusCode != 204 {
+	if a := b.Get("/oauth/userinfo?optional=1"); a.StatusCode != 204 {
 		t.Errorf("signed out: %d %s", a.StatusCode, a.text)
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
 )
 
 func TestNoErrorRepeatsThePasswordInAnAddress(t *testing.T) {
@@ -51,13 +53,13 @@ type echoTest struct {
 
 func newEchoTest(t *testing.T) *echoTest {
 	e := &echoTest{t: t, log: filepath.Join(t.TempDir(), "log"), folder: t.TempDir()}
-	e.check("nothing", "-", e.load([]byte(`{"logging":{"logs":{"default":{"writer":{"output":"file","filename":"`+e.log+`"},"level":"DEBUG"}}}}`)))
+	e.check("nothing", "-", e.Load([]byte(`{"logging":{"logs":{"default":{"writer":{"output":"file","filename":"`+e.log+`"},"level":"DEBUG"}}}}`)))
 	t.Cleanup(func() { provisionEach(t, "http:// {\nrespond ok\n}\n") }) // the log goes back to where it was
 	return e
 }
 
-// load loads a configuration in JSON, and lets go of it.
-func (e *echoTest) load(config []byte) error {
+// Load loads a configuration in JSON, and lets go of it.
+func (e *echoTest) Load(config []byte) error {
 	provisioning.Lock()
 	defer provisioning.Unlock()
 	var parsed caddy.Config
@@ -146,7 +148,7 @@ func TestNoCaddyfileErrorShowsASecret(t *testing.T) {
 			try := func(where, text string) {
 				config, err := adapt(text)
 				if err == nil {
-					err = e.load(config)
+					err = e.Load(config)
 				}
 				e.check(where, part, err)
 			}
@@ -205,7 +207,7 @@ func TestNoJSONErrorShowsASecret(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					e.check(where, part, e.load(config))
+					e.check(where, part, e.Load(config))
 				})
 			}
 		}
@@ -297,10 +299,10 @@ func TestErrorsShowOrdinaryMistakes(t *testing.T) {
 		"http://app.example.com/oauth/callback": "http://app.example.com/oauth/callback", "/public/%61": "/public/%61", "/@me/*": "/@me/*",
 		"pay2.shop.example.com": "pay2.shop.example.com", "10.0.0.0/33": "10.0.0.0/33", "2001:db8::/129": "2001:db8::/129", "testdata/logo2.final.svg": "testdata/logo2.final.svg",
 		"https://:pw@host/x": "https://…@host/x", "user:pw@host:1": "…@host:1", "//user@host": "//…@host",
-		"https://host.example/" + strings.Repeat("0f", 16): hidden, "a1b2c3d4e5f6a7b8": hidden, "/x/secret_1": hidden,
-		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl": hidden,
+		"https://host.example/" + strings.Repeat("0f", 16): config.Hidden, "a1b2c3d4e5f6a7b8": config.Hidden, "/x/secret_1": config.Hidden,
+		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl": config.Hidden,
 	} {
-		if got := shown(value); got != want {
+		if got := config.Shown(value); got != want {
 			t.Errorf("%s: got %s, want %s", value, got, want)
 		}
 	}
@@ -316,7 +318,7 @@ func TestAnErrorShowsThePlaceholderOfAValue(t *testing.T) {
 		`Short carries the token`:             `{env.B} carries the token`,
 		`"plain" is plain`:                    `"plain" is plain`,
 	} {
-		if got := withoutSecrets(errors.New(text), read); got.Error() != want {
+		if got := config.WithoutSecrets(errors.New(text), read); got.Error() != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
 	}

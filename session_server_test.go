@@ -16,7 +16,12 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 const inStorage = "session {\n\t\t\tstore storage\n\t\t}"
@@ -68,12 +73,12 @@ func TestTheTicketIsSmallAndStaysTheSame(t *testing.T) {
 		t.Errorf("the browser holds %v", cookies)
 	}
 	s.clock.advance(over)
-	a := b.get("/")
+	a := b.Get("/")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" || s.refreshes() != 1 {
 		t.Errorf("after a refresh: %d, %q, %d refreshes", a.StatusCode, a.Header.Get("Set-Cookie"), s.refreshes())
 	}
 	s.forget()
-	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
 		t.Errorf("after a restart: %d, %d refreshes", a.StatusCode, s.refreshes())
 	}
 	s.wantNoDoubleSpend()
@@ -87,7 +92,7 @@ func TestALogoutIsFinalAcrossRestarts(t *testing.T) {
 		t.Fatalf("signing out: %d", a.StatusCode)
 	}
 	s.forget()
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copied cookie: %d", a.StatusCode)
 	}
 }
@@ -97,41 +102,41 @@ func TestSigningInAnewEndsTheSessionOfBefore(t *testing.T) {
 	b := s.newBrowser().signIn()
 	copied := b.copyOf()
 	b.visit(b.authorize("")) // as the same user
-	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("a request that was under way: %d", a.StatusCode)
 	}
-	s.clock.advance(endGrace)
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.clock.advance(session.EndGrace)
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 	s.forget()
-	if a := copied.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the new session: %d", a.StatusCode)
 	}
 }
 
 func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{})
+	s, kind, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	before := b.cookies()
 	callback := s.newBrowser()
 	code := callback.authorize("?return_to=/page")
 
-	storage.broken.Store(true)
-	time.Sleep(max(storageReadAge, probeInterval))
+	kind.broken.Store(true)
+	time.Sleep(max(storage.StorageReadAge, records.ProbeInterval))
 	for name, a := range map[string]*answer{
-		"a script":      b.get("/page"),
+		"a script":      b.Get("/page"),
 		"a page":        b.visit("/page"),
-		"userinfo":      b.get("/oauth/userinfo"),
+		"userinfo":      b.Get("/oauth/userinfo"),
 		"refresh":       b.do("POST", "/oauth/refresh", nil),
 		"logout":        b.do("POST", "/oauth/logout", nil),
 		"a new sign-in": s.newBrowser().visit("/oauth/start"),
 		"a callback":    callback.visit(code),
 		"topup":         b.visit("/oauth/topup"),
-		"ready":         b.get("/oauth/ready"),
+		"ready":         b.Get("/oauth/ready"),
 	} {
 		if a.StatusCode != http.StatusServiceUnavailable || (name != "ready" && a.Header.Get("Retry-After") == "") {
 			t.Errorf("%s: %d, Retry-After %q", name, a.StatusCode, a.Header.Get("Retry-After"))
@@ -143,16 +148,16 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 	if a := b.visit("/page"); a.Header.Get("Refresh") == "" || !strings.Contains(a.text, "<html") {
 		t.Error("the page does not try again by itself")
 	}
-	if a := b.get("/oauth/health"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
 	if n := s.provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d codes were spent, want the one of before", n)
 	}
 
-	storage.broken.Store(false)
-	time.Sleep(probeInterval)
-	if a := b.get("/page"); a.StatusCode != http.StatusOK {
+	kind.broken.Store(false)
+	time.Sleep(records.ProbeInterval)
+	if a := b.Get("/page"); a.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 	if after := b.cookies(); after["tollgate"] != before["tollgate"] {
@@ -161,7 +166,7 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 	if a := callback.visit(code); a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
 		t.Errorf("the callback, once more: %d to %q", a.StatusCode, a.location())
 	}
-	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusOK {
 		t.Errorf("ready: %d", a.StatusCode)
 	}
 }
@@ -170,9 +175,9 @@ func TestAStoreThatCannotBeWrittenServesTheSessionsThereAre(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	storage.full.Store(true)
-	time.Sleep(probeInterval)
+	time.Sleep(records.ProbeInterval)
 	s.clock.advance(due)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with a valid token: %d", a.StatusCode)
 	}
 	const kept = "You are still signed in."
@@ -183,12 +188,12 @@ func TestAStoreThatCannotBeWrittenServesTheSessionsThereAre(t *testing.T) {
 	if a := b.visit("/"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.text, kept) {
 		t.Errorf("a page: got %d %s, want 503 and %q", a.StatusCode, a.text, kept)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
+	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
 		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.refreshes())
 	}
 	storage.full.Store(false)
-	s.clock.advance(backOffExpired)
-	if a := b.get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
+	s.clock.advance(renewal.BackOffExpired)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
 		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.refreshes())
 	}
 }
@@ -198,7 +203,7 @@ func TestAnEmptyStoreIsACleanSignIn(t *testing.T) {
 	b := s.newBrowser().signIn()
 	os.RemoveAll(filepath.Join(folder, "tollgate"))
 	s.forget()
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a script: %d", a.StatusCode)
 	}
 	if a := b.follow("/page?a=1&b=2"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/page?a=1&b=2" {
@@ -212,13 +217,13 @@ func TestTheIdleTimeoutIsTheRecordsMatter(t *testing.T) {
 	b.visit(b.authorize(""))
 	for range 5 {
 		s.clock.advance(15 * time.Minute)
-		if a := b.get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
 			t.Fatalf("in use: %d, %q", a.StatusCode, a.Header.Get("Set-Cookie"))
 		}
 		s.forget() // what is known is in the store
 	}
 	s.clock.advance(21 * time.Minute)
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the idle timeout: %d", a.StatusCode)
 	}
 }
@@ -234,11 +239,11 @@ func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
 		t.Fatalf("the session does not take two cookies: %v", b.cookies())
 	}
 	s.clock.advance(over) // the process holds newer tokens than the late browser
-	b.get("/")
+	b.Get("/")
 	s.caddyfile = strings.Replace(s.caddyfile, "store cookie", "store storage {\n\t\t\t\tfrom_cookies 30d\n\t\t\t}", 1)
-	s.load()
-	for name, browser := range map[string]*browser{"its browser": b, "one with an older cookie": late} {
-		if a := browser.get("/"); a.StatusCode != http.StatusOK {
+	s.Load()
+	for name, browser := range map[string]*visitor{"its browser": b, "one with an older cookie": late} {
+		if a := browser.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d", name, a.StatusCode)
 		}
 		if cookies := browser.cookies(); len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
@@ -246,13 +251,13 @@ func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
 		}
 	}
 	s.forget()
-	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
 	b.do("POST", "/oauth/logout", nil)
 	s.forget()
-	for name, browser := range map[string]*browser{"the ticket": late, "the old cookie": copied} {
-		if a := browser.get("/"); a.StatusCode != http.StatusUnauthorized {
+	for name, browser := range map[string]*visitor{"the ticket": late, "the old cookie": copied} {
+		if a := browser.Get("/"); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("after signing out, %s: %d", name, a.StatusCode)
 		}
 	}
@@ -266,7 +271,7 @@ func TestFromAStoreToCookiesIsACleanSignIn(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "store storage", "store cookie", 1)
-	s.load()
+	s.Load()
 	if a := b.follow("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("got %d", a.StatusCode)
 	}
@@ -275,19 +280,19 @@ func TestFromAStoreToCookiesIsACleanSignIn(t *testing.T) {
 func TestWithAStoreTheSecretCanBeChanged(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	other := newSecret()
+	other := keys.NewSecret()
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+other+" "+testSecret, 1)
-	s.load()
-	a := b.get("/")
+	s.Load()
+	a := b.Get("/")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") == "" {
 		t.Fatalf("with both: %d, %q", a.StatusCode, a.Header.Get("Set-Cookie"))
 	}
-	if a := b.get("/"); a.Header.Get("Set-Cookie") != "" {
+	if a := b.Get("/"); a.Header.Get("Set-Cookie") != "" {
 		t.Error("the new ticket is written again")
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+other+" "+testSecret, "secret "+other, 1)
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with the new one: %d", a.StatusCode)
 	}
 }
@@ -325,7 +330,7 @@ func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
 	s, _, folder := newStoredSite(t, siteOptions{inTollgate: "balance {\n\t\t\tmax_age 1s\n\t\t}"})
 	b := s.newBrowser().signIn()
 	s.clock.advance(over)
-	b.get("/")
+	b.Get("/")
 	var dump strings.Builder
 	files := 0
 	filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
@@ -339,7 +344,7 @@ func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
 		t.Fatalf("%d files", files)
 	}
 	wantNothingReadable(t, s, dump.String())
-	name := s.sessionOf(b).id.hash()
+	name := s.sessionOf(b).ID.Hash()
 	if !strings.Contains(dump.String(), name) {
 		t.Fatal("the dump holds no session")
 	}
@@ -349,26 +354,26 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 2h\n\t\t}"})
 	b := s.newBrowser().signIn()
 	s.clock.advance(due) // a refresh is due, and the idle timeout nearly over
-	b.get("/")
+	b.Get("/")
 	eventually(t, "the refresh is done", func() bool {
-		return s.refreshes() == 1 && s.handlers[0].state.renewals.running.Load() == 0
+		return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Load() == 0
 	})
-	time.Sleep(storageReadAge)
+	time.Sleep(storage.StorageReadAge)
 	s.clock.advance(lifetimeInTests - due + time.Minute)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("three minutes after a request, with an idle timeout of two hours: %d", a.StatusCode)
 	}
 }
 
 func TestAQuestionOfAnotherProxyIsUseOfTheSessionHoweverSlowTheStore(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
+	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	storage.slow.Store(int64(2 * authPatience))
+	kind.slow.Store(int64(2 * authPatience))
 	for i := range 6 {
 		s.clock.advance(4 * time.Minute)
-		if a := b.get("/oauth/auth"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
 			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*authPatience + storageReadAge)
+		time.Sleep(2*authPatience + storage.StorageReadAge)
 	}
 }

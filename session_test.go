@@ -17,24 +17,28 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-func sampleSession(accessLength int) *session {
+func sampleSession(accessLength int) *session.Session {
 	now := time.UnixMilli(1_700_000_000_123)
-	s := newSession(now, tokens{
-		access: strings.Repeat("a", accessLength), refresh: "refresh_1", scope: "profile balance",
-		issued: now, expires: now.Add(2 * time.Hour),
-	}, newUserInfo([fieldCount]scalar{fieldID: "12345", fieldUsername: `"张伟"`, fieldBalance: `"750.00"`}, now))
-	s.generation = 7
+	s := session.NewSession(now, oauth.Tokens{
+		Access: strings.Repeat("a", accessLength), Refresh: "refresh_1", Scope: "profile balance",
+		Issued: now, Expires: now.Add(2 * time.Hour),
+	}, oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: "12345", oauth.FieldUsername: `"张伟"`, oauth.FieldBalance: `"750.00"`}, now))
+	s.Generation = 7
 	return s
 }
 
-var sessionsEqual = cmp.AllowUnexported(session{}, tokens{}, userInfo{}, kept{}, recordHead{}, decimal.Decimal{})
+var sessionsEqual = cmp.AllowUnexported(session.Session{}, oauth.Tokens{}, oauth.UserInfo{}, session.Kept{}, session.Head{}, decimal.Decimal{})
 
 func TestARecordReadsBackAsItWas(t *testing.T) {
 	want := sampleSession(800)
-	got, err := parseSession(want.appendBinary(nil))
+	got, err := session.ParseSession(want.AppendBinary(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,29 +48,29 @@ func TestARecordReadsBackAsItWas(t *testing.T) {
 }
 
 func TestWhatIsNotExactlyARecordIsNone(t *testing.T) {
-	record := sampleSession(10).appendBinary(nil)
+	record := sampleSession(10).AppendBinary(nil)
 	for n := range record {
-		if _, err := parseSession(record[:n]); !errors.Is(err, errRecord) {
+		if _, err := session.ParseSession(record[:n]); !errors.Is(err, session.ErrRecord) {
 			t.Fatalf("the first %d of %d bytes: %v", n, len(record), err)
 		}
 	}
-	if _, err := parseSession(append(bytes.Clone(record), 0)); !errors.Is(err, errRecord) {
+	if _, err := session.ParseSession(append(bytes.Clone(record), 0)); !errors.Is(err, session.ErrRecord) {
 		t.Errorf("one byte more: %v", err)
 	}
 	other := bytes.Clone(record)
 	other[0]++
-	if _, err := parseSession(other); !errors.Is(err, errRecord) {
+	if _, err := session.ParseSession(other); !errors.Is(err, session.ErrRecord) {
 		t.Errorf("another version: %v", err)
 	}
 }
 
-func sampleSealer(t *testing.T, site, purpose string, secrets ...string) *sealer {
+func sampleSealer(t *testing.T, site, purpose string, secrets ...string) *keys.Sealer {
 	t.Helper()
-	var keys [][]byte
+	var ring [][]byte
 	for _, secret := range secrets {
-		keys = append(keys, []byte(strings.Repeat(secret, 32)))
+		ring = append(ring, []byte(strings.Repeat(secret, 32)))
 	}
-	s, err := newSealer(keys, "client", site, purpose, maxSessionValue)
+	s, err := keys.NewSealer(ring, "client", site, purpose, keys.MaxSessionValue)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,38 +78,38 @@ func sampleSealer(t *testing.T, site, purpose string, secrets ...string) *sealer
 }
 
 func TestOnlyTheSameSiteSecretAndPurposeOpen(t *testing.T) {
-	s := sampleSealer(t, "https://a.example/cb", purposeSession, "x")
-	sealed, err := s.seal([]byte("plain"))
+	s := sampleSealer(t, "https://a.example/cb", keys.PurposeSession, "x")
+	sealed, err := s.Seal([]byte("plain"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plain, which, ok := s.open(sealed); !ok || which != 0 || string(plain) != "plain" {
+	if plain, which, ok := s.Open(sealed); !ok || which != 0 || string(plain) != "plain" {
 		t.Errorf("the sealer itself: %q %v %v", plain, which, ok)
 	}
-	if _, which, ok := sampleSealer(t, "https://a.example/cb", purposeSession, "new", "x").open(sealed); !ok || which != 1 {
+	if _, which, ok := sampleSealer(t, "https://a.example/cb", keys.PurposeSession, "new", "x").Open(sealed); !ok || which != 1 {
 		t.Errorf("as a previous secret: %v %v", which, ok)
 	}
-	for name, other := range map[string]*sealer{
-		"another site":    sampleSealer(t, "https://b.example/cb", purposeSession, "x"),
-		"another purpose": sampleSealer(t, "https://a.example/cb", purposeLogin, "x"),
-		"another secret":  sampleSealer(t, "https://a.example/cb", purposeSession, "y"),
+	for name, other := range map[string]*keys.Sealer{
+		"another site":    sampleSealer(t, "https://b.example/cb", keys.PurposeSession, "x"),
+		"another purpose": sampleSealer(t, "https://a.example/cb", keys.PurposeLogin, "x"),
+		"another secret":  sampleSealer(t, "https://a.example/cb", keys.PurposeSession, "y"),
 	} {
-		if _, _, ok := other.open(sealed); ok {
+		if _, _, ok := other.Open(sealed); ok {
 			t.Errorf("%s opens it", name)
 		}
 	}
 }
 
 func TestASealedValueHasOneSpellingAndNoByteCanChange(t *testing.T) {
-	s := sampleSealer(t, "https://a.example/cb", purposeSession, "x")
-	sealed, _ := s.seal([]byte("some plain text"))
+	s := sampleSealer(t, "https://a.example/cb", keys.PurposeSession, "x")
+	sealed, _ := s.Seal([]byte("some plain text"))
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	for i := range len(sealed) {
 		for _, c := range []byte(alphabet + "=+/ \n\x00") {
 			if sealed[i] == c {
 				continue
 			}
-			if _, _, ok := s.open(sealed[:i] + string(c) + sealed[i+1:]); ok {
+			if _, _, ok := s.Open(sealed[:i] + string(c) + sealed[i+1:]); ok {
 				t.Fatalf("byte %d may be %q instead of %q", i, c, sealed[i])
 			}
 		}
@@ -114,7 +118,7 @@ func TestASealedValueHasOneSpellingAndNoByteCanChange(t *testing.T) {
 		if other == sealed {
 			continue
 		}
-		if _, _, ok := s.open(other); ok {
+		if _, _, ok := s.Open(other); ok {
 			t.Errorf("%q opens, too", other)
 		}
 	}
@@ -133,10 +137,10 @@ func TestSecretsAreReadAsHexOrBase64url(t *testing.T) {
 		"short":                                   false,
 		"":                                        false,
 		strings.Repeat("ä", 40):                   false,
-		newSecret():                               true,
+		keys.NewSecret():                          true,
 	} {
-		secret, err := parseSecret(text)
-		if (err == nil) != ok || (ok && len(secret) < minSecret) {
+		secret, err := keys.ParseSecret(text)
+		if (err == nil) != ok || (ok && len(secret) < keys.MinSecret) {
 			t.Errorf("%q: %v", text, err)
 		}
 		if err != nil && len(text) > 4 && strings.Contains(err.Error(), text) {
@@ -147,45 +151,45 @@ func TestSecretsAreReadAsHexOrBase64url(t *testing.T) {
 
 func TestCookieAttributes(t *testing.T) {
 	for name, c := range map[string]struct {
-		jar  cookieJar
+		jar  browser.Jar
 		want string
 	}{
-		"https":         {cookieJar{name: "__Host-tollgate", secure: true, sameSite: http.SameSiteLaxMode}, "__Host-tollgate=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax"},
-		"plain http":    {cookieJar{name: "tollgate", sameSite: http.SameSiteLaxMode}, "tollgate=1.v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"},
-		"a domain":      {cookieJar{name: "__Secure-tollgate", domain: "example.com", secure: true, sameSite: http.SameSiteStrictMode}, "__Secure-tollgate=1.v; Path=/; Domain=example.com; Max-Age=60; HttpOnly; Secure; SameSite=Strict"},
-		"other frames'": {cookieJar{name: "x", secure: true, sameSite: http.SameSiteNoneMode, partitioned: true}, "x=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=None; Partitioned"},
+		"https":         {browser.Jar{Name: "__Host-tollgate", Secure: true, SameSite: http.SameSiteLaxMode}, "__Host-tollgate=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax"},
+		"plain http":    {browser.Jar{Name: "tollgate", SameSite: http.SameSiteLaxMode}, "tollgate=1.v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"},
+		"a domain":      {browser.Jar{Name: "__Secure-tollgate", Domain: "example.com", Secure: true, SameSite: http.SameSiteStrictMode}, "__Secure-tollgate=1.v; Path=/; Domain=example.com; Max-Age=60; HttpOnly; Secure; SameSite=Strict"},
+		"other frames'": {browser.Jar{Name: "x", Secure: true, SameSite: http.SameSiteNoneMode, Partitioned: true}, "x=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=None; Partitioned"},
 	} {
-		if got := c.jar.session("v", time.Minute, false); len(got) != 1 || got[0] != c.want {
+		if got := c.jar.Session("v", time.Minute, false); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
-		removed := c.jar.remove(c.jar.name)
+		removed := c.jar.Remove(c.jar.Name)
 		if want := strings.Replace(strings.Replace(c.want, "=1.v;", "=;", 1), "Max-Age=60", "Max-Age=0", 1); removed != want {
 			t.Errorf("%s: the deletion is %q, want %q", name, removed, want)
 		}
-		if login := c.jar.login("f", "v"); !strings.Contains(login, "SameSite=Lax") || !strings.Contains(login, "Max-Age=86400") {
+		if login := c.jar.Login("f", "v"); !strings.Contains(login, "SameSite=Lax") || !strings.Contains(login, "Max-Age=86400") {
 			t.Errorf("%s: the login cookie is %q", name, login)
 		}
 	}
 }
 
 func TestASessionOfAnySizeTravelsInTwoCookiesAtMost(t *testing.T) {
-	jar := cookieJar{name: "__Host-tollgate", secure: true, sameSite: http.SameSiteLaxMode}
-	for size := 1; size <= maxSessionValue; size++ {
-		if size > 100 && size < maxCookie-300 {
+	jar := browser.Jar{Name: "__Host-tollgate", Secure: true, SameSite: http.SameSiteLaxMode}
+	for size := 1; size <= keys.MaxSessionValue; size++ {
+		if size > 100 && size < keys.MaxCookie-300 {
 			continue
 		}
 		value := strings.Repeat("x", size-1) + "y"
-		cookies := jar.session(value, time.Hour, false)
+		cookies := jar.Session(value, time.Hour, false)
 		header := http.Header{}
 		for _, line := range cookies {
 			pair, _, _ := strings.Cut(line, ";")
-			if len(pair)-1 > maxCookie {
+			if len(pair)-1 > keys.MaxCookie {
 				t.Fatalf("size %d: a cookie of %d bytes", size, len(pair)-1)
 			}
 			header.Add("Cookie", pair)
 		}
-		sent := jar.take(header)
-		if got, ok := sent.sessionValue(); !ok || got != value {
+		sent := jar.Take(header)
+		if got, ok := sent.SessionValue(); !ok || got != value {
 			t.Fatalf("size %d: came back as %d bytes, %v", size, len(got), ok)
 		}
 		if len(cookies) > 2 {
@@ -195,14 +199,14 @@ func TestASessionOfAnySizeTravelsInTwoCookiesAtMost(t *testing.T) {
 }
 
 func TestChunksThatDoNotBelongTogetherAreNoSession(t *testing.T) {
-	jar := cookieJar{name: "tollgate"}
+	jar := browser.Jar{Name: "tollgate"}
 	for _, line := range []string{
 		"tollgate=2.x", "tollgate-2=x", "tollgate=3.x; tollgate-2=y", "tollgate=x", "tollgate=", "tollgate=1", "tollgate=1.x; tollgate=1.y",
 		"tollgate=1.x; tollgate=1.x", "tollgate=2.x; tollgate-2=y; tollgate-2=y", "tollgate=999999999.x", "tollgate=; tollgate=1.x",
-		"tollgate=2." + strings.Repeat("x", maxCookie) + "; tollgate-2=" + strings.Repeat("y", 2*maxCookie),
+		"tollgate=2." + strings.Repeat("x", keys.MaxCookie) + "; tollgate-2=" + strings.Repeat("y", 2*keys.MaxCookie),
 	} {
-		sent := jar.take(http.Header{"Cookie": {line}})
-		if value, ok := sent.sessionValue(); ok {
+		sent := jar.Take(http.Header{"Cookie": {line}})
+		if value, ok := sent.SessionValue(); ok {
 			t.Errorf("%.60q: %.60q", line, value)
 		}
 	}
@@ -216,7 +220,7 @@ func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
 	if got := b.cookies(); len(got) != 2 || got["tollgate-2"] == "" {
 		t.Fatalf("%d cookies", len(got))
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("Cookie") != "" {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("Cookie") != "" {
 		t.Errorf("with two cookies: %d", a.StatusCode)
 	}
 	small := newSite(t, siteOptions{})
@@ -251,7 +255,7 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 		"a flipped byte": good[:50] + flip(good[50]) + good[51:], "not base64": "1.%%%", "huge": "1." + strings.Repeat("A", 7000),
 		"an unknown chunk count": "9." + good[2:],
 	} {
-		a := s.newBrowser().get("/", "Cookie: tollgate="+value)
+		a := s.newBrowser().Get("/", "Cookie: tollgate="+value)
 		a.Header.Del("Date")
 		if first == nil {
 			first = a
@@ -260,7 +264,7 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 			t.Errorf("%s: %d %v %s", name, a.StatusCode, a.Header, a.text)
 		}
 	}
-	none := s.newBrowser().get("/")
+	none := s.newBrowser().Get("/")
 	none.Header.Del("Date")
 	if cmp.Diff(none.Header, first.Header) != "" || none.text != first.text {
 		t.Errorf("no cookie at all: %v", none.Header)
@@ -268,22 +272,22 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 }
 
 func TestThousandsOfCookiesAreNoWorkAndNoSession(t *testing.T) {
-	jar := cookieJar{name: "tollgate"}
+	jar := browser.Jar{Name: "tollgate"}
 	var line strings.Builder
 	for i := range 5000 {
 		fmt.Fprintf(&line, "tollgate-login-%d=x; other%d=y; ", i, i)
 	}
 	header := http.Header{"Cookie": {line.String()}}
-	sent := jar.take(header)
-	if len(sent.logins) != 5000 || strings.Contains(header.Get("Cookie"), "tollgate") || strings.Count(header.Get("Cookie"), "other") != 5000 {
-		t.Errorf("%d logins, %d bytes left", len(sent.logins), len(header.Get("Cookie")))
+	sent := jar.Take(header)
+	if len(sent.Logins) != 5000 || strings.Contains(header.Get("Cookie"), "tollgate") || strings.Count(header.Get("Cookie"), "other") != 5000 {
+		t.Errorf("%d logins, %d bytes left", len(sent.Logins), len(header.Get("Cookie")))
 	}
-	if _, ok := sent.sessionValue(); ok {
+	if _, ok := sent.SessionValue(); ok {
 		t.Error("a session")
 	}
 	// No key is needed: none of these values is long enough to be opened.
-	if pending := readLogins(nil, sent.logins, "", time.Now()); len(pending.live) != 0 || len(pending.removals()) != maxRemovals {
-		t.Errorf("%d logins, %d removals", len(pending.live), len(pending.removals()))
+	if pending := browser.ReadLogins(nil, sent.Logins, "", time.Now()); len(pending.Live) != 0 || len(pending.Removals()) != browser.MaxRemovals {
+		t.Errorf("%d logins, %d removals", len(pending.Live), len(pending.Removals()))
 	}
 }
 
@@ -297,7 +301,7 @@ func flip(c byte) string {
 func TestTwoCookiesOfOneNameAreNoSessionAndAreCleared(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	value := s.newBrowser().signIn().cookies()["tollgate"]
-	a := s.newBrowser().get("/", "Cookie: tollgate="+value+"; tollgate="+value)
+	a := s.newBrowser().Get("/", "Cookie: tollgate="+value+"; tollgate="+value)
 	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(strings.Join(a.Header.Values("Set-Cookie"), ";"), "tollgate=;") {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
@@ -307,20 +311,20 @@ func TestAPreviousSecretStillOpensAndIsSealedAnew(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	old := b.cookies()["tollgate"]
-	newer := newSecret()
+	newer := keys.NewSecret()
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+newer+" "+testSecret, 1)
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == old {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == old {
 		t.Errorf("with the previous secret: %d", a.StatusCode)
 	}
 	s.caddyfile = strings.Replace(s.caddyfile, newer+" "+testSecret, newer, 1)
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("without the previous secret: %d", a.StatusCode)
 	}
 	c := s.newBrowser()
 	c.setCookie("tollgate", old)
-	if a := c.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := c.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the old cookie without its secret: %d", a.StatusCode)
 	}
 }
@@ -329,22 +333,22 @@ func TestASessionEndsAfterItsLifetimeAndItsIdleTimeout(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "session {\nlifetime 3h\nidle_timeout 30m\n}"})
 	idle := s.newBrowser().signIn()
 	s.clock.advance(29 * time.Minute)
-	if a := idle.get("/"); a.StatusCode != http.StatusOK {
+	if a := idle.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("shortly before the idle timeout: %d", a.StatusCode)
 	}
 	s.clock.advance(31 * time.Minute)
-	if a := idle.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := idle.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the idle timeout: %d", a.StatusCode)
 	}
 	busy := s.newBrowser().signIn()
 	for range 8 {
 		s.clock.advance(20 * time.Minute)
-		if a := busy.get("/"); a.StatusCode != http.StatusOK {
+		if a := busy.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("in use: %d", a.StatusCode)
 		}
 	}
 	s.clock.advance(21 * time.Minute)
-	if a := busy.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := busy.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the lifetime: %d", a.StatusCode)
 	}
 }
@@ -352,17 +356,17 @@ func TestASessionEndsAfterItsLifetimeAndItsIdleTimeout(t *testing.T) {
 func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
-	s.load()
-	storage := s.handlers[0].keys.storage.(certmagic.Storage)
-	if storage.Exists(t.Context(), storedSecretKey) {
+	s.Load()
+	storage := s.handlers[0].keys.Storage.(certmagic.Storage)
+	if storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Fatal("the secret was made before its first use")
 	}
 	b := s.newBrowser().signIn()
-	if !storage.Exists(t.Context(), storedSecretKey) {
+	if !storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Error("the secret was not kept")
 	}
 	s.forget()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
 }
@@ -372,15 +376,15 @@ func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
 	b := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
 	s.caddyfile = strings.Replace(s.caddyfile, "storage file_system ", "storage file_system /dev/null/", 1)
-	s.load()
-	a := b.get("/")
+	s.Load()
+	a := b.Get("/")
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" || a.Header.Get("Retry-After") == "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
-	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready: %d", a.StatusCode)
 	}
-	if a := b.get("/oauth/health"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
 	if a := b.visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
@@ -418,10 +422,10 @@ func TestOnHTTPSTheCookiesAreSecureAndBoundToTheHost(t *testing.T) {
 func TestReloadsLeakNothing(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.newBrowser().signIn()
-	s.load()
+	s.Load()
 	before := ownGoroutines()
 	for range 30 {
-		s.load()
+		s.Load()
 	}
 	eventually(t, "the goroutines of old configurations end", func() bool { return ownGoroutines() <= before })
 	s.handlers[0].Cleanup()
@@ -452,12 +456,12 @@ func (slowStorage) Load(context.Context, string) ([]byte, error) {
 }
 
 func TestAFailingStorageKeepsNobodyInAQueue(t *testing.T) {
-	keys := &keySource{storage: slowStorage{}}
+	ring := &keys.Source{Storage: slowStorage{}}
 	began := time.Now()
 	var callers sync.WaitGroup
 	for range 20 {
 		callers.Go(func() {
-			if _, err := keys.keyring(t.Context()); err == nil {
+			if _, err := ring.Ring(t.Context()); err == nil {
 				t.Error("there are keys")
 			}
 		})
@@ -465,7 +469,7 @@ func TestAFailingStorageKeepsNobodyInAQueue(t *testing.T) {
 	callers.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := keys.keyring(ctx); err == nil {
+	if _, err := ring.Ring(ctx); err == nil {
 		t.Error("there are keys")
 	}
 	if took := time.Since(began); took > 2*time.Second {

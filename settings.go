@@ -11,8 +11,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-tollgate/tollgate/web"
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // Defaults, in one place.
@@ -25,14 +35,14 @@ const (
 	defaultMaxStale      = 15 * time.Minute
 	defaultRefreshBefore = 5 * time.Minute
 	defaultStreamRecheck = time.Minute
-	defaultLifetime      = maxLifetime
+	defaultLifetime      = session.MaxLifetime
 	defaultActiveStatus  = "1"
 )
 
 // settings is the configuration with its placeholders read, its defaults filled in
 // and its texts parsed.
 type settings struct {
-	client       *oauthClient
+	client       *oauth.Client
 	providerName string // for people
 	redirectURI  string
 	origin       string // scheme and host of redirect_uri: the external origin
@@ -40,7 +50,7 @@ type settings struct {
 	endpoints    map[string]string // name to path
 	public       []string
 	optional     []string
-	rules        rules
+	rules        policy.Rules
 	required     [][]string // the path patterns of each of the rules
 	afterLogin   string
 	afterLogout  string // empty: the signed-out page
@@ -52,23 +62,23 @@ type settings struct {
 
 	activeStatus      string
 	statusMissingOK   bool
-	ages              ages
+	ages              account.Ages
 	passUnknown       bool // an unknown balance is good enough
-	identity          *identityHeaders
-	assertion         *assertionSettings // nil: none
-	cookies           *cookieJar
+	identity          *identity.Headers
+	assertion         *identity.AssertionOptions // nil: none
+	cookies           *browser.Jar
 	lifetime          time.Duration
 	idleTimeout       time.Duration
 	refreshBefore     time.Duration
 	streamRecheck     time.Duration
-	trustedProxies    trustedProxies // those of forward_auth
+	trustedProxies    policy.TrustedProxies // those of forward_auth
 	retryUnauthorized bool
 }
 
 // resolve reads the whole configuration. It asks no network and starts nothing, so
 // that it serves the Caddyfile's error messages, `caddy validate` and the start.
 func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
-	r := &resolver{repl: repl}
+	r := &config.Resolver{Repl: repl}
 	s := &settings{}
 	origin := s.resolveRedirectURI(r, h)
 	s.resolveProvider(r, h.Provider)
@@ -85,62 +95,62 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolveForwardAuth(r, h)
 	s.resolvePassAccessToken(r, h)
 	s.resolveDestinations(r, h)
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	return s, nil
 }
 
-func (s *settings) resolveRedirectURI(r *resolver, h *Handler) *url.URL {
+func (s *settings) resolveRedirectURI(r *config.Resolver, h *Handler) *url.URL {
 	const setting = "redirect_uri"
 	if h.RedirectURI == "" {
-		r.fail(setting, "is required: the callback's full URL, exactly as it is registered with the provider")
+		r.Fail(setting, "is required: the callback's full URL, exactly as it is registered with the provider")
 	}
-	s.redirectURI = r.text(setting, h.RedirectURI, "")
+	s.redirectURI = r.Text(setting, h.RedirectURI, "")
 	u, err := url.Parse(s.redirectURI)
 	switch {
-	case r.err != nil:
+	case r.Err != nil:
 		return &url.URL{}
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		r.check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
+		r.Check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
 		return &url.URL{}
 	case strings.Contains(s.redirectURI, " "):
-		r.check(setting, h.RedirectURI, errors.New("must not hold a blank"))
+		r.Check(setting, h.RedirectURI, errors.New("must not hold a blank"))
 	case u.User != nil || strings.ContainsAny(s.redirectURI, "?#"): // url.Parse forgets an empty query
-		r.check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
+		r.Check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
 	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
-		r.check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path of its own, such as /oauth/callback", s.redirectURI))
-	case !isSecureURL(u) && !h.InsecureHTTP:
-		r.check(setting, h.RedirectURI, fmt.Errorf("%q must be https, or http on loopback (insecure_http allows it all the same)", s.redirectURI))
-	case h.InsecureHTTP && isSecureURL(u):
-		r.fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: take it out")
+		r.Check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path of its own, such as /oauth/callback", s.redirectURI))
+	case !origin.IsSecure(u) && !h.InsecureHTTP:
+		r.Check(setting, h.RedirectURI, fmt.Errorf("%q must be https, or http on loopback (insecure_http allows it all the same)", s.redirectURI))
+	case h.InsecureHTTP && origin.IsSecure(u):
+		r.Fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: take it out")
 	}
-	if _, err := canonicalHost(u.Hostname()); err != nil {
-		r.check(setting, h.RedirectURI, err)
+	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
+		r.Check(setting, h.RedirectURI, err)
 	}
-	s.origin = serializeOrigin(u)
+	s.origin = origin.Of(u)
 	return u
 }
 
-func (s *settings) resolveSecrets(r *resolver, secrets []string) {
+func (s *settings) resolveSecrets(r *config.Resolver, secrets []string) {
 	for _, raw := range secrets {
 		if raw == "" {
-			r.fail("secret", "is empty")
+			r.Fail("secret", "is empty")
 		}
-		text := r.anyText("secret", raw, "") // parseSecret takes blanks and line breaks off
-		if r.err != nil {
+		text := r.AnyText("secret", raw, "") // ParseSecret takes blanks and line breaks off
+		if r.Err != nil {
 			return
 		}
-		secret, err := parseSecret(text)
-		r.check("secret", raw, err)
+		secret, err := keys.ParseSecret(text)
+		r.Check("secret", raw, err)
 		s.secrets = append(s.secrets, secret)
 	}
 }
 
-func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
-	prefix := strings.TrimRight(r.path("path_prefix", h.PathPrefix, defaultPathPrefix), "/")
+func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.URL) {
+	prefix := strings.TrimRight(r.Path("path_prefix", h.PathPrefix, defaultPathPrefix), "/")
 	if strings.ContainsAny(prefix, "?#%") {
-		r.fail("path_prefix", "must be a plain path")
+		r.Fail("path_prefix", "must be a plain path")
 	}
 	s.endpoints = make(map[string]string, len(endpointNames))
 	byPath := make(map[string]string, len(endpointNames))
@@ -149,57 +159,57 @@ func (s *settings) resolveEndpoints(r *resolver, h *Handler, origin *url.URL) {
 		setting := "endpoints." + name
 		if name == "jwks.json" && h.Assertion == nil {
 			if _, moved := h.Endpoints[name]; moved {
-				r.fail(setting, "there is no such endpoint without an assertion block")
+				r.Fail(setting, "there is no such endpoint without an assertion block")
 			}
 			continue
 		}
 		if name == "auth" && h.ForwardAuth == nil {
 			if _, moved := h.Endpoints[name]; moved {
-				r.fail(setting, "there is no such endpoint without a forward_auth block")
+				r.Fail(setting, "there is no such endpoint without a forward_auth block")
 			}
 			continue
 		}
 		if name == "callback" {
 			p = origin.Path
 			if own, ok := h.Endpoints[name]; ok && own != p {
-				r.fail(setting, "contradicts redirect_uri, whose path is the callback: leave it out")
+				r.Fail(setting, "contradicts redirect_uri, whose path is the callback: leave it out")
 			}
 		} else if own, ok := h.Endpoints[name]; ok {
 			p = own
 			if own == "" || own[0] != '/' || own == "/" || own != path.Clean(own) || strings.ContainsAny(own, "?#%\\;*{}") {
-				r.fail(setting, "%q is not a plain path", own)
+				r.Fail(setting, "%q is not a plain path", own)
 			}
 		}
 		if other, taken := byPath[p]; taken {
-			r.fail(setting, "has the same path as %s: %s", other, p)
+			r.Fail(setting, "has the same path as %s: %s", other, p)
 		}
 		s.endpoints[name], byPath[p] = p, name
 	}
 	for name := range h.Endpoints {
 		if !slices.Contains(endpointNames, name) {
-			r.fail("endpoints", "unknown endpoint %q", name)
+			r.Fail("endpoints", "unknown endpoint %q", name)
 		}
 	}
 	for name, p := range s.endpoints {
 		if auth := s.endpoints["auth"]; auth != "" && strings.HasPrefix(p, auth+"/") {
-			r.fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
+			r.Fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
 		}
 	}
 }
 
-func (s *settings) resolveBalance(r *resolver, b *Balance) {
+func (s *settings) resolveBalance(r *config.Resolver, b *Balance) {
 	if b == nil {
 		b = &Balance{}
 	}
-	s.ages.maxAge = r.duration("balance.max_age", b.MaxAge, defaultMaxAge)
-	s.ages.maxStale = r.duration("balance.max_stale", b.MaxStale, max(defaultMaxStale, s.ages.maxAge))
-	if s.ages.maxStale < s.ages.maxAge {
-		r.fail("balance.max_stale", "must not be less than max_age")
+	s.ages.MaxAge = r.Duration("balance.max_age", b.MaxAge, defaultMaxAge)
+	s.ages.MaxStale = r.Duration("balance.max_stale", b.MaxStale, max(defaultMaxStale, s.ages.MaxAge))
+	if s.ages.MaxStale < s.ages.MaxAge {
+		r.Fail("balance.max_stale", "must not be less than max_age")
 	}
-	s.passUnknown = r.oneOf("balance.on_unknown", b.OnUnknown, "deny", "deny", "allow") == "allow"
+	s.passUnknown = r.OneOf("balance.on_unknown", b.OnUnknown, "deny", "deny", "allow") == "allow"
 }
 
-func (s *settings) resolveIdentity(r *resolver, i *Identity) {
+func (s *settings) resolveIdentity(r *config.Resolver, i *Identity) {
 	if i == nil {
 		i = &Identity{}
 	}
@@ -208,64 +218,64 @@ func (s *settings) resolveIdentity(r *resolver, i *Identity) {
 		presets = []string{"default"}
 	}
 	if slices.Contains(presets, "none") && len(presets) > 1 {
-		r.fail("identity", "none contradicts the other presets")
+		r.Fail("identity", "none contradicts the other presets")
 	}
-	headers, err := newIdentityHeaders(presets, i.Header)
-	r.check("identity", "", err)
+	headers, err := identity.NewHeaders(presets, i.Header)
+	r.Check("identity", "", err)
 	for _, name := range slices.Sorted(maps.Keys(i.Header)) {
-		r.template("identity.header", i.Header[name], placeholderPrefix, slices.Sorted(maps.Keys(placeholders)))
+		r.Template("identity.header", i.Header[name], placeholderPrefix, slices.Sorted(maps.Keys(placeholders)))
 	}
 	s.identity = headers
 }
 
-func (s *settings) resolveSession(r *resolver, o *Session, origin *url.URL) {
+func (s *settings) resolveSession(r *config.Resolver, o *Session, external *url.URL) {
 	if o == nil {
 		o = &Session{}
 	}
-	s.lifetime = r.duration("session.lifetime", o.Lifetime, defaultLifetime)
-	if s.lifetime > maxLifetime {
-		r.fail("session.lifetime", "must not be more than 30d, the life of the provider's refresh tokens")
+	s.lifetime = r.Duration("session.lifetime", o.Lifetime, defaultLifetime)
+	if s.lifetime > session.MaxLifetime {
+		r.Fail("session.lifetime", "must not be more than 30d, the life of the provider's refresh tokens")
 	}
-	s.idleTimeout = r.duration("session.idle_timeout", o.IdleTimeout, 0)
+	s.idleTimeout = r.Duration("session.idle_timeout", o.IdleTimeout, 0)
 	if s.idleTimeout > s.lifetime {
-		r.fail("session.idle_timeout", "must not be more than lifetime")
+		r.Fail("session.idle_timeout", "must not be more than lifetime")
 	}
-	secure := origin.Scheme == "https"
-	sameSite := r.oneOf("session.same_site", o.SameSite, "lax", "lax", "strict", "none")
+	secure := external.Scheme == "https"
+	sameSite := r.OneOf("session.same_site", o.SameSite, "lax", "lax", "strict", "none")
 	if sameSite == "none" && !secure {
-		r.fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie otherwise")
+		r.Fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie otherwise")
 	}
 	if o.Partitioned && !secure {
-		r.fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie otherwise")
+		r.Fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie otherwise")
 	}
-	domain := r.domain("session.cookie_domain", o.CookieDomain)
-	if host, _ := canonicalHost(origin.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
-		r.fail("session.cookie_domain", "%q is not a domain of redirect_uri's host %q", domain, host)
+	domain := r.Domain("session.cookie_domain", o.CookieDomain)
+	if host, _ := origin.CanonicalHost(external.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
+		r.Fail("session.cookie_domain", "%q is not a domain of redirect_uri's host %q", domain, host)
 	}
-	name := r.text("session.cookie_name", o.CookieName, defaultCookieName(secure, domain))
-	if problem := validCookieName(name, secure, domain); problem != "" {
-		r.fail("session.cookie_name", "%s", problem)
+	name := r.Text("session.cookie_name", o.CookieName, browser.DefaultCookieName(secure, domain))
+	if problem := browser.ValidCookieName(name, secure, domain); problem != "" {
+		r.Fail("session.cookie_name", "%s", problem)
 	}
-	s.cookies = &cookieJar{
-		name:        name,
-		domain:      domain,
-		secure:      secure,
-		sameSite:    map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[sameSite],
-		partitioned: o.Partitioned,
+	s.cookies = &browser.Jar{
+		Name:        name,
+		Domain:      domain,
+		Secure:      secure,
+		SameSite:    map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[sameSite],
+		Partitioned: o.Partitioned,
 	}
 }
 
-func (s *settings) resolvePaths(r *resolver, h *Handler) {
-	s.refreshBefore = r.duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
-	s.streamRecheck = r.duration("stream_recheck", h.StreamRecheck, defaultStreamRecheck)
-	if r.err == nil && s.streamRecheck < time.Second {
-		r.fail("stream_recheck", "%s is less than 1s: every open stream's session is looked at so often", s.streamRecheck)
+func (s *settings) resolvePaths(r *config.Resolver, h *Handler) {
+	s.refreshBefore = r.Duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
+	s.streamRecheck = r.Duration("stream_recheck", h.StreamRecheck, defaultStreamRecheck)
+	if r.Err == nil && s.streamRecheck < time.Second {
+		r.Fail("stream_recheck", "%s is less than 1s: every open stream's session is looked at so often", s.streamRecheck)
 	}
-	s.public = r.patterns("public", h.Public)
-	s.optional = r.patterns("optional", h.Optional)
+	s.public = r.Patterns("public", h.Public)
+	s.optional = r.Patterns("optional", h.Optional)
 	for _, pattern := range s.public {
 		if slices.Contains(s.optional, pattern) {
-			r.fail("optional", "%q is public already", pattern)
+			r.Fail("optional", "%q is public already", pattern)
 		}
 	}
 }

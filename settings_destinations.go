@@ -8,22 +8,25 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // resolveDestinations checks that nobody is sent round in circles: error_redirect has to
 // be a page without login, and none of the pages may be an endpoint of ours that begins a
 // sign-in. Only what is wrong for certain is refused.
-func (s *settings) resolveDestinations(r *resolver, h *Handler) {
+func (s *settings) resolveDestinations(r *config.Resolver, h *Handler) {
 	for setting, page := range map[string]struct{ raw, path string }{
 		"after_login": {h.AfterLogin, s.afterLogin}, "after_logout": {h.AfterLogout, s.afterLogout}, "error_redirect": {h.ErrorRedirect, s.errorPath},
 	} {
 		if name := s.endpointAt(page.path); name == "start" || name == "callback" {
-			r.check(setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
+			r.Check(setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
 		}
 	}
 	// What a matcher leaves out is public, and nobody can tell here what it leaves out.
-	if r.err == nil && len(h.Match) == 0 && s.needsLogin(s.errorPath) {
-		r.check("error_redirect", h.ErrorRedirect, fmt.Errorf(
+	if r.Err == nil && len(h.Match) == 0 && s.needsLogin(s.errorPath) {
+		r.Check("error_redirect", h.ErrorRedirect, fmt.Errorf(
 			"%q needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`", s.errorPath))
 	}
 }
@@ -55,8 +58,8 @@ func (s *settings) needsLogin(page string) bool {
 	}
 	request := &http.Request{Method: http.MethodGet, URL: u}
 	// Caddy's path matcher reads placeholders in patterns.
-	d, ok := rt.demand(u, request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
-	return ok && d.access == accessProtected
+	d, ok := rt.Demand(u, request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
+	return ok && d.Access == policy.AccessProtected
 }
 
 // warnOfDestinations warns of a sign-out that ends where the next sign-in begins. With a
@@ -71,7 +74,7 @@ func (h *Handler) warnOfDestinations() {
 
 // warnOfSameSite warns of what same_site none opens.
 func (h *Handler) warnOfSameSite() {
-	if h.cookies.sameSite == http.SameSiteNoneMode {
+	if h.cookies.SameSite == http.SameSiteNoneMode {
 		h.logger.Warn("session.same_site none: browsers send the session cookie with requests of every other site, " +
 			"so the application has to protect its own forms and calls against cross-site request forgery")
 	}

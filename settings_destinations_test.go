@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -57,13 +58,13 @@ func TestSignInsThatFailEndOnAPage(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "public /denied\nerror_redirect /denied"})
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
 	b := s.newBrowser()
-	for i := 1; i <= loopLogins; i++ {
+	for i := 1; i <= browser.LoopLogins; i++ {
 		// The page at /denied begins the next sign-in by itself, with another page each time.
 		a := b.visit(b.authorize("?return_to=/page" + strings.Repeat("x", i)))
 		switch {
-		case i < loopLogins && (a.StatusCode != http.StatusSeeOther || a.location() != "/denied?error=access_denied"):
+		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.location() != "/denied?error=access_denied"):
 			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.location())
-		case i == loopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
+		case i == browser.LoopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
 			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.location())
 		}
 	}

@@ -8,36 +8,40 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-func (s *settings) resolveForwardAuth(r *resolver, h *Handler) {
+func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 	if h.ForwardAuth == nil {
 		return
 	}
 	if isCookieStore(h.Session) {
-		r.fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
+		r.Fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
 	}
 	for _, raw := range h.ForwardAuth.TrustedProxies {
 		const setting = "forward_auth.trusted_proxies"
 		if raw == "" {
-			r.fail(setting, "is empty")
+			r.Fail(setting, "is empty")
 		}
-		prefixes, err := parseProxies(r.text(setting, raw, ""))
-		r.check(setting, raw, err)
+		prefixes, err := parseProxies(r.Text(setting, raw, ""))
+		r.Check(setting, raw, err)
 		s.trustedProxies = append(s.trustedProxies, prefixes...)
 	}
-	if r.err != nil {
+	if r.Err != nil {
 		return
 	}
 	empty := http.Header{}
-	s.identity.setEmpty(empty)
+	s.identity.SetEmpty(empty)
 	for name := range empty {
 		if slices.Contains(authHeaderNames, name) {
-			r.fail("identity.header", "%s means something else in the answer of forward_auth", name)
+			r.Fail("identity.header", "%s means something else in the answer of forward_auth", name)
 		}
 	}
-	if size := headerSize(empty); size > maxAuthHeaders/2 {
-		r.fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
+	if size := header.Size(empty); size > maxAuthHeaders/2 {
+		r.Fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
 	}
 }
 
@@ -57,12 +61,12 @@ func isCookieStore(o *Session) bool {
 const privateRanges = "private_ranges"
 
 // parseProxies reads an address, a CIDR range, or the word for the private ones.
-func parseProxies(text string) (trustedProxies, error) {
+func parseProxies(text string) (policy.TrustedProxies, error) {
 	expressions := []string{text}
 	if text == privateRanges {
 		expressions = caddyhttp.PrivateRangesCIDR()
 	}
-	proxies := make(trustedProxies, 0, len(expressions))
+	proxies := make(policy.TrustedProxies, 0, len(expressions))
 	for _, expression := range expressions {
 		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
 		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // a zone would be dropped without a word

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/oauth2"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
 // providerPreset holds what a kind of provider is known to have. What is empty has to be
@@ -33,7 +36,7 @@ type providerPreset struct {
 var providerPresets = map[string]providerPreset{
 	"aihubmix": {
 		name:          "AIHubMix",
-		baseURL:       defaultBaseURL,
+		baseURL:       oauth.DefaultBaseURL,
 		authorization: "/api/oauth2/authorize",
 		token:         "/api/oauth2/token",
 		userinfo:      "/api/oauth2/userinfo",
@@ -49,23 +52,23 @@ var providerPresets = map[string]providerPreset{
 
 func providerPresetNames() []string { return slices.Sorted(maps.Keys(providerPresets)) }
 
-func (s *settings) resolveProvider(r *resolver, p *Provider) {
+func (s *settings) resolveProvider(r *config.Resolver, p *Provider) {
 	if p == nil {
-		r.fail("provider", "is required")
+		r.Fail("provider", "is required")
 		return
 	}
-	preset := providerPresets[r.oneOf("provider", p.Preset, "aihubmix", providerPresetNames()...)]
-	endpoints := endpointResolver{r: r, base: strings.TrimRight(r.url("provider.base_url", p.BaseURL, preset.baseURL), "/")}
-	c := &oauthClient{
-		pkce:          p.PKCE == nil || *p.PKCE,
-		autoAuthorize: preset.autoAuthorize,
-		tokenLifetime: r.duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
-		timeout:       r.duration("provider.timeout", p.Timeout, defaultTimeout),
+	preset := providerPresets[r.OneOf("provider", p.Preset, "aihubmix", providerPresetNames()...)]
+	endpoints := endpointResolver{r: r, base: strings.TrimRight(r.Url("provider.base_url", p.BaseURL, preset.baseURL), "/")}
+	c := &oauth.Client{
+		Pkce:          p.PKCE == nil || *p.PKCE,
+		AutoAuthorize: preset.autoAuthorize,
+		TokenLifetime: r.Duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
+		Timeout:       r.Duration("provider.timeout", p.Timeout, defaultTimeout),
 	}
 	if p.AutoAuthorize != nil {
-		c.autoAuthorize = *p.AutoAuthorize
+		c.AutoAuthorize = *p.AutoAuthorize
 	}
-	c.config = oauth2.Config{
+	c.Config = oauth2.Config{
 		RedirectURL: s.redirectURI,
 		Scopes:      resolveScopes(r, p.Scopes, preset.scopes),
 		Endpoint: oauth2.Endpoint{
@@ -73,38 +76,38 @@ func (s *settings) resolveProvider(r *resolver, p *Provider) {
 			TokenURL: endpoints.required("token_endpoint", p.TokenEndpoint, preset.token),
 		},
 	}
-	c.userinfoEndpoint = endpoints.required("userinfo_endpoint", p.UserinfoEndpoint, preset.userinfo)
+	c.UserinfoEndpoint = endpoints.required("userinfo_endpoint", p.UserinfoEndpoint, preset.userinfo)
 	if p.TopupEndpoint != "off" {
-		c.topupEndpoint = endpoints.optional("topup_endpoint", p.TopupEndpoint, preset.topup)
+		c.TopupEndpoint = endpoints.optional("topup_endpoint", p.TopupEndpoint, preset.topup)
 	}
-	c.revocationEndpoint = endpoints.optional("revocation_endpoint", p.RevocationEndpoint, "")
-	c.balanceEndpoint = endpoints.optional("balance_endpoint", p.BalanceEndpoint, "")
-	c.issuer = resolveIssuer(r, p.Issuer)
-	c.fields = resolveFields(r, p.Fields)
-	resolveClient(r, p, &c.config)
-	c.authorizeParams = resolveParams(r, "provider.authorize_param", p.AuthorizeParam)
+	c.RevocationEndpoint = endpoints.optional("revocation_endpoint", p.RevocationEndpoint, "")
+	c.BalanceEndpoint = endpoints.optional("balance_endpoint", p.BalanceEndpoint, "")
+	c.Issuer = resolveIssuer(r, p.Issuer)
+	c.Fields = resolveFields(r, p.Fields)
+	resolveClient(r, p, &c.Config)
+	c.AuthorizeParams = resolveParams(r, "provider.authorize_param", p.AuthorizeParam)
 	logoutParam := p.LogoutParam
 	if logoutParam == nil {
 		logoutParam = preset.logoutParam
 	}
-	c.logoutParams = resolveParams(r, "provider.logout_param", logoutParam)
+	c.LogoutParams = resolveParams(r, "provider.logout_param", logoutParam)
 	s.client = c
-	s.providerName = providerName(preset, c.config.Endpoint.AuthURL)
+	s.providerName = providerName(preset, c.Config.Endpoint.AuthURL)
 
 	s.statusMissingOK = preset.statusMissingOK && p.ActiveStatus == ""
-	s.activeStatus = r.text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
+	s.activeStatus = r.Text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
 }
 
 // endpointResolver reads the provider's endpoints: full URLs, or paths below base_url.
 type endpointResolver struct {
-	r    *resolver
+	r    *config.Resolver
 	base string
 }
 
 // required gives an endpoint that no sign-in can do without.
 func (e endpointResolver) required(name, raw, defaultPath string) string {
 	if raw == "" && (defaultPath == "" || e.base == "") {
-		e.r.fail("provider."+name, "is required: of this provider tollgate knows no endpoints, and there is no discovery")
+		e.r.Fail("provider."+name, "is required: of this provider tollgate knows no endpoints, and there is no discovery")
 	}
 	return e.optional(name, raw, defaultPath)
 }
@@ -116,31 +119,31 @@ func (e endpointResolver) optional(name, raw, defaultPath string) string {
 		text = defaultPath
 	}
 	if !strings.HasPrefix(text, "/") {
-		return e.r.url(setting, text, "")
+		return e.r.Url(setting, text, "")
 	}
 	if e.base == "" || strings.HasPrefix(text, "//") {
-		e.r.check(setting, raw, fmt.Errorf("%q is neither an absolute URL nor a path below base_url", text))
+		e.r.Check(setting, raw, fmt.Errorf("%q is neither an absolute URL nor a path below base_url", text))
 	}
-	return e.r.url(setting, e.base+text, "")
+	return e.r.Url(setting, e.base+text, "")
 }
 
-func resolveScopes(r *resolver, raw, byDefault []string) []string {
+func resolveScopes(r *config.Resolver, raw, byDefault []string) []string {
 	if len(raw) == 0 {
 		return byDefault
 	}
-	scopes := r.texts("provider.scopes", raw)
+	scopes := r.Texts("provider.scopes", raw)
 	for i, scope := range scopes {
-		r.check("provider.scopes", raw[i], checkScope(scope))
+		r.Check("provider.scopes", raw[i], oauth.CheckScope(scope))
 	}
 	return scopes
 }
 
 // resolveIssuer reads the provider's issuer identifier. It is compared to the letter, so
 // it has to be written as the provider writes it (RFC 9207 section 2).
-func resolveIssuer(r *resolver, raw string) string {
-	issuer := r.url("provider.issuer", raw, "")
+func resolveIssuer(r *config.Resolver, raw string) string {
+	issuer := r.Url("provider.issuer", raw, "")
 	if strings.Contains(issuer, "?") {
-		r.check("provider.issuer", raw, errors.New("must have no query"))
+		r.Check("provider.issuer", raw, errors.New("must have no query"))
 	}
 	return issuer
 }
@@ -158,27 +161,27 @@ func providerName(preset providerPreset, authorizationEndpoint string) string {
 	return u.Host
 }
 
-func resolveClient(r *resolver, p *Provider, config *oauth2.Config) {
+func resolveClient(r *config.Resolver, p *Provider, conf *oauth2.Config) {
 	if p.ClientID == "" {
-		r.fail("provider.client_id", "is required")
+		r.Fail("provider.client_id", "is required")
 	}
-	config.ClientID = r.text("provider.client_id", p.ClientID, "")
-	r.check("provider.client_id", p.ClientID, checkCredential(config.ClientID))
-	method := r.oneOf("provider.client_authentication", p.ClientAuthentication, "client_secret_post",
+	conf.ClientID = r.Text("provider.client_id", p.ClientID, "")
+	r.Check("provider.client_id", p.ClientID, oauth.CheckCredential(conf.ClientID))
+	method := r.OneOf("provider.client_authentication", p.ClientAuthentication, "client_secret_post",
 		"client_secret_post", "client_secret_basic", "none")
 	// Fixed, never probed: probing sends a code or a refresh token twice.
-	config.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	conf.Endpoint.AuthStyle = oauth2.AuthStyleInParams
 	if method == "client_secret_basic" {
-		config.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
+		conf.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
 	}
 	switch {
 	case method == "none" && p.ClientSecret != "":
-		r.fail("provider.client_secret", "contradicts client_authentication none")
+		r.Fail("provider.client_secret", "contradicts client_authentication none")
 	case method != "none" && p.ClientSecret == "":
-		r.fail("provider.client_secret", "is required")
+		r.Fail("provider.client_secret", "is required")
 	default:
-		config.ClientSecret = r.text("provider.client_secret", p.ClientSecret, "")
-		r.check("provider.client_secret", p.ClientSecret, checkCredential(config.ClientSecret))
+		conf.ClientSecret = r.Text("provider.client_secret", p.ClientSecret, "")
+		r.Check("provider.client_secret", p.ClientSecret, oauth.CheckCredential(conf.ClientSecret))
 	}
 }
 
@@ -190,34 +193,34 @@ var ownAuthorizeParams = []string{
 }
 
 // resolveParams reads parameters for the authorization endpoint, by name.
-func resolveParams(r *resolver, setting string, params map[string]string) []oauth2.AuthCodeOption {
+func resolveParams(r *config.Resolver, setting string, params map[string]string) []oauth2.AuthCodeOption {
 	var options []oauth2.AuthCodeOption
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		switch {
 		case slices.Contains(ownAuthorizeParams, name) || name == "":
-			r.fail(setting, "%q is set by tollgate itself", name)
+			r.Fail(setting, "%q is set by tollgate itself", name)
 		default:
-			r.check(setting, "", checkParamName(name))
+			r.Check(setting, "", oauth.CheckParamName(name))
 		}
-		options = append(options, oauth2.SetAuthURLParam(name, r.text(setting, params[name], "")))
+		options = append(options, oauth2.SetAuthURLParam(name, r.Text(setting, params[name], "")))
 	}
 	return options
 }
 
-func resolveFields(r *resolver, fields map[string]string) fieldPaths {
-	var paths fieldPaths
-	for f, name := range userFieldWords {
-		paths[f] = []string{userFieldJSON[f]}
+func resolveFields(r *config.Resolver, fields map[string]string) oauth.FieldPaths {
+	var paths oauth.FieldPaths
+	for f, name := range oauth.UserFieldWords {
+		paths[f] = []string{oauth.UserFieldJSON[f]}
 		if dotted, ok := fields[name]; ok {
 			paths[f] = strings.Split(dotted, ".")
 			if slices.Contains(paths[f], "") {
-				r.fail("provider.fields."+name, "%q is not a dotted path of member names", dotted)
+				r.Fail("provider.fields."+name, "%q is not a dotted path of member names", dotted)
 			}
 		}
 	}
 	for name := range fields {
-		if !slices.Contains(userFieldWords[:], name) {
-			r.fail("provider.fields", "unknown field %q", name)
+		if !slices.Contains(oauth.UserFieldWords[:], name) {
+			r.Fail("provider.fields", "unknown field %q", name)
 		}
 	}
 	return paths

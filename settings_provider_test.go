@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
 // plainProvider is the least that `provider oauth2` needs.
@@ -27,11 +29,11 @@ func TestPlainProviderAssumesNothing(t *testing.T) {
 	}
 	h := handlers[0]
 	t.Cleanup(func() { h.Cleanup() })
-	got := []string{h.client.topupEndpoint, h.client.revocationEndpoint, h.client.balanceEndpoint, h.client.issuer, strings.Join(h.client.config.Scopes, " ")}
+	got := []string{h.client.TopupEndpoint, h.client.RevocationEndpoint, h.client.BalanceEndpoint, h.client.Issuer, strings.Join(h.client.Config.Scopes, " ")}
 	if diff := cmp.Diff([]string{"", "", "", "", ""}, got); diff != "" {
 		t.Error(diff)
 	}
-	first, second := h.client.authorizationURL("s", "v", false), h.client.authorizationURL("s", "v", true)
+	first, second := h.client.AuthorizationURL("s", "v", false), h.client.AuthorizationURL("s", "v", true)
 	if strings.Contains(first, "scope=") || strings.Contains(first, "auto_authorize") || strings.Contains(first, "prompt") {
 		t.Errorf("a sign-in goes to %s", first)
 	}
@@ -65,7 +67,7 @@ func TestEndpointsMayBePathsBelowBaseURL(t *testing.T) {
 	}
 	c := handlers[0].client
 	t.Cleanup(func() { handlers[0].Cleanup() })
-	got := []string{c.config.Endpoint.AuthURL, c.config.Endpoint.TokenURL, c.userinfoEndpoint, c.topupEndpoint, c.revocationEndpoint}
+	got := []string{c.Config.Endpoint.AuthURL, c.Config.Endpoint.TokenURL, c.UserinfoEndpoint, c.TopupEndpoint, c.RevocationEndpoint}
 	const base = "https://login.example.com/dex"
 	if diff := cmp.Diff([]string{base + "/a", base + "/t", base + "/u", base + "/p?x=1", base + "/r"}, got); diff != "" {
 		t.Error(diff)
@@ -156,7 +158,7 @@ func TestALineBreakFromAFileStopsTheStart(t *testing.T) {
 			h.Cleanup()
 		}
 	}
-	text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + replaced("client_secret secret", "client_secret "+file("secret\n")) + "secret " + file(newSecret()+"\n\n") + "\n\t}\n}\n"
+	text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + replaced("client_secret secret", "client_secret "+file("secret\n")) + "secret " + file(keys.NewSecret()+"\n\n") + "\n\t}\n}\n"
 	_, handlers, err := provision(text)
 	if err != nil {
 		t.Fatalf("a file with one line break, and a secret with two: %v", err)

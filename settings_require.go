@@ -5,12 +5,15 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-func (s *settings) resolveRequire(r *resolver, blocks []*Require) {
-	if len(blocks) > maxBlocks {
-		r.fail("require", "%d blocks are too many: at most %d", len(blocks), maxBlocks)
+func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
+	if len(blocks) > policy.MaxBlocks {
+		r.Fail("require", "%d blocks are too many: at most %d", len(blocks), policy.MaxBlocks)
 	}
 	for i, block := range blocks {
 		setting := fmt.Sprintf("require[%d]", i)
@@ -18,13 +21,13 @@ func (s *settings) resolveRequire(r *resolver, blocks []*Require) {
 			block = &Require{}
 		}
 		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
-			r.fail(setting, "has no rule: name a balance, an email_domain or a user")
+			r.Fail(setting, "has no rule: name a balance, an email_domain or a user")
 		}
-		s.required = append(s.required, r.patterns(setting+".paths", block.Paths))
-		s.rules = append(s.rules, rule{
-			balance: resolveAmount(r, setting+".balance", block.Balance),
-			domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
-			users:   r.texts(setting+".user", block.User),
+		s.required = append(s.required, r.Patterns(setting+".paths", block.Paths))
+		s.rules = append(s.rules, policy.Rule{
+			Balance: resolveAmount(r, setting+".balance", block.Balance),
+			Domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
+			Users:   r.Texts(setting+".user", block.User),
 		})
 	}
 }
@@ -32,25 +35,25 @@ func (s *settings) resolveRequire(r *resolver, blocks []*Require) {
 // plainAmount is how an operator writes an amount: the currency is the provider's.
 var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
 
-func resolveAmount(r *resolver, setting, raw string) *amount {
-	text := r.text(setting, raw, "")
+func resolveAmount(r *config.Resolver, setting, raw string) *account.Amount {
+	text := r.Text(setting, raw, "")
 	if text == "" {
 		return nil
 	}
 	if !plainAmount.MatchString(text) {
-		r.check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
+		r.Check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
 	}
 	value, _ := decimal.Parse(text)
-	return &amount{text: text, value: value, near: value.Double()}
+	return &account.Amount{Text: text, Value: value, Near: value.Double()}
 }
 
-func resolveDomains(r *resolver, setting string, raw []string) []string {
+func resolveDomains(r *config.Resolver, setting string, raw []string) []string {
 	var domains []string
-	for i, text := range r.texts(setting, raw) {
+	for i, text := range r.Texts(setting, raw) {
 		if strings.ContainsAny(text, "@*/: \t") || text[0] == '.' || strings.HasSuffix(text, ".") {
-			r.check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
+			r.Check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
 		}
-		domains = append(domains, lowerASCII(text))
+		domains = append(domains, policy.LowerASCII(text))
 	}
 	return domains
 }

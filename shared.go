@@ -9,6 +9,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
 // shared is what one site knows beyond a single configuration: which sessions were
@@ -16,14 +23,14 @@ import (
 // Old and new handlers work on the same value while a config reload goes on, so
 // that no reload makes two of them spend one refresh token.
 type shared struct {
-	sessions *registry
-	renewals *renewals
-	streams  *streams[*passing]
-	// endedNames are the records of server-side stores whose sessions have ended.
-	endedNames *endedNames
-	mu         sync.Mutex            // guards users, handlers and takingOver
-	users      map[string]*userInfos // by the endpoint that is asked: elsewhere the same id may be another user
-	handlers   []*Handler            // that serve the site, the newest last
+	sessions *session.Registry
+	renewals *renewal.Refresher
+	streams  *relay.Table[*passing]
+	// EndedNames are the records of server-side stores whose sessions have ended.
+	endedNames *session.EndedNames
+	mu         sync.Mutex                // guards users, handlers and takingOver
+	users      map[string]*account.Users // by the endpoint that is asked: elsewhere the same id may be another user
+	handlers   []*Handler                // that serve the site, the newest last
 	now        func() time.Time
 	// takingOver is when a configuration of the site first asked to take sessions over
 	// from cookies.
@@ -31,33 +38,33 @@ type shared struct {
 	// confirming makes the requests of a session that moved read its user once.
 	confirming singleflight.Group
 	// unconfirmed holds why the user of such a session could not be read a moment ago.
-	unconfirmed *otter.Cache[sessionID, error]
+	unconfirmed *otter.Cache[session.ID, error]
 	// otherHosts are the hosts under which sign-ins began that are not redirect_uri's.
 	otherHosts otherHosts
 	// displaced holds the session cookies that were deleted or replaced of late.
-	displaced *otter.Cache[valueHash, struct{}]
+	displaced *otter.Cache[browser.ValueHash, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges singleflight.Group
 	// spent holds the logins that were used: none is used twice.
 	spent *otter.Cache[string, struct{}]
 	// destinations remember where logins lead that are not in a cookie.
-	destinations *destinations
+	destinations *browser.Destinations
 	// rereads holds when each session last asked for a re-read.
-	rereads *otter.Cache[sessionID, time.Time]
+	rereads *otter.Cache[session.ID, time.Time]
 	// futile holds the sessions whose fresh access token was not accepted either:
 	// refreshing it again at once would not help.
-	futile *otter.Cache[sessionID, struct{}]
+	futile *otter.Cache[session.ID, struct{}]
 	// doubted holds, by session, the generation from which on its access token has come
 	// of an upstream's 401 and was not accepted by any upstream yet: refreshing that one
 	// again would not help.
-	doubted *otter.Cache[sessionID, uint64]
+	doubted *otter.Cache[session.ID, uint64]
 	// patience is how long the end waits for refreshes that are under way.
 	patience atomic.Int64
 }
 
 const (
 	// spentLifetime is how long a used login is remembered.
-	spentLifetime = loginLifetime
+	spentLifetime = browser.LoginLifetime
 	maxSpent      = 50_000
 
 	// displacedMemory is how long a deleted or replaced session cookie is remembered:
@@ -75,48 +82,48 @@ const (
 
 func newShared(now func() time.Time) *shared {
 	s := &shared{
-		streams:    newStreams[*passing](),
-		endedNames: newEndedNames(now),
-		displaced: otter.Must(&otter.Options[valueHash, struct{}]{
+		streams:    relay.NewTable[*passing](),
+		endedNames: session.NewEndedNames(now),
+		displaced: otter.Must(&otter.Options[browser.ValueHash, struct{}]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[valueHash, struct{}](displacedMemory),
+			ExpiryCalculator: otter.ExpiryWriting[browser.ValueHash, struct{}](displacedMemory),
 		}),
-		unconfirmed: otter.Must(&otter.Options[sessionID, error]{
+		unconfirmed: otter.Must(&otter.Options[session.ID, error]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[sessionID, error](readBackOff),
+			ExpiryCalculator: otter.ExpiryWriting[session.ID, error](account.ReadBackOff),
 		}),
-		users:        make(map[string]*userInfos),
+		users:        make(map[string]*account.Users),
 		now:          now,
-		destinations: newDestinations(),
+		destinations: browser.NewDestinations(),
 		spent: otter.Must(&otter.Options[string, struct{}]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[string, struct{}](spentLifetime),
 		}),
-		rereads: otter.Must(&otter.Options[sessionID, time.Time]{
+		rereads: otter.Must(&otter.Options[session.ID, time.Time]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[sessionID, time.Time](rereadInterval),
+			ExpiryCalculator: otter.ExpiryWriting[session.ID, time.Time](rereadInterval),
 		}),
-		futile: otter.Must(&otter.Options[sessionID, struct{}]{
+		futile: otter.Must(&otter.Options[session.ID, struct{}]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[sessionID, struct{}](futileInterval),
+			ExpiryCalculator: otter.ExpiryWriting[session.ID, struct{}](futileInterval),
 		}),
-		doubted: otter.Must(&otter.Options[sessionID, uint64]{
+		doubted: otter.Must(&otter.Options[session.ID, uint64]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[sessionID, uint64](futileInterval),
+			ExpiryCalculator: otter.ExpiryWriting[session.ID, uint64](futileInterval),
 		}),
 	}
-	s.sessions = newRegistry(now, s.sessionEnds)
-	s.renewals = newRenewals(s.sessions, now)
+	s.sessions = session.NewRegistry(now, s.sessionEnds)
+	s.renewals = renewal.New(s.sessions, now)
 	return s
 }
 
 // usersAt is what is known of the users at one user information endpoint.
-func (s *shared) usersAt(endpoint string) *userInfos {
+func (s *shared) usersAt(endpoint string) *account.Users {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	users, ok := s.users[endpoint]
 	if !ok {
-		users = newUserInfos(s.now)
+		users = account.NewUsers(s.now)
 		s.users[endpoint] = users
 	}
 	return users
@@ -125,16 +132,16 @@ func (s *shared) usersAt(endpoint string) *userInfos {
 // takeover is the time in which sessions are taken over from cookies. It begins with the
 // first configuration that asks for it: a process may have served the site from cookies
 // for months before, and a reload must not begin the time anew.
-func (s *shared) takeover(after time.Duration) takeover {
+func (s *shared) takeover(after time.Duration) session.Takeover {
 	if after <= 0 {
-		return takeover{}
+		return session.Takeover{}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.takingOver.IsZero() {
 		s.takingOver = s.now()
 	}
-	return takeover{until: s.takingOver.Add(after)}
+	return session.Takeover{Until: s.takingOver.Add(after)}
 }
 
 // join adds a handler to the ones that the admin API reaches, and leave takes it out,
@@ -160,7 +167,7 @@ func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
 	for _, h := range slices.Backward(s.handlers) {
 		handlers = append(handlers, h)
 		if h.tickets != nil {
-			releases = append(releases, h.tickets.records.hold())
+			releases = append(releases, h.tickets.Records.Hold())
 		}
 	}
 	return handlers, func() {
@@ -172,14 +179,14 @@ func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
 
 // Destruct implements caddy.Destructor.
 func (s *shared) Destruct() error {
-	s.streams.endAll(streamGoingAway)
-	s.renewals.drain(time.Duration(s.patience.Load()))
-	s.renewals.close()
-	s.endedNames.close()
+	s.streams.EndAll(relay.GoingAway)
+	s.renewals.Drain(time.Duration(s.patience.Load()))
+	s.renewals.Close()
+	s.endedNames.Close()
 	s.unconfirmed.StopAllGoroutines()
 	s.displaced.StopAllGoroutines()
 	s.spent.StopAllGoroutines()
-	s.destinations.close()
+	s.destinations.Close()
 	s.rereads.StopAllGoroutines()
 	s.futile.StopAllGoroutines()
 	s.doubted.StopAllGoroutines()
@@ -195,7 +202,7 @@ var sharedStates = caddy.NewUsagePool()
 // provider's endpoints are part of it; changing those must not forget which refresh
 // tokens are spent and which sessions have ended.
 func (h *Handler) holdState() error {
-	key := string(appendText(appendText(nil, h.client.config.ClientID), h.redirectURI))
+	key := string(wire.AppendText(wire.AppendText(nil, h.client.Config.ClientID), h.redirectURI))
 	state, _, err := sharedStates.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return newShared(h.now), nil
 	})
@@ -203,7 +210,7 @@ func (h *Handler) holdState() error {
 		return err
 	}
 	h.state, h.stateKey = state.(*shared), key
-	h.users = h.state.usersAt(h.client.userinfoEndpoint)
+	h.users = h.state.usersAt(h.client.UserinfoEndpoint)
 	return nil
 }
 
@@ -216,7 +223,7 @@ func (h *Handler) releaseState() error {
 	key := h.stateKey
 	h.stateKey = ""
 	h.state.leave(h)
-	patience := 2 * (h.client.timeout + leaseMargin) // more than any refresh takes
+	patience := 2 * (h.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
 	if grace := h.gracePeriod(); grace > 0 {
 		patience = min(patience, grace)
 	}

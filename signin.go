@@ -11,6 +11,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -18,7 +23,7 @@ import (
 // a cookie. Only a top-level navigation may start a login: an image or a script
 // would fill the browser with pending logins.
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if !isNavigation(r) {
+	if !browser.IsNavigation(r) {
 		return h.denyScript(w, r, v)
 	}
 	if location, ok := h.toExternalHost(r); ok {
@@ -35,57 +40,57 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		returnTo = asked
 	}
 	now := h.now()
-	l := newLogin(h.returnPath(returnTo), query.Get("popup") == "1", "", now)
-	if nonce := query.Get("nonce"); isNonce(nonce) {
-		l.nonce = nonce
+	l := browser.NewLogin(h.returnPath(returnTo), query.Get("popup") == "1", "", now)
+	if nonce := query.Get("nonce"); browser.IsNonce(nonce) {
+		l.Nonce = nonce
 	}
 	sealed, err := h.sealLogin(w, keys, v, l)
 	if err != nil {
 		return err
 	}
-	w.Header().Add("Set-Cookie", h.cookies.login(flowOf(l.state), sealed))
-	return redirect(w, http.StatusFound, h.client.authorizationURL(l.state, l.verifier, v.sent.signedOut))
+	w.Header().Add("Set-Cookie", h.cookies.Login(browser.FlowOf(l.State), sealed))
+	return redirect(w, http.StatusFound, h.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
 }
 
 // sealLogin gives the value of a login's cookie, and makes room for it in the browser. A
 // return path that does not fit beside the logins that wait is remembered here instead:
 // each of these is worth more than that.
-func (h *Handler) sealLogin(w http.ResponseWriter, keys *keyring, v *visit, l *login) (string, error) {
-	pending := readLogins(keys.login, v.sent.logins, "", h.now())
-	pending.keep(maxPendingLogins-1, maxLoginBytes)
-	flow := flowOf(l.state)
-	room := loginRoom(len(v.sent.first)+len(v.sent.second)) - len(h.cookies.loginName(flow))
+func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l *browser.Login) (string, error) {
+	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", h.now())
+	pending.Keep(browser.MaxPendingLogins-1, browser.MaxLoginBytes)
+	flow := browser.FlowOf(l.State)
+	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(h.cookies.LoginName(flow))
 
-	sealed, whole, err := l.seal(keys.login, room-pending.size())
+	sealed, whole, err := l.Seal(ring.Login, room-pending.Size())
 	if err != nil {
 		return "", err
 	}
 	if !whole {
-		h.state.destinations.remember(flow, l.returnPath)
+		h.state.destinations.Remember(flow, l.ReturnPath)
 	}
-	pending.keep(maxPendingLogins-1, room-len(sealed))
+	pending.Keep(browser.MaxPendingLogins-1, room-len(sealed))
 	h.dropLogins(w, pending)
 	return sealed, nil
 }
 
 // dropLogins has the browser forget the logins that it has no room for. The process
 // remembers where they lead, so that each tab still comes back to its own page.
-func (h *Handler) dropLogins(w http.ResponseWriter, pending *pendingLogins) {
-	for _, l := range pending.gone {
-		if l.returnPath != "" {
-			h.state.destinations.remember(flowOf(l.state), l.returnPath)
+func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogins) {
+	for _, l := range pending.Gone {
+		if l.ReturnPath != "" {
+			h.state.destinations.Remember(browser.FlowOf(l.State), l.ReturnPath)
 		}
 	}
-	for _, name := range pending.removals() {
-		w.Header().Add("Set-Cookie", h.cookies.remove(name))
+	for _, name := range pending.Removals() {
+		w.Header().Add("Set-Cookie", h.cookies.Remove(name))
 	}
 }
 
 // trimLogins makes room for a new session next to the logins that still wait: tabs that
 // began at once did not know of each other. These tabs are late now, and go on to their
 // pages.
-func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, ended *login, session []string) {
-	keys, err := h.keys.keyring(r.Context())
+func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, ended *browser.Login, session []string) {
+	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
 		return // the next start makes room
 	}
@@ -93,18 +98,18 @@ func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, e
 	for _, cookie := range session {
 		size += len(cookie)
 	}
-	pending := readLogins(keys.login, v.sent.logins, h.cookies.loginName(flowOf(ended.state)), h.now())
-	pending.keep(maxPendingLogins, loginRoom(size))
+	pending := browser.ReadLogins(keys.Login, v.sent.Logins, h.cookies.LoginName(browser.FlowOf(ended.State)), h.now())
+	pending.Keep(browser.MaxPendingLogins, browser.LoginRoom(size))
 	h.dropLogins(w, pending)
 }
 
 // readyForLogin gives the keys, when a session could be kept now: nobody is sent on a
 // way that ends nowhere, and no code is spent in vain.
-func (h *Handler) readyForLogin(ctx context.Context) (*keyring, error) {
-	if err := h.store.ready(ctx); err != nil {
+func (h *Handler) readyForLogin(ctx context.Context) (*keys.Ring, error) {
+	if err := h.store.Ready(ctx); err != nil {
 		return nil, err
 	}
-	return h.keys.keyring(ctx)
+	return h.keys.Ring(ctx)
 }
 
 // serveCallback ends a login. What is checked, and in which order: the parameters,
@@ -120,19 +125,19 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		h.logger.Error("no login can be ended", zap.Error(err))
 		return h.writeSignInUnavailable(w, r) // which comes here again: the code is not spent yet
 	}
-	flow := flowOf(answer.state)
+	flow := browser.FlowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
 	if l == nil {
 		return h.lateCallback(w, r, v, h.goneLogin(flow))
 	}
-	w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.loginName(flow)))
-	if l.expired(h.now()) {
+	w.Header().Add("Set-Cookie", h.cookies.Remove(h.cookies.LoginName(flow)))
+	if l.Expired(h.now()) {
 		return h.lateCallback(w, r, v, l)
 	}
 	if answer.errorCode != "" {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
-	if !h.client.isIssuer(answer.issuer) {
+	if !h.client.IsIssuer(answer.issuer) {
 		h.logIssuer(answer.issuer)
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
@@ -187,28 +192,6 @@ func authorizationErrorCode(code string) string {
 	return "server_error"
 }
 
-// isIssuer checks the issuer of RFC 9207, where the provider names one: it must be the
-// configured one, to the letter (section 2.4), or without one be on a host that this
-// client was configured for.
-func (c *oauthClient) isIssuer(issuer string) bool {
-	switch {
-	case issuer == "":
-		return true
-	case c.issuer != "":
-		return issuer == c.issuer
-	}
-	u, err := url.Parse(issuer)
-	if err != nil || !isSecureURL(u) {
-		return false
-	}
-	for _, endpoint := range []string{c.config.Endpoint.AuthURL, c.config.Endpoint.TokenURL, c.userinfoEndpoint} {
-		if known, err := url.Parse(endpoint); err == nil && serializeOrigin(known) == serializeOrigin(u) {
-			return true
-		}
-	}
-	return false
-}
-
 // maxLoggedIssuer bounds what is logged of an issuer, in bytes.
 const maxLoggedIssuer = 256
 
@@ -218,22 +201,22 @@ const maxLoggedIssuer = 256
 // repeated.
 func (h *Handler) logIssuer(issuer string) {
 	u, err := url.Parse(issuer)
-	if err != nil || len(issuer) > maxLoggedIssuer || !isSecureURL(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
+	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		issuer = "(not an issuer identifier)"
 	}
 	h.logger.Warn("the callback's iss is not the provider's; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", h.client.issuer))
+		zap.String("iss", issuer), zap.String("expected", h.client.Issuer))
 }
 
 // pendingLogin is the login that this browser started with this state, or nil. It may
 // have expired.
-func (h *Handler) pendingLogin(keys *keyring, v *visit, flow, state string) *login {
-	for _, cookie := range v.sent.logins {
-		if cookie.name != h.cookies.loginName(flow) {
+func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
+	for _, cookie := range v.sent.Logins {
+		if cookie.Name != h.cookies.LoginName(flow) {
 			continue
 		}
-		if l, ok := openLogin(keys.login, cookie.value); ok && l.matches(state) {
-			l.returnPath = h.destinationOf(flow, l)
+		if l, ok := browser.OpenLogin(ring.Login, cookie.Value); ok && l.Matches(state) {
+			l.ReturnPath = h.destinationOf(flow, l)
 			return l
 		}
 	}
@@ -242,11 +225,11 @@ func (h *Handler) pendingLogin(keys *keyring, v *visit, flow, state string) *log
 
 // destinationOf is where a login leads: its cookie says so, or this process remembers
 // it. Otherwise it is after_login.
-func (h *Handler) destinationOf(flow string, l *login) string {
-	if l.returnPath != "" {
-		return l.returnPath
+func (h *Handler) destinationOf(flow string, l *browser.Login) string {
+	if l.ReturnPath != "" {
+		return l.ReturnPath
 	}
-	if remembered, ok := h.state.destinations.of(flow); ok {
+	if remembered, ok := h.state.destinations.Of(flow); ok {
 		return remembered
 	}
 	return h.afterLogin
@@ -254,25 +237,25 @@ func (h *Handler) destinationOf(flow string, l *login) string {
 
 // goneLogin is what is still known of a login that is not in the browser any more: where
 // it led to. It is nil if nothing is known.
-func (h *Handler) goneLogin(flow string) *login {
-	returnPath, ok := h.state.destinations.of(flow)
+func (h *Handler) goneLogin(flow string) *browser.Login {
+	returnPath, ok := h.state.destinations.Of(flow)
 	if !ok {
 		return nil
 	}
-	return &login{returnPath: returnPath}
+	return &browser.Login{ReturnPath: returnPath}
 }
 
 // lateCallback answers a callback whose login is over, or is none of this browser's.
 // With a live session it goes on to its page; else one button starts anew, and leads
 // there where that is known. It never starts a login by itself: that could go round in
 // circles.
-func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *login) error {
+func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login) error {
 	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
 	}
 	target := h.afterLogin
 	if l != nil {
-		target = l.returnPath
+		target = l.ReturnPath
 	}
 	return redirect(w, http.StatusSeeOther, target)
 }
@@ -284,32 +267,32 @@ var (
 
 // signIn spends the code, reads who it is, and keeps the session. A callback that arrives twice at once
 // spends it once, and both get the same session; a later one gets none.
-func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session, error) {
+func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (*session.Session, error) {
 	result := h.state.exchanges.DoChan(flow, func() (any, error) {
 		if _, first := h.state.spent.SetIfAbsent(flow, struct{}{}); !first {
 			return nil, errLoginSpent
 		}
-		h.state.destinations.remember(flow, l.returnPath)
+		h.state.destinations.Remember(flow, l.ReturnPath)
 		ctx := context.Background() // of its own: the code is spent, whoever leaves
-		t, err := h.client.exchange(ctx, code, l.verifier)
+		t, err := h.client.Exchange(ctx, code, l.Verifier)
 		if err != nil {
 			return nil, err
 		}
-		info, err := h.client.userInfo(ctx, t.access)
+		info, err := h.client.UserInfo(ctx, t.Access)
 		if err != nil {
 			return nil, err
 		}
-		if !info.isActive(h.activeStatus, h.statusMissingOK) {
+		if !info.IsActive(h.activeStatus, h.statusMissingOK) {
 			return nil, errUserRefused
 		}
-		return h.store.create(ctx, newSession(h.now(), t, info))
+		return h.store.Create(ctx, session.NewSession(h.now(), t, info))
 	})
 	select {
 	case done := <-result:
 		if done.Err != nil {
 			return nil, done.Err
 		}
-		return done.Val.(*session), nil
+		return done.Val.(*session.Session), nil
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}
@@ -319,11 +302,11 @@ func (h *Handler) signIn(r *http.Request, l *login, flow, code string) (*session
 // does not take any more, 502 for an answer that is of no use, 503 where the provider
 // or the store did not answer.
 func signInStatus(err error) int {
-	pe, ok := errors.AsType[*providerError](err)
+	pe, ok := errors.AsType[*oauth.Error](err)
 	switch {
-	case ok && pe.kind == failureEnded:
+	case ok && pe.Kind == oauth.FailureEnded:
 		return http.StatusBadRequest
-	case errors.Is(err, errSessionTooLarge), ok && pe.status != 0 && pe.status < 500 && pe.status != http.StatusTooManyRequests:
+	case errors.Is(err, session.ErrTooLarge), ok && pe.Status != 0 && pe.Status < 500 && pe.Status != http.StatusTooManyRequests:
 		return http.StatusBadGateway
 	default:
 		return http.StatusServiceUnavailable
@@ -331,9 +314,9 @@ func signInStatus(err error) int {
 }
 
 // finishLogin gives the browser its session and sends it on.
-func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, s *session) error {
+func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, s *session.Session) error {
 	// The browser's patience has no part in this: the code is spent.
-	cookies, err := h.sessionCookies(context.Background(), s, v.sent.hasSecond)
+	cookies, err := h.sessionCookies(context.Background(), s, v.sent.HasSecond)
 	if err != nil {
 		h.logger.Error("a session cannot be kept", zap.Error(err))
 		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
@@ -344,65 +327,65 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 		w.Header().Add("Set-Cookie", cookie)
 	}
 	h.trimLogins(w, r, v, l, cookies)
-	if v.sent.signedOut {
-		w.Header().Add("Set-Cookie", h.cookies.remove(h.cookies.signedOutName()))
+	if v.sent.SignedOut {
+		w.Header().Add("Set-Cookie", h.cookies.Remove(h.cookies.SignedOutName()))
 	}
-	h.audit("login", r, s, zap.String("scope", s.tokens.scope))
+	h.audit("login", r, s, zap.String("scope", s.Tokens.Scope))
 
-	recent := recentLogins{}
+	recent := browser.Recent{}
 	if v.session == nil {
-		recent = v.sent.recent
+		recent = v.sent.Recent
 	}
-	recent = recent.next(l.returnPath)
-	w.Header().Add("Set-Cookie", h.cookies.recent(recent))
+	recent = recent.Next(l.ReturnPath)
+	w.Header().Add("Set-Cookie", h.cookies.Recent(recent))
 	switch {
-	case recent.isLoop() && !l.popup:
+	case recent.IsLoop() && !l.Popup:
 		h.logger.Warn("a browser signs in over and over again: it does not keep the session cookie",
-			zap.String("cookie", h.cookies.name), zap.String("origin", h.origin), zap.String("session", s.id.hash()))
-		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.returnPath, cause: "login_loop"})
-	case l.popup:
+			zap.String("cookie", h.cookies.Name), zap.String("origin", h.origin), zap.String("session", s.ID.Hash()))
+		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
+	case l.Popup:
 		return h.writePage(w, r, http.StatusOK, pagePopup,
-			pageData{home: l.returnPath, popup: web.PopupMessage{OK: true, Nonce: l.nonce}})
-	case h.cookies.sameSite == http.SameSiteStrictMode:
+			pageData{home: l.ReturnPath, popup: web.PopupMessage{OK: true, Nonce: l.Nonce}})
+	case h.cookies.SameSite == http.SameSiteStrictMode:
 		// A browser does not send a Strict cookie along a redirect that began at the
 		// provider, and we would ask for a login again. A page of ours goes on instead.
-		w.Header().Set("Refresh", "0;url="+l.returnPath)
-		return h.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.returnPath})
+		w.Header().Set("Refresh", "0;url="+l.ReturnPath)
+		return h.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.ReturnPath})
 	default:
-		return redirect(w, http.StatusSeeOther, l.returnPath)
+		return redirect(w, http.StatusSeeOther, l.ReturnPath)
 	}
 }
 
 // replaceSession ends the session that this browser had before. Where it was the
 // same user's, requests that are under way in another tab may still finish.
-func (h *Handler) replaceSession(r *http.Request, v *visit, s *session) {
-	if err := h.findSession(r.Context(), v); err != nil || v.session == nil || v.session.id == s.id {
+func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) {
+	if err := h.findSession(r.Context(), v); err != nil || v.session == nil || v.session.ID == s.ID {
 		return
 	}
 	from := h.now()
-	if v.session.user.id() == s.user.id() {
-		from = from.Add(endGrace)
+	if v.session.User.ID() == s.User.ID() {
+		from = from.Add(session.EndGrace)
 	}
 	if err := h.endSession(r.Context(), v.session, from); err != nil {
-		h.logger.Error("the session of before could not be ended", zap.String("session", v.session.id.hash()), zap.Error(err))
+		h.logger.Error("the session of before could not be ended", zap.String("session", v.session.ID.Hash()), zap.Error(err))
 	}
 }
 
 // failLogin ends a login that failed: in the popup's page, at the application's own
 // error path, or on an error page with a button to start again.
-func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *login, status int, cause string) error {
+func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, cause string) error {
 	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	}
 	returnTo := ""
 	if l != nil {
-		returnTo = l.returnPath
+		returnTo = l.ReturnPath
 	}
 	switch {
-	case l != nil && l.popup:
+	case l != nil && l.Popup:
 		return h.writePage(w, r, status, pagePopup,
-			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.nonce, Error: cause}})
+			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: cause}})
 	case h.errorPath != "" && !h.goesRound(w, v):
 		return redirect(w, http.StatusSeeOther, withError(h.errorPath, cause))
 	case status == http.StatusForbidden:
@@ -415,9 +398,9 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 // goesRound counts a sign-in that failed and leads to error_redirect, and reports whether
 // that goes round in circles: the page there may begin the next sign-in by itself.
 func (h *Handler) goesRound(w http.ResponseWriter, v *visit) bool {
-	recent := v.sent.recent.next("failed " + h.errorPath)
-	w.Header().Add("Set-Cookie", h.cookies.recent(recent))
-	if !recent.isLoop() {
+	recent := v.sent.Recent.Next("failed " + h.errorPath)
+	w.Header().Add("Set-Cookie", h.cookies.Recent(recent))
+	if !recent.IsLoop() {
 		return false
 	}
 	h.logger.Warn("sign-ins fail over and over again: the page at error_redirect begins the next one", zap.String("error_redirect", h.errorPath))

@@ -12,6 +12,9 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -42,7 +45,7 @@ func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
 }
 
 // startLogin begins a login and gives the authorization URL's parameters.
-func (b *browser) startLogin(query string) url.Values {
+func (b *visitor) startLogin(query string) url.Values {
 	b.t.Helper()
 	a := b.visit("/oauth/start" + query)
 	if a.StatusCode != http.StatusFound {
@@ -91,7 +94,7 @@ func TestTheTokenRequestsAreAsTheProviderDocumentsThem(t *testing.T) {
 		s := newSite(t, siteOptions{inProvider: "client_authentication " + method})
 		b := s.newBrowser().signIn()
 		s.clock.advance(over)
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: status %d", method, a.StatusCode)
 		}
 		exchange, refresh := s.provider.Requests(simulator.Exchange)[0], s.provider.Requests(simulator.Refresh)[0]
@@ -135,7 +138,7 @@ func TestOnlyATopLevelNavigationStartsALogin(t *testing.T) {
 		append([]string{"Purpose: prefetch"}, navigation...),
 		{"Accept: */*"},
 	} {
-		a := s.newBrowser().get("/oauth/start", headers...)
+		a := s.newBrowser().Get("/oauth/start", headers...)
 		if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%q: status %d, cookies %q", headers, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
@@ -150,11 +153,11 @@ func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
 		states = append(states, b.startLogin(fmt.Sprintf("?return_to=/page%d", i)).Get("state"))
 		s.clock.advance(time.Second)
 	}
-	if n := len(b.cookies()); n != maxPendingLogins {
+	if n := len(b.cookies()); n != browser.MaxPendingLogins {
 		t.Errorf("%d logins are pending", n)
 	}
 	for i, state := range states {
-		_, pending := b.cookies()["tollgate-login-"+flowOf(state)]
+		_, pending := b.cookies()["tollgate-login-"+browser.FlowOf(state)]
 		if pending != (i >= 3) {
 			t.Errorf("login %d is pending: %v", i, pending)
 		}
@@ -169,7 +172,7 @@ func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
 	for name, value := range long.cookies() {
 		total += len(name) + len(value)
 	}
-	if total > maxLoginBytes+maxLoginBytes/2 || len(long.cookies()) == 0 {
+	if total > browser.MaxLoginBytes+browser.MaxLoginBytes/2 || len(long.cookies()) == 0 {
 		t.Errorf("the pending logins take %d bytes in %d cookies", total, len(long.cookies()))
 	}
 }
@@ -192,7 +195,7 @@ func TestSeveralTabsSignInAtOnceAndEachComesBackToItsPage(t *testing.T) {
 }
 
 // authorize gives the callback's URL for a login of this browser.
-func (b *browser) authorize(query string) string {
+func (b *visitor) authorize(query string) string {
 	b.t.Helper()
 	return b.visit(b.visit("/oauth/start" + query).location()).location()
 }
@@ -210,7 +213,7 @@ func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
 	if n := s.provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d exchanges", n)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }
@@ -241,7 +244,7 @@ func TestAStateIsUsedOnceEvenWithACopyOfItsCookie(t *testing.T) {
 	callback := b.authorize("")
 	thief := b.copyOf()
 	b.visit(callback)
-	if a := thief.visit(callback); a.StatusCode != http.StatusBadRequest || thief.get("/").StatusCode != http.StatusUnauthorized {
+	if a := thief.visit(callback); a.StatusCode != http.StatusBadRequest || thief.Get("/").StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copy got %d", a.StatusCode)
 	}
 	if n := s.provider.Count(simulator.Exchange); n != 1 {
@@ -258,7 +261,7 @@ func TestACallbackThatArrivesTwiceAtOnceSpendsItsCodeOnce(t *testing.T) {
 	for range 2 {
 		c := b.copyOf()
 		both.Go(func() {
-			if a := c.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/page" || c.get("/").StatusCode != http.StatusOK {
+			if a := c.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/page" || c.Get("/").StatusCode != http.StatusOK {
 				t.Errorf("got %d to %q", a.StatusCode, a.location())
 			}
 		})
@@ -365,7 +368,7 @@ func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
 	if a.Header.Get("Cross-Origin-Opener-Policy") != "" {
 		t.Error("the popup's page would lose its opener")
 	}
-	if got := b.get("/"); got.StatusCode != http.StatusOK {
+	if got := b.Get("/"); got.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", got.StatusCode)
 	}
 	q := b.startLogin(`?popup=1&nonce=%3Cscript%3E`)
@@ -433,26 +436,26 @@ func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
 	b := s.newBrowser().signIn()
 	old := b.copyOf()
 	b.follow(b.visit("/oauth/start").location() + "&login_hint=maria")
-	if got := b.get("/").seen(t).Header.Get("X-User-Name"); got != "maria" {
+	if got := b.Get("/").seen(t).Header.Get("X-User-Name"); got != "maria" {
 		t.Fatalf("signed in as %q", got)
 	}
-	if a := old.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := old.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the old session: %d", a.StatusCode)
 	}
 	// The same user in another tab: what is under way may finish, then it ends.
 	same := b.copyOf()
 	b.follow(b.visit("/oauth/start").location())
-	if a := same.get("/"); a.StatusCode != http.StatusOK {
+	if a := same.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("under way in another tab: %d", a.StatusCode)
 	}
-	s.clock.advance(endGrace + time.Second)
-	if a := same.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.clock.advance(session.EndGrace + time.Second)
+	if a := same.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }
 
 func TestAPendingLoginExpires(t *testing.T) {
-	for _, passed := range []time.Duration{loginLifetime + time.Second, 15 * time.Hour} {
+	for _, passed := range []time.Duration{browser.LoginLifetime + time.Second, 15 * time.Hour} {
 		s := newSite(t, siteOptions{provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
 		b := s.newBrowser()
 		callback := b.authorize("?return_to=/page%3Fa%3D1")
@@ -508,7 +511,7 @@ func TestACallbackFromTheHistorySignsNobodyInAfterALogout(t *testing.T) {
 	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, `href="/oauth/start?return_to=%2Fpage"`) {
 		t.Errorf("got %d: %s", a.StatusCode, a.text)
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 || b.get("/").StatusCode != http.StatusUnauthorized {
+	if n := s.provider.Count(simulator.Exchange); n != 1 || b.Get("/").StatusCode != http.StatusUnauthorized {
 		t.Errorf("%d exchanges", n)
 	}
 }
@@ -516,7 +519,7 @@ func TestACallbackFromTheHistorySignsNobodyInAfterALogout(t *testing.T) {
 func TestTheGatewayStartsWhileTheProviderIsDown(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.ReplaceAll(s.caddyfile, s.providerURL, "http://127.0.0.1:1")
-	s.load()
+	s.Load()
 	if a := s.newBrowser().visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("got %d", a.StatusCode)
 	}
@@ -551,7 +554,7 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 			}
 		}
 		`, provider.URL) + s.caddyfile[to:]
-	s.load()
+	s.Load()
 	b := s.newBrowser()
 	q := b.startLogin("")
 	seen := b.follow("/oauth/callback?code=c&state=" + q.Get("state")).seen(t)
@@ -560,7 +563,7 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if a := b.get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
+	if a := b.Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("topup: %d", a.StatusCode)
 	}
 }
@@ -569,19 +572,19 @@ func TestExpiresInIsReadAsItComes(t *testing.T) {
 	for text, want := range map[string]int64{
 		`7200`: 7200, `"7200"`: 7200, `3600.5`: 3600, `"299"`: 299, `" 60 "`: 60, `1e3`: 1000,
 		`null`: 0, `""`: 0, `0`: 0, `-5`: 0, `"soon"`: 0, `[]`: 0, `{}`: 0, `true`: 0,
-		`1e300`: maxExpiresIn, `99999999999`: maxExpiresIn, `"NaN"`: 0, `"Inf"`: maxExpiresIn,
+		`1e300`: oauth.MaxExpiresIn, `99999999999`: oauth.MaxExpiresIn, `"NaN"`: 0, `"Inf"`: oauth.MaxExpiresIn,
 	} {
-		a := parseTokenAnswer([]byte(`{"access_token":"a","expires_in":`+text+`}`), true)
-		if a.expiresIn != want || a.access != "a" {
-			t.Errorf("%s: got %d, want %d", text, a.expiresIn, want)
+		a := oauth.ParseTokenAnswer([]byte(`{"access_token":"a","expires_in":`+text+`}`), true)
+		if a.ExpiresIn != want || a.Access != "a" {
+			t.Errorf("%s: got %d, want %d", text, a.ExpiresIn, want)
 		}
 	}
-	if a := parseTokenAnswer([]byte(`{"access_token":"a"}`), true); a.expiresIn != 0 {
-		t.Errorf("missing: got %d", a.expiresIn)
+	if a := oauth.ParseTokenAnswer([]byte(`{"access_token":"a"}`), true); a.ExpiresIn != 0 {
+		t.Errorf("missing: got %d", a.ExpiresIn)
 	}
-	c := &oauthClient{tokenLifetime: 90 * time.Minute}
+	c := &oauth.Client{TokenLifetime: 90 * time.Minute}
 	now := time.Unix(1000, 0)
-	if got := c.newTokens(tokens{}, &oauth2.Token{}, now).expires.Sub(now); got != 90*time.Minute {
+	if got := c.NewTokens(oauth.Tokens{}, &oauth2.Token{}, now).Expires.Sub(now); got != 90*time.Minute {
 		t.Errorf("token_lifetime is not used: %v", got)
 	}
 }
@@ -590,8 +593,8 @@ func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	first, second := b.startLogin("").Get("state"), b.startLogin("").Get("state")
-	swapped := b.cookies()["tollgate-login-"+flowOf(second)]
-	b.setCookie("tollgate-login-"+flowOf(first), swapped)
+	swapped := b.cookies()["tollgate-login-"+browser.FlowOf(second)]
+	b.setCookie("tollgate-login-"+browser.FlowOf(first), swapped)
 	for _, state := range []string{first, first + "x", strings.ToUpper(first)} {
 		if a := b.visit("/oauth/callback?code=c&state=" + state); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("got %d", a.StatusCode)
@@ -605,13 +608,13 @@ func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
 func TestABrowserThatKeepsNoSessionEndsOnAPageThatSaysSo(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
-	for i := 1; i <= loopLogins; i++ {
+	for i := 1; i <= browser.LoopLogins; i++ {
 		a := b.visit(b.authorize("?return_to=/page"))
 		b.setCookie("tollgate", "") // the session is lost
 		switch {
-		case i < loopLogins && a.StatusCode != http.StatusSeeOther:
+		case i < browser.LoopLogins && a.StatusCode != http.StatusSeeOther:
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
-		case i == loopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "cookies") || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage")):
+		case i == browser.LoopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "cookies") || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage")):
 			t.Errorf("sign-in %d: %d: %s", i, a.StatusCode, a.text)
 		}
 	}
@@ -624,15 +627,15 @@ func TestABrowserThatKeepsNoSessionEndsOnAPageThatSaysSo(t *testing.T) {
 func TestABrowserThatKeepsItsSessionMaySignInAsOftenAsItLikes(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
-	for i := range 2 * loopLogins {
+	for i := range 2 * browser.LoopLogins {
 		if a := b.visit(b.authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
 		}
 	}
-	for i := range 2 * loopLogins {
+	for i := range 2 * browser.LoopLogins {
 		b.do("POST", "/oauth/logout", nil)
 		b.signInWithConsent()
-		if a := b.get("/"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("sign-in %d after signing out: %d", i, a.StatusCode)
 		}
 	}

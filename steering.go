@@ -3,6 +3,10 @@ package tollgate
 import (
 	"net/http"
 	"strings"
+
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // Headers with which a client asks an application to take the request for another one.
@@ -18,14 +22,14 @@ var (
 
 // stripFolded removes the headers whose folded name is among these. All of them begin
 // with an X.
-func stripFolded(header http.Header, names map[string]bool) {
-	var stack [maxFolded]byte
-	for name := range header {
+func stripFolded(fields http.Header, names map[string]bool) {
+	var stack [identity.MaxFolded]byte
+	for name := range fields {
 		if name == "" || name[0] != 'X' && name[0] != 'x' {
 			continue
 		}
-		if names[string(appendFolded(stack[:0], name))] {
-			delete(header, name)
+		if names[string(header.AppendFolded(stack[:0], name))] {
+			delete(fields, name)
 		}
 	}
 }
@@ -36,7 +40,7 @@ func stripFolded(header http.Header, names map[string]bool) {
 // external origin; a site that serves several hosts is also entered under the request's
 // own host. A client that is no browser sends no Origin.
 func isForeignWebSocket(r *http.Request, origin string) bool {
-	if r.Header.Get("Upgrade") == "" && !isWebSocketConnect(r) {
+	if r.Header.Get("Upgrade") == "" && !policy.IsWebSocketConnect(r) {
 		return false
 	}
 	from, sent := r.Header["Origin"]

@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestHeadersThatNameAnotherURLNeverReachTheUpstream(t *testing.T) {
@@ -125,13 +127,13 @@ func FuzzTarget(f *testing.F) {
 		if !ok {
 			return
 		}
-		if h.checkTarget(r) != targetOK {
+		if h.checkTarget(r) != policy.TargetOK {
 			return
 		}
-		if name, ok := rt.endpoint(originalURL(r)); !ok || name != "" {
+		if name, ok := rt.Endpoint(originalURL(r)); !ok || name != "" {
 			return
 		}
-		applied, ok := rt.demand(originalURL(r), r)
+		applied, ok := rt.Demand(originalURL(r), r)
 		if !ok {
 			return
 		}
@@ -151,16 +153,16 @@ func FuzzTarget(f *testing.F) {
 		if rest, _ := io.ReadAll(upstream); len(rest) > 0 {
 			t.Fatalf("%s %q: after one request the upstream reads on in %q, of %q", method, target, rest, sent)
 		}
-		if isConnect(seen.Method) || isTrace(seen.Method) {
+		if policy.IsConnect(seen.Method) || policy.IsTrace(seen.Method) {
 			t.Fatalf("%s %q arrives as %s", method, target, seen.Method)
 		}
 		read := caddyhttp.PrepareRequest(seen, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		if !hasPath(read.URL) {
+		if !policy.HasPath(read.URL) {
 			t.Fatalf("%s %q arrives without a path: %q", method, target, sent)
 		}
-		fillPath(read.URL)
-		due, ok := rt.demand(originalURL(read), read)
-		if ok && (applied.access > due.access || due.access != accessPublic && applied.blocks&due.blocks != due.blocks) {
+		policy.FillPath(read.URL)
+		due, ok := rt.Demand(originalURL(read), read)
+		if ok && (applied.Access > due.Access || due.Access != policy.AccessPublic && applied.Blocks&due.Blocks != due.Blocks) {
 			t.Fatalf("%s %q passed under %+v; the upstream reads %q, which asks %+v", method, target, applied, seen.RequestURI, due)
 		}
 	})
@@ -202,7 +204,7 @@ func arriving(method, target, protocol string, major int, body string) (*http.Re
 func onTheWire(r *http.Request) (*bytes.Buffer, bool) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host = "http", "upstream"
-	if isWebSocketConnect(r) {
+	if policy.IsWebSocketConnect(r) {
 		out.Method, out.Body, out.ContentLength = http.MethodGet, http.NoBody, 0
 	}
 	out.Header.Del(":protocol")

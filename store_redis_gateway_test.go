@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 func redisSite(t *testing.T, server *redisServer) *site {
@@ -26,11 +29,11 @@ func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
 		}
 	}
 	copied := b.copyOf()
-	if a := copied.get("/"); a.StatusCode != http.StatusOK {
+	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("a copied cookie: status %d", a.StatusCode)
 	}
 	b.do("POST", "/oauth/logout", nil)
-	eventually(t, "the copied cookie is refused", func() bool { return copied.get("/").StatusCode == http.StatusUnauthorized })
+	eventually(t, "the copied cookie is refused", func() bool { return copied.Get("/").StatusCode == http.StatusUnauthorized })
 }
 
 func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
@@ -38,26 +41,26 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
 	before := b.cookies()
-	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusOK {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
 	server.kill()
-	eventually(t, "the session cannot be read", func() bool { return b.get("/").StatusCode == http.StatusServiceUnavailable })
+	eventually(t, "the session cannot be read", func() bool { return b.Get("/").StatusCode == http.StatusServiceUnavailable })
 	for _, path := range []string{"/", "/oauth/userinfo"} {
-		for name, a := range map[string]*answer{"a script": b.get(path), "a person": b.visit(path)} {
+		for name, a := range map[string]*answer{"a script": b.Get(path), "a person": b.visit(path)} {
 			if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "" {
 				t.Errorf("%s at %s: status %d, Retry-After %q, Set-Cookie %q", name, path,
 					a.StatusCode, a.Header.Get("Retry-After"), a.Header.Get("Set-Cookie"))
 			}
 		}
 	}
-	time.Sleep(probeInterval)
-	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+	time.Sleep(records.ProbeInterval)
+	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready while Redis is away: status %d", a.StatusCode)
 	}
 	server.restart()
-	eventually(t, "the session is back", func() bool { return b.get("/").StatusCode == http.StatusOK })
-	eventually(t, "it is ready", func() bool { return b.get("/oauth/ready").StatusCode == http.StatusOK })
+	eventually(t, "the session is back", func() bool { return b.Get("/").StatusCode == http.StatusOK })
+	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
 	for name, value := range before {
 		if b.cookies()[name] != value {
 			t.Errorf("the cookie %s is another one", name)
@@ -65,7 +68,7 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 	}
 
 	server.must("FLUSHALL")
-	eventually(t, "a session that is lost is none", func() bool { return b.get("/").StatusCode == http.StatusUnauthorized })
+	eventually(t, "a session that is lost is none", func() bool { return b.Get("/").StatusCode == http.StatusUnauthorized })
 	if a := b.visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("a person: status %d", a.StatusCode)
 	}
@@ -77,14 +80,14 @@ func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
 	server.kill()
 	s := redisSite(t, server)
 	b := s.newBrowser()
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a session: status %d", a.StatusCode)
 	}
-	if a := b.get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
 	server.restart()
-	eventually(t, "it is ready", func() bool { return b.get("/oauth/ready").StatusCode == http.StatusOK })
+	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
 	b.signIn()
 }
 
@@ -104,26 +107,26 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
 	for range 20 {
-		b.get("/")
+		b.Get("/")
 	}
 	before := server.connections()
 	if before == "" {
 		t.Fatal("there is no connection")
 	}
-	s.load()
+	s.Load()
 	asked := server.calls("get")
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a reload: status %d", a.StatusCode)
 	}
 	if after := server.connections(); after != before || server.calls("get") != asked {
 		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.calls("get")-asked)
 	}
 
-	client := s.handlers[0].tickets.records.(*redisRecords).client
-	client.mu.Lock()
-	client.linger = 400 * time.Millisecond
-	client.mu.Unlock()
-	release := s.handlers[0].tickets.records.hold()
+	client := s.handlers[0].tickets.Records.(*redis.Records).Client
+	client.Mu.Lock()
+	client.Linger = 400 * time.Millisecond
+	client.Mu.Unlock()
+	release := s.handlers[0].tickets.Records.Hold()
 	for _, h := range s.handlers {
 		if err := h.Cleanup(); err != nil {
 			t.Error(err)
@@ -150,15 +153,15 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 	server := startRedis(t)
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
-	seen := b.get("/").seen(t).Header
+	seen := b.Get("/").seen(t).Header
 	secrets := []string{testUserID, seen.Get("X-User-Name"), seen.Get("X-User-Email"), testSecret, testClientSecret}
 	remember := func() {
 		value := strings.TrimPrefix(b.cookies()["tollgate"], "1.")
-		found, err := s.handlers[0].store.load(t.Context(), value)
-		if err != nil || found.session == nil {
+		found, err := s.handlers[0].store.Load(t.Context(), value)
+		if err != nil || found.Session == nil {
 			t.Fatalf("loading the session: %v", err)
 		}
-		secrets = append(secrets, value, found.session.tokens.access, found.session.tokens.refresh, string(found.session.id[:]))
+		secrets = append(secrets, value, found.Session.Tokens.Access, found.Session.Tokens.Refresh, string(found.Session.ID[:]))
 	}
 	remember()
 	b.do("POST", "/oauth/refresh", nil)

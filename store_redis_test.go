@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 func init() {
@@ -23,9 +27,9 @@ func redisPlace(clientCache bool) func(*testing.T) placeUnderTest {
 		flags, user, password := exampleRedisFlags(t)
 		server := startRedis(t, flags...)
 		options := server.options()
-		options.clientCache, options.username, options.password = clientCache, user, password
+		options.ClientCache, options.Username, options.Password = clientCache, user, password
 		return placeUnderTest{
-			open: func(t *testing.T) recordStore { return newApartRedisRecords(options, defaultRedisPrefix) },
+			open: func(t *testing.T) records.Store { return newApartRedisRecords(options, redis.DefaultRedisPrefix) },
 			fail: func(*testing.T) { server.kill() },
 			mend: func(*testing.T) { server.restart() },
 		}
@@ -52,9 +56,9 @@ func exampleRedisFlags(t *testing.T) (flags []string, user, password string) {
 }
 
 // opened gives one process's store over Redis.
-func (s *redisServer) opened(t *testing.T, options redisOptions) *ticketStore {
+func (s *redisServer) opened(t *testing.T, options redis.Options) *records.Tickets {
 	t.Helper()
-	p := placeUnderTest{open: func(*testing.T) recordStore { return newApartRedisRecords(options, defaultRedisPrefix) }}
+	p := placeUnderTest{open: func(*testing.T) records.Store { return newApartRedisRecords(options, redis.DefaultRedisPrefix) }}
 	return p.suiteStore(t)
 }
 
@@ -73,7 +77,7 @@ func TestRedisIsNotAskedForWhatIsCachedAndTellsWhatChanges(t *testing.T) {
 	if asked := server.calls("get") - before; asked != 0 {
 		t.Errorf("a cached session was asked for %d times", asked)
 	}
-	if err := there.end(t.Context(), s, time.Time{}); err != nil {
+	if err := there.End(t.Context(), s, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -92,7 +96,7 @@ func TestRedisIsAskedEachTimeWithoutTheClientCache(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	options := server.options()
-	options.clientCache = false
+	options.ClientCache = false
 	store := server.opened(t, options)
 	_, value := keepInStore(t, store, freshSession("12345"))
 	before := server.calls("get")
@@ -115,26 +119,26 @@ func TestARedisThatHangsIsAFaultWithinABoundAndComesBack(t *testing.T) {
 	mustLoad(t, store, value)
 	server.freeze()
 	began := time.Now()
-	if _, err := store.reread(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no answer within 1s") {
+	if _, err := store.Reread(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no answer within 1s") {
 		t.Errorf("reading: %v", err)
 	}
 	if took := time.Since(began); took > 1500*time.Millisecond {
 		t.Errorf("reading took %v", took)
 	}
 	// What is cached is trusted no longer when Redis cannot take it back.
-	eventually(t, "the cache is dropped", func() bool { _, err := store.load(t.Context(), value); return err != nil })
+	eventually(t, "the cache is dropped", func() bool { _, err := store.Load(t.Context(), value); return err != nil })
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the cache was used for %v", took)
 	}
 	began = time.Now()
-	if _, err := store.create(t.Context(), freshSession("1")); err == nil {
+	if _, err := store.Create(t.Context(), freshSession("1")); err == nil {
 		t.Error("writing went well")
 	}
 	if took := time.Since(began); took > 1500*time.Millisecond {
 		t.Errorf("writing took %v", took)
 	}
 	server.thaw()
-	eventually(t, "the session is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
+	eventually(t, "the session is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
 }
 
 func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
@@ -149,22 +153,22 @@ func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
 		server.must(commands[0]...)
 		for name, err := range map[string]error{
 			"creating":    keeps(t, store),
-			"saving":      func() error { _, err := store.save(t.Context(), s.renewed(s.tokens)); return err }(),
-			"being ready": store.ready(t.Context()),
+			"saving":      func() error { _, err := store.Save(t.Context(), s.Renewed(s.Tokens)); return err }(),
+			"being ready": store.Ready(t.Context()),
 		} {
 			if err == nil || !strings.Contains(err.Error(), fault) {
 				t.Errorf("%s: %s: %v", fault, name, err)
 			}
 		}
-		if got, err := store.reread(t.Context(), s); got == nil || err != nil {
+		if got, err := store.Reread(t.Context(), s); got == nil || err != nil {
 			t.Errorf("%s: reading: %v, %v", fault, got, err)
 		}
 		if mustLoad(t, server.opened(t, server.options()), value) == nil {
 			t.Errorf("%s: a gateway that has not read the session before does not find it", fault)
 		}
 		server.must(commands[1]...)
-		eventually(t, "it is ready again", func() bool { return store.ready(t.Context()) == nil })
-		if _, err := store.save(t.Context(), s.renewed(s.tokens)); err != nil || mustLoad(t, store, value) == nil {
+		eventually(t, "it is ready again", func() bool { return store.Ready(t.Context()) == nil })
+		if _, err := store.Save(t.Context(), s.Renewed(s.Tokens)); err != nil || mustLoad(t, store, value) == nil {
 			t.Errorf("%s: afterwards: %v", fault, err)
 		}
 	}
@@ -174,7 +178,7 @@ func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	store := server.opened(t, server.options())
-	store.lifetime = 300 * time.Millisecond
+	store.Lifetime = 300 * time.Millisecond
 	keepInStore(t, store, freshSession("12345"))
 	if keys := server.must("DBSIZE"); keys != "2" {
 		t.Fatalf("%s keys: %s", keys, server.must("KEYS", "*"))
@@ -182,50 +186,50 @@ func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
 	eventually(t, "everything is gone", func() bool { return server.must("DBSIZE") == "0" })
 
 	brief, _ := keepInStore(t, store, freshSession("12345"))
-	store.lifetime = time.Hour
+	store.Lifetime = time.Hour
 	long, _ := keepInStore(t, store, freshSession("12345"))
-	time.Sleep(time.Until(brief.kept.expires) + 5*time.Millisecond)
+	time.Sleep(time.Until(brief.Kept.Expires) + 5*time.Millisecond)
 	last, _ := keepInStore(t, store, freshSession("12345"))
-	set := defaultRedisPrefix + redisUser + last.kept.user
+	set := redis.DefaultRedisPrefix + redis.RedisUser + last.Kept.User
 	noted := server.must("ZRANGE", set, "0", "-1")
-	if strings.Contains(noted, brief.id.hash()) || !strings.Contains(noted, long.id.hash()) || !strings.Contains(noted, last.id.hash()) {
+	if strings.Contains(noted, brief.ID.Hash()) || !strings.Contains(noted, long.ID.Hash()) || !strings.Contains(noted, last.ID.Hash()) {
 		t.Errorf("noted are:\n%s", noted)
 	}
-	if until := server.must("PEXPIRETIME", set); until != milliseconds(last.kept.expires) && until != milliseconds(long.kept.expires) {
-		t.Errorf("the notes stay until %s, the sessions until %s", until, milliseconds(last.kept.expires))
+	if until := server.must("PEXPIRETIME", set); until != redis.Milliseconds(last.Kept.Expires) && until != redis.Milliseconds(long.Kept.Expires) {
+		t.Errorf("the notes stay until %s, the sessions until %s", until, redis.Milliseconds(last.Kept.Expires))
 	}
 }
 
 func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	here, there := server.opened(t, server.options()).records, server.opened(t, server.options()).records
+	here, there := server.opened(t, server.options()).Records, server.opened(t, server.options()).Records
 	const name, lease = "0123", 200 * time.Millisecond
-	lost, ok, err := here.tryLock(t.Context(), name, lease)
+	lost, ok, err := here.TryLock(t.Context(), name, lease)
 	if !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	for range 3 { // a lease that is renewed does not end
 		time.Sleep(lease / 2)
-		if err := lost.renew(t.Context()); err != nil {
+		if err := lost.Renew(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok, err := there.tryLock(t.Context(), name, lease); ok || err != nil {
+		if _, ok, err := there.TryLock(t.Context(), name, lease); ok || err != nil {
 			t.Fatalf("a second lock: %v, %v", ok, err)
 		}
 	}
-	var held recordLock
-	eventually(t, "the lease ends", func() bool { held, ok, err = there.tryLock(t.Context(), name, time.Minute); return ok && err == nil })
-	if err := lost.renew(t.Context()); err == nil {
+	var held records.Lock
+	eventually(t, "the lease ends", func() bool { held, ok, err = there.TryLock(t.Context(), name, time.Minute); return ok && err == nil })
+	if err := lost.Renew(t.Context()); err == nil {
 		t.Error("a lock that was lost was renewed")
 	}
-	if err := lost.release(t.Context()); err != nil {
+	if err := lost.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, ok, _ := here.tryLock(t.Context(), name, lease); ok {
+	if _, ok, _ := here.TryLock(t.Context(), name, lease); ok {
 		t.Error("a lock that was lost released another's")
 	}
-	if err := held.renew(t.Context()); err != nil {
+	if err := held.Renew(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -234,18 +238,18 @@ func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
 func TestWhatIsNoRecordIsNotReplacedInRedis(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	records := server.opened(t, server.options()).records
-	next := &record{recordHead{revision: 1, expires: time.Now().Add(time.Hour), kind: recordLive}, "x"}
+	held := server.opened(t, server.options()).Records
+	next := &records.Record{Head: session.Head{Revision: 1, Expires: time.Now().Add(time.Hour), Kind: session.RecordLive}, Sealed: "x"}
 	for _, standing := range []string{"", "something else", "1 0 x", "2 7 x", "1 7", "1 -7 x", " 1 7 x"} {
-		server.must("SET", defaultRedisPrefix+redisSession+"00", standing)
+		server.must("SET", redis.DefaultRedisPrefix+redis.RedisSession+"00", standing)
 		for _, revision := range []uint64{0, 7} {
-			if ok, err := records.replace(t.Context(), "00", revision, next); ok || err != nil {
+			if ok, err := held.Replace(t.Context(), "00", revision, next); ok || err != nil {
 				t.Errorf("revision %d in the place of %q: %v, %v", revision, standing, ok, err)
 			}
 		}
 	}
-	server.must("SET", defaultRedisPrefix+redisSession+"00", "1 7 x")
-	if ok, err := records.replace(t.Context(), "00", 7, next); !ok || err != nil {
+	server.must("SET", redis.DefaultRedisPrefix+redis.RedisSession+"00", "1 7 x")
+	if ok, err := held.Replace(t.Context(), "00", 7, next); !ok || err != nil {
 		t.Errorf("a record: %v, %v", ok, err)
 	}
 }
@@ -259,10 +263,10 @@ func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
 	mustLoad(t, store, goneValue)
 	mustLoad(t, store, value)
 	server.kill()
-	eventually(t, "the cache is dropped", func() bool { _, err := store.load(t.Context(), goneValue); return err != nil })
+	eventually(t, "the cache is dropped", func() bool { _, err := store.Load(t.Context(), goneValue); return err != nil })
 	server.restart()
-	server.must("DEL", defaultRedisPrefix+redisSession+gone.id.hash())
-	eventually(t, "it is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
+	server.must("DEL", redis.DefaultRedisPrefix+redis.RedisSession+gone.ID.Hash())
+	eventually(t, "it is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
 	if mustLoad(t, store, goneValue) != nil {
 		t.Error("a session that is gone was served")
 	}
@@ -276,7 +280,7 @@ func TestOneVisitorWhoGoesAwayFailsNobody(t *testing.T) {
 	store := server.opened(t, server.options())
 	gone, goAway := context.WithCancel(t.Context())
 	goAway()
-	if _, err := store.create(gone, freshSession("12345")); err != nil {
+	if _, err := store.Create(gone, freshSession("12345")); err != nil {
 		t.Errorf("the first command, for which the connection was made: %v", err)
 	}
 }
@@ -364,16 +368,16 @@ from_cookies 2h`
 // BenchmarkRedisCachedGet is what a request of a session in use costs.
 func BenchmarkRedisCachedGet(b *testing.B) {
 	server := startRedis(b)
-	records := newApartRedisRecords(server.options(), defaultRedisPrefix)
-	b.Cleanup(records.close)
-	name := freshSession("12345").id.hash()
-	r := &record{recordHead{revision: 1, expires: time.Now().Add(time.Hour), kind: recordLive}, strings.Repeat("x", 2000)}
-	if ok, err := records.replace(b.Context(), name, 0, r); !ok || err != nil {
+	held := newApartRedisRecords(server.options(), redis.DefaultRedisPrefix)
+	b.Cleanup(held.Close)
+	name := freshSession("12345").ID.Hash()
+	r := &records.Record{Head: session.Head{Revision: 1, Expires: time.Now().Add(time.Hour), Kind: session.RecordLive}, Sealed: strings.Repeat("x", 2000)}
+	if ok, err := held.Replace(b.Context(), name, 0, r); !ok || err != nil {
 		b.Fatal(ok, err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok, err := records.get(b.Context(), name, false); !ok || err != nil {
+		if _, ok, err := held.Get(b.Context(), name, false); !ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}
@@ -384,9 +388,9 @@ func TestAuthIsAnsweredInTimeWhileRedisHangs(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore redis {\n\t\t\t\taddress " + server.address() +
 		"\n\t\t\t\tclient_cache off\n\t\t\t}\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	b.get("/oauth/auth").wantAuth(t, "before", 200, "", testUserID)
+	b.Get("/oauth/auth").wantAuth(t, "before", 200, "", testUserID)
 	server.freeze()
 	b.promptly("/oauth/auth").wantAuth(t, "while Redis hangs", 403, "unavailable", "")
 	server.thaw()
-	eventually(t, "the question is answered again", func() bool { return b.get("/oauth/auth").StatusCode == http.StatusOK })
+	eventually(t, "the question is answered again", func() bool { return b.Get("/oauth/auth").StatusCode == http.StatusOK })
 }

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // breakableStorage fails while it is broken.
@@ -59,7 +62,7 @@ func (b *breakableStorage) TryLock(ctx context.Context, name string) (bool, erro
 		return false, errOutOfOrder
 	}
 	// As of a file, whose wait for a lock that is taken is long.
-	brief, cancel := context.WithTimeout(ctx, storageLockPause)
+	brief, cancel := context.WithTimeout(ctx, storage.StorageLockPause)
 	defer cancel()
 	ok, err := b.Storage.(certmagic.TryLocker).TryLock(brief, name)
 	if err != nil && brief.Err() != nil {
@@ -70,22 +73,22 @@ func (b *breakableStorage) TryLock(ctx context.Context, name string) (bool, erro
 
 // newBreakablePlace is a folder whose storage breaks when the test says so.
 func newBreakablePlace(t *testing.T) (*breakableStorage, placeUnderTest) {
-	storage := &breakableStorage{Storage: &certmagic.FileStorage{Path: t.TempDir()}}
-	return storage, placeUnderTest{
-		open: func(*testing.T) recordStore { return newStorageRecords(storage) },
-		fail: func(*testing.T) { storage.broken.Store(true) },
-		mend: func(*testing.T) { storage.broken.Store(false) },
+	kind := &breakableStorage{Storage: &certmagic.FileStorage{Path: t.TempDir()}}
+	return kind, placeUnderTest{
+		open: func(*testing.T) records.Store { return storage.NewRecords(kind) },
+		fail: func(*testing.T) { kind.broken.Store(true) },
+		mend: func(*testing.T) { kind.broken.Store(false) },
 	}
 }
 
 func TestExpiredRecordsAreSweptAway(t *testing.T) {
 	folder := t.TempDir()
-	records := newStorageRecords(&certmagic.FileStorage{Path: folder})
-	t.Cleanup(records.close)
-	p := placeUnderTest{open: func(*testing.T) recordStore { return records }}
+	held := storage.NewRecords(&certmagic.FileStorage{Path: folder})
+	t.Cleanup(held.Close)
+	p := placeUnderTest{open: func(*testing.T) records.Store { return held }}
 	store := p.suiteStore(t)
 	live, _ := keepInStore(t, store, freshSession("1"))
-	store.lifetime = time.Millisecond
+	store.Lifetime = time.Millisecond
 	expired, _ := keepInStore(t, store, freshSession("2"))
 	time.Sleep(5 * time.Millisecond)
 
@@ -99,23 +102,23 @@ func TestExpiredRecordsAreSweptAway(t *testing.T) {
 		})
 		return strings.Join(names, "\n")
 	}
-	if n := strings.Count(files(), expired.id.hash()); n != 2 {
+	if n := strings.Count(files(), expired.ID.Hash()); n != 2 {
 		t.Fatalf("the expired session has %d files:\n%s", n, files())
 	}
-	records.sweep(t.Context(), time.Now())
-	if strings.Contains(files(), expired.id.hash()) || strings.Count(files(), live.id.hash()) != 2 {
+	held.Sweep(t.Context(), time.Now())
+	if strings.Contains(files(), expired.ID.Hash()) || strings.Count(files(), live.ID.Hash()) != 2 {
 		t.Errorf("after the sweep:\n%s", files())
 	}
 	// The next write sweeps by itself, when the last sweep is long ago.
-	store.lifetime = time.Millisecond
+	store.Lifetime = time.Millisecond
 	expired, _ = keepInStore(t, store, freshSession("3"))
 	time.Sleep(5 * time.Millisecond)
-	store.lifetime = time.Hour
+	store.Lifetime = time.Hour
 	keepInStore(t, store, freshSession("4"))
-	if !strings.Contains(files(), expired.id.hash()) {
+	if !strings.Contains(files(), expired.ID.Hash()) {
 		t.Error("it is swept with every write")
 	}
-	records.swept.Store(time.Now().Add(-sweepInterval).UnixMilli())
+	held.Swept.Store(time.Now().Add(-storage.SweepInterval).UnixMilli())
 	keepInStore(t, store, freshSession("5"))
-	eventually(t, "it is swept", func() bool { return !strings.Contains(files(), expired.id.hash()) })
+	eventually(t, "it is swept", func() bool { return !strings.Contains(files(), expired.ID.Hash()) })
 }

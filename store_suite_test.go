@@ -11,12 +11,20 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/stores/cookie"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // placeUnderTest is a kind of place for records. Each open gives another process's view
 // of the same place; fail makes the place unreachable until mend.
 type placeUnderTest struct {
-	open func(t *testing.T) recordStore
+	open func(t *testing.T) records.Store
 	fail func(t *testing.T)
 	mend func(t *testing.T)
 }
@@ -32,7 +40,7 @@ var places = map[string]func(t *testing.T) placeUnderTest{
 var errOutOfOrder = errors.New("out of order")
 
 // suiteStore is one process's store in a test.
-func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *ticketStore {
+func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *records.Tickets {
 	t.Helper()
 	if len(secrets) == 0 {
 		secrets = []string{"s"}
@@ -41,38 +49,38 @@ func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *ticketStore
 	for _, secret := range secrets {
 		raw = append(raw, []byte(strings.Repeat(secret, 32)))
 	}
-	keys, err := newKeyring(raw, "client", "https://app.example.com/cb")
+	ring, err := keys.NewRing(raw, "client", "https://app.example.com/cb")
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &keySource{}
-	source.made.Store(keys)
-	store := newTicketStore(storeEnv{
-		keys:     source.keyring,
-		latest:   func(s *session) (*session, bool) { return s, true },
-		ended:    newEndedNames(time.Now),
-		lifetime: time.Hour,
-		now:      time.Now,
-	}, p.open(t), takeover{until: time.Now().Add(time.Hour)})
-	t.Cleanup(store.close)
+	source := &keys.Source{}
+	source.Made.Store(ring)
+	store := records.NewTickets(session.Env{
+		Keys:     source.Ring,
+		Latest:   func(s *session.Session) (*session.Session, bool) { return s, true },
+		Ended:    session.NewEndedNames(time.Now),
+		Lifetime: time.Hour,
+		Now:      time.Now,
+	}, p.open(t), session.Takeover{Until: time.Now().Add(time.Hour)})
+	t.Cleanup(store.Close)
 	return store
 }
 
-func freshSession(user string) *session {
+func freshSession(user string) *session.Session {
 	now := time.Now().Round(time.Millisecond)
-	return newSession(now, tokens{
-		access: "access_1", refresh: "refresh_1", scope: "profile balance", issued: now, expires: now.Add(2 * time.Hour),
-	}, newUserInfo([fieldCount]scalar{fieldID: scalar(user), fieldEmail: `"someone@example.com"`}, now))
+	return session.NewSession(now, oauth.Tokens{
+		Access: "access_1", Refresh: "refresh_1", Scope: "profile balance", Issued: now, Expires: now.Add(2 * time.Hour),
+	}, oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: oauth.Scalar(user), oauth.FieldEmail: `"someone@example.com"`}, now))
 }
 
 // keep creates a session and gives its cookie value, too.
-func keepInStore(t *testing.T, store sessionStore, s *session) (*session, string) {
+func keepInStore(t *testing.T, store session.Store, s *session.Session) (*session.Session, string) {
 	t.Helper()
-	s, err := store.create(t.Context(), s)
+	s, err := store.Create(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := store.cookie(t.Context(), s)
+	value, err := store.Cookie(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,13 +88,13 @@ func keepInStore(t *testing.T, store sessionStore, s *session) (*session, string
 }
 
 // mustLoad loads, and fails the test when the store fails.
-func mustLoad(t *testing.T, store sessionStore, value string) *session {
+func mustLoad(t *testing.T, store session.Store, value string) *session.Session {
 	t.Helper()
-	found, err := store.load(t.Context(), value)
+	found, err := store.Load(t.Context(), value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found.session
+	return found.Session
 }
 
 // TestEveryStoreKeepsItsPromises is the suite that every server-side store passes.
@@ -122,18 +130,18 @@ func testRoundTrip(t *testing.T, p placeUnderTest) {
 	if len(value) > 300 || strings.Contains(value, "access") {
 		t.Errorf("the ticket is %d bytes: %s", len(value), value)
 	}
-	for name, store := range map[string]*ticketStore{"here": here, "there": there} {
+	for name, store := range map[string]*records.Tickets{"here": here, "there": there} {
 		got := mustLoad(t, store, value)
 		if diff := cmp.Diff(s, got, sessionsEqual); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	next, err := there.save(t.Context(), s.renewed(tokens{access: "access_2", refresh: "refresh_2", issued: s.tokens.issued, expires: s.tokens.expires}))
+	next, err := there.Save(t.Context(), s.Renewed(oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: s.Tokens.Issued, Expires: s.Tokens.Expires}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other process sees the write", func() bool { return mustLoad(t, here, value).tokens.access == "access_2" })
-	if got, err := here.reread(t.Context(), s); err != nil || got.generation != 2 || got.kept.revision != next.kept.revision {
+	eventually(t, "the other process sees the write", func() bool { return mustLoad(t, here, value).Tokens.Access == "access_2" })
+	if got, err := here.Reread(t.Context(), s); err != nil || got.Generation != 2 || got.Kept.Revision != next.Kept.Revision {
 		t.Errorf("read again: %+v, %v", got, err)
 	}
 }
@@ -141,18 +149,18 @@ func testRoundTrip(t *testing.T, p placeUnderTest) {
 func testCompareAndSet(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	s, value := keepInStore(t, store, freshSession("12345"))
-	first, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Minute)))
+	first, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Minute)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Hour))); !errors.Is(err, errRecordMoved) {
+	if _, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Hour))); !errors.Is(err, records.ErrMoved) {
 		t.Errorf("a write over a revision that is gone: %v", err)
 	}
-	if _, err := store.create(t.Context(), s); !errors.Is(err, errRecordMoved) {
+	if _, err := store.Create(t.Context(), s); !errors.Is(err, records.ErrMoved) {
 		t.Errorf("creating what is there: %v", err)
 	}
-	if got, _ := store.reread(t.Context(), s); !got.lastSeen.Equal(first.lastSeen) {
-		t.Errorf("last seen %v, want %v", got.lastSeen, first.lastSeen)
+	if got, _ := store.Reread(t.Context(), s); !got.LastSeen.Equal(first.LastSeen) {
+		t.Errorf("last seen %v, want %v", got.LastSeen, first.LastSeen)
 	}
 	if mustLoad(t, store, value) == nil {
 		t.Error("the session is gone")
@@ -170,11 +178,11 @@ func testConcurrentSaves(t *testing.T, p placeUnderTest) {
 			store = there
 		}
 		writers.Go(func() {
-			_, err := store.save(t.Context(), s.seen(s.lastSeen.Add(time.Duration(i)*time.Second)))
+			_, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Duration(i)*time.Second)))
 			switch {
 			case err == nil:
 				won.Add(1)
-			case !errors.Is(err, errRecordMoved):
+			case !errors.Is(err, records.ErrMoved):
 				t.Error(err)
 			}
 		})
@@ -190,7 +198,7 @@ func testEndIsFinal(t *testing.T, p placeUnderTest) {
 	s, value := keepInStore(t, here, freshSession("12345"))
 	mustLoad(t, here, value)
 	mustLoad(t, there, value)
-	if err := here.end(t.Context(), s, time.Time{}); err != nil {
+	if err := here.End(t.Context(), s, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -200,13 +208,13 @@ func testEndIsFinal(t *testing.T, p placeUnderTest) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if _, err := there.save(t.Context(), s.renewed(s.tokens)); !errors.Is(err, errRecordMoved) {
+	if _, err := there.Save(t.Context(), s.Renewed(s.Tokens)); !errors.Is(err, records.ErrMoved) {
 		t.Errorf("a late write: %v", err)
 	}
-	if got, err := there.reread(t.Context(), s); got != nil || err != nil {
+	if got, err := there.Reread(t.Context(), s); got != nil || err != nil {
 		t.Errorf("read again: %v, %v", got, err)
 	}
-	if err := here.end(t.Context(), s, time.Time{}); err != nil {
+	if err := here.End(t.Context(), s, time.Time{}); err != nil {
 		t.Errorf("ending it once more: %v", err)
 	}
 }
@@ -215,12 +223,12 @@ func testEndToCome(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	s, value := keepInStore(t, store, freshSession("12345"))
 	at := time.Now().Add(700 * time.Millisecond).Truncate(time.Millisecond)
-	if err := store.end(t.Context(), s, at); err != nil {
+	if err := store.End(t.Context(), s, at); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := store.reread(t.Context(), s); got == nil || err != nil {
+	if got, err := store.Reread(t.Context(), s); got == nil || err != nil {
 		t.Fatalf("before its end: %v, %v", got, err)
-	} else if _, err := store.save(t.Context(), got.renewed(got.tokens)); err != nil {
+	} else if _, err := store.Save(t.Context(), got.Renewed(got.Tokens)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the session ends", func() bool { return mustLoad(t, store, value) == nil })
@@ -231,13 +239,13 @@ func testEndToCome(t *testing.T, p placeUnderTest) {
 
 func testExpiry(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
-	store.lifetime = 500 * time.Millisecond
+	store.Lifetime = 500 * time.Millisecond
 	s, value := keepInStore(t, store, freshSession("12345"))
 	if mustLoad(t, store, value) == nil {
 		t.Fatal("it is gone already")
 	}
 	eventually(t, "the record expires", func() bool {
-		got, err := store.reread(t.Context(), s)
+		got, err := store.Reread(t.Context(), s)
 		return got == nil && err == nil && mustLoad(t, store, value) == nil
 	})
 }
@@ -246,46 +254,49 @@ func testNoSession(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	s, value := keepInStore(t, store, freshSession("12345"))
 	other, otherValue := keepInStore(t, store, freshSession("6"))
-	keys, _ := store.keys(t.Context())
-	seal := func(tk ticket) string {
-		sealed, err := keys.ticket.seal(tk.appendBinary(nil))
+	keys, _ := store.Keys(t.Context())
+	seal := func(tk records.Ticket) string {
+		sealed, err := keys.Ticket.Seal(tk.AppendBinary(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return sealed
 	}
 	for name, madeUp := range map[string]string{
-		"empty":             "",
-		"text":              "made up",
-		"an unknown id":     seal(ticket{sessionID{1}, s.kept.key}),
-		"another's key":     seal(ticket{s.id, other.kept.key}),
-		"a cut ticket":      value[:len(value)-1],
-		"another version":   func() string { v, _ := keys.ticket.seal(append([]byte{9}, make([]byte, 48)...)); return v }(),
-		"a login":           func() string { v, _ := keys.login.seal(ticket{s.id, s.kept.key}.appendBinary(nil)); return v }(),
+		"empty":           "",
+		"text":            "made up",
+		"an unknown id":   seal(records.Ticket{ID: session.ID{1}, Key: s.Kept.Key}),
+		"another's key":   seal(records.Ticket{ID: s.ID, Key: other.Kept.Key}),
+		"a cut ticket":    value[:len(value)-1],
+		"another version": func() string { v, _ := keys.Ticket.Seal(append([]byte{9}, make([]byte, 48)...)); return v }(),
+		"a login": func() string {
+			v, _ := keys.Login.Seal(records.Ticket{ID: s.ID, Key: s.Kept.Key}.AppendBinary(nil))
+			return v
+		}(),
 		"a foreign secret":  func() string { _, v := keepInStore(t, p.suiteStore(t, "x"), freshSession("1")); return v }(),
-		"an ancient ticket": seal(ticket{}),
+		"an ancient ticket": seal(records.Ticket{}),
 	} {
 		if mustLoad(t, store, madeUp) != nil {
 			t.Errorf("%s is a session", name)
 		}
 	}
 	// Whoever can write to the store cannot put one user's record in another's place.
-	text, _, _ := store.records.get(t.Context(), other.id.hash(), true)
-	foreign, _ := parseRecord(text)
-	mixedUp, err := sealRecord(s.kept.key, s.id.hash(), other.appendBinary(nil))
+	text, _, _ := store.Records.Get(t.Context(), other.ID.Hash(), true)
+	foreign, _ := records.ParseRecord(text)
+	mixedUp, err := records.SealRecord(s.Kept.Key, s.ID.Hash(), other.AppendBinary(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, damaged := range map[string]*record{
+	for name, damaged := range map[string]*records.Record{
 		"another's record":  foreign,
-		"a damaged record":  {recordHead{expires: foreign.expires, kind: recordLive}, "x" + foreign.sealed[1:]},
-		"another's session": {recordHead{expires: foreign.expires, kind: recordLive}, mixedUp},
-		"an empty record":   {recordHead{expires: foreign.expires, kind: recordLive}, ""},
+		"a damaged record":  {Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: "x" + foreign.Sealed[1:]},
+		"another's session": {Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: mixedUp},
+		"an empty record":   {Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: ""},
 	} {
-		current, _, _ := store.records.get(t.Context(), s.id.hash(), true)
-		revision, _ := revisionOf(current)
-		damaged.revision = revision + 1
-		if ok, err := store.records.replace(t.Context(), s.id.hash(), revision, damaged); !ok || err != nil {
+		current, _, _ := store.Records.Get(t.Context(), s.ID.Hash(), true)
+		revision, _ := records.RevisionOf(current)
+		damaged.Revision = revision + 1
+		if ok, err := store.Records.Replace(t.Context(), s.ID.Hash(), revision, damaged); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 		eventually(t, name+" is no session", func() bool { return mustLoad(t, store, value) == nil })
@@ -298,13 +309,13 @@ func testNoSession(t *testing.T, p placeUnderTest) {
 func testSizes(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	large := freshSession("12345")
-	large.tokens.access = strings.Repeat("a", 16<<10)
-	if _, value := keepInStore(t, store, large); mustLoad(t, p.suiteStore(t), value).tokens != large.tokens {
+	large.Tokens.Access = strings.Repeat("a", 16<<10)
+	if _, value := keepInStore(t, store, large); mustLoad(t, p.suiteStore(t), value).Tokens != large.Tokens {
 		t.Error("the tokens came back otherwise")
 	}
 	endless := freshSession("12345")
-	endless.tokens.access = strings.Repeat("a", maxRecord)
-	if _, err := store.create(t.Context(), endless); !errors.Is(err, errSessionTooLarge) {
+	endless.Tokens.Access = strings.Repeat("a", records.MaxRecord)
+	if _, err := store.Create(t.Context(), endless); !errors.Is(err, session.ErrTooLarge) {
 		t.Errorf("an endless token: %v", err)
 	}
 }
@@ -314,29 +325,29 @@ func testListing(t *testing.T, p placeUnderTest) {
 	names := map[string]string{} // to cookie values
 	for range 3 {
 		s, value := keepInStore(t, here, freshSession("12345"))
-		names[s.id.hash()] = value
+		names[s.ID.Hash()] = value
 	}
 	_, otherValue := keepInStore(t, here, freshSession("123456"))
-	sessions, err := there.sessionsOf(t.Context(), "12345")
+	sessions, err := there.SessionsOf(t.Context(), "12345")
 	if err != nil || len(sessions) != 3 {
 		t.Fatalf("%d sessions, %v", len(sessions), err)
 	}
 	for _, s := range sessions {
-		if names[s.name] == "" || s.created.IsZero() || s.expires.Before(time.Now()) {
+		if names[s.Name] == "" || s.Created.IsZero() || s.Expires.Before(time.Now()) {
 			t.Errorf("listed: %+v", s)
 		}
-		if ended, err := there.endByName(t.Context(), s.name, time.Time{}); !ended || err != nil {
+		if ended, err := there.EndByName(t.Context(), s.Name, time.Time{}); !ended || err != nil {
 			t.Errorf("ending: %v, %v", ended, err)
 		}
-		eventually(t, "it is over", func() bool { return mustLoad(t, here, names[s.name]) == nil })
+		eventually(t, "it is over", func() bool { return mustLoad(t, here, names[s.Name]) == nil })
 	}
-	if sessions, err := here.sessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 0 {
+	if sessions, err := here.SessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 0 {
 		t.Errorf("%d sessions are left, %v", len(sessions), err)
 	}
-	if noted, err := here.records.index(t.Context(), userIndexName(firstIndexKey(t, here), "12345")); err != nil || len(noted) != 0 {
+	if noted, err := here.Records.Index(t.Context(), records.UserIndexName(firstIndexKey(t, here), "12345")); err != nil || len(noted) != 0 {
 		t.Errorf("still in the index: %v, %v", noted, err)
 	}
-	if ended, err := here.endByName(t.Context(), strings.Repeat("0", 32), time.Time{}); ended || err != nil {
+	if ended, err := here.EndByName(t.Context(), strings.Repeat("0", 32), time.Time{}); ended || err != nil {
 		t.Errorf("ending what is not there: %v, %v", ended, err)
 	}
 	if mustLoad(t, here, otherValue) == nil {
@@ -344,72 +355,72 @@ func testListing(t *testing.T, p placeUnderTest) {
 	}
 }
 
-func firstIndexKey(t *testing.T, store *ticketStore) []byte {
+func firstIndexKey(t *testing.T, store *records.Tickets) []byte {
 	t.Helper()
-	keys, err := store.keys(t.Context())
+	keys, err := store.Keys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keys.index[0]
+	return keys.Index[0]
 }
 
 func testFaults(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	s, value := keepInStore(t, store, freshSession("12345"))
-	if err := store.ready(t.Context()); err != nil {
+	if err := store.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.fail(t)
 	// What was read a moment ago may still be served.
-	eventually(t, "loading fails", func() bool { _, err := store.load(t.Context(), value); return err != nil })
+	eventually(t, "loading fails", func() bool { _, err := store.Load(t.Context(), value); return err != nil })
 	for name, do := range map[string]func() error{
-		"creating":    func() error { _, err := store.create(t.Context(), freshSession("1")); return err },
-		"saving":      func() error { _, err := store.save(t.Context(), s.renewed(s.tokens)); return err },
-		"rereading":   func() error { _, err := store.reread(t.Context(), s); return err },
-		"ending":      func() error { return store.end(t.Context(), s, time.Time{}) },
-		"listing":     func() error { _, err := store.sessionsOf(t.Context(), "12345"); return err },
-		"locking":     func() error { _, _, err := store.records.tryLock(t.Context(), s.id.hash(), time.Second); return err },
-		"being ready": func() error { time.Sleep(probeInterval); return store.ready(t.Context()) },
+		"creating":    func() error { _, err := store.Create(t.Context(), freshSession("1")); return err },
+		"saving":      func() error { _, err := store.Save(t.Context(), s.Renewed(s.Tokens)); return err },
+		"rereading":   func() error { _, err := store.Reread(t.Context(), s); return err },
+		"ending":      func() error { return store.End(t.Context(), s, time.Time{}) },
+		"listing":     func() error { _, err := store.SessionsOf(t.Context(), "12345"); return err },
+		"locking":     func() error { _, _, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); return err },
+		"being ready": func() error { time.Sleep(records.ProbeInterval); return store.Ready(t.Context()) },
 	} {
-		if err := do(); err == nil || errors.Is(err, errRecordMoved) {
+		if err := do(); err == nil || errors.Is(err, records.ErrMoved) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	p.mend(t)
-	eventually(t, "the store is back", func() bool { found, err := store.load(t.Context(), value); return err == nil && found.session != nil })
-	eventually(t, "the store is ready", func() bool { return store.ready(t.Context()) == nil })
+	eventually(t, "the store is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
+	eventually(t, "the store is ready", func() bool { return store.Ready(t.Context()) == nil })
 }
 
 func testLock(t *testing.T, p placeUnderTest) {
 	here, there := p.suiteStore(t), p.suiteStore(t)
-	name := freshSession("1").id.hash()
-	lock, ok, err := here.records.tryLock(t.Context(), name, time.Minute)
+	name := freshSession("1").ID.Hash()
+	lock, ok, err := here.Records.TryLock(t.Context(), name, time.Minute)
 	if !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	for range 3 {
-		if _, ok, err := there.records.tryLock(t.Context(), name, time.Minute); ok || err != nil {
+		if _, ok, err := there.Records.TryLock(t.Context(), name, time.Minute); ok || err != nil {
 			t.Fatalf("a second lock: %v, %v", ok, err)
 		}
 	}
-	if err := lock.renew(t.Context()); err != nil {
+	if err := lock.Renew(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := lock.release(t.Context()); err != nil {
+	if err := lock.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
-	again, ok, err := there.records.tryLock(t.Context(), name, time.Minute)
+	again, ok, err := there.Records.TryLock(t.Context(), name, time.Minute)
 	if !ok || err != nil {
 		t.Fatalf("after its release: %v, %v", ok, err)
 	}
-	again.release(t.Context())
+	again.Release(t.Context())
 }
 
 func testMovingIn(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
-	keys, _ := store.keys(t.Context())
+	keys, _ := store.Keys(t.Context())
 	before := freshSession("12345")
-	cookie, err := (&cookieStore{keys: store.keys}).cookie(t.Context(), before)
+	sent, err := (&cookie.Sessions{Keys: store.Keys}).Cookie(t.Context(), before)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,57 +428,57 @@ func testMovingIn(t *testing.T, p placeUnderTest) {
 	for range 8 {
 		browsers.Go(func() {
 			other := p.suiteStore(t)
-			found, err := other.load(t.Context(), cookie)
-			if err != nil || found.session == nil || !found.rewrite || found.session.tokens != before.tokens {
+			found, err := other.Load(t.Context(), sent)
+			if err != nil || found.Session == nil || !found.Rewrite || found.Session.Tokens != before.Tokens {
 				t.Errorf("moving in: %+v, %v", found, err)
 			}
 		})
 	}
 	browsers.Wait()
-	moved := mustLoad(t, store, cookie)
-	if moved == nil || moved.kept.revision != 1 {
+	moved := mustLoad(t, store, sent)
+	if moved == nil || moved.Kept.Revision != 1 {
 		t.Fatalf("moved: %+v", moved)
 	}
-	ticketValue, err := store.cookie(t.Context(), moved)
+	ticketValue, err := store.Cookie(t.Context(), moved)
 	if err != nil || len(ticketValue) > 300 {
 		t.Fatalf("%d bytes, %v", len(ticketValue), err)
 	}
-	if _, err := store.save(t.Context(), moved.renewed(tokens{access: "access_2"})); err != nil {
+	if _, err := store.Save(t.Context(), moved.Renewed(oauth.Tokens{Access: "access_2"})); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "cookie and ticket stand for one session", func() bool {
-		a, b := mustLoad(t, store, cookie), mustLoad(t, store, ticketValue)
-		return a.tokens.access == "access_2" && b.tokens.access == "access_2"
+		a, b := mustLoad(t, store, sent), mustLoad(t, store, ticketValue)
+		return a.Tokens.Access == "access_2" && b.Tokens.Access == "access_2"
 	})
 	// The old cookie still opens, but its session is over for good.
-	if sessions, err := store.sessionsOf(t.Context(), "12345"); len(sessions) != 1 || err != nil {
+	if sessions, err := store.SessionsOf(t.Context(), "12345"); len(sessions) != 1 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
-	if ended, err := store.endByName(t.Context(), moved.id.hash(), time.Time{}); !ended || err != nil {
+	if ended, err := store.EndByName(t.Context(), moved.ID.Hash(), time.Time{}); !ended || err != nil {
 		t.Fatal(ended, err)
 	}
-	eventually(t, "it is over", func() bool { return mustLoad(t, store, cookie) == nil && mustLoad(t, store, ticketValue) == nil })
-	if mustLoad(t, p.suiteStore(t), cookie) != nil {
+	eventually(t, "it is over", func() bool { return mustLoad(t, store, sent) == nil && mustLoad(t, store, ticketValue) == nil })
+	if mustLoad(t, p.suiteStore(t), sent) != nil {
 		t.Error("the old cookie brought the session back")
 	}
 	another := freshSession("12345")
-	anothersCookie, _ := keys.session.seal(another.appendBinary(nil))
-	if err := store.end(t.Context(), mustLoad(t, store, anothersCookie), time.Now().Add(50*time.Millisecond)); err != nil {
+	anothersCookie, _ := keys.Session.Seal(another.AppendBinary(nil))
+	if err := store.End(t.Context(), mustLoad(t, store, anothersCookie), time.Now().Add(50*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if records, ok := store.records.(*storageRecords); ok {
-		records.sweep(t.Context(), time.Now())
+	if records, ok := store.Records.(*storage.Records); ok {
+		records.Sweep(t.Context(), time.Now())
 	}
 	if mustLoad(t, p.suiteStore(t), anothersCookie) != nil {
 		t.Error("the old cookie brought a session back that was to end")
 	}
-	if sessions, err := store.sessionsOf(t.Context(), "12345"); len(sessions) != 0 || err != nil {
+	if sessions, err := store.SessionsOf(t.Context(), "12345"); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
 	ended := freshSession("7")
-	endedCookie, _ := keys.session.seal(ended.appendBinary(nil))
-	store.latest = func(s *session) (*session, bool) { return nil, false }
+	endedCookie, _ := keys.Session.Seal(ended.AppendBinary(nil))
+	store.Latest = func(s *session.Session) (*session.Session, bool) { return nil, false }
 	if mustLoad(t, store, endedCookie) != nil {
 		t.Error("a session that had ended here moved in")
 	}
@@ -477,11 +488,11 @@ func testSecretChange(t *testing.T, p placeUnderTest) {
 	old := p.suiteStore(t, "a")
 	s, value := keepInStore(t, old, freshSession("12345"))
 	both := p.suiteStore(t, "b", "a")
-	found, err := both.load(t.Context(), value)
-	if err != nil || found.session == nil || !found.rewrite {
+	found, err := both.Load(t.Context(), value)
+	if err != nil || found.Session == nil || !found.Rewrite {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	renewed, err := both.cookie(t.Context(), found.session)
+	renewed, err := both.Cookie(t.Context(), found.Session)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,8 +503,8 @@ func testSecretChange(t *testing.T, p placeUnderTest) {
 	if mustLoad(t, old, value) == nil {
 		t.Error("a process that knows the old secret alone has lost the session")
 	}
-	for name, store := range map[string]*ticketStore{"both": both, "the new one": alone} {
-		if sessions, err := store.sessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 1 || sessions[0].name != s.id.hash() {
+	for name, store := range map[string]*records.Tickets{"both": both, "the new one": alone} {
+		if sessions, err := store.SessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 1 || sessions[0].Name != s.ID.Hash() {
 			t.Errorf("%s: %+v, %v", name, sessions, err)
 		}
 	}
@@ -501,30 +512,30 @@ func testSecretChange(t *testing.T, p placeUnderTest) {
 
 // BenchmarkLoad is what finding a session costs that was asked for a moment ago.
 func BenchmarkLoad(b *testing.B) {
-	for kind, open := range map[string]func() recordStore{
-		"storage": func() recordStore { return newStorageRecords(&certmagic.FileStorage{Path: b.TempDir()}) },
-		"redis":   func() recordStore { return newRedisRecords(startRedis(b).options(), "b:") },
+	for kind, open := range map[string]func() records.Store{
+		"storage": func() records.Store { return storage.NewRecords(&certmagic.FileStorage{Path: b.TempDir()}) },
+		"redis":   func() records.Store { return redis.NewRecords(startRedis(b).options(), "b:") },
 	} {
 		b.Run(kind, func(b *testing.B) {
-			keys, err := newKeyring([][]byte{[]byte(strings.Repeat("s", 32))}, "client", "https://app.example.com/cb")
+			ring, err := keys.NewRing([][]byte{[]byte(strings.Repeat("s", 32))}, "client", "https://app.example.com/cb")
 			if err != nil {
 				b.Fatal(err)
 			}
-			source := &keySource{}
-			source.made.Store(keys)
-			store := newTicketStore(storeEnv{keys: source.keyring, ended: newEndedNames(time.Now), lifetime: time.Hour, now: time.Now}, open(), takeover{})
-			defer store.close()
-			s, err := store.create(b.Context(), freshSession("12345"))
+			source := &keys.Source{}
+			source.Made.Store(ring)
+			store := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now}, open(), session.Takeover{})
+			defer store.Close()
+			s, err := store.Create(b.Context(), freshSession("12345"))
 			if err != nil {
 				b.Fatal(err)
 			}
-			value, err := store.cookie(b.Context(), s)
+			value, err := store.Cookie(b.Context(), s)
 			if err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if found, err := store.load(b.Context(), value); err != nil || found.session == nil {
+				if found, err := store.Load(b.Context(), value); err != nil || found.Session == nil {
 					b.Fatal(found, err)
 				}
 			}
@@ -534,25 +545,25 @@ func BenchmarkLoad(b *testing.B) {
 
 // watchedRecords counts writes, and takes its time with them.
 type watchedRecords struct {
-	recordStore
+	records.Store
 	writes atomic.Int64
 	delay  atomic.Int64
 }
 
-func (w *watchedRecords) addToIndex(ctx context.Context, user, name string, expires time.Time) error {
+func (w *watchedRecords) AddToIndex(ctx context.Context, user, name string, expires time.Time) error {
 	w.writes.Add(1)
 	time.Sleep(time.Duration(w.delay.Load()))
-	return w.recordStore.addToIndex(ctx, user, name, expires)
+	return w.Store.AddToIndex(ctx, user, name, expires)
 }
 
 func TestACookieOfBeforeNeitherCostsWritesForEverNorHoldsAnybodyUp(t *testing.T) {
 	_, p := newBreakablePlace(t)
-	watched := &watchedRecords{recordStore: p.open(t)}
-	p.open = func(*testing.T) recordStore { return watched }
+	watched := &watchedRecords{Store: p.open(t)}
+	p.open = func(*testing.T) records.Store { return watched }
 	store := p.suiteStore(t)
-	keys, _ := store.keys(t.Context())
-	ended, _ := keys.session.seal(freshSession("12345").appendBinary(nil))
-	if err := store.end(t.Context(), mustLoad(t, store, ended), time.Time{}); err != nil {
+	keys, _ := store.Keys(t.Context())
+	ended, _ := keys.Session.Seal(freshSession("12345").AppendBinary(nil))
+	if err := store.End(t.Context(), mustLoad(t, store, ended), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	before := watched.writes.Load()
@@ -566,11 +577,11 @@ func TestACookieOfBeforeNeitherCostsWritesForEverNorHoldsAnybodyUp(t *testing.T)
 	}
 
 	watched.delay.Store(int64(time.Second))
-	moving, _ := keys.session.seal(freshSession("6").appendBinary(nil))
+	moving, _ := keys.Session.Seal(freshSession("6").AppendBinary(nil))
 	ctx, cancel := context.WithTimeout(t.Context(), authPatience)
 	defer cancel()
 	began := time.Now()
-	if _, err := store.load(ctx, moving); err == nil {
+	if _, err := store.Load(ctx, moving); err == nil {
 		t.Error("it moved in at once")
 	}
 	if took := time.Since(began); took > 2*authPatience {

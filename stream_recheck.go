@@ -9,6 +9,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 const (
@@ -30,39 +36,39 @@ func (s *shared) recheckStreams(name string) {
 	if len(handlers) == 0 {
 		return
 	}
-	open := s.streams.beginLook(name)
+	open := s.streams.BeginLook(name)
 	if len(open) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
 	defer cancel()
 	looks := make(map[*Handler]*streamLook)
-	ends := make(map[streamEnd][]*openStream[*passing])
+	ends := make(map[relay.End][]*relay.Stream[*passing])
 	every := time.Duration(math.MaxInt64)
 	for _, stream := range open {
 		h := handlers[0]
-		if slices.Contains(handlers, stream.owner.handler) {
-			h = stream.owner.handler
+		if slices.Contains(handlers, stream.Owner.handler) {
+			h = stream.Owner.handler
 		}
 		look, ok := looks[h]
 		if !ok {
-			look = h.lookAtSession(ctx, stream.owner.visit.sent)
+			look = h.lookAtSession(ctx, stream.Owner.visit.sent)
 			looks[h] = look
-			every = min(every, lookInterval(h.recheckInterval(), stream.owner.visit.session.id))
+			every = min(every, lookInterval(h.recheckInterval(), stream.Owner.visit.session.ID))
 		}
 		if why := look.at(ctx, stream); why != nil {
 			ends[*why] = append(ends[*why], stream)
 		}
 	}
-	s.streams.endLook(name, every)
+	s.streams.EndLook(name, every)
 	for why, which := range ends {
 		s.endStreams(name, which, why)
 	}
 }
 
 // endStreams ends streams of a session, and writes down how many.
-func (s *shared) endStreams(name string, which []*openStream[*passing], why streamEnd) {
-	ended := s.streams.end(name, which, why)
+func (s *shared) endStreams(name string, which []*relay.Stream[*passing], why relay.End) {
+	ended := s.streams.End(name, which, why)
 	if ended == 0 {
 		return
 	}
@@ -70,22 +76,22 @@ func (s *shared) endStreams(name string, which []*openStream[*passing], why stre
 	defer s.mu.Unlock()
 	if len(s.handlers) > 0 {
 		s.handlers[len(s.handlers)-1].logger.Info("streams ended",
-			zap.String("session", name), zap.Int("streams", ended), zap.String("reason", why.reason))
+			zap.String("session", name), zap.Int("streams", ended), zap.String("reason", why.Reason))
 	}
 }
 
 // endAllStreams ends the streams of a session that is over.
 func (s *shared) endAllStreams(name string) {
-	s.endStreams(name, s.streams.of(name), streamSessionOver)
+	s.endStreams(name, s.streams.Of(name), relay.SessionOver)
 }
 
 // sessionEnds ends the streams of a session at the moment at which it ends.
-func (s *shared) sessionEnds(id sessionID, from time.Time) {
-	if wait := from.Sub(s.sessions.now()); wait > 0 {
-		s.streams.lookBefore(id.hash(), wait)
+func (s *shared) sessionEnds(id session.ID, from time.Time) {
+	if wait := from.Sub(s.sessions.Now()); wait > 0 {
+		s.streams.LookBefore(id.Hash(), wait)
 		return
 	}
-	s.endAllStreams(id.hash())
+	s.endAllStreams(id.Hash())
 }
 
 // recheckInterval is how often a session with open streams is looked at: often enough
@@ -104,33 +110,33 @@ type streamLook struct {
 	// unknown: nobody can tell now how the session is.
 	unknown bool
 	// decided holds what was decided for the streams so far: many demand the same.
-	decided map[blocks]*streamEnd
+	decided map[policy.Blocks]*relay.End
 }
 
 // lookAtSession opens a session as a request would. An open stream is use of it: no
 // idle timeout ends it.
-func (h *Handler) lookAtSession(ctx context.Context, sent sentCookies) *streamLook {
+func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamLook {
 	v := &visit{sent: sent, streaming: true}
 	err := h.openSession(ctx, v)
 	switch now := h.now(); {
 	case err != nil:
 		h.logFault(ctx, err)
-	case v.session != nil && h.tickets != nil && v.session.slideDue(now, h.idleTimeout):
-		h.noteSeen(ctx, v.session.seen(now))
+	case v.session != nil && h.tickets != nil && v.session.SlideDue(now, h.idleTimeout):
+		h.noteSeen(ctx, v.session.Seen(now))
 	}
-	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[blocks]*streamEnd)}
+	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}
 }
 
 // at says why a stream ends, or nil when it goes on. It carries an identity: where that
 // ends, the stream does, also where others may be without one.
-func (l *streamLook) at(ctx context.Context, stream *openStream[*passing]) *streamEnd {
+func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *relay.End {
 	switch {
 	case l.unknown:
 		return nil
 	case l.visit.session == nil:
-		return &streamSessionOver
+		return &relay.SessionOver
 	}
-	which := l.handler.demandOf(stream).blocks
+	which := l.handler.demandOf(stream).Blocks
 	why, ok := l.decided[which]
 	if !ok {
 		decided, _, _ := l.handler.judge(ctx, l.visit, which)
@@ -142,15 +148,15 @@ func (l *streamLook) at(ctx context.Context, stream *openStream[*passing]) *stre
 
 // demandOf is what a stream's two paths demand under this configuration. An ambiguous
 // one demands everything.
-func (h *Handler) demandOf(stream *openStream[*passing]) demand {
-	if h == stream.owner.handler {
-		return stream.owner.asked
+func (h *Handler) demandOf(stream *relay.Stream[*passing]) policy.Demand {
+	if h == stream.Owner.handler {
+		return stream.Owner.asked
 	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
-	asked := &http.Request{Method: http.MethodGet, URL: &stream.owner.url}
-	demand, unambiguous := h.routes.demand(stream.owner.original, asked.WithContext(ctx))
+	asked := &http.Request{Method: http.MethodGet, URL: &stream.Owner.url}
+	demand, unambiguous := h.routes.Demand(stream.Owner.original, asked.WithContext(ctx))
 	if !unambiguous {
-		return h.routes.strictest()
+		return h.routes.Strictest()
 	}
 	return demand
 }
@@ -158,14 +164,14 @@ func (h *Handler) demandOf(stream *openStream[*passing]) demand {
 // streamEndOf says why a stream ends when a request like its own would be decided like
 // this now. While nobody can tell, it goes on: also where the balance is not known any
 // more, since nobody knows that it has fallen.
-func streamEndOf(decided verdict, short *shortfall) *streamEnd {
+func streamEndOf(decided verdict, short *account.Shortfall) *relay.End {
 	switch {
 	case decided == verdictLogin:
-		return &streamSessionOver
+		return &relay.SessionOver
 	case decided == verdictRefused:
-		return &streamRefused
-	case decided == verdictLacking && short.balance != nil:
-		return &streamUnpaid
+		return &relay.Refused
+	case decided == verdictLacking && short.Balance != nil:
+		return &relay.Unpaid
 	default:
 		return nil
 	}
@@ -173,6 +179,6 @@ func streamEndOf(decided verdict, short *shortfall) *streamEnd {
 
 // lookInterval is how long a session is not looked at: a little less than the recheck
 // interval, and by another part of it for each session, so that not all ask at once.
-func lookInterval(recheck time.Duration, id sessionID) time.Duration {
+func lookInterval(recheck time.Duration, id session.ID) time.Duration {
 	return recheck - recheck/5*time.Duration(id[0])/256
 }

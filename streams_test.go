@@ -19,7 +19,10 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 const (
@@ -98,7 +101,7 @@ func flood(w http.ResponseWriter) {
 }
 
 // webSocket opens a WebSocket through the gateway, and says hello.
-func (b *browser) webSocket(target string) *websocket.Conn {
+func (b *visitor) webSocket(target string) *websocket.Conn {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
 	defer cancel()
@@ -141,7 +144,7 @@ type eventStream struct {
 	ended chan error
 }
 
-func (b *browser) eventStream(target string) *eventStream {
+func (b *visitor) eventStream(target string) *eventStream {
 	b.t.Helper()
 	return openEvents(b.t, b.Client, target)
 }
@@ -217,7 +220,7 @@ func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
 	}
 	wantEcho(t, otherWS)
 	otherEvents.wantOpen()
-	if a := b.get("/stream/events"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/stream/events"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the next try: %d", a.StatusCode)
 	}
 
@@ -364,7 +367,7 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.do("POST", "/oauth/logout", nil)
-	conn.SetReadDeadline(time.Now().Add(streamPatience + 2*time.Second))
+	conn.SetReadDeadline(time.Now().Add(relay.StreamPatience + 2*time.Second))
 	if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("in the middle of a frame the client gets %q, %v", rest, err)
 	}
@@ -398,12 +401,12 @@ func TestAnOpenStreamIsUseOfTheSession(t *testing.T) {
 	b := s.newBrowser().signIn()
 	ws := b.webSocket(s.url + "/stream/ws")
 	for range 3 {
-		before := s.sessionOf(b).lastSeen
+		before := s.sessionOf(b).LastSeen
 		s.clock.advance(6 * time.Minute)
-		eventually(t, "the use is written down", func() bool { return s.sessionOf(b).lastSeen.After(before) })
+		eventually(t, "the use is written down", func() bool { return s.sessionOf(b).LastSeen.After(before) })
 	}
 	wantEcho(t, ws)
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("a request after 18 minutes: %d", a.StatusCode)
 	}
 }
@@ -436,8 +439,8 @@ func TestAStoreThatFailsEndsNoStream(t *testing.T) {
 // TestAThousandStreamsAskTheStoreOnceForEachSession also shows that they leave nothing.
 func TestAThousandStreamsAskTheStoreOnceForEachSession(t *testing.T) {
 	const sessions, streamsEach, periods = 5, 200, 3
-	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "\nstream_recheck 1s\n"})
-	browsers := make([]*browser, sessions)
+	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "\nstream_recheck 1s\n"})
+	browsers := make([]*visitor, sessions)
 	for i := range browsers {
 		browsers[i] = s.newBrowser().signIn()
 	}
@@ -452,11 +455,11 @@ func TestAThousandStreamsAskTheStoreOnceForEachSession(t *testing.T) {
 	}
 	eventually(t, "all streams are open", func() bool { return s.upstream.streams.Load() == sessions*streamsEach })
 	s.wantWatched(sessions)
-	time.Sleep(2 * storageReadAge) // what the requests have read is forgotten
+	time.Sleep(2 * storage.StorageReadAge) // what the requests have read is forgotten
 
-	loads, began := storage.loads.Load(), time.Now()
+	loads, began := kind.loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)
-	n, most := storage.loads.Load()-loads, sessions*(int64(time.Since(began)/lookInterval(time.Second, sessionID{0xff}))+1)
+	n, most := kind.loads.Load()-loads, sessions*(int64(time.Since(began)/lookInterval(time.Second, session.ID{0xff}))+1)
 	if n < sessions*(periods-1) || n > most {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
@@ -481,10 +484,10 @@ func TestAThousandStreamsAskTheStoreOnceForEachSession(t *testing.T) {
 func TestStreamsSurviveAReloadAndStillEndWithTheirSession(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
 	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser().signIn()
 	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
-	s.load()
+	s.Load()
 	wantEcho(t, ws)
 	events.wantOpen()
 	s.clock.advance(over)
@@ -529,7 +532,7 @@ func TestAStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
 	}
 	wantEcho(t, cheap)
 	events.wantOpen()
-	if a := b.get("/stream/dear"); a.StatusCode != http.StatusPaymentRequired {
+	if a := b.Get("/stream/dear"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("the next try: %d", a.StatusCode)
 	}
 	s.provider.Spend(12345, 24500)
@@ -559,7 +562,7 @@ func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
 	before := storage.loads.Load()
 	eventually(t, "the session was looked at twice", func() bool { return storage.loads.Load() >= before+2 })
 	wantEcho(t, ws)
-	if a := b.get("/"); a.StatusCode != http.StatusPaymentRequired {
+	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("a request: %d", a.StatusCode)
 	}
 }
@@ -579,18 +582,18 @@ func TestASaidChangeOfTheBalanceBringsTheLookForward(t *testing.T) {
 	b := s.newBrowser()
 	b.follow("/")
 	ws := b.webSocket(s.url + "/stream/ws")
-	b.get("/spend")
+	b.Get("/spend")
 	wantClosed(t, ws, 4402, "insufficient balance", balanceLook+3*time.Second)
 }
 
 func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
 	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
-	s.load()
+	s.Load()
 	b := s.newBrowser().signIn()
 	refused, passing := b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/ws")
 	s.caddyfile = strings.Replace(s.caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /stream/dear {\nuser 7\n}", 1)
-	s.load()
+	s.Load()
 	wantClosed(t, refused, 4403, "refused", withinRecheck)
 	wantEcho(t, passing)
 }
@@ -652,16 +655,16 @@ func (s *site) wantWatched(sessions int) {
 	s.t.Helper()
 	streams := s.handlers[0].state.streams
 	eventually(s.t, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
-		streams.mu.Lock()
-		defer streams.mu.Unlock()
-		return len(streams.watches) == sessions
+		streams.Mu.Lock()
+		defer streams.Mu.Unlock()
+		return len(streams.Watches) == sessions
 	})
 }
 
 func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
-	for name, end := range map[string]func(s *site, b *browser, client net.Conn){
-		"with the session": func(_ *site, b *browser, _ net.Conn) { b.do("POST", "/oauth/logout", nil) },
-		"with the upstream": func(s *site, _ *browser, client net.Conn) {
+	for name, end := range map[string]func(s *site, b *visitor, client net.Conn){
+		"with the session": func(_ *site, b *visitor, _ net.Conn) { b.do("POST", "/oauth/logout", nil) },
+		"with the upstream": func(s *site, _ *visitor, client net.Conn) {
 			s.upstream.streams.Store(-1)
 			eventually(s.t, "what the client sends is refused", func() bool {
 				_, err := client.Write([]byte{0x81, 0x80, 0, 0, 0, 0})

@@ -12,7 +12,9 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
+	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // fromCookies is a storage store that takes sessions over from cookies for an hour.
@@ -20,13 +22,13 @@ const fromCookies = "session {\n\t\t\tstore storage {\n\t\t\t\tfrom_cookies 1h\n
 
 // sealedSession is the cookie value of a session in cookie form, as somebody who knows
 // the site's secret can make it.
-func (s *site) sealedSession(made *session) string {
+func (s *site) sealedSession(made *session.Session) string {
 	s.t.Helper()
-	keys, err := s.handlers[0].keys.keyring(s.t.Context())
+	keys, err := s.handlers[0].keys.Ring(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	value, err := keys.session.seal(made.appendBinary(nil))
+	value, err := keys.Session.Seal(made.AppendBinary(nil))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -36,7 +38,7 @@ func (s *site) sealedSession(made *session) string {
 // madeUpSession is a session of the given user with the given access token.
 func (s *site) madeUpSession(user, access string) string {
 	made := freshSession(user)
-	made.tokens.access, made.tokens.refresh = access, "refresh_made_up"
+	made.Tokens.Access, made.Tokens.Refresh = access, "refresh_made_up"
 	return s.sealedSession(made)
 }
 
@@ -44,12 +46,12 @@ func TestWithoutFromCookiesASealedCookieIsNoSession(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	victim := s.newBrowser().signIn()
 	s.provider.ResetCounts()
-	genuine := s.sessionOf(victim).tokens.access
+	genuine := s.sessionOf(victim).Tokens.Access
 	for name, value := range map[string]string{
 		"made-up tokens": s.madeUpSession("1", "access_made_up"),
 		"live tokens":    s.madeUpSession(testUserID, genuine),
 	} {
-		if a := s.newBrowser().get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+		if a := s.newBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: got %d, want 401", name, a.StatusCode)
 		}
 	}
@@ -71,14 +73,14 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: fromCookies})
 	attacker := s.newBrowser().signIn()
 	logs := s.observe()
-	own := s.sessionOf(attacker).tokens.access
+	own := s.sessionOf(attacker).Tokens.Access
 	for name, value := range map[string]string{
 		"the attacker's own access token": s.madeUpSession("1", own),
 		"a made-up access token":          s.madeUpSession("1", "access_made_up"),
 	} {
 		before := s.upstream.requests.Load()
 		for range 2 {
-			if a := s.newBrowser().get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+			if a := s.newBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: got %d, want 401", name, a.StatusCode)
 			}
 		}
@@ -90,8 +92,8 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 		t.Errorf("no warning: %v", logs.All())
 	}
 	// The victim's own reads must not vouch for somebody else's cookie.
-	s.handlers[0].users.outdate(s.sessionOf(attacker))
-	if a := attacker.get("/"); a.StatusCode != http.StatusOK {
+	s.handlers[0].users.Outdate(s.sessionOf(attacker))
+	if a := attacker.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the attacker's own session: %d", a.StatusCode)
 	}
 }
@@ -100,9 +102,9 @@ func TestAMovedSessionReadsItsUserBeforeItsFirstUse(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
 	b := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
-	s.load()
+	s.Load()
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusBadGateway})
-	if a := b.get("/"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" {
+	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("while the provider is down: got %d %q, want 503 and no cookie", a.StatusCode, a.Header.Get("Set-Cookie"))
 	}
 	s.provider.ClearFaults()
@@ -124,18 +126,18 @@ func TestAReloadDoesNotProlongTheTakeover(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
 	early, late := s.newBrowser().signIn(), s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
-	s.load()
+	s.Load()
 	s.clock.advance(50 * time.Minute)
-	if a := early.get("/"); a.StatusCode != http.StatusOK {
+	if a := early.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("within the hour: got %d, want 200", a.StatusCode)
 	}
 	s.handlers[0].state.now = s.clock.now // from which a second time would count
-	s.load()
+	s.Load()
 	s.clock.advance(20 * time.Minute)
-	if a := late.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the hour: got %d, want 401", a.StatusCode)
 	}
-	if a := early.get("/"); a.StatusCode != http.StatusOK {
+	if a := early.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("a session that has moved, after the hour: got %d, want 200", a.StatusCode)
 	}
 }
@@ -173,8 +175,8 @@ func TestFromCookiesIsChecked(t *testing.T) {
 func TestAnEndedSessionStaysEndedWhenItsRecordComesBack(t *testing.T) {
 	s, _, folder := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	name := s.sessionOf(b).id.hash()
-	file := filepath.Join(folder, storageSessions, name)
+	name := s.sessionOf(b).ID.Hash()
+	file := filepath.Join(folder, storage.StorageSessions, name)
 	backup := readFile(t, file)
 	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
 		t.Fatalf("ending the session: %v, %v", ended, err)
@@ -182,19 +184,19 @@ func TestAnEndedSessionStaysEndedWhenItsRecordComesBack(t *testing.T) {
 	if err := os.WriteFile(file, []byte(backup), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with its record back: got %d, want 401", a.StatusCode)
 	}
-	if sessions, err := s.handlers[0].tickets.sessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
+	if sessions, err := s.handlers[0].tickets.SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
-	s.load()
-	if a := b.get("/"); a.StatusCode != http.StatusUnauthorized {
+	s.Load()
+	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after a reload: got %d, want 401", a.StatusCode)
 	}
 	// The memory is the process's own, which docs/sessions.md says.
 	s.forget()
-	if a := b.get("/"); a.StatusCode != http.StatusOK {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: got %d, want 200", a.StatusCode)
 	}
 }

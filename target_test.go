@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // smuggled is a request in the body of another one.
@@ -182,7 +184,7 @@ func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
 func TestAPathThatIsStrippedWhollyIsTheRoot(t *testing.T) {
 	s := newSite(t, siteOptions{before: "uri strip_prefix /app"})
 	b := s.newBrowser().signIn()
-	if a := b.get("/app"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/" {
+	if a := b.Get("/app"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/" {
 		t.Errorf("got %d: %s", a.StatusCode, a.text)
 	}
 }
@@ -199,21 +201,21 @@ func TestTargetsAreJudgedByMethodAndBothPaths(t *testing.T) {
 		method            string
 		webSocket         bool
 		original, current *url.URL
-		want              targetVerdict
+		want              policy.Target
 	}{
-		{"GET", false, parse("/a"), parse("/b"), targetOK},
-		{"CONNECT", true, parse("/a"), parse("/a"), targetOK},
-		{"CONNECT", false, parse("/a"), parse("/a"), targetMethod},
-		{"TRACE", true, parse("/a"), parse("/a"), targetMethod},
-		{"GET", false, parse("http://host"), parse("/b"), targetOK},
-		{"GET", false, parse("/a"), &url.URL{}, targetOK},
-		{"GET", false, &url.URL{}, parse("/a"), targetNoPath},
-		{"GET", false, parse("a:http://x/api"), parse("/a"), targetNoPath},
-		{"GET", false, parse("/a"), parse("a:http://x/api"), targetNoPath},
-		{"GET", false, parse("/a"), &url.URL{Path: "a"}, targetNoPath},
-		{"OPTIONS", false, parse("*"), parse("*"), targetNoPath},
+		{"GET", false, parse("/a"), parse("/b"), policy.TargetOK},
+		{"CONNECT", true, parse("/a"), parse("/a"), policy.TargetOK},
+		{"CONNECT", false, parse("/a"), parse("/a"), policy.TargetMethod},
+		{"TRACE", true, parse("/a"), parse("/a"), policy.TargetMethod},
+		{"GET", false, parse("http://host"), parse("/b"), policy.TargetOK},
+		{"GET", false, parse("/a"), &url.URL{}, policy.TargetOK},
+		{"GET", false, &url.URL{}, parse("/a"), policy.TargetNoPath},
+		{"GET", false, parse("a:http://x/api"), parse("/a"), policy.TargetNoPath},
+		{"GET", false, parse("/a"), parse("a:http://x/api"), policy.TargetNoPath},
+		{"GET", false, parse("/a"), &url.URL{Path: "a"}, policy.TargetNoPath},
+		{"OPTIONS", false, parse("*"), parse("*"), policy.TargetNoPath},
 	} {
-		if got := judgeTarget(c.method, c.webSocket, c.original, c.current); got != c.want {
+		if got := policy.JudgeTarget(c.method, c.webSocket, c.original, c.current); got != c.want {
 			t.Errorf("%s %v, %q, %q: got %v, want %v", c.method, c.webSocket, c.original, c.current, got, c.want)
 		}
 	}
@@ -224,12 +226,12 @@ func TestAuthRefusesForwardedTunnels(t *testing.T) {
 		s := newSite(t, siteOptions{inTollgate: "public /public/*\nsession {\nstore storage\n}\nforward_auth {\n" + trusted + "\n}"})
 		b := s.newBrowser().signIn()
 		for _, line := range []string{"X-Forwarded-Method: CONNECT", "X-Original-Method: CONNECT", "X-Forwarded-Method: trace", "X-Forwarded-Method: TRACE "} {
-			a := b.get("/oauth/auth", line, "X-Forwarded-Uri: /public/a")
+			a := b.Get("/oauth/auth", line, "X-Forwarded-Uri: /public/a")
 			if a.StatusCode != http.StatusForbidden || a.Header.Get("Tollgate-Reason") != "refused" || a.Header.Get("X-User-Id") != "" {
 				t.Errorf("%s: got %d, %v", line, a.StatusCode, a.Header)
 			}
 		}
-		if a := b.get("/oauth/auth", "X-Forwarded-Method: POST", "X-Forwarded-Uri: /page"); a.StatusCode != http.StatusOK {
+		if a := b.Get("/oauth/auth", "X-Forwarded-Method: POST", "X-Forwarded-Uri: /page"); a.StatusCode != http.StatusOK {
 			t.Errorf("POST: got %d", a.StatusCode)
 		}
 	}

@@ -24,7 +24,7 @@ func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
 		"success":     {Body: `{"success":false}`},
 	} {
 		s.provider.SetFault(simulator.TopUp, fault)
-		a := b.get("/oauth/topup", "Accept: application/json")
+		a := b.Get("/oauth/topup", "Accept: application/json")
 		if a.StatusCode != http.StatusBadGateway || a.json(t)["error"] != "topup_failed" {
 			t.Errorf("%s: a script got %d: %s", name, a.StatusCode, a.text)
 		}
@@ -39,7 +39,7 @@ func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
 		}
 	}
 	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 503})
-	if a := b.get("/oauth/topup", "Accept: application/json"); a.StatusCode != http.StatusServiceUnavailable || a.json(t)["error"] != "unavailable" {
+	if a := b.Get("/oauth/topup", "Accept: application/json"); a.StatusCode != http.StatusServiceUnavailable || a.json(t)["error"] != "unavailable" {
 		t.Errorf("an outage: got %d: %s", a.StatusCode, a.text)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/relay"
 )
 
 // clientCloseFrame is a client's close frame without a code. The mask is of zeros.
@@ -23,7 +25,7 @@ var clientCloseFrame = []byte{0x88, 0x80, 0, 0, 0, 0}
 // pipedWebSocket is a watched WebSocket without a network, of whose upstream it is only
 // known whether it was let go.
 type pipedWebSocket struct {
-	*webSocketConn
+	*relay.WebSocketConn
 	client net.Conn
 	letGo  atomic.Bool
 	// read is what the client has read. It is complete when ended is closed.
@@ -36,8 +38,8 @@ type pipedWebSocket struct {
 func newPipedWebSocket(sent ...byte) *pipedWebSocket {
 	gateway, client := net.Pipe()
 	p := &pipedWebSocket{client: client, ended: make(chan struct{})}
-	p.webSocketConn = &webSocketConn{Conn: gateway, hangUp: func() { p.letGo.Store(true) }, closed: func() {}}
-	p.fromClient.readAll(sent)
+	p.WebSocketConn = &relay.WebSocketConn{Conn: gateway, HangUp: func() { p.letGo.Store(true) }, Closed: func() {}}
+	p.FromClient.ReadAll(sent)
 	go func() { // ends with the connection
 		io.Copy(&p.read, client)
 		close(p.ended)
@@ -71,7 +73,7 @@ func TestWebSocketIsClosedAfterTheClientsCloseFrame(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipedWebSocket(c.sent...)
 				began := time.Now()
-				p.end(streamSessionOver)
+				p.End(relay.SessionOver)
 				p.Close() // as reverse_proxy does when its upstream is gone
 				for _, piece := range c.pieces {
 					if !p.isOpen() {
@@ -82,7 +84,7 @@ func TestWebSocketIsClosedAfterTheClientsCloseFrame(t *testing.T) {
 				if p.isOpen() || time.Since(began) != 0 {
 					t.Errorf("the connection is open after the client's close frame")
 				}
-				if got := p.read.Bytes(); !bytes.Equal(got, closeFrame(streamSessionOver)) || !p.letGo.Load() {
+				if got := p.read.Bytes(); !bytes.Equal(got, relay.CloseFrame(relay.SessionOver)) || !p.letGo.Load() {
 					t.Errorf("the client was told %q; the upstream is gone: %t", got, p.letGo.Load())
 				}
 			})
@@ -100,10 +102,10 @@ func TestWebSocketIsCutWhenTheClientDoesNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPipedWebSocket()
-				p.end(streamSessionOver)
+				p.End(relay.SessionOver)
 				p.Close()
 				p.client.Write(answer)
-				time.Sleep(streamPatience - time.Millisecond)
+				time.Sleep(relay.StreamPatience - time.Millisecond)
 				if !p.isOpen() {
 					t.Error("cut before the client's time is over")
 				}
@@ -120,9 +122,9 @@ func TestWebSocketIsCutWhenTheClientDoesNotAnswer(t *testing.T) {
 func TestWebSocketThatIsClosingGetsNoSecondCloseFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipedWebSocket(clientCloseFrame...)
-		upstreams := closeFrame(streamEnd{1000, "done"})
+		upstreams := relay.CloseFrame(relay.End{Code: 1000, Reason: "done"})
 		p.Write(upstreams)
-		p.end(streamSessionOver)
+		p.End(relay.SessionOver)
 		p.Close()
 		if p.isOpen() {
 			t.Error("the connection is open, although both sides have sent their close frames")
@@ -146,9 +148,9 @@ func TestNothingReachesTheUpstreamAfterTheCloseFrame(t *testing.T) {
 			read <- outcome{n, err}
 		}()
 		synctest.Wait()
-		p.end(streamSessionOver)
+		p.End(relay.SessionOver)
 		p.client.Write([]byte{0x81, 0x81, 0, 0, 0, 0, 'x'})
-		if got := <-read; got.n != 0 || !errors.Is(got.err, errStreamEnded) {
+		if got := <-read; got.n != 0 || !errors.Is(got.err, relay.ErrStreamEnded) {
 			t.Errorf("reverse_proxy reads %d bytes, error %v", got.n, got.err)
 		}
 		p.Close()
@@ -169,7 +171,7 @@ func TestClosingAWebSocketWaitsForTheClientOverTheNetwork(t *testing.T) {
 	}
 	s.wantWatched(1)
 	b.do("POST", "/oauth/logout", nil)
-	frame := make([]byte, len(closeFrame(streamSessionOver)))
+	frame := make([]byte, len(relay.CloseFrame(relay.SessionOver)))
 	if _, err := io.ReadFull(reader, frame); err != nil || binary.BigEndian.Uint16(frame[2:]) != 4401 {
 		t.Fatalf("read %q, %v", frame, err)
 	}

@@ -1,7 +1,9 @@
 package flight
 
-import "time"
+import (
+	"time"
+)
 
-// Within reports whether a pause that began since ago still lasts. A clock that was set
-// back ends it.
+// Within reports whether a time since something is less than a pause. A clock that
+// was set back ends the pause.
 func Within(since, pause time.Duration) bool { return since >= 0 && since < pause }

@@ -1,0 +1,179 @@
+// Package command is `caddy tollgate` and its subcommands. It registers itself with
+// Caddy, and exports nothing.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+)
+
+// CommandName is the subcommand of caddy below which all of these are.
+const CommandName = "tollgate"
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  CommandName,
+		Usage: "<command>",
+		Short: "Tries out and sets up the authentication gateway tollgate",
+		Long: `
+Tools for tollgate, the authentication gateway that signs people in with
+AIHubMix's OAuth 2.0.
+
+To see it at work, without an account and without a configuration:
+
+	$ caddy tollgate demo
+`,
+		CobraFunc: AddCommands,
+	})
+}
+
+// AddCommands makes cmd the parent of every subcommand.
+func AddCommands(cmd *cobra.Command) {
+	cmd.AddCommand(newDemoCommand(), newKeygenCommand(), newProviderCommand(), newRegisterAppCommand(), newSessionsCommand())
+	// Without a RunE of its own a cobra parent takes an unknown subcommand for an
+	// argument, prints its help and reports success.
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	// A flag after a mistyped subcommand is read as one of the parent's, and would
+	// be complained about instead.
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if words := c.Flags().Args(); c == cmd && len(words) > 0 {
+			err = unknownCommand(cmd, words[0])
+		}
+		return config.WithoutSecrets(err, nil)
+	})
+	showNoSecrets(cmd)
+}
+
+// showNoSecrets makes the errors of a command and of those below it obey WithoutSecrets.
+func showNoSecrets(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			err := run(cmd, args)
+			if _, ok := errors.AsType[adminRefusal](err); ok {
+				return err
+			}
+			return config.WithoutSecrets(err, nil)
+		}
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return config.WithoutSecrets(check(cmd, args), nil) }
+	}
+	for _, sub := range cmd.Commands() {
+		showNoSecrets(sub)
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	if suggestion := config.DidYouMean(name, names); suggestion != "" {
+		return fmt.Errorf("unknown command '%s'%s", name, suggestion)
+	}
+	return fmt.Errorf("unknown command '%s'; `%s --help` lists them", name, cmd.CommandPath())
+}
+
+// untilStopped gives a context that ends with the first SIGINT or SIGTERM. A second
+// one then ends the process at once, as usual.
+func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// ListenLoopback listens on an address of this machine that no other machine can
+// reach. What the commands serve has no passwords, so they serve nobody else.
+func ListenLoopback(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8080", address)
+	}
+	if !origin.IsLoopback(host) {
+		return nil, fmt.Errorf("--listen: %q is not on loopback: everybody here signs in without a password, so use 127.0.0.1, [::1] or localhost", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--listen: %s is taken: end the program that listens there, or take another port; with port 0 (%s) the system finds a free one",
+			address, net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	// What a name stands for is the resolver's word.
+	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		_ = l.Close()
+		return nil, fmt.Errorf("--listen: %q leads to %s, which is not on loopback", address, l.Addr())
+	}
+	return l, nil
+}
+
+// originOf is the origin under which a browser reaches a listener, with the host as
+// the person wrote it.
+func originOf(l net.Listener, host string) string {
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// closePatience is how long requests that are under way may take when a command
+// ends; a simulated provider may hang on purpose.
+const closePatience = 2 * time.Second
+
+// localServer serves one handler on one listener.
+type localServer struct {
+	server *http.Server
+	failed chan error // gets the error of a server that ended unasked
+}
+
+func startLocal(l net.Listener, handler http.Handler) *localServer {
+	s := &localServer{
+		server: &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second},
+		failed: make(chan error, 1),
+	}
+	go func() { // ends with close
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+	return s
+}
+
+// Close lets requests finish for a while, and then cuts them off.
+func (s *localServer) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close()
+	}
+}
+
+// minAccessLifetime is one unit of expires_in (RFC 6749 section 5.1).
+const minAccessLifetime = time.Second
+
+func checkAccessLifetime(d time.Duration) error {
+	if d < minAccessLifetime {
+		return fmt.Errorf("--access-lifetime: %v is less than %v", d, minAccessLifetime)
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-tollgate/tollgate/demo"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/simulator"
+)
+
+// demoOptions are the flags of the demo command.
+type demoOptions struct {
+	listen         string
+	accessLifetime time.Duration
+	verbose        bool
+}
+
+func newDemoCommand() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo [--listen <address>] [--access-lifetime <duration>] [--verbose]",
+		Short: "Shows the gateway at work, with a simulated AIHubMix",
+		Long: `
+Runs the gateway, a simulated AIHubMix and a small application in one process, on
+this machine only. No account, no configuration and no network is needed, and
+nothing is kept when it ends.
+`,
+		Example: `  $ caddy tollgate demo
+  $ caddy tollgate demo --access-lifetime 30s --verbose`,
+		Args:                  cobra.NoArgs,
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilStopped(cmd.Context())
+			defer stop()
+			return runDemo(ctx, cmd.OutOrStdout(), o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address to listen on, on loopback; port 0 takes any free one")
+	flags.DurationVar(&o.accessLifetime, "access-lifetime", 2*time.Hour, "how long an access token is valid; a short one shows how it is refreshed")
+	flags.BoolVar(&o.verbose, "verbose", false, "log requests and what the gateway does, not errors alone")
+	return cmd
+}
+
+func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
+	site, err := startDemo(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, site.Close()) }()
+	if err := site.printWelcome(out); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-site.provider.failed:
+		return fmt.Errorf("serving the simulated provider: %w", err)
+	case err := <-site.upstream.failed:
+		return fmt.Errorf("serving the application: %w", err)
+	}
+}
+
+// demoSite is a running demo. Caddy's part is the one Caddy of this process.
+type demoSite struct {
+	url         string // where to click
+	providerURL string
+	folder      string // what Caddy would keep; gone at the end
+	provider    *localServer
+	upstream    *localServer
+	running     bool // Caddy is
+}
+
+func startDemo(o demoOptions) (site *demoSite, err error) {
+	if err := checkAccessLifetime(o.accessLifetime); err != nil {
+		return nil, err
+	}
+	// Caddy shares a taken port with the process that holds it, where the system
+	// lets it (SO_REUSEPORT), so whether it is free is found out by taking it.
+	front, err := ListenLoopback(o.listen)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = front.Close() }()
+	host, _, _ := net.SplitHostPort(o.listen)
+
+	s := &demoSite{url: originOf(front, host)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.folder, err = os.MkdirTemp("", "tollgate-demo-"); err != nil {
+		return nil, fmt.Errorf("making a temporary folder: %w", err)
+	}
+	config, err := s.startBehind(host, o)
+	if err != nil {
+		return nil, err
+	}
+	config.listen = front.Addr().String()
+	if err := front.Close(); err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	if err := config.run(s.folder, o.verbose); err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("--listen: %s was taken while the demo started: try again", config.listen)
+		}
+		return nil, fmt.Errorf("starting the gateway: %w", err)
+	}
+	s.running = true
+	return s, nil
+}
+
+// startBehind starts what stands behind the gateway, and says how to reach it.
+func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) {
+	providerListener, err := ListenLoopback("127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	// Cookies know hosts and no ports. Under another name for the same machine the
+	// provider is another site than the gateway, as it is in the world.
+	providerHost := "localhost"
+	if strings.EqualFold(host, providerHost) {
+		providerHost = "127.0.0.1"
+	}
+	s.providerURL = originOf(providerListener, providerHost)
+	config := &demoConfig{
+		origin:       s.url,
+		baseURL:      "http://" + providerListener.Addr().String(),
+		browserURL:   s.providerURL,
+		clientID:     "client_of_the_demo",
+		clientSecret: keys.NewSecret(),
+		secret:       keys.NewSecret(),
+	}
+	provider := simulator.New(simulator.Options{
+		Clients: []simulator.Client{{
+			ID: config.clientID, Secret: config.clientSecret, Name: "tollgate demo",
+			RedirectURIs: []string{config.redirectURI()},
+		}},
+		BaseURL:        s.providerURL,
+		AccessLifetime: o.accessLifetime,
+	})
+	s.provider = startLocal(providerListener, provider)
+
+	upstreamListener, err := ListenLoopback("127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	config.upstream = upstreamListener.Addr().String()
+	s.upstream = startLocal(upstreamListener, demo.New(spendAt(provider)))
+	return config, nil
+}
+
+// spendAt lets the application charge accounts, as a call to a model would.
+func spendAt(provider *simulator.Provider) demo.SpendFunc {
+	return func(userID string, cents int64) error {
+		id, err := strconv.ParseInt(userID, 10, 64)
+		if err != nil {
+			return fmt.Errorf("reading the user id: %w", err)
+		}
+		if err = provider.Spend(id, cents); errors.Is(err, simulator.ErrInsufficient) {
+			return demo.ErrInsufficient
+		}
+		return err
+	}
+}
+
+// Close ends everything, the gateway first, so that nobody is sent to what is gone.
+func (s *demoSite) Close() error {
+	var err error
+	if s.running {
+		err = caddy.Stop()
+	}
+	for _, server := range []*localServer{s.upstream, s.provider} {
+		if server != nil {
+			server.Close()
+		}
+	}
+	return errors.Join(err, os.RemoveAll(s.folder))
+}
+
+func (s *demoSite) printWelcome(out io.Writer) error {
+	_, err := fmt.Fprintf(out, `The demo is ready.
+
+  Open   %s/
+
+and sign in with one click. Behind it are a small application without any
+OAuth code, and a simulated AIHubMix at %s.
+
+Try this:
+  - Ask a question for 0.50: the answer comes word by word, and the balance goes down.
+  - Top up in the other tab that opens, come back, and refresh the balance.
+  - Open a second tab: it is signed in. Sign out there, and reload the first.
+  - Sign in again: after a sign-out the provider asks for your consent.
+  - Sign in as 张伟, who has no money at all, and ask: the gateway says what is
+    missing. Top up, and try again.
+  - See a public page at %s/public, and one where sign-in
+    is optional at %s/optional.
+
+Ctrl-C stops the demo. Nothing is saved.
+`, s.url, s.providerURL, s.url, s.url)
+	return err
+}
+
+// demoConfig is what the demo's Caddyfile is made of.
+type demoConfig struct {
+	listen                 string // address and port
+	origin                 string
+	baseURL, browserURL    string // the provider, as the gateway and as the browser reach it
+	clientID, clientSecret string
+	secret                 string
+	upstream               string
+}
+
+func (c *demoConfig) redirectURI() string { return c.origin + "/oauth/callback" }
+
+// caddyfile is the demo's whole configuration. The forms are optional paths, so that
+// one that is sent after signing out in another tab gets a page of the application
+// and not a 401 for scripts. Answers are flushed at once: they come word by word, in a
+// page, and Caddy does so by itself for event streams only. The second site leads to the first whoever comes by
+// another name for this machine.
+func (c *demoConfig) caddyfile(verbose bool) string {
+	address, port, _ := net.SplitHostPort(c.listen)
+	level := "ERROR"
+	log := ""
+	if verbose {
+		level, log = "INFO", "log"
+	}
+	return fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	storage_check off
+	storage_clean_interval off
+	grace_period %s
+	default_bind %s
+	log {
+		level %s
+	}
+}
+
+%s {
+	%s
+	tollgate {
+		provider aihubmix {
+			base_url               %s
+			authorization_endpoint %s
+			client_id              %s
+			client_secret          %s
+		}
+		redirect_uri %s
+		secret       %s
+		brand        "tollgate demo"
+
+		public   /public /assets/*
+		optional /optional /ask /refresh-balance
+		require /answers /answers/* {
+			balance 0.50
+		}
+		balance {
+			max_age 5s
+		}
+	}
+	reverse_proxy %s {
+		flush_interval -1
+	}
+}
+
+http://:%s {
+	redir %s{uri}
+}
+`, closePatience, address, level,
+		c.origin, log,
+		c.baseURL, c.browserURL+simulator.AuthorizePath, c.clientID, c.clientSecret,
+		c.redirectURI(), c.secret,
+		c.upstream,
+		port, c.origin)
+}
+
+// run starts Caddy, with everything that it might keep in folder.
+func (c *demoConfig) run(folder string, verbose bool) error {
+	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
+	adapted, _, err := adapter.Adapt([]byte(c.caddyfile(verbose)), map[string]any{"filename": "demo"})
+	if err != nil {
+		return err
+	}
+	var config caddy.Config
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		return err
+	}
+	// Not in the Caddyfile: a folder may have any name.
+	config.StorageRaw = caddyconfig.JSONModuleObject(map[string]string{"root": folder}, "module", "file_system", nil)
+	return caddy.Run(&config)
+}

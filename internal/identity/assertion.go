@@ -1,0 +1,123 @@
+package identity
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caddy-tollgate/tollgate/internal/flight"
+	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+)
+
+const DefaultAssertionHeader = "X-Tollgate-Assertion"
+
+const DefaultAssertionLifetime = time.Minute
+
+// MinAssertionLifetime is well above the whole seconds that a JWT counts in.
+const MinAssertionLifetime = 10 * time.Second
+
+const MaxAssertionLifetime = 5 * time.Minute
+
+// maxAssertions bounds the assertions remembered; one takes about a kilobyte.
+const maxAssertions = 10_000
+
+// AssertionOptions is the assertion block, resolved.
+type AssertionOptions struct {
+	Audience string
+	Lifetime time.Duration
+}
+
+// AddAssertion adds the assertion's header to the list of what is set and removed.
+func (h *Headers) AddAssertion(name string) {
+	h.assertion = name
+	h.folded[header.Fold(name)] = struct{}{}
+	h.noteBeginnings()
+}
+
+// assertedIdentity is what an assertion says of the user and the session. What is
+// unknown is left out.
+type assertedIdentity struct {
+	Issuer       string `json:"iss"`
+	Audience     string `json:"aud"`
+	Subject      string `json:"sub"`
+	Session      string `json:"sid"`
+	Name         string `json:"name,omitempty"`
+	Email        string `json:"email,omitempty"`
+	Balance      string `json:"balance,omitempty"`
+	BalanceTime  int64  `json:"balance_time,omitempty"`
+	BalanceState string `json:"balance_state"`
+}
+
+// assertionClaims are all claims of an assertion; times in Unix seconds.
+type assertionClaims struct {
+	assertedIdentity
+	IssuedAt int64  `json:"iat"`
+	Expires  int64  `json:"exp"`
+	ID       string `json:"jti"`
+}
+
+// madeAssertion is an assertion that may be used again.
+type madeAssertion struct {
+	says assertedIdentity
+	made time.Time
+	text string
+}
+
+// Asserter makes the assertions of one handler. It remembers the last one of each
+// session: signing each request would be most of what the gateway costs.
+type Asserter struct {
+	*AssertionOptions
+	origin string
+	recent *otter.Cache[session.ID, madeAssertion]
+}
+
+func NewAsserter(settings *AssertionOptions, origin string) *Asserter {
+	return &Asserter{
+		AssertionOptions: settings,
+		origin:           origin,
+		recent:           otter.Must(&otter.Options[session.ID, madeAssertion]{MaximumSize: maxAssertions}),
+	}
+}
+
+// Assert gives an assertion of id that is valid for half of its lifetime at least, or
+// until the session ends.
+func (a *Asserter) Assert(ring *keys.Signing, id *Identity, end, now time.Time) (string, error) {
+	says := a.says(id)
+	if last, ok := a.recent.GetIfPresent(id.Session.ID); ok && last.says == says && flight.Within(now.Sub(last.made), a.Lifetime/2) {
+		return last.text, nil
+	}
+	claims := assertionClaims{
+		assertedIdentity: says,
+		IssuedAt:         now.Unix(),
+		Expires:          session.Earlier(now.Add(a.Lifetime), end).Unix(),
+		ID:               rand.Text(),
+	}
+	text, err := jwt.Signed(ring.Signer).Claims(claims).Serialize()
+	if err != nil {
+		return "", fmt.Errorf("signing the assertion: %w", err)
+	}
+	a.recent.Set(id.Session.ID, madeAssertion{says, now, text})
+	return text, nil
+}
+
+func (a *Asserter) says(id *Identity) assertedIdentity {
+	says := assertedIdentity{
+		Issuer:       a.origin,
+		Audience:     a.Audience,
+		Subject:      id.Text(ValueID),
+		Session:      id.Session.ID.Hash(),
+		Name:         id.Text(ValueUsername),
+		Email:        id.Text(ValueEmail),
+		Balance:      id.Text(ValueBalance),
+		BalanceState: string(id.State),
+	}
+	if id.Told {
+		says.BalanceTime = id.Info.ReadAt.Unix()
+	}
+	return says
+}

@@ -1,0 +1,228 @@
+// Package keys turns configured secrets into keys, one for each purpose and site, and
+// seals and opens values with them.
+//
+// The first secret seals, all of them open. A Source gives the ring of keys, and makes a
+// secret at first use where none is configured. What is sealed, a session or a login, is
+// the concern of the packages above. Begin with NewRing.
+package keys
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-tollgate/tollgate/internal/flight"
+)
+
+// assertionType is the `typ` of an assertion, so that no other JWT is taken for one
+// (RFC 8725 section 3.11).
+const assertionType = "tollgate+jwt"
+
+// Signing signs assertions with the current secret's key, and names the public
+// keys of all secrets.
+type Signing struct {
+	Signer jose.Signer
+	Public jose.JSONWebKeySet
+}
+
+// NewSigning derives one Ed25519 key from each secret, so that all gateways with
+// the same secrets sign alike and know each other's keys.
+func NewSigning(secrets [][]byte, clientID, redirectURI string) (*Signing, error) {
+	seeds, err := DeriveKeys(secrets, clientID, redirectURI, PurposeAssertion, ed25519.SeedSize)
+	if err != nil {
+		return nil, err
+	}
+	k := &Signing{}
+	for i, seed := range seeds {
+		private := ed25519.NewKeyFromSeed(seed)
+		public := jose.JSONWebKey{Key: private.Public(), Algorithm: string(jose.EdDSA), Use: "sig"}
+		thumbprint, err := public.Thumbprint(crypto.SHA256)
+		if err != nil {
+			return nil, fmt.Errorf("naming a key: %w", err)
+		}
+		public.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
+		k.Public.Keys = append(k.Public.Keys, public)
+		if i > 0 {
+			continue
+		}
+		signingKey := jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: private, KeyID: public.KeyID}}
+		k.Signer, err = jose.NewSigner(signingKey, (&jose.SignerOptions{}).WithType(assertionType))
+		if err != nil {
+			return nil, fmt.Errorf("making a signer: %w", err)
+		}
+	}
+	return k, nil
+}
+
+// Limits of what a browser and a server take. A browser drops a cookie whose name
+// and value exceed 4,096 bytes without a word, and Caddy's header budget is
+// 16 KiB. All our cookies together stay under 8 KiB, but for one login next to a session
+// of the longest kind, and for logins that a browser begins all at once.
+const (
+	MaxCookie       = 4096
+	MaxSessionValue = 2 * (MaxCookie - 160) // two chunks; 160 for the name and the attributes
+)
+
+// Ring holds the keys of one site, each derived from the site's secrets.
+type Ring struct {
+	Session *Sealer
+	Ticket  *Sealer
+	Login   *Sealer
+	// Moved and index are keys for movedTicket and UserIndexName, one for each
+	// secret, the current one first.
+	Moved [][]byte
+	Index [][]byte
+	// Assertion signs the identity for the upstream.
+	Assertion *Signing
+}
+
+func NewRing(secrets [][]byte, clientID, redirectURI string) (*Ring, error) {
+	k := &Ring{}
+	for purpose, target := range map[string]struct {
+		sealer    **Sealer
+		maxLength int
+	}{
+		PurposeSession: {&k.Session, MaxSessionValue},
+		purposeTicket:  {&k.Ticket, MaxCookie},
+		PurposeLogin:   {&k.Login, MaxCookie - 200},
+	} {
+		made, err := NewSealer(secrets, clientID, redirectURI, purpose, target.maxLength)
+		if err != nil {
+			return nil, err
+		}
+		*target.sealer = made
+	}
+	for purpose, target := range map[string]*[][]byte{purposeMoved: &k.Moved, purposeIndex: &k.Index} {
+		made, err := DeriveKeys(secrets, clientID, redirectURI, purpose, 32)
+		if err != nil {
+			return nil, err
+		}
+		*target = made
+	}
+	var err error
+	k.Assertion, err = NewSigning(secrets, clientID, redirectURI)
+	return k, err
+}
+
+// The made secret's place in Caddy's storage, and the lock under which it is made.
+const (
+	StoredSecretKey  = "tollgate/secret"
+	storedSecretLock = "tollgate_secret"
+)
+
+// secretStorage is what a made secret needs of Caddy's storage. A value that is not there
+// gives an error that is fs.ErrNotExist.
+type secretStorage interface {
+	Load(ctx context.Context, key string) ([]byte, error)
+	Store(ctx context.Context, key string, value []byte) error
+	Lock(ctx context.Context, name string) error
+	Unlock(ctx context.Context, name string) error
+}
+
+// Source gives the keyring. With a configured secret it is there from the
+// start. Without one, a secret is made at first use and kept in Caddy's own
+// storage, which is not touched before: `caddy validate` provisions, too, and the
+// storage may be on the network.
+type Source struct {
+	Storage     secretStorage
+	ClientID    string
+	RedirectURI string
+
+	Made    atomic.Pointer[Ring]
+	flights singleflight.Group
+	failed  atomic.Pointer[keyFault]
+}
+
+// keyFault is why there was no keyring, and when.
+type keyFault struct {
+	err error
+	at  time.Time
+}
+
+// keyBackOff is the pause after the storage has failed: requests in between get the
+// same answer at once.
+const keyBackOff = time.Second
+
+// Ring returns the keys, or an error while the storage cannot be reached.
+func (k *Source) Ring(ctx context.Context) (*Ring, error) {
+	if keys := k.Made.Load(); keys != nil {
+		return keys, nil
+	}
+	if fault := k.failed.Load(); fault != nil && flight.Within(time.Since(fault.at), keyBackOff) {
+		return nil, fault.err
+	}
+	select {
+	case done := <-k.flights.DoChan("", k.obtain):
+		if done.Err != nil {
+			return nil, done.Err
+		}
+		return done.Val.(*Ring), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// obtain asks the storage, on a context of its own: one visitor's hang-up must not
+// fail the others that wait for the key.
+func (k *Source) obtain() (any, error) {
+	if keys := k.Made.Load(); keys != nil {
+		return keys, nil
+	}
+	secret, err := storedSecret(context.Background(), k.Storage)
+	if err != nil {
+		err = fmt.Errorf("reading the secret from Caddy's storage: %w", err)
+		k.failed.Store(&keyFault{err, time.Now()})
+		return nil, err
+	}
+	keys, err := NewRing([][]byte{secret}, k.ClientID, k.RedirectURI)
+	if err != nil {
+		return nil, err
+	}
+	k.Made.Store(keys)
+	return keys, nil
+}
+
+// storedSecret loads the secret from the storage, or makes it under the storage's
+// lock: of all processes that share the storage, one makes it and all use it.
+func storedSecret(ctx context.Context, storage secretStorage) (secret []byte, err error) {
+	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	if err := storage.Lock(ctx, storedSecretLock); err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	defer func() {
+		if unlockErr := storage.Unlock(context.WithoutCancel(ctx), storedSecretLock); err == nil && unlockErr != nil {
+			err = fmt.Errorf("unlocking: %w", unlockErr)
+		}
+	}()
+	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	text := NewSecret()
+	if err := storage.Store(ctx, StoredSecretKey, []byte(text+"\n")); err != nil {
+		return nil, fmt.Errorf("storing: %w", err)
+	}
+	return ParseSecret(text)
+}
+
+func loadSecret(ctx context.Context, storage secretStorage) ([]byte, error) {
+	text, err := storage.Load(ctx, StoredSecretKey)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := ParseSecret(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("the value of %s %w", StoredSecretKey, err)
+	}
+	return secret, nil
+}

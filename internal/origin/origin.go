@@ -1,0 +1,133 @@
+// Package origin knows what a browser takes for one origin, and which paths stay on it.
+//
+// It compares origins in the form that browsers write them (ASCII host, no default port),
+// says which URLs may carry secrets, and cleans return paths so that no redirect leaves
+// the site. It makes no requests and writes no responses. Begin with CleanPath.
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// HostAndPort is the host of a URL, and its port unless that is the scheme's own.
+func HostAndPort(u *url.URL) string {
+	_, host, _ := strings.Cut(Of(u), "://")
+	return host
+}
+
+// Of is the origin of u as a browser writes it in Origin, Referer and
+// event.origin: the host in CanonicalHost's form, without the scheme's own port
+// (RFC 6454 section 6.2). A host that no browser can open is only put in lower case; it
+// equals no origin that a browser sends.
+func Of(u *url.URL) string {
+	host, err := CanonicalHost(u.Hostname())
+	if err != nil {
+		host = strings.ToLower(u.Hostname())
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	port, err := strconv.Atoi(u.Port())
+	switch {
+	case err != nil, u.Scheme == "https" && port == 443, u.Scheme == "http" && port == 80:
+		return u.Scheme + "://" + host
+	default:
+		return u.Scheme + "://" + host + ":" + strconv.Itoa(port)
+	}
+}
+
+// hostProfile turns a domain into ASCII as the URL parser of browsers does (WHATWG URL
+// section 3.3, "domain to ASCII" with beStrict false).
+var hostProfile = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.CheckJoiners(true),
+	idna.CheckHyphens(false),
+	idna.StrictDomainName(false),
+	idna.Transitional(false),
+)
+
+// CanonicalHost is a host name or an IP address, without brackets and port, in the one
+// form that browsers use: the name in ASCII and lower case, an IPv6 address in its short
+// form. It returns an error for a host that browsers refuse, or read as another one.
+func CanonicalHost(host string) (string, error) {
+	if strings.Contains(host, ":") {
+		return canonicalIPv6(host)
+	}
+	ascii, err := hostProfile.ToASCII(host)
+	switch {
+	case err != nil || ascii == "" || strings.Trim(ascii, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "":
+		return "", fmt.Errorf("%q is not a host name", host)
+	case endsInNumber(ascii):
+		return canonicalIPv4(ascii)
+	}
+	return ascii, nil
+}
+
+// endsInNumber reports whether browsers read a host as an IPv4 address: its last label,
+// before a dot at the end, is a number, in decimal or behind 0x.
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if digits, isHex := strings.CutPrefix(last, "0x"); isHex {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return last != "" && strings.Trim(last, "0123456789") == ""
+}
+
+// canonicalIPv4 accepts four decimal numbers alone. Browsers also read 127.1, 0x7f.1 and
+// 2130706433 as addresses, and other programs read them otherwise.
+func canonicalIPv4(host string) (string, error) {
+	addr, err := netip.ParseAddr(strings.TrimSuffix(host, "."))
+	if err != nil {
+		return "", fmt.Errorf("%q is read as an IPv4 address by browsers: write it as four decimal numbers", host)
+	}
+	return addr.String(), nil
+}
+
+// canonicalIPv6 writes an address as RFC 5952 does. Browsers write an IPv4 address
+// inside of it in hexadecimal digits, too, and have no zones.
+func canonicalIPv6(host string) (string, error) {
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%q is not an IPv6 address", host)
+	case addr.Zone() != "":
+		return "", errors.New("an IPv6 address with a zone is no part of a URL that browsers open")
+	case addr.Is4In6():
+		b := addr.As16()
+		return fmt.Sprintf("::ffff:%x:%x", uint16(b[12])<<8|uint16(b[13]), uint16(b[14])<<8|uint16(b[15])), nil
+	}
+	return addr.String(), nil
+}
+
+// IsSecure reports whether u is https, or http on loopback, where nobody else
+// listens in.
+func IsSecure(u *url.URL) bool {
+	switch u.Scheme {
+	case "https":
+		return u.Host != ""
+	case "http":
+		return IsLoopback(u.Hostname())
+	default:
+		return false
+	}
+}
+
+// IsLoopback reports whether a host name is this machine for certain
+// (RFC 8252 section 7.3, RFC 6761 section 6.3).
+func IsLoopback(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
+)
+
+// OriginalURLHeaders are the headers in which a proxy says what it was asked for, in
+// the order in which they are read: Traefik's and Caddy's, ingress-nginx's, and the
+// one of oauth2-proxy's users.
+var OriginalURLHeaders = []string{"X-Forwarded-Uri", "X-Original-Url", "X-Auth-Request-Redirect"}
+
+// TrustedProxies are the peers whose word about the original request counts.
+type TrustedProxies []netip.Prefix
+
+// Trust reports whether a TCP peer is one of them.
+func (t TrustedProxies) Trust(remoteAddr string) bool {
+	peer, err := netip.ParseAddrPort(remoteAddr)
+	if err != nil {
+		return false
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	for _, prefix := range t {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// Everybody reports whether all addresses of a family are among them.
+func (t TrustedProxies) Everybody() bool {
+	for _, prefix := range t {
+		if prefix.Bits() == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ForwardedURL gives the URL that a client asked the proxy in front for, or nil where
+// the proxy does not say. A proxy passes on what the client sent under the names that
+// it does not set itself; so all that are there have to agree, each of them once, and
+// ok is false otherwise.
+func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
+	for _, name := range OriginalURLHeaders {
+		lines, sent := header[name]
+		if !sent {
+			continue
+		}
+		if len(lines) != 1 {
+			return nil, false
+		}
+		u, ok := ParseForwardedURL(lines[0])
+		if !ok {
+			return nil, false
+		}
+		if asked, ok = agreeOnURL(asked, u); !ok {
+			return nil, false
+		}
+	}
+	return asked, true
+}
+
+// agreeOnURL gives the one URL that two headers name, of which one may leave out the
+// host. The first may be nil.
+func agreeOnURL(a, b *url.URL) (*url.URL, bool) {
+	switch {
+	case a == nil:
+		return b, true
+	case a.EscapedPath() != b.EscapedPath() || a.RawQuery != b.RawQuery:
+		return nil, false
+	case a.Host == "":
+		return b, true
+	default:
+		return a, b.Host == "" || origin.HostAndPort(a) == origin.HostAndPort(b)
+	}
+}
+
+// ParseForwardedURL reads a path with its query, or a full http(s) URL, as a server
+// reads the target of a request: what begins with two slashes is a path.
+func ParseForwardedURL(text string) (*url.URL, bool) {
+	u, err := url.ParseRequestURI(text)
+	if err != nil || u.User != nil || u.Opaque != "" {
+		return nil, false
+	}
+	switch {
+	case u.Scheme == "" && u.Host == "":
+	case (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
+		if u.Path == "" {
+			u.Path = "/"
+		}
+	default:
+		return nil, false
+	}
+	return u, u.Path != "" && u.Path[0] == '/'
+}
+
+// ForwardedPath gives the path of a URL of ours, with its query, and nothing for
+// another host's. The scheme may be another one: TLS may end in front of the proxy.
+func ForwardedPath(asked *url.URL, external string) string {
+	_, own, _ := strings.Cut(external, "://")
+	if asked.Host != "" && origin.HostAndPort(asked) != own {
+		return ""
+	}
+	path := asked.EscapedPath()
+	if asked.RawQuery != "" {
+		path += "?" + asked.RawQuery
+	}
+	return path
+}

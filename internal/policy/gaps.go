@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ruleGap is a path beside a pattern of a require block to which the block does not
+// apply.
+type ruleGap struct {
+	block   int // its number
+	pattern string
+	open    string // the path
+}
+
+// String is the warning: what is open, where, and what to add.
+func (g ruleGap) String() string {
+	return fmt.Sprintf("require[%d]: %s does not match %s, where many applications answer, too; add %s to the paths of this block", g.block, g.pattern, g.open, g.open)
+}
+
+// RuleGaps finds the paths that a client may ask for instead, so that no rule applies.
+// Caddy's path matcher takes patterns to the letter: `/team/*` does not match `/team`,
+// and `/pay` does not match `/pay/`, while many applications answer both alike.
+//
+// There is no gap where another pattern of the block matches the path, where the path is
+// public anyway, or where the operator names it in another place: that is a decision.
+func RuleGaps(public, optional []string, required [][]string) (gaps []ruleGap) {
+	for i, block := range required {
+		for _, pattern := range block {
+			open, ok := besidePattern(pattern)
+			if !ok || matchesLiterally(block, open) || matchesLiterally(public, open) || names(optional, open) {
+				continue
+			}
+			if !slices.ContainsFunc(required, func(other []string) bool { return names(other, open) }) {
+				gaps = append(gaps, ruleGap{i, pattern, open})
+			}
+		}
+	}
+	return gaps
+}
+
+// besidePattern gives the path beside a pattern: without the slash at its end, or with
+// one. ok is false for a pattern that has no such path.
+func besidePattern(pattern string) (path string, ok bool) {
+	base, below := strings.CutSuffix(pattern, "/*")
+	switch {
+	case base == "" || base == "/" || strings.ContainsAny(base, `*?[\{`):
+		return "", false
+	case below:
+		return base, true
+	case strings.HasSuffix(base, "/"):
+		return strings.TrimSuffix(base, "/"), true
+	default:
+		return base + "/", true
+	}
+}
+
+// names reports whether a path is one of the patterns to the letter.
+func names(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return strings.EqualFold(pattern, path) })
+}

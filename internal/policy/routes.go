@@ -1,0 +1,127 @@
+// Package policy decides by path: which endpoint of the gateway a request is for, who may
+// pass, and which rules apply.
+//
+// A path is judged in every way in which an upstream could read it, and where the
+// readings disagree the request is refused. The package does not know who is signed in.
+// Begin with Routes.
+package policy
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Patterns are path patterns as of Caddy's path matcher, for both ways to read a path.
+type Patterns struct {
+	// List is compared letter by letter, as a server does that cleans nothing.
+	List []string
+	// Match is Caddy's path matcher, which cleans the path. An error means that it cannot
+	// be evaluated.
+	Match func(*http.Request) (bool, error)
+}
+
+// Routes decides by path: which endpoint of ours a request is for, and else who may
+// pass there.
+type Routes struct {
+	endpoints map[string]string // path to name
+	belowAuth string            // what the paths below auth begin with, or empty
+	public    Patterns
+	optional  Patterns
+	required  []Patterns // of each require block; none is every path
+}
+
+func NewRoutes(endpoints map[string]string, public, optional Patterns, required []Patterns) *Routes {
+	rt := &Routes{endpoints: make(map[string]string, len(endpoints)), public: public, optional: optional, required: required}
+	for name, path := range endpoints {
+		rt.endpoints[path] = name
+		if name == "auth" {
+			rt.belowAuth = path + "/"
+		}
+	}
+	return rt
+}
+
+// Endpoint names the endpoint that a request is for, or nothing. It goes by the
+// path as the client sent it, whatever directives before us made of it. ok is
+// false when an endpoint is meant by some readings of the path and not by others; the
+// name is then auth's where one of them means that, which has its own way to refuse.
+func (rt *Routes) Endpoint(u *url.URL) (name string, ok bool) {
+	if IsOrdinary(u) {
+		return rt.EndpointAt(u.Path), true
+	}
+	forms, complete := Readings(u)
+	name, ok = agree(forms, rt.EndpointAt)
+	if !ok && slices.ContainsFunc(forms, func(path string) bool { return rt.EndpointAt(path) == "auth" }) {
+		name = "auth"
+	}
+	return name, ok && complete
+}
+
+func (rt *Routes) EndpointAt(path string) string {
+	if rt.belowAuth != "" && strings.HasPrefix(path, rt.belowAuth) {
+		return "auth"
+	}
+	return rt.endpoints[path]
+}
+
+// Demand is what a request asks of who wants to pass.
+type Demand struct {
+	Access Access
+	Blocks Blocks // that apply to who is signed in
+}
+
+// Strictest is what is asked where the path is not known: everything.
+func (rt *Routes) Strictest() Demand {
+	return Demand{AccessProtected, 1<<len(rt.required) - 1}
+}
+
+func (rt *Routes) CleanBlocks(r *http.Request) Blocks {
+	return blocksWhere(rt.required, func(p Patterns) bool {
+		ok, err := p.Match(r)
+		return ok || err != nil // what cannot be matched demands, and lets nobody pass
+	})
+}
+
+func (rt *Routes) LiteralBlocks(path string) Blocks {
+	return blocksWhere(rt.required, func(p Patterns) bool { return matchesLiterally(p.List, path) })
+}
+
+func blocksWhere(required []Patterns, match func(Patterns) bool) (which Blocks) {
+	for i, p := range required {
+		if len(p.List) == 0 || match(p) {
+			which |= 1 << i
+		}
+	}
+	return which
+}
+
+func (rt *Routes) CleanAccess(r *http.Request) Access {
+	return accessIf(matches(rt.public, r), func() bool { return matches(rt.optional, r) })
+}
+
+func (rt *Routes) LiteralAccess(path string) Access {
+	return accessIf(matchesLiterally(rt.public.List, path), func() bool { return matchesLiterally(rt.optional.List, path) })
+}
+
+func accessIf(public bool, optional func() bool) Access {
+	switch {
+	case public:
+		return AccessPublic
+	case optional():
+		return AccessOptional
+	default:
+		return AccessProtected
+	}
+}
+
+// matches treats a pattern that cannot be matched as no match: then the path is
+// protected.
+func matches(p Patterns, r *http.Request) bool {
+	if len(p.List) == 0 {
+		return false
+	}
+	ok, err := p.Match(r)
+	return err == nil && ok
+}

@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Target says whether a request is one that rules by path can decide about.
+type Target int
+
+const (
+	// TargetOK: the request asks for a path.
+	TargetOK Target = iota
+	// TargetMethod: the method makes a tunnel, or sends the request back.
+	TargetMethod
+	// TargetNoPath: the target is not a path, or does not begin with one.
+	TargetNoPath
+)
+
+// JudgeTarget decides about a request before anything else looks at it.
+//
+// CONNECT is refused, because its body is not a body: Go's transport writes it to an
+// HTTP/1.1 upstream without a length, and an upstream that answers with 404 and keeps
+// the connection open reads it as the next request. That request has any path and any
+// identity header, and nobody here has seen it. Only the CONNECT of a WebSocket
+// (RFC 8441, RFC 9220) passes: reverse_proxy makes a GET of it. TRACE is refused,
+// because the answer shows the headers that the upstream received to the client.
+//
+// A target without a path (`GET *`, `GET a:http://x/api`) is refused, because no rule
+// applies to it while the upstream may find a path in it. An absolute target without a
+// path, such as `http://host`, means "/" (RFC 9110 section 4.2.3).
+func JudgeTarget(method string, webSocket bool, original, current *url.URL) Target {
+	switch {
+	case IsConnect(method) && !webSocket, IsTrace(method):
+		return TargetMethod
+	case !HasPath(original) || original.Path == "" && original.Host == "":
+		return TargetNoPath
+	case !HasPath(current): // empty where a directive has stripped all of it
+		return TargetNoPath
+	default:
+		return TargetOK
+	}
+}
+
+// HasPath reports whether a URL has a path that begins with a slash, or an empty one,
+// which is sent to the upstream as "/".
+func HasPath(u *url.URL) bool {
+	return u.Opaque == "" && (u.Path == "" || u.Path[0] == '/')
+}
+
+// IsConnect and IsTrace ignore the case, as some upstreams do.
+func IsConnect(method string) bool { return strings.EqualFold(method, http.MethodConnect) }
+
+func IsTrace(method string) bool { return strings.EqualFold(method, http.MethodTrace) }
+
+// IsWebSocketConnect reports whether a request is the CONNECT with which a WebSocket
+// begins over HTTP/2 or HTTP/3. Each server notes the protocol in a place of its own.
+func IsWebSocketConnect(r *http.Request) bool {
+	if r.Method != http.MethodConnect {
+		return false
+	}
+	switch r.ProtoMajor {
+	case 2:
+		protocol := r.Header[":protocol"]
+		return len(protocol) == 1 && protocol[0] == "websocket"
+	case 3:
+		return r.Proto == "websocket"
+	default:
+		return false
+	}
+}
+
+// FillPath makes the empty path of a URL the "/" that it means, so that all rules, and
+// everything behind them, read the same.
+func FillPath(u *url.URL) {
+	if u.Path == "" {
+		u.Path = "/"
+	}
+}
+
+// forwardedMethodHeaders are the headers in which a proxy says with which method it was
+// asked: Traefik's and Caddy's, and ingress-nginx's.
+var forwardedMethodHeaders = []string{"X-Forwarded-Method", "X-Original-Method"}
+
+// ForwardsTunnel reports whether a proxy asks about a CONNECT or a TRACE. Such a
+// request is refused whoever says so: the proxy would pass it on like any other.
+func ForwardsTunnel(header http.Header) bool {
+	for _, name := range forwardedMethodHeaders {
+		for _, method := range header[name] {
+			if method = strings.TrimSpace(method); IsConnect(method) || IsTrace(method) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,52 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// EndedNames remembers which records of a server-side store were ended by this process,
+// by the record's name. A record whose bytes come back, from a backup for example, stays
+// ended for as long as the process lives.
+//
+// renewals remembers ended sessions by their id. An operator who ends a session knows
+// the name only, and the id cannot be read from the record, which is sealed.
+type EndedNames struct {
+	table *otter.Cache[string, ending]
+	// used is false until a session is ended: most processes never look into the table.
+	used atomic.Bool
+}
+
+func NewEndedNames(now func() time.Time) *EndedNames {
+	return &EndedNames{table: otter.Must(&otter.Options[string, ending]{
+		MaximumSize: maxEnded,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, ending]) time.Duration {
+			return e.Value.until.Sub(now())
+		}),
+	})}
+}
+
+// Add remembers that the session of a record, which began at created, ends at from. An
+// earlier end stays.
+func (e *EndedNames) Add(name string, from, created time.Time) {
+	e.used.Store(true)
+	e.table.Compute(name, func(old ending, found bool) (ending, otter.ComputeOp) {
+		if found && old.from.Before(from) {
+			return old, otter.CancelOp
+		}
+		return ending{from: from, until: created.Add(MaxLifetime)}, otter.WriteOp
+	})
+}
+
+// Has reports whether the session of a record has ended.
+func (e *EndedNames) Has(name string, now time.Time) bool {
+	if !e.used.Load() {
+		return false
+	}
+	end, ok := e.table.GetIfPresent(name)
+	return ok && !now.Before(end.from)
+}
+
+func (e *EndedNames) Close() { e.table.StopAllGoroutines() }

@@ -1,0 +1,306 @@
+// Package redis keeps sessions in Redis or Valkey, where several gateways share them.
+//
+// Begin with Store for the settings, with records.go for the commands that are sent, and
+// with client.go for the connection.
+package redis
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/wire"
+)
+
+func init() {
+	caddy.RegisterModule(Store{})
+}
+
+// DefaultRedisPrefix is what the names of keys begin with.
+const DefaultRedisPrefix = "tollgate:"
+
+// Store keeps sessions in Redis 6.2 or newer, or in Valkey, where several
+// gateways share them: whoever signs out at one is signed out at all of them at once,
+// and a session's tokens are refreshed by one of them. What is often read is cached in
+// the process, and Redis says when it changes.
+//
+// The gateways need the same `secret`. The gateway starts while Redis is down; until
+// Redis answers, requests that need a session get 503.
+type Store struct {
+	// Where Redis is, as `<host>:<port>`; with `sentinel` the sentinels, with `cluster`
+	// some of the nodes. Required.
+	Address []string `json:"address,omitempty"`
+
+	// The ACL user. Needs `password`. Default: Redis's user `default`.
+	Username string `json:"username,omitempty"`
+
+	// The password, for sentinels, too, where they want one. Default: none.
+	Password string `json:"password,omitempty"`
+
+	// The number of the database. Default: 0.
+	Database int `json:"database,omitempty"`
+
+	// Speaks TLS to Redis, and to the sentinels. As a bare word: with the system's
+	// roots. Default: off.
+	TLS *TLS `json:"tls,omitempty"`
+
+	// The name under which the sentinels know the master. Default: none, `address` is
+	// Redis itself.
+	Sentinel string `json:"sentinel,omitempty"`
+
+	// Whether this is a Redis Cluster. Default: false.
+	Cluster bool `json:"cluster,omitempty"`
+
+	// What the name of every key begins with. Sites that share a Redis may share it,
+	// too: their sessions do not open each other. Default: `tollgate:`.
+	Prefix string `json:"prefix,omitempty"`
+
+	// Whether sessions are cached in the process, with Redis telling it what changes
+	// (server-assisted client-side caching). Turn it off for a proxy or a service that
+	// cannot do that; every request then asks Redis. Default: true.
+	ClientCache *bool `json:"client_cache,omitempty"`
+
+	// For how long after the start sessions are taken over that stood in cookies, as with
+	// `store storage`. Default: off.
+	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
+
+	options Options
+	prefix  string
+	logger  *zap.Logger
+}
+
+// TLS says whom to trust, and who we are.
+type TLS struct {
+	// A file with the certificates, as PEM, of who may have signed Redis's certificate.
+	// Default: the system's roots.
+	CA string `json:"ca,omitempty"`
+
+	// A file with this client's own certificate, as PEM. Needs `key`. Default: none.
+	Certificate string `json:"certificate,omitempty"`
+
+	// A file with the private key of `certificate`, as PEM. Default: none.
+	Key string `json:"key,omitempty"`
+
+	// The name that Redis's certificate has to be for. Default: the host in `address`.
+	ServerName string `json:"server_name,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Store) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "tollgate.stores.redis",
+		New: func() caddy.Module { return new(Store) },
+	}
+}
+
+// UnmarshalCaddyfile sets up the store from Caddyfile tokens. One word per setting,
+// the same word as the JSON key.
+//
+//	store redis {
+//		address      <host:port...>
+//		username     <name>
+//		password     <password>
+//		database     <n>
+//		tls {
+//			ca          <file>
+//			certificate <file>
+//			key         <file>
+//			server_name <name>
+//		}
+//		sentinel     <master>
+//		cluster
+//		prefix       <prefix>
+//		client_cache on|off
+//		from_cookies off|<duration>
+//	}
+func (s *Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the store's name
+	p := config.NewParser(d, "store redis", config.StoreSetting)
+	if p.NextArg() {
+		return p.ArgErr()
+	}
+	err := p.Block(config.StoreSetting, config.Words{
+		"address":      p.List(&s.Address),
+		"username":     p.Text(&s.Username),
+		"password":     p.Text(&s.Password),
+		"database":     p.Number(&s.Database),
+		"tls":          redisTLSWords(p, &s.TLS),
+		"sentinel":     p.Text(&s.Sentinel),
+		"cluster":      p.Bare(&s.Cluster),
+		"prefix":       p.Text(&s.Prefix),
+		"client_cache": p.OnOffDefault(&s.ClientCache),
+		"from_cookies": p.DurationOrOff(&s.FromCookies),
+	})
+	if err != nil {
+		return err
+	}
+	return p.TryOut(func(repl *caddy.Replacer) error {
+		_, err := s.resolve(repl)
+		return err
+	})
+}
+
+func redisTLSWords(p *config.Parser, target **TLS) config.Word {
+	return config.Word{Once: true, Parse: func(path string) error {
+		t := new(TLS)
+		*target = t
+		if p.NextArg() {
+			return p.WrongArgs(path)
+		}
+		return p.Block(path, config.Words{
+			"ca":          p.Text(&t.CA),
+			"certificate": p.Text(&t.Certificate),
+			"key":         p.Text(&t.Key),
+			"server_name": p.Text(&t.ServerName),
+		})
+	}}
+}
+
+// Provision reads the settings and the files of TLS. It asks no network.
+func (s *Store) Provision(ctx caddy.Context) error {
+	s.logger = ctx.Logger()
+	resolved, err := s.resolve(caddy.NewReplacer())
+	if err != nil {
+		return err
+	}
+	s.prefix = resolved.prefix
+	s.options = resolved.Options
+	if resolved.tls != nil {
+		s.options.tls, err = resolved.tls.Load()
+	}
+	return config.WithoutSecrets(err, resolved.read)
+}
+
+// redisSettings are the settings with their placeholders read.
+type redisSettings struct {
+	Options
+	prefix string
+	tls    *redisTLSFiles
+	read   map[string]string // see resolver
+}
+
+// resolve reads the settings, but for the files that TLS names.
+func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
+	r := &config.Resolver{Repl: repl}
+	setting := func(name string) string { return config.StoreSetting + "." + name }
+	config.ResolveFromCookies(r, s.FromCookies)
+	resolved := &redisSettings{
+		Options: Options{
+			Username:    r.Text(setting("username"), s.Username, ""),
+			Password:    r.Text(setting("password"), s.Password, ""),
+			database:    s.Database,
+			sentinel:    r.Text(setting("sentinel"), s.Sentinel, ""),
+			cluster:     s.Cluster,
+			ClientCache: s.ClientCache == nil || *s.ClientCache,
+		},
+		prefix: r.Text(setting("prefix"), s.Prefix, DefaultRedisPrefix),
+		tls:    s.TLS.resolve(r, setting("tls")),
+	}
+	for _, raw := range s.Address {
+		resolved.Addresses = append(resolved.Addresses, r.Address(setting("address"), raw))
+	}
+	switch {
+	case len(s.Address) == 0:
+		r.Fail(setting("address"), "is required: where Redis is, as <host>:<port>")
+	case s.Cluster && s.Sentinel != "":
+		r.Fail(setting("cluster"), "contradicts sentinel: a cluster has no sentinels")
+	case s.Cluster && s.Database != 0:
+		r.Fail(setting("database"), "contradicts cluster, which has database 0 only")
+	case len(s.Address) > 1 && !s.Cluster && s.Sentinel == "":
+		r.Fail(setting("address"), "several addresses need sentinel or cluster")
+	case s.Username != "" && s.Password == "":
+		r.Fail(setting("username"), "needs password")
+	case s.Database < 0:
+		r.Fail(setting("database"), "must not be negative")
+	case strings.ContainsAny(resolved.prefix, "{} \r\n"):
+		// Braces would put all keys of a cluster on one node.
+		r.Check(setting("prefix"), s.Prefix, errors.New("must have neither braces nor white space"))
+	}
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	resolved.read = r.Read
+	return resolved, nil
+}
+
+// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+func (s *Store) UnmarshalJSON(text []byte) error {
+	type plain Store
+	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
+}
+
+// redisTLSFiles are the settings of TLS with their placeholders read.
+type redisTLSFiles struct{ ca, certificate, key, serverName string }
+
+func (t *TLS) resolve(r *config.Resolver, path string) *redisTLSFiles {
+	if t == nil {
+		return nil
+	}
+	if (t.Certificate == "") != (t.Key == "") {
+		r.Fail(path, "certificate and key need each other")
+	}
+	return &redisTLSFiles{
+		ca:          r.Text(path+".ca", t.CA, ""),
+		certificate: r.Text(path+".certificate", t.Certificate, ""),
+		key:         r.Text(path+".key", t.Key, ""),
+		serverName:  r.Text(path+".server_name", t.ServerName, ""),
+	}
+}
+
+// Load reads the files.
+func (f *redisTLSFiles) Load() (*tlsIdentity, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.serverName}
+	identity := wire.AppendText(nil, f.serverName)
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, config.Errorf(config.StoreSetting+".tls.ca", "%w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, config.Errorf(config.StoreSetting+".tls.ca", "%s has no certificate in it", f.ca)
+		}
+		identity = wire.AppendText(identity, string(pem))
+	}
+	if f.certificate != "" {
+		certificate, err := tls.LoadX509KeyPair(f.certificate, f.key)
+		if err != nil {
+			return nil, config.Errorf(config.StoreSetting+".tls", "reading certificate and key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{certificate}
+		identity = wire.AppendText(identity, string(certificate.Leaf.Raw))
+	}
+	return &tlsIdentity{conf, sha256.Sum256(identity)}, nil
+}
+
+// Connection gives what the store was provisioned with: how to connect, and what the name
+// of every key begins with.
+func (s *Store) Connection() (Options, string) { return s.options, s.prefix }
+
+// Open implements Module.
+func (s *Store) Open(env session.Env) session.Store {
+	if !env.SecretGiven {
+		s.logger.Warn("store redis without secret: gateways that do not share Caddy's storage " +
+			"make a secret each, and do not know each other's sessions; give all of them the same secret")
+	}
+	return records.NewTickets(env, NewRecords(s.Connection()), env.Takeover(time.Duration(s.FromCookies)))
+}
+
+// Interface guards.
+var (
+	_ caddy.Module          = (*Store)(nil)
+	_ caddy.Provisioner     = (*Store)(nil)
+	_ caddyfile.Unmarshaler = (*Store)(nil)
+	_ session.Module        = (*Store)(nil)
+)

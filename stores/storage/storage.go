@@ -1,0 +1,440 @@
+// Package storage keeps sessions in the storage that Caddy is configured with.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"path"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+	"github.com/maypok86/otter/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/flight"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+)
+
+func init() {
+	caddy.RegisterModule(Store{})
+}
+
+// Store keeps sessions in the storage that Caddy is configured with: files in
+// Caddy's data folder, unless the global option `storage` says otherwise. Nothing has
+// to be installed. Sessions survive restarts, signing out is final, and an operator
+// can list and end sessions. Several processes can share it where they share the
+// storage; its lock then keeps them from spending one refresh token twice.
+//
+// The site should have a `secret`. Without one the secret is kept in the same storage,
+// and a copy of it is enough to make sessions.
+type Store struct {
+	// For how long after the start sessions are taken over that stood in cookies: the time
+	// of a change from `store cookie`. Up to 30d. It counts from the first configuration of
+	// the process that has it; a reload does not prolong it, and a restart begins it anew.
+	// A session that moves has its user information read anew before its first use.
+	// Default: off, which signs such people in anew.
+	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
+
+	storage certmagic.Storage
+	logger  *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (Store) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "tollgate.stores.storage",
+		New: func() caddy.Module { return new(Store) },
+	}
+}
+
+// UnmarshalCaddyfile sets up the store from Caddyfile tokens. Caddy's global option
+// `storage` says where the storage is.
+//
+//	store storage {
+//		from_cookies off|<duration>
+//	}
+func (s *Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the store's name
+	if d.NextArg() {
+		return d.Errf("%s: Caddy's global option `storage` says where the storage is", config.StoreSetting)
+	}
+	p := config.NewParser(d, "store storage", config.StoreSetting)
+	if err := p.Block(config.StoreSetting, config.Words{"from_cookies": p.DurationOrOff(&s.FromCookies)}); err != nil {
+		return err
+	}
+	return p.TryOut(s.resolve)
+}
+
+// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+func (s *Store) UnmarshalJSON(text []byte) error {
+	type plain Store
+	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
+}
+
+// Provision checks the settings.
+func (s *Store) Provision(ctx caddy.Context) error {
+	s.storage, s.logger = ctx.Storage(), ctx.Logger()
+	return s.resolve(caddy.NewReplacer())
+}
+
+func (s *Store) resolve(repl *caddy.Replacer) error {
+	r := &config.Resolver{Repl: repl}
+	config.ResolveFromCookies(r, s.FromCookies)
+	if r.Err != nil {
+		return r.Err
+	}
+	return nil
+}
+
+// Open implements Module.
+func (s *Store) Open(env session.Env) session.Store {
+	if !env.SecretGiven {
+		s.logger.Warn("store storage without secret: the secret is kept in Caddy's storage, beside the sessions; " +
+			"whoever can read a copy of the storage can also open every cookie of the site; set `secret`, which `caddy tollgate keygen` prints")
+	}
+	return records.NewTickets(env, NewRecords(s.storage), env.Takeover(time.Duration(s.FromCookies)))
+}
+
+// Places in the storage, and the names of locks. Records and notes are named by
+// hashes.
+const (
+	StorageSessions = "tollgate/sessions"
+	storageUsers    = "tollgate/users"
+	storageProbe    = "tollgate/probe"
+
+	storageSessionLock = "tollgate_session_" // one process refreshes
+	storageRecordLock  = "tollgate_record_"  // one process writes
+)
+
+const (
+	// StorageReadAge is how old a record may be that is not read again: the bound of
+	// how long another process takes to see a session's end.
+	StorageReadAge = 500 * time.Millisecond
+	// maxReadBytes bounds what is remembered for that long.
+	maxReadBytes = 32 << 20
+	// storagePatience bounds one access, and the wait for a record's lock.
+	storagePatience = 5 * time.Second
+	// StorageLockPause is the pause between two looks at a lock that is taken.
+	StorageLockPause = 20 * time.Millisecond
+	// SweepInterval is how often records are deleted that nobody came back for, and
+	// sweepPatience how long that may take.
+	SweepInterval = time.Hour
+	sweepPatience = 10 * time.Minute
+)
+
+// Records keeps records in a storage of Caddy's.
+type Records struct {
+	Storage certmagic.Storage
+	// writing keeps this process's own writers apart, by name, before the storage's
+	// lock keeps them from other processes': that one is looked at now and then only.
+	writing [64]sync.Mutex
+	seed    maphash.Seed
+	Read    *otter.Cache[string, readRecordText]
+	reads   singleflight.Group
+	Swept   atomic.Int64 // when, in Unix milliseconds
+}
+
+// readRecordText is a record's text, and when it was read.
+type readRecordText struct {
+	text    string
+	missing bool // only until it is remembered: a record that is not there is not
+	at      time.Time
+}
+
+func NewRecords(storage certmagic.Storage) *Records {
+	return &Records{
+		Storage: storage,
+		seed:    maphash.MakeSeed(),
+		Read: otter.Must(&otter.Options[string, readRecordText]{
+			MaximumWeight:    maxReadBytes,
+			Weigher:          func(_ string, r readRecordText) uint32 { return uint32(len(r.text)) + 256 },
+			ExpiryCalculator: otter.ExpiryWriting[string, readRecordText](StorageReadAge),
+		}),
+	}
+}
+
+func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
+	if !fresh {
+		if known, ok := s.Read.GetIfPresent(name); ok && flight.Within(time.Since(known.at), StorageReadAge) {
+			return known.text, true, nil
+		}
+	}
+	if fresh {
+		return s.readNow(ctx, name)
+	}
+	// Files know no deadline: who waits for one that hangs goes away by itself, and
+	// requests that come together share one read.
+	done := s.reads.DoChan(name, func() (any, error) {
+		text, ok, err := s.readNow(context.Background(), name)
+		return readRecordText{text: text, missing: !ok}, err
+	})
+	select {
+	case result := <-done:
+		if result.Err != nil {
+			return "", false, result.Err
+		}
+		read := result.Val.(readRecordText)
+		return read.text, !read.missing, nil
+	case <-ctx.Done():
+		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", ctx.Err())
+	}
+}
+
+func (s *Records) readNow(ctx context.Context, name string) (string, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	text, ok, err := s.Load(ctx, path.Join(StorageSessions, name))
+	if err != nil {
+		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", err)
+	}
+	if ok {
+		s.Read.Set(name, readRecordText{text: text, at: time.Now()})
+	}
+	return text, ok, nil
+}
+
+// Load reads a value; one that is not there is none.
+func (s *Records) Load(ctx context.Context, key string) (string, bool, error) {
+	value, err := s.Storage.Load(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	}
+	return string(value), true, nil
+}
+
+// Replace compares and writes under the storage's lock, which is what there is.
+func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *records.Record) (replaced bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	unlock, err := s.lockRecord(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+
+	key := path.Join(StorageSessions, name)
+	text, ok, err := s.Load(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	standing := uint64(0)
+	if ok {
+		if standing, ok = records.RevisionOf(text); !ok || standing == 0 {
+			return false, nil // whatever it is, it is not ours to write over
+		}
+	}
+	if standing != revision {
+		return false, nil
+	}
+	if err := s.Storage.Store(ctx, key, []byte(r.String())); err != nil {
+		return false, err
+	}
+	s.Read.Invalidate(name)
+	s.sweepWhenDue()
+	return true, nil
+}
+
+func (s *Records) Remove(ctx context.Context, name string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	unlock, err := s.lockRecord(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	defer s.Read.Invalidate(name)
+	return s.delete(ctx, path.Join(StorageSessions, name))
+}
+
+func (s *Records) delete(ctx context.Context, key string) error {
+	if err := s.Storage.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deleting from Caddy's storage: %w", err)
+	}
+	return nil
+}
+
+// lockRecord takes the right to write one record.
+func (s *Records) lockRecord(ctx context.Context, name string) (unlock func() error, err error) {
+	own := &s.writing[maphash.String(s.seed, name)%uint64(len(s.writing))]
+	own.Lock()
+	lock := storageRecordLock + name
+	for {
+		ok, err := s.tryLockStorage(ctx, lock)
+		switch {
+		case err != nil:
+			own.Unlock()
+			return nil, fmt.Errorf("locking the session in Caddy's storage: %w", err)
+		case ok:
+			return func() error {
+				defer own.Unlock()
+				return s.Storage.Unlock(context.WithoutCancel(ctx), lock)
+			}, nil
+		}
+		select {
+		case <-time.After(StorageLockPause):
+		case <-ctx.Done():
+			own.Unlock()
+			return nil, fmt.Errorf("locking the session in Caddy's storage: %w", ctx.Err())
+		}
+	}
+}
+
+// tryLockStorage takes a lock of the storage, or says false where somebody has it.
+// A storage whose locks cannot be tried is waited for.
+func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error) {
+	locker, ok := s.Storage.(certmagic.TryLocker)
+	if !ok {
+		return true, s.Storage.Lock(ctx, name)
+	}
+	if _, ok := s.Storage.(*certmagic.FileStorage); !ok {
+		return locker.TryLock(ctx, name)
+	}
+	// Where a file's lock is taken, trying means to sleep for a second and to look
+	// again. There is a better pause below.
+	brief, cancel := context.WithTimeout(ctx, StorageLockPause)
+	defer cancel()
+	ok, err := locker.TryLock(brief, name)
+	if err != nil && brief.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
+	return ok, err
+}
+
+func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (records.Lock, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	ok, err := s.tryLockStorage(ctx, storageSessionLock+name)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	return &storageLock{s.Storage, storageSessionLock + name, lease}, true, nil
+}
+
+// storageLock is a lock of the storage. Files' locks are kept alive by the storage
+// itself, for as long as the process lives; a storage with leases is asked to.
+type storageLock struct {
+	storage certmagic.Storage
+	name    string
+	lease   time.Duration
+}
+
+func (l *storageLock) Renew(ctx context.Context) error {
+	if renewer, ok := l.storage.(certmagic.LockLeaseRenewer); ok {
+		return renewer.RenewLockLease(ctx, l.name, l.lease)
+	}
+	return nil
+}
+
+func (l *storageLock) Release(ctx context.Context) error { return l.storage.Unlock(ctx, l.name) }
+
+// AddToIndex implements Store: a note is a value whose name says it all.
+func (s *Records) AddToIndex(ctx context.Context, user, name string, expires time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	return s.Storage.Store(ctx, path.Join(storageUsers, user, name), []byte(strconv.FormatInt(expires.UnixMilli(), 10)))
+}
+
+func (s *Records) RemoveFromIndex(ctx context.Context, user, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	return s.delete(ctx, path.Join(storageUsers, user, name))
+}
+
+func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	return s.list(ctx, path.Join(storageUsers, user))
+}
+
+// list gives the last parts of the names below a place.
+func (s *Records) list(ctx context.Context, place string) ([]string, error) {
+	keys, err := s.Storage.List(ctx, place, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing Caddy's storage: %w", err)
+	}
+	for i, key := range keys {
+		keys[i] = path.Base(key)
+	}
+	return keys, nil
+}
+
+// Ready writes a little, and reads it back: a disk may be full, or read-only.
+func (s *Records) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	if err := s.Storage.Store(ctx, storageProbe, []byte("tollgate writes here to see whether it can\n")); err != nil {
+		return fmt.Errorf("writing to Caddy's storage: %w", err)
+	}
+	if _, err := s.Storage.Load(ctx, storageProbe); err != nil {
+		return fmt.Errorf("reading from Caddy's storage: %w", err)
+	}
+	return nil
+}
+
+// sweepWhenDue begins to delete what has expired, now and then: nobody else does.
+func (s *Records) sweepWhenDue() {
+	now := time.Now()
+	last := s.Swept.Load()
+	if flight.Within(now.Sub(time.UnixMilli(last)), SweepInterval) || !s.Swept.CompareAndSwap(last, now.UnixMilli()) {
+		return
+	}
+	go func() { // ends with its patience
+		ctx, cancel := context.WithTimeout(context.Background(), sweepPatience)
+		defer cancel()
+		s.Sweep(ctx, now)
+	}()
+}
+
+// Sweep deletes the records that have expired, with the notes of them. What cannot
+// be read or deleted now is left for the next time.
+func (s *Records) Sweep(ctx context.Context, now time.Time) {
+	names, err := s.list(ctx, StorageSessions)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		text, ok, err := s.Load(ctx, path.Join(StorageSessions, name))
+		if err != nil || !ok {
+			continue
+		}
+		r, ok := records.ParseRecord(text)
+		if !ok || now.Before(r.Expires) {
+			continue
+		}
+		if s.Remove(ctx, name) == nil && r.User != "" {
+			_ = s.RemoveFromIndex(ctx, r.User, name)
+		}
+	}
+}
+
+// Hold implements Store. The storage is Caddy's own, which keeps it open.
+func (*Records) Hold() (release func()) { return func() {} }
+
+func (s *Records) Close() { s.Read.StopAllGoroutines() }
+
+// Interface guards.
+var (
+	_ caddy.Provisioner     = (*Store)(nil)
+	_ caddy.Module          = (*Store)(nil)
+	_ caddyfile.Unmarshaler = (*Store)(nil)
+	_ session.Module        = (*Store)(nil)
+	_ records.Store         = (*Records)(nil)
+	_ records.Lock          = (*storageLock)(nil)
+)

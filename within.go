@@ -1,7 +1,0 @@
-package tollgate
-
-import "time"
-
-// within reports whether a time since something is less than a pause. A clock that
-// was set back ends the pause.
-func within(since, pause time.Duration) bool { return since >= 0 && since < pause }
