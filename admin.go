@@ -92,7 +92,7 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 	answer := adminapi.Sessions{Sessions: []adminapi.Session{}, CookieSites: sites.cookies}
 	for _, s := range found {
 		answer.Sessions = append(answer.Sessions, adminapi.Session{
-			Session: s.Name, User: user, Site: s.at.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
+			Session: s.Name, User: user, Site: s.at.settings.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
 		})
 	}
 	return writeAdmin(w, answer)
@@ -199,7 +199,7 @@ func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) 
 // endOf is when a session ends, as this handler counts.
 func (h *Handler) endOf(s records.Summary) time.Time {
 	times := session.Session{Created: s.Created, LastSeen: s.LastSeen}
-	return session.Earlier(s.Expires, times.End(h.lifetime, h.idleTimeout))
+	return session.Earlier(s.Expires, times.End(h.settings.lifetime, h.settings.idleTimeout))
 }
 
 // reachedSites are the sites of this process, for one admin request.
@@ -222,7 +222,7 @@ func reachSites() (*reachedSites, error) {
 		releases = append(releases, release)
 		for _, h := range handlers {
 			if h.tickets == nil {
-				sites.cookies = append(sites.cookies, h.origin)
+				sites.cookies = append(sites.cookies, h.settings.origin)
 			} else {
 				sites.stores = append(sites.stores, h)
 			}
@@ -249,7 +249,7 @@ func reachSites() (*reachedSites, error) {
 }
 
 func storeFault(h *Handler, err error) error {
-	return fmt.Errorf("the session store of %s does not answer: %w", h.origin, err)
+	return fmt.Errorf("the session store of %s does not answer: %w", h.settings.origin, err)
 }
 
 // userAndSites gives the user that a request names, and the sites to ask.

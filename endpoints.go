@@ -1,20 +1,27 @@
 package tollgate
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
@@ -91,7 +98,7 @@ type endpointFunc func(w http.ResponseWriter, r *http.Request, v *visit) error
 
 // sameOriginOnly refuses what another site's page has sent.
 func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
-	if !browser.IsSameOrigin(r, h.origin) {
+	if !browser.IsSameOrigin(r, h.settings.origin) {
 		return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 	}
 	return serve(w, r, v)
@@ -100,7 +107,7 @@ func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visi
 // denyScript answers 401 whoever asks: what stands behind it is no page.
 func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
 	h.deleteDead(w, v)
-	return writeUnauthenticated(w, r, h.startURL(h.returnPathOf(r)))
+	return writeUnauthenticated(w, r, h.settings.startURL(h.returnPathOf(r)))
 }
 
 // withSession serves an endpoint that needs a session, and denies it to who has none.
@@ -115,7 +122,7 @@ func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, 
 		return deny(w, r, v)
 	}
 	rw := &relay.Writer{
-		ResponseWriterWrapper: relay.Wrap(w), Cookies: h.cookies,
+		ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies,
 		Owner: &passing{handler: h, visit: v, request: r},
 	}
 	err = serve(rw, r, v)
@@ -174,7 +181,7 @@ func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit
 		return h.writeForbidden(w, r)
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON,
-		userinfoAnswer{id: id, expires: v.session.End(h.lifetime, h.idleTimeout)})
+		userinfoAnswer{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
 }
 
 // serveRefresh re-reads the user information. A session that asks more than once a
@@ -215,7 +222,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	if err != nil {
 		h.logFault(r.Context(), err)
-		return h.writeUnavailable(w, r, h.endpoints["logout"])
+		return h.writeUnavailable(w, r, h.settings.endpoints["logout"])
 	}
 	if v.session != nil {
 		h.revoke(v.session)
@@ -223,9 +230,9 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	h.noteDisplaced(v)
 	for _, name := range h.cookiesToClear(v) {
-		w.Header().Add("Set-Cookie", h.cookies.Remove(name))
+		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
 	}
-	w.Header().Add("Set-Cookie", h.cookies.SignedOut())
+	w.Header().Add("Set-Cookie", h.settings.cookies.SignedOut())
 	// Browsers keep pages to go back to as they were last seen.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	switch {
@@ -233,42 +240,20 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		writeOwnHeaders(w.Header())
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	case h.afterLogout != "":
-		return redirect(w, http.StatusSeeOther, h.afterLogout)
+	case h.settings.afterLogout != "":
+		return redirect(w, http.StatusSeeOther, h.settings.afterLogout)
 	default:
-		return redirect(w, http.StatusSeeOther, h.endpoints["logout"]+"?"+signedOutQuery)
+		return redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"]+"?"+signedOutQuery)
 	}
-}
-
-// endSession makes a session no session any more, here and in its store.
-func (h *Handler) endSession(ctx context.Context, s *session.Session, from time.Time) error {
-	if err := h.store.End(ctx, s, from); err != nil {
-		return err
-	}
-	h.state.sessions.End(s, from)
-	return nil
-}
-
-// revoke tells the provider, where it has an endpoint for that. Nobody waits for
-// it, and the session is over whatever comes of it.
-func (h *Handler) revoke(s *session.Session) {
-	if h.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
-		return
-	}
-	go func() { // ends with the request's own timeout
-		if err := h.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
-			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.ID.Hash()), zap.Error(err))
-		}
-	}()
 }
 
 func (h *Handler) cookiesToClear(v *visit) []string {
-	names := []string{h.cookies.Name}
+	names := []string{h.settings.cookies.Name}
 	if v.sent.HasSecond {
-		names = append(names, h.cookies.Name+browser.SecondChunk)
+		names = append(names, h.settings.cookies.Name+browser.SecondChunk)
 	}
 	if v.sent.Recent.Count > 0 {
-		names = append(names, h.cookies.RecentName())
+		names = append(names, h.settings.cookies.RecentName())
 	}
 	for _, cookie := range v.sent.Logins[:min(len(v.sent.Logins), browser.MaxRemovals)] {
 		names = append(names, cookie.Name)
@@ -284,4 +269,116 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) error {
 		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+}
+
+// causeTopupFailed is the error code where the provider does not say where to top up.
+const causeTopupFailed = "topup_failed"
+
+// serveTopup leads to where the user can top up. What the provider answers is
+// checked; the balance is re-read before its next use.
+func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if h.settings.client.TopupEndpoint == "" {
+		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
+	}
+	var location string
+	err := h.withAccessToken(r.Context(), v.session, func(access string) (err error) {
+		location, err = h.settings.client.TopupURL(r.Context(), access)
+		return err
+	})
+	v.dead = errors.Is(err, session.ErrEnded)
+	switch {
+	case v.dead, h.needsSignInAfter(err, v.session):
+		return h.demandLogin(w, r, v)
+	case err != nil:
+		h.logger.Warn("the provider gave no top-up URL that can be used", zap.String("session", v.session.ID.Hash()), zap.Error(err))
+		if isDefinite(err) {
+			return h.writeTopupFailed(w, r)
+		}
+		return h.writeUnavailable(w, r, h.returnPathOf(r))
+	}
+	h.users.AwaitMoney(v.session)
+	if browser.WantsJSON(r) {
+		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
+	}
+	return redirect(w, http.StatusSeeOther, location)
+}
+
+// isDefinite reports whether the provider answered, and would answer the same again: a
+// refusal, or an answer under a good status that cannot be used.
+func isDefinite(err error) bool {
+	pe, ok := errors.AsType[*oauth.Error](err)
+	if !ok {
+		return false
+	}
+	return pe.Status == http.StatusOK || pe.Kind == oauth.FailureRefused || pe.Kind == oauth.FailureUnauthorized
+}
+
+// writeTopupFailed answers that there is no top-up URL to lead to. The page leads back to
+// the site: a sign-in would not help.
+func (h *Handler) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
+	if !browser.IsNavigation(r) {
+		return writeProblem(w, r, problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
+	}
+	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
+}
+
+// resolveTopupHosts reads the hosts of topup_hosts, in the form that HostAndPort gives.
+func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
+	const setting = "topup_hosts"
+	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
+		r.Fail(setting, "has no effect: there is no topup_endpoint")
+	}
+	for i, text := range r.Texts(setting, raw) {
+		host, err := parseHost(text)
+		r.Check(setting, raw[i], err)
+		if r.Err == nil {
+			s.client.TopupHosts = append(s.client.TopupHosts, host)
+		}
+	}
+}
+
+// parseHost reads a host with an optional port, as it stands in an https URL.
+func parseHost(text string) (string, error) {
+	u, err := url.Parse("https://" + text)
+	if err != nil || u.User != nil || u.Host != text || strings.HasSuffix(text, ":") {
+		return "", fmt.Errorf("%q is not a host such as pay.example.com or pay.example.com:8443", text)
+	}
+	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
+		return "", err
+	}
+	return origin.HostAndPort(u), nil
+}
+
+// newSDK makes the script that pages of the application load, with the paths of this
+// site's endpoints in it.
+func (s *settings) newSDK() (*web.SDK, error) {
+	return web.NewSDK(web.Endpoints{
+		Start:    s.endpoints["start"],
+		Userinfo: s.endpoints["userinfo"],
+		Refresh:  s.endpoints["refresh"],
+		Topup:    s.topupURL(),
+		Logout:   s.endpoints["logout"],
+	})
+}
+
+// serveSDK answers everybody with the same bytes. Pages of other sites are not meant
+// to load it: it would ask at their own origin.
+func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request) error {
+	header := w.Header()
+	writeOwnHeaders(header)
+	header.Set("Content-Type", "text/javascript; charset=utf-8")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Vary", "Accept-Encoding")
+	body := h.sdk.Plain
+	if slices.Contains(encode.AcceptedEncodings(r, []string{"gzip"}), "gzip") {
+		// Here and not by Caddy's encode, which stands behind us.
+		header.Set("Content-Encoding", "gzip")
+		body = h.sdk.Gzipped
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		w.Write(body) // a client that went away is nobody's error
+	}
+	return nil
 }

@@ -86,11 +86,11 @@ func (h *Handler) askedDemand(r *http.Request) (d policy.Demand, ok bool) {
 // client may have sent the headers that its proxy does not set, the two have to agree
 // where both are there.
 func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
-	if !h.trustedProxies.Trust(r.RemoteAddr) {
+	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
 		return nil, true
 	}
 	asked, ok := policy.ForwardedURL(r.Header)
-	own := url.URL{Path: h.endpoints["auth"]}
+	own := url.URL{Path: h.settings.endpoints["auth"]}
 	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
 	if !ok || !found || below == "" {
 		return asked, ok && found
@@ -106,7 +106,7 @@ func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
 // the request of somebody who is not signed in to `start`. It is not yet cleaned, and
 // empty when it is none of ours. forwarded is false for every other request.
 func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
-	if !h.trustedProxies.Trust(r.RemoteAddr) {
+	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
 		return "", false
 	}
 	asked, ok := policy.ForwardedURL(r.Header)
@@ -116,7 +116,7 @@ func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
 	if !ok {
 		return "", true
 	}
-	return policy.ForwardedPath(asked, h.origin), true
+	return policy.ForwardedPath(asked, h.settings.origin), true
 }
 
 // isForwarded reports whether a trusted proxy passes on a request that was for
@@ -136,7 +136,7 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	writeOwnHeaders(fields)
 	if size := header.Size(fields); size > maxAuthHeaders {
 		h.logger.Error("the identity does not fit into the answer of the auth endpoint: have `identity` name fewer headers",
-			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.identity.Largest(fields)))
+			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
 		answer, cookies = authAnswers[verdictUnavailable], nil
 		h.setIdentity(fields, r, nil)
 	}
@@ -181,15 +181,15 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id == nil {
-		h.identity.SetEmpty(header)
+		h.settings.identity.SetEmpty(header)
 		return
 	}
 	id.Assertion = h.assert(r.Context(), id)
-	h.identity.Set(header, id, func(template string) string { return expand(repl, template) })
-	if h.identity.Token == "" {
+	h.settings.identity.Set(header, id, func(template string) string { return expand(repl, template) })
+	if h.settings.identity.Token == "" {
 		return
 	}
-	header[h.identity.Token] = []string{""}
+	header[h.settings.identity.Token] = []string{""}
 	if h.mayHandToken(r) {
 		h.setAccessToken(header, id.Session)
 	}

@@ -262,7 +262,7 @@ func (s *site) Load() {
 
 // useClock lets a handler, before it serves, run on the test's clock.
 func (s *site) useClock(h *Handler) {
-	h.now, h.client.Now = s.clock.now, s.clock.now
+	h.now, h.settings.client.Now = s.clock.now, s.clock.now
 	if h.state != s.clocked {
 		h.state.sessions.Now, h.state.renewals.Now, h.users.Now = s.clock.now, s.clock.now, s.clock.now
 		s.clocked = h.state

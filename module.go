@@ -192,7 +192,7 @@ type Handler struct {
 	// way can then read and steal sessions.
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
-	*settings
+	settings *settings
 	store session.Store
 	// tickets is the store where it is a server-side one, or nil.
 	tickets *records.Tickets
@@ -254,19 +254,19 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.loadMatchers(ctx); err != nil {
 		return fmt.Errorf("match: %w", err)
 	}
-	if h.trustedProxies.Everybody() {
+	if h.settings.trustedProxies.Everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
 	}
-	for _, gap := range policy.RuleGaps(h.public, h.optional, h.required) {
+	for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
 		h.logger.Warn(gap.String())
 	}
 	h.warnOfDestinations()
 	h.warnOfSameSite()
-	h.client.Now = h.now
-	h.client.Http = oauth.NewHTTPClient(h.client.Timeout)
-	h.lease = h.client.Timeout + renewal.LeaseMargin
+	h.settings.client.Now = h.now
+	h.settings.client.Http = oauth.NewHTTPClient(h.settings.client.Timeout)
+	h.lease = h.settings.client.Timeout + renewal.LeaseMargin
 
-	if h.sdk, err = h.newSDK(); err != nil {
+	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
 	}
 	if h.keys, err = h.newKeySource(ctx); err != nil {
@@ -275,8 +275,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
 	}
-	if h.assertion != nil {
-		h.asserter = identity.NewAsserter(h.assertion, h.origin)
+	if h.settings.assertion != nil {
+		h.asserter = identity.NewAsserter(h.settings.assertion, h.settings.origin)
 	}
 	if err := h.holdState(); err != nil {
 		return err
@@ -290,11 +290,11 @@ func (h *Handler) provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
-	source := &keys.Source{Storage: ctx.Storage(), ClientID: h.client.Config.ClientID, RedirectURI: h.redirectURI}
-	if len(h.secrets) == 0 {
+	source := &keys.Source{Storage: ctx.Storage(), ClientID: h.settings.client.Config.ClientID, RedirectURI: h.settings.redirectURI}
+	if len(h.settings.secrets) == 0 {
 		return source, nil
 	}
-	ring, err := keys.NewRing(h.secrets, source.ClientID, source.RedirectURI)
+	ring, err := keys.NewRing(h.settings.secrets, source.ClientID, source.RedirectURI)
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
@@ -316,11 +316,11 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	}
 	h.store = store.Open(session.Env{
 		Keys:        h.keys.Ring,
-		SecretGiven: len(h.secrets) > 0,
+		SecretGiven: len(h.settings.secrets) > 0,
 		Latest:      func(s *session.Session) (*session.Session, bool) { return h.state.sessions.Latest(s) },
 		Ended:       h.state.endedNames,
 		Takeover:    h.state.takeover,
-		Lifetime:    h.lifetime,
+		Lifetime:    h.settings.lifetime,
 		Now:         func() time.Time { return h.now() },
 	})
 	h.tickets, _ = h.store.(*records.Tickets)
@@ -343,8 +343,8 @@ func (h *Handler) Cleanup() error {
 	if h.store != nil {
 		h.store.Close()
 	}
-	if h.settings != nil && h.client.Http != nil {
-		h.client.Http.CloseIdleConnections()
+	if h.settings != nil && h.settings.client.Http != nil {
+		h.settings.client.Http.CloseIdleConnections()
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
@@ -54,7 +56,7 @@ func (n *neighbours) cookieNames() browser.CookieNames {
 func (n *neighbours) update() {
 	names := browser.CookieNames{}
 	for _, site := range n.sites {
-		names[site.handler.cookies.Name] = struct{}{}
+		names[site.handler.settings.cookies.Name] = struct{}{}
 	}
 	if len(names) < 2 {
 		n.names.Store(nil)
@@ -68,7 +70,7 @@ func (n *neighbours) update() {
 func (h *Handler) joinNeighbours(ctx caddy.Context) {
 	value, _, _ := allNeighbours.LoadOrNew("", func() (caddy.Destructor, error) { return new(neighbours), nil }) // which never fails
 	n := value.(*neighbours)
-	h.neighbours, h.cookies.Others = n, n.cookieNames
+	h.neighbours, h.settings.cookies.Others = n, n.cookieNames
 	site := placeOf(ctx, h)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -156,23 +158,23 @@ func (s *neighbour) warnBeside(other *neighbour) {
 	h, o := s.handler, other.handler
 	log := h.logger.With(zap.Stringer("site", s), zap.Stringer("other", other))
 	switch {
-	case h.redirectURI == o.redirectURI && (s.server != other.server || !slices.Equal(s.hosts, other.hosts)):
+	case h.settings.redirectURI == o.settings.redirectURI && (s.server != other.server || !slices.Equal(s.hosts, other.hosts)):
 		log.Warn("two sites have the same redirect_uri: sign-ins of both end at the one that receives it; give each its own",
-			zap.String("redirect_uri", h.redirectURI))
+			zap.String("redirect_uri", h.settings.redirectURI))
 	case h.stateKey != o.stateKey && h.shareCookies(o):
 		log.Warn("two sites share a host and a cookie name: a sign-in at one replaces the other's session in the browser, since cookies know no ports; "+
 			"set another `session { cookie_name … }` for one of them",
-			zap.String("cookie", h.cookies.Name), zap.String("redirect_uri", h.redirectURI), zap.String("other_redirect_uri", o.redirectURI))
+			zap.String("cookie", h.settings.cookies.Name), zap.String("redirect_uri", h.settings.redirectURI), zap.String("other_redirect_uri", o.settings.redirectURI))
 	}
 }
 
 // shareCookies reports whether a browser would keep cookies of two sites in one place.
 func (h *Handler) shareCookies(o *Handler) bool {
-	if !h.cookies.Owns(o.cookies.Name) && !o.cookies.Owns(h.cookies.Name) {
+	if !h.settings.cookies.Owns(o.settings.cookies.Name) && !o.settings.cookies.Owns(h.settings.cookies.Name) {
 		return false
 	}
-	host, other := hostnameOf(h.origin), hostnameOf(o.origin)
-	return host == other || h.cookies.Reaches(other) || o.cookies.Reaches(host)
+	host, other := hostnameOf(h.settings.origin), hostnameOf(o.settings.origin)
+	return host == other || h.settings.cookies.Reaches(other) || o.settings.cookies.Reaches(host)
 }
 
 func hostnameOf(origin string) string {
@@ -187,7 +189,7 @@ func hostnameOf(origin string) string {
 // host often stands behind a proxy, where that is as it should be: there it is a note.
 func (s *neighbour) warnOfCallback() {
 	h := s.handler
-	if s.app == nil || s.server == nil || h.ForwardAuth != nil || s.receives(h.origin) {
+	if s.app == nil || s.server == nil || h.ForwardAuth != nil || s.receives(h.settings.origin) {
 		return
 	}
 	say := h.logger.Info
@@ -196,7 +198,7 @@ func (s *neighbour) warnOfCallback() {
 	}
 	say("redirect_uri leads to another host or port than this site's: unless a proxy in front passes that address on to this site, sign-ins end elsewhere; "+
 		"set redirect_uri to this site's own address, or add that address to the site",
-		zap.Stringer("site", s), zap.String("redirect_uri", h.redirectURI))
+		zap.Stringer("site", s), zap.String("redirect_uri", h.settings.redirectURI))
 }
 
 // receives reports whether a request for this origin comes to the site, as far as the
@@ -232,4 +234,68 @@ func (s *neighbour) listensOn(port string) bool {
 	}
 	aliases := map[string]int{"80": s.app.HTTPPort, "443": s.app.HTTPSPort}
 	return ports[port] || aliases[port] != 0 && ports[strconv.Itoa(aliases[port])]
+}
+
+// warnIfUnreachable warns if the endpoints of a sign-in do not come to this handler,
+// because it stands in a `handle_path` that leaves them out. No request for them will
+// ever say so here; the first request of any kind shows the server's routes.
+func (h *Handler) warnIfUnreachable(r *http.Request) {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return
+	}
+	for _, name := range []string{"start", "callback"} {
+		path := h.settings.endpoints[name]
+		if !h.isReachedBy(server, r, path) {
+			h.logger.Warn("nobody can sign in: a matcher around `tollgate`, such as that of `handle_path`, keeps this path away from it; "+
+				"move tollgate out of that block, or set `path_prefix` and `redirect_uri` to paths that the block matches",
+				zap.String("endpoint", name), zap.String("path", path))
+		}
+	}
+}
+
+// isReachedBy reports whether a request for a path of this site would come here.
+func (h *Handler) isReachedBy(server *caddyhttp.Server, r *http.Request, path string) bool {
+	repl := caddy.NewReplacer()
+	asked := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: path}, RequestURI: path, Host: r.Host, TLS: r.TLS, Header: http.Header{},
+		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, RemoteAddr: r.RemoteAddr,
+	}
+	asked = caddyhttp.PrepareRequest(asked, repl, nil, server)
+	return leadTo(h, server.Routes, asked, repl)
+}
+
+// leadTo reports whether routes lead a request to a handler. It follows matchers, groups
+// and rewrites, and assumes that no other handler answers first. Where a matcher fails
+// nobody can tell: that is no reason to warn.
+func leadTo(h *Handler, routes caddyhttp.RouteList, r *http.Request, repl *caddy.Replacer) bool {
+	taken := map[string]bool{}
+	for _, route := range routes {
+		if route.Group != "" && taken[route.Group] {
+			continue
+		}
+		matched, err := route.MatcherSets.AnyMatchWithError(r)
+		if err != nil {
+			return true
+		}
+		if !matched {
+			continue
+		}
+		taken[route.Group] = true
+		for _, handler := range route.Handlers {
+			switch handler := handler.(type) {
+			case *Handler:
+				if handler == h {
+					return true
+				}
+			case *caddyhttp.Subroute:
+				if leadTo(h, handler.Routes, r, repl) {
+					return true
+				}
+			case *rewrite.Rewrite:
+				handler.Rewrite(r, repl)
+			}
+		}
+	}
+	return false
 }

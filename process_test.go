@@ -67,7 +67,7 @@ func loadReplica(order replicaOrder, now func() time.Time) error {
 	}
 	for _, server := range app.(*caddyhttp.App).Servers {
 		for _, h := range handlersIn(server.Routes) {
-			h.now, h.client.Now, h.lease = now, now, order.Lease
+			h.now, h.settings.client.Now, h.lease = now, now, order.Lease
 			h.state.sessions.Now, h.state.renewals.Now, h.users.Now = now, now, now
 		}
 	}

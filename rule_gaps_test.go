@@ -75,8 +75,8 @@ func TestNoExampleLeavesAPathOpen(t *testing.T) {
 			continue
 		}
 		for _, h := range handlers {
-			blocks += len(h.required)
-			for _, gap := range policy.RuleGaps(h.public, h.optional, h.required) {
+			blocks += len(h.settings.required)
+			for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
 				t.Errorf("%s: %s", file, gap)
 			}
 			h.Cleanup()

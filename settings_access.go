@@ -2,15 +2,23 @@ package tollgate
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/textproto"
+	"regexp"
 	"slices"
+	"strings"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
@@ -49,7 +57,7 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 		h.logFault(ctx, err)
 		return ""
 	}
-	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.lifetime, 0), h.now())
+	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
 	if err != nil {
 		h.logger.Error("the identity cannot be asserted", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
 		return ""
@@ -63,7 +71,139 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
 		h.logFault(r.Context(), err)
-		return h.writeUnavailable(w, r, h.endpoints["jwks.json"])
+		return h.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON, keys.Assertion.Public)
+}
+
+func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
+	if len(blocks) > policy.MaxBlocks {
+		r.Fail("require", "%d blocks are too many: at most %d", len(blocks), policy.MaxBlocks)
+	}
+	for i, block := range blocks {
+		setting := fmt.Sprintf("require[%d]", i)
+		if block == nil {
+			block = &Require{}
+		}
+		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
+			r.Fail(setting, "has no rule: name a balance, an email_domain or a user")
+		}
+		s.required = append(s.required, r.Patterns(setting+".paths", block.Paths))
+		s.rules = append(s.rules, policy.Rule{
+			Balance: resolveAmount(r, setting+".balance", block.Balance),
+			Domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
+			Users:   r.Texts(setting+".user", block.User),
+		})
+	}
+}
+
+// plainAmount is how an operator writes an amount: the currency is the provider's.
+var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
+
+func resolveAmount(r *config.Resolver, setting, raw string) *account.Amount {
+	text := r.Text(setting, raw, "")
+	if text == "" {
+		return nil
+	}
+	if !plainAmount.MatchString(text) {
+		r.Check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
+	}
+	value, _ := decimal.Parse(text)
+	return &account.Amount{Text: text, Value: value, Near: value.Double()}
+}
+
+func resolveDomains(r *config.Resolver, setting string, raw []string) []string {
+	var domains []string
+	for i, text := range r.Texts(setting, raw) {
+		if strings.ContainsAny(text, "@*/: \t") || text[0] == '.' || strings.HasSuffix(text, ".") {
+			r.Check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
+		}
+		domains = append(domains, policy.LowerASCII(text))
+	}
+	return domains
+}
+
+func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
+	if h.ForwardAuth == nil {
+		return
+	}
+	if isCookieStore(h.Session) {
+		r.Fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
+	}
+	for _, raw := range h.ForwardAuth.TrustedProxies {
+		const setting = "forward_auth.trusted_proxies"
+		if raw == "" {
+			r.Fail(setting, "is empty")
+		}
+		prefixes, err := parseProxies(r.Text(setting, raw, ""))
+		r.Check(setting, raw, err)
+		s.trustedProxies = append(s.trustedProxies, prefixes...)
+	}
+	if r.Err != nil {
+		return
+	}
+	empty := http.Header{}
+	s.identity.SetEmpty(empty)
+	for name := range empty {
+		if slices.Contains(authHeaderNames, name) {
+			r.Fail("identity.header", "%s means something else in the answer of forward_auth", name)
+		}
+	}
+	if size := header.Size(empty); size > maxAuthHeaders/2 {
+		r.Fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
+	}
+}
+
+// isCookieStore reports whether sessions are kept in the browser.
+func isCookieStore(o *Session) bool {
+	if o == nil || len(o.Store) == 0 {
+		return true
+	}
+	var store struct {
+		Module string `json:"module"`
+	}
+	return json.Unmarshal(o.Store, &store) == nil && store.Module == "cookie"
+}
+
+// privateRanges is Caddy's word for the addresses of private networks and of this
+// machine.
+const privateRanges = "private_ranges"
+
+// parseProxies reads an address, a CIDR range, or the word for the private ones.
+func parseProxies(text string) (policy.TrustedProxies, error) {
+	expressions := []string{text}
+	if text == privateRanges {
+		expressions = caddyhttp.PrivateRangesCIDR()
+	}
+	proxies := make(policy.TrustedProxies, 0, len(expressions))
+	for _, expression := range expressions {
+		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
+		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // a zone would be dropped without a word
+			return nil, fmt.Errorf("%q is neither an address nor a CIDR range nor %s", text, privateRanges)
+		}
+		proxies = append(proxies, prefix)
+	}
+	return proxies, nil
+}
+
+func (s *settings) resolvePassAccessToken(r *config.Resolver, h *Handler) {
+	if r.Err != nil {
+		return
+	}
+	const setting = "pass_access_token"
+	if h.PassAccessToken == "" {
+		if h.RetryUnauthorized != nil && *h.RetryUnauthorized {
+			r.Fail("retry_unauthorized", "needs pass_access_token: without a token there is none to refresh")
+		}
+		return
+	}
+	name := r.Text(setting, h.PassAccessToken, "")
+	if h.ForwardAuth != nil && slices.Contains(authHeaderNames, textproto.CanonicalMIMEHeaderKey(name)) {
+		r.Fail(setting, "%s means something else in the answer of forward_auth", name)
+	}
+	if r.Err != nil {
+		return
+	}
+	r.Check(setting, h.PassAccessToken, s.identity.ReserveToken(name))
+	s.retryUnauthorized = h.RetryUnauthorized == nil || *h.RetryUnauthorized
 }

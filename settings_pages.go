@@ -1,11 +1,18 @@
 package tollgate
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
 	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -67,4 +74,71 @@ func resolveAccent(r *config.Resolver, raw string) web.Accent {
 	accent, err := web.ParseAccent(text)
 	r.Check(setting, raw, err)
 	return accent
+}
+
+// resolveDestinations checks that nobody is sent round in circles: error_redirect has to
+// be a page without login, and none of the pages may be an endpoint of ours that begins a
+// sign-in. Only what is wrong for certain is refused.
+func (s *settings) resolveDestinations(r *config.Resolver, h *Handler) {
+	for setting, page := range map[string]struct{ raw, path string }{
+		"after_login": {h.AfterLogin, s.afterLogin}, "after_logout": {h.AfterLogout, s.afterLogout}, "error_redirect": {h.ErrorRedirect, s.errorPath},
+	} {
+		if name := s.endpointAt(page.path); name == "start" || name == "callback" {
+			r.Check(setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
+		}
+	}
+	// What a matcher leaves out is public, and nobody can tell here what it leaves out.
+	if r.Err == nil && len(h.Match) == 0 && s.needsLogin(s.errorPath) {
+		r.Check("error_redirect", h.ErrorRedirect, fmt.Errorf(
+			"%q needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`", s.errorPath))
+	}
+}
+
+// endpointAt names the endpoint of ours that a configured page is, or nothing.
+func (s *settings) endpointAt(page string) string {
+	u, err := url.Parse(page)
+	if err != nil {
+		return ""
+	}
+	for name, path := range s.endpoints {
+		if path == u.Path {
+			return name
+		}
+	}
+	return ""
+}
+
+// needsLogin reports whether a configured page is neither an endpoint of ours nor public
+// nor optional, whatever directives in front of us make of its path.
+func (s *settings) needsLogin(page string) bool {
+	u, err := url.Parse(page)
+	if page == "" || err != nil || s.endpointAt(page) != "" {
+		return false
+	}
+	rt, err := newRoutes(caddy.Context{}, s.endpoints, s.public, s.optional)
+	if err != nil {
+		return false
+	}
+	request := &http.Request{Method: http.MethodGet, URL: u}
+	// Caddy's path matcher reads placeholders in patterns.
+	d, ok := rt.Demand(u, request.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
+	return ok && d.Access == policy.AccessProtected
+}
+
+// warnOfDestinations warns of a sign-out that ends where the next sign-in begins. With a
+// sign-in page that is what an operator may want.
+func (h *Handler) warnOfDestinations() {
+	if len(h.matchers) == 0 && h.settings.needsLogin(h.settings.afterLogout) && !h.LoginPage {
+		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
+			"add the path to `public` or `optional`, set `login_page on`, or leave after_logout out",
+			zap.String("after_logout", h.settings.afterLogout))
+	}
+}
+
+// warnOfSameSite warns of what same_site none opens.
+func (h *Handler) warnOfSameSite() {
+	if h.settings.cookies.SameSite == http.SameSiteNoneMode {
+		h.logger.Warn("session.same_site none: browsers send the session cookie with requests of every other site, " +
+			"so the application has to protect its own forms and calls against cross-site request forgery")
+	}
 }

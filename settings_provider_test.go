@@ -29,11 +29,11 @@ func TestPlainProviderAssumesNothing(t *testing.T) {
 	}
 	h := handlers[0]
 	t.Cleanup(func() { h.Cleanup() })
-	got := []string{h.client.TopupEndpoint, h.client.RevocationEndpoint, h.client.BalanceEndpoint, h.client.Issuer, strings.Join(h.client.Config.Scopes, " ")}
+	got := []string{h.settings.client.TopupEndpoint, h.settings.client.RevocationEndpoint, h.settings.client.BalanceEndpoint, h.settings.client.Issuer, strings.Join(h.settings.client.Config.Scopes, " ")}
 	if diff := cmp.Diff([]string{"", "", "", "", ""}, got); diff != "" {
 		t.Error(diff)
 	}
-	first, second := h.client.AuthorizationURL("s", "v", false), h.client.AuthorizationURL("s", "v", true)
+	first, second := h.settings.client.AuthorizationURL("s", "v", false), h.settings.client.AuthorizationURL("s", "v", true)
 	if strings.Contains(first, "scope=") || strings.Contains(first, "auto_authorize") || strings.Contains(first, "prompt") {
 		t.Errorf("a sign-in goes to %s", first)
 	}
@@ -65,7 +65,7 @@ func TestEndpointsMayBePathsBelowBaseURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := handlers[0].client
+	c := handlers[0].settings.client
 	t.Cleanup(func() { handlers[0].Cleanup() })
 	got := []string{c.Config.Endpoint.AuthURL, c.Config.Endpoint.TokenURL, c.UserinfoEndpoint, c.TopupEndpoint, c.RevocationEndpoint}
 	const base = "https://login.example.com/dex"

@@ -3,12 +3,15 @@ package tollgate
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
@@ -48,8 +51,8 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if err != nil {
 		return err
 	}
-	w.Header().Add("Set-Cookie", h.cookies.Login(browser.FlowOf(l.State), sealed))
-	return redirect(w, http.StatusFound, h.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
+	w.Header().Add("Set-Cookie", h.settings.cookies.Login(browser.FlowOf(l.State), sealed))
+	return redirect(w, http.StatusFound, h.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
 }
 
 // sealLogin gives the value of a login's cookie, and makes room for it in the browser. A
@@ -59,7 +62,7 @@ func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l 
 	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", h.now())
 	pending.Keep(browser.MaxPendingLogins-1, browser.MaxLoginBytes)
 	flow := browser.FlowOf(l.State)
-	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(h.cookies.LoginName(flow))
+	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(h.settings.cookies.LoginName(flow))
 
 	sealed, whole, err := l.Seal(ring.Login, room-pending.Size())
 	if err != nil {
@@ -82,7 +85,7 @@ func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogi
 		}
 	}
 	for _, name := range pending.Removals() {
-		w.Header().Add("Set-Cookie", h.cookies.Remove(name))
+		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
 	}
 }
 
@@ -98,7 +101,7 @@ func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, e
 	for _, cookie := range session {
 		size += len(cookie)
 	}
-	pending := browser.ReadLogins(keys.Login, v.sent.Logins, h.cookies.LoginName(browser.FlowOf(ended.State)), h.now())
+	pending := browser.ReadLogins(keys.Login, v.sent.Logins, h.settings.cookies.LoginName(browser.FlowOf(ended.State)), h.now())
 	pending.Keep(browser.MaxPendingLogins, browser.LoginRoom(size))
 	h.dropLogins(w, pending)
 }
@@ -130,14 +133,14 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	if l == nil {
 		return h.lateCallback(w, r, v, h.goneLogin(flow))
 	}
-	w.Header().Add("Set-Cookie", h.cookies.Remove(h.cookies.LoginName(flow)))
+	w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.LoginName(flow)))
 	if l.Expired(h.now()) {
 		return h.lateCallback(w, r, v, l)
 	}
 	if answer.errorCode != "" {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
-	if !h.client.IsIssuer(answer.issuer) {
+	if !h.settings.client.IsIssuer(answer.issuer) {
 		h.logIssuer(answer.issuer)
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
@@ -205,14 +208,14 @@ func (h *Handler) logIssuer(issuer string) {
 		issuer = "(not an issuer identifier)"
 	}
 	h.logger.Warn("the callback's iss is not the provider's; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", h.client.Issuer))
+		zap.String("iss", issuer), zap.String("expected", h.settings.client.Issuer))
 }
 
 // pendingLogin is the login that this browser started with this state, or nil. It may
 // have expired.
 func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
 	for _, cookie := range v.sent.Logins {
-		if cookie.Name != h.cookies.LoginName(flow) {
+		if cookie.Name != h.settings.cookies.LoginName(flow) {
 			continue
 		}
 		if l, ok := browser.OpenLogin(ring.Login, cookie.Value); ok && l.Matches(state) {
@@ -232,7 +235,7 @@ func (h *Handler) destinationOf(flow string, l *browser.Login) string {
 	if remembered, ok := h.state.destinations.Of(flow); ok {
 		return remembered
 	}
-	return h.afterLogin
+	return h.settings.afterLogin
 }
 
 // goneLogin is what is still known of a login that is not in the browser any more: where
@@ -253,7 +256,7 @@ func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit,
 	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
 	}
-	target := h.afterLogin
+	target := h.settings.afterLogin
 	if l != nil {
 		target = l.ReturnPath
 	}
@@ -274,15 +277,15 @@ func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (
 		}
 		h.state.destinations.Remember(flow, l.ReturnPath)
 		ctx := context.Background() // of its own: the code is spent, whoever leaves
-		t, err := h.client.Exchange(ctx, code, l.Verifier)
+		t, err := h.settings.client.Exchange(ctx, code, l.Verifier)
 		if err != nil {
 			return nil, err
 		}
-		info, err := h.client.UserInfo(ctx, t.Access)
+		info, err := h.settings.client.UserInfo(ctx, t.Access)
 		if err != nil {
 			return nil, err
 		}
-		if !info.IsActive(h.activeStatus, h.statusMissingOK) {
+		if !info.IsActive(h.settings.activeStatus, h.settings.statusMissingOK) {
 			return nil, errUserRefused
 		}
 		return h.store.Create(ctx, session.NewSession(h.now(), t, info))
@@ -328,7 +331,7 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	h.trimLogins(w, r, v, l, cookies)
 	if v.sent.SignedOut {
-		w.Header().Add("Set-Cookie", h.cookies.Remove(h.cookies.SignedOutName()))
+		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.SignedOutName()))
 	}
 	h.audit("login", r, s, zap.String("scope", s.Tokens.Scope))
 
@@ -337,16 +340,16 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 		recent = v.sent.Recent
 	}
 	recent = recent.Next(l.ReturnPath)
-	w.Header().Add("Set-Cookie", h.cookies.Recent(recent))
+	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
 	switch {
 	case recent.IsLoop() && !l.Popup:
 		h.logger.Warn("a browser signs in over and over again: it does not keep the session cookie",
-			zap.String("cookie", h.cookies.Name), zap.String("origin", h.origin), zap.String("session", s.ID.Hash()))
+			zap.String("cookie", h.settings.cookies.Name), zap.String("origin", h.settings.origin), zap.String("session", s.ID.Hash()))
 		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
 	case l.Popup:
 		return h.writePage(w, r, http.StatusOK, pagePopup,
 			pageData{home: l.ReturnPath, popup: web.PopupMessage{OK: true, Nonce: l.Nonce}})
-	case h.cookies.SameSite == http.SameSiteStrictMode:
+	case h.settings.cookies.SameSite == http.SameSiteStrictMode:
 		// A browser does not send a Strict cookie along a redirect that began at the
 		// provider, and we would ask for a login again. A page of ours goes on instead.
 		w.Header().Set("Refresh", "0;url="+l.ReturnPath)
@@ -386,8 +389,8 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 	case l != nil && l.Popup:
 		return h.writePage(w, r, status, pagePopup,
 			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: cause}})
-	case h.errorPath != "" && !h.goesRound(w, v):
-		return redirect(w, http.StatusSeeOther, withError(h.errorPath, cause))
+	case h.settings.errorPath != "" && !h.goesRound(w, v):
+		return redirect(w, http.StatusSeeOther, withError(h.settings.errorPath, cause))
 	case status == http.StatusForbidden:
 		return h.writePage(w, r, status, pageForbidden, pageData{})
 	default:
@@ -398,12 +401,12 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 // goesRound counts a sign-in that failed and leads to error_redirect, and reports whether
 // that goes round in circles: the page there may begin the next sign-in by itself.
 func (h *Handler) goesRound(w http.ResponseWriter, v *visit) bool {
-	recent := v.sent.Recent.Next("failed " + h.errorPath)
-	w.Header().Add("Set-Cookie", h.cookies.Recent(recent))
+	recent := v.sent.Recent.Next("failed " + h.settings.errorPath)
+	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
 	if !recent.IsLoop() {
 		return false
 	}
-	h.logger.Warn("sign-ins fail over and over again: the page at error_redirect begins the next one", zap.String("error_redirect", h.errorPath))
+	h.logger.Warn("sign-ins fail over and over again: the page at error_redirect begins the next one", zap.String("error_redirect", h.settings.errorPath))
 	return true
 }
 
@@ -428,4 +431,111 @@ func queryOf(r *http.Request) url.Values {
 func replacerOf(r *http.Request) *caddy.Replacer {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl
+}
+
+// externalHostQuery marks an address of `start` that a browser was sent to because it
+// had asked under another host. There is one such step at most: behind a proxy that
+// rewrites Host every request looks like one for another host.
+const externalHostQuery = "at_origin"
+
+// toExternalHost gives the address of `start` at the external origin, for a browser that
+// asks for it at another host. The login cookie belongs to the host that sets it, and the
+// callback comes to the host of redirect_uri.
+func (h *Handler) toExternalHost(r *http.Request) (location string, ok bool) {
+	query := queryOf(r)
+	host := browserHost(r)
+	if h.ForwardAuth != nil || query.Has(externalHostQuery) || isSameHost(host, h.settings.origin) {
+		return "", false
+	}
+	if h.state.otherHosts.isNew(host) {
+		h.logger.Warn("a sign-in begins at another host than redirect_uri's, which the browser is sent to first; "+
+			"open the site under that host, or have the proxy in front keep the Host header",
+			zap.String("host", host), zap.String("redirect_uri_host", hostOfOrigin(h.settings.origin)))
+	}
+	query.Set(externalHostQuery, "1")
+	return h.settings.origin + h.settings.endpoints["start"] + "?" + query.Encode(), true
+}
+
+// browserHost is the host that the browser has asked for: as a proxy that Caddy trusts
+// says, or else the Host header.
+func browserHost(r *http.Request) string {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if forwarded := r.Header["X-Forwarded-Host"]; len(forwarded) == 1 && forwarded[0] != "" {
+			return forwarded[0]
+		}
+	}
+	return r.Host
+}
+
+// isSameHost reports whether a Host header names the host of an origin. A Host header
+// without a port counts as the origin's port: many proxies leave it out.
+func isSameHost(host, origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	name, port := splitHost(host)
+	if port != "" && port != portOf(u) {
+		return false
+	}
+	return hostKey(name) == hostKey(u.Hostname())
+}
+
+func hostOfOrigin(origin string) string {
+	_, host, _ := strings.Cut(origin, "://")
+	return host
+}
+
+// splitHost takes a Host header apart. The port may be missing.
+func splitHost(host string) (name, port string) {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		return name, port
+	}
+	return strings.Trim(host, "[]"), ""
+}
+
+// portOf is the port of a URL, also where the scheme implies it.
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	if u.Scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// hostKey is a host in lower case, without a dot at its end, and an IP address in
+// its one form.
+func hostKey(name string) string {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if canonical, err := origin.CanonicalHost(name); err == nil {
+		return canonical
+	}
+	return name // no browser sends it
+}
+
+// otherHosts remembers a few hosts, each of which is worth one line in the log. Clients
+// choose them, so it is bounded in number and length.
+type otherHosts struct {
+	mu    sync.Mutex // guards hosts
+	hosts map[string]struct{}
+}
+
+const (
+	maxOtherHosts = 10
+	maxHostLength = 253
+)
+
+func (o *otherHosts) isNew(host string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, known := o.hosts[host]; known || len(o.hosts) >= maxOtherHosts || len(host) > maxHostLength {
+		return false
+	}
+	if o.hosts == nil {
+		o.hosts = make(map[string]struct{})
+	}
+	o.hosts[host] = struct{}{}
+	return true
 }

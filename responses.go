@@ -11,8 +11,71 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/web"
 )
+
+// demandLogin answers a request that needs a session and has none: a person goes to
+// the provider, or to the sign-in page; everything else gets a 401.
+func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if v.sent.Duplicate {
+		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.Name))
+	}
+	h.deleteDead(w, v)
+	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest, X-Requested-With")
+	returnTo := h.returnPathOf(r)
+	switch {
+	case !browser.IsNavigation(r):
+		return writeUnauthenticated(w, r, h.settings.startURL(returnTo))
+	case h.LoginPage:
+		w.Header().Set("WWW-Authenticate", challenge)
+		return h.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
+	default:
+		return redirect(w, http.StatusFound, h.settings.startURL(returnTo))
+	}
+}
+
+// challenge is what RFC 9110 section 15.5.2 asks of every 401. No browser opens a
+// password prompt for it.
+const challenge = `Cookie realm="tollgate"`
+
+func writeUnauthenticated(w http.ResponseWriter, r *http.Request, loginURL string) error {
+	w.Header().Set("WWW-Authenticate", challenge)
+	return writeProblem(w, r, problem{
+		Title:    "Authentication required",
+		Status:   http.StatusUnauthorized,
+		Error:    "Not authenticated",
+		LoginURL: loginURL,
+	})
+}
+
+// returnPathOf is where the person comes back to after signing in: the page they
+// were going to. A script's request leads back to the page that it runs on, where
+// the browser says which, so that nobody lands on JSON.
+func (h *Handler) returnPathOf(r *http.Request) string {
+	target := ""
+	if browser.IsNavigation(r) {
+		target = originalURL(r).RequestURI()
+	} else if referer, err := url.Parse(r.Referer()); err == nil && origin.Of(referer) == h.settings.origin {
+		target = referer.RequestURI()
+	}
+	return h.returnPath(target)
+}
+
+// returnPath gives a safe return path, or after_login. Going back to the endpoints
+// that make up a sign-in would begin another one.
+func (h *Handler) returnPath(raw string) string {
+	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, h.settings.origin))
+	if !ok {
+		return h.settings.afterLogin
+	}
+	path, _, _ := strings.Cut(cleaned, "?")
+	path, _, _ = strings.Cut(path, "#")
+	if path == h.settings.endpoints["start"] || path == h.settings.endpoints["callback"] {
+		return h.settings.afterLogin
+	}
+	return cleaned
+}
 
 // The pages, under the names that this package uses.
 const (
@@ -124,9 +187,9 @@ func writeOwnHeaders(header http.Header) {
 func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
 	document, err := renderPage(h.settings, page, d, language)
-	if err != nil && h.builtinPages != nil {
+	if err != nil && h.settings.builtinPages != nil {
 		h.logger.Error("an own template failed, so the built-in page is shown", zap.String("page", string(page)), zap.Error(err))
-		document, err = h.builtinPages.Render(page, h.pageContent(d, language))
+		document, err = h.settings.builtinPages.Render(page, h.settings.pageContent(d, language))
 	}
 	if err != nil {
 		return err
@@ -259,7 +322,7 @@ func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *ac
 			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
 			Balance:  short.Balance,
 			Required: short.Required,
-			TopupURL: h.topupURL(),
+			TopupURL: h.settings.topupURL(),
 		})
 	}
 	return h.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: h.returnPathOf(r), short: *short})

@@ -63,7 +63,7 @@ func (h *Handler) renewRefused(ctx context.Context, s *session.Session, refused 
 	switch {
 	case !live:
 		return session.ErrEnded
-	case h.identity.TokenValue(s) != refused:
+	case h.settings.identity.TokenValue(s) != refused:
 		return nil // somebody refreshed it meanwhile
 	case !s.Tokens.Refreshable():
 		return errFutile
@@ -86,7 +86,7 @@ func (h *Handler) renewRefused(ctx context.Context, s *session.Session, refused 
 func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original *relay.Original, ok bool) {
 	groups, known := r.Context().Value(relay.RouteGroups).(map[string]struct{})
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	token, carries := r.Header[h.identity.Token]
+	token, carries := r.Header[h.settings.identity.Token]
 	if !known || !carries {
 		return nil, false
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -16,6 +17,50 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
+
+// passing is a request of a session whose answer is on its way to the client.
+type passing struct {
+	// handler serves it. After a reload it is a former one.
+	handler *Handler
+	visit   *visit
+	request *http.Request
+	// asked is what the request demands, original the URL that the client sent, and url
+	// the one that stood here, before later handlers rewrite it.
+	asked    policy.Demand
+	original *url.URL
+	url      url.URL
+}
+
+func (p *passing) NewCookies() []string {
+	if p.visit.dead {
+		return p.handler.deadCookies(p.visit)
+	}
+	return p.handler.renewedCookies(p.request.Context(), p.visit)
+}
+
+func (p *passing) BalanceChanged() {
+	h, s := p.handler, p.visit.session
+	if s == nil {
+		return // an anonymous request spends nobody's money
+	}
+	h.users.Outdate(s)
+	h.state.streams.LookBefore(s.ID.Hash(), balanceLook)
+}
+
+// Stream has a stream ended with its session. The session may have ended since the
+// request was decided.
+func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
+	h, s := p.handler, p.visit.session
+	stream := &relay.Stream[*passing]{Session: s.ID.Hash(), Owner: p, End: end}
+	h.state.streams.Add(stream, lookInterval(h.recheckInterval(), s.ID), h.state.recheckStreams)
+	if _, live := h.state.sessions.Latest(s); !live {
+		h.state.endAllStreams(stream.Session)
+	}
+	return func() { h.state.streams.Remove(stream) }
+}
+
+// Interface guard.
+var _ relay.Owner = (*passing)(nil)
 
 const (
 	// lookPatience is how long one look at a session may take.
@@ -97,10 +142,10 @@ func (s *shared) sessionEnds(id session.ID, from time.Time) {
 // recheckInterval is how often a session with open streams is looked at: often enough
 // that their use is written down before an idle timeout.
 func (h *Handler) recheckInterval() time.Duration {
-	if h.idleTimeout > 0 {
-		return min(h.streamRecheck, h.idleTimeout/2)
+	if h.settings.idleTimeout > 0 {
+		return min(h.settings.streamRecheck, h.settings.idleTimeout/2)
 	}
-	return h.streamRecheck
+	return h.settings.streamRecheck
 }
 
 // streamLook is one look at a session with open streams.
@@ -121,7 +166,7 @@ func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamL
 	switch now := h.now(); {
 	case err != nil:
 		h.logFault(ctx, err)
-	case v.session != nil && h.tickets != nil && v.session.SlideDue(now, h.idleTimeout):
+	case v.session != nil && h.tickets != nil && v.session.SlideDue(now, h.settings.idleTimeout):
 		h.noteSeen(ctx, v.session.Seen(now))
 	}
 	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}

@@ -202,7 +202,7 @@ var sharedStates = caddy.NewUsagePool()
 // provider's endpoints are part of it; changing those must not forget which refresh
 // tokens are spent and which sessions have ended.
 func (h *Handler) holdState() error {
-	key := string(wire.AppendText(wire.AppendText(nil, h.client.Config.ClientID), h.redirectURI))
+	key := string(wire.AppendText(wire.AppendText(nil, h.settings.client.Config.ClientID), h.settings.redirectURI))
 	state, _, err := sharedStates.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return newShared(h.now), nil
 	})
@@ -210,7 +210,7 @@ func (h *Handler) holdState() error {
 		return err
 	}
 	h.state, h.stateKey = state.(*shared), key
-	h.users = h.state.usersAt(h.client.UserinfoEndpoint)
+	h.users = h.state.usersAt(h.settings.client.UserinfoEndpoint)
 	return nil
 }
 
@@ -223,7 +223,7 @@ func (h *Handler) releaseState() error {
 	key := h.stateKey
 	h.stateKey = ""
 	h.state.leave(h)
-	patience := 2 * (h.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
+	patience := 2 * (h.settings.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
 	if grace := h.gracePeriod(); grace > 0 {
 		patience = min(patience, grace)
 	}
