@@ -224,8 +224,7 @@ func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &keys.Source{}
-	source.Made.Store(ring)
+	source := keys.SourceOf(ring)
 	elsewhere := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now},
 		storage.NewRecords(&certmagic.FileStorage{Path: o.storage}), session.Takeover{})
 	t.Cleanup(elsewhere.Close)

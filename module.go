@@ -193,7 +193,7 @@ type Handler struct {
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	settings *settings
-	store session.Store
+	store    session.Store
 	// tickets is the store where it is a server-side one, or nil.
 	tickets *records.Tickets
 	keys    *keys.Source
@@ -290,15 +290,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
-	source := &keys.Source{Storage: ctx.Storage(), ClientID: h.settings.client.Config.ClientID, RedirectURI: h.settings.redirectURI}
-	if len(h.settings.secrets) == 0 {
-		return source, nil
-	}
-	ring, err := keys.NewRing(h.settings.secrets, source.ClientID, source.RedirectURI)
+	source, err := keys.NewSource(h.settings.secrets, ctx.Storage(), h.settings.client.Config.ClientID, h.settings.redirectURI)
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
-	source.Made.Store(ring)
 	return source, nil
 }
 

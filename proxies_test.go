@@ -440,7 +440,7 @@ func (s *proxiedSite) testRefresh(t *testing.T) {
 			t.Fatalf("at the %d. refresh: %d, %q", i+1, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
 		eventually(t, "the tokens are renewed", func() bool {
-			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.Running.Load() == 0
+			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.Running.Count() == 0
 		})
 	}
 	if b.cookies()["tollgate"] != ticket || s.provider.DoubleSpends() != 0 {

@@ -197,7 +197,7 @@ func (s *redisServer) options() redis.Options {
 
 // newApartRedisRecords is another process's view: the pool would share the client.
 func newApartRedisRecords(options redis.Options, prefix string) *redis.Records {
-	client := &redis.Client{Options: options, Holders: 1}
+	client := redis.NewClient(options, 0)
 	records := &redis.Records{Client: client, Release: client.Release, Prefix: prefix}
 	return records
 }

@@ -199,7 +199,7 @@ func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.
 	if newest, live := renewals.Sessions.Latest(standing); !live || newest.Tokens.Access != "access_2" {
 		t.Errorf("this process serves %+v", newest)
 	}
-	if renewals.Running.Load() == 0 {
+	if renewals.Running.Count() == 0 {
 		t.Error("nobody is trying to write it down: a stop would lose it")
 	}
 	storage.full.Store(false)
@@ -208,7 +208,7 @@ func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.
 		return err == nil && standing.Tokens.Refresh == "refresh_2" && standing.Kept.Pending.IsZero()
 	})
 	renewals.Drain(5 * time.Second)
-	if n := renewals.Running.Load(); n != 0 {
+	if n := renewals.Running.Count(); n != 0 {
 		t.Errorf("%d still run", n)
 	}
 }
@@ -360,7 +360,7 @@ func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
 		began := time.Now()
 		s.handlers[0].Cleanup()
 		s.handlers = nil
-		if running := renewals.Running.Load(); (running == 0) != finished {
+		if running := renewals.Running.Count(); (running == 0) != finished {
 			t.Errorf("with a grace period of %s, %d refreshes were cut off after %v", grace, running, time.Since(began))
 		}
 		s.provider.ClearFaults()
@@ -427,7 +427,7 @@ func TestTokensThatAreTooLargeAreNotTriedForEver(t *testing.T) {
 		t.Fatalf("the process that has them does not use them: %v", err)
 	}
 	renewals.Drain(time.Second)
-	if n := renewals.Running.Load(); n != 0 {
+	if n := renewals.Running.Count(); n != 0 {
 		t.Error("it is tried again")
 	}
 	if lock, free, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); !free || err != nil {
@@ -448,7 +448,7 @@ func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
 	}
 	s.clock.advance(over)
 	b.Get("/")
-	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Load() == 0 })
+	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Count() == 0 })
 	// The store fails over to a copy that has not seen the refresh.
 	if err := kind.Storage.Store(t.Context(), key, before); err != nil {
 		t.Fatal(err)

@@ -199,23 +199,13 @@ func (h *Handler) confirm(ctx context.Context, s *session.Session) (*session.Ses
 	if err, failed := h.state.unconfirmed.GetIfPresent(s.ID); failed {
 		return nil, err
 	}
-	done := h.state.confirming.DoChan(string(s.ID[:]), func() (any, error) {
-		// A context of its own: one visitor's hang-up must not fail the others.
-		confirmed, err := h.confirmNow(context.Background(), s)
+	return h.state.confirming.Do(ctx, string(s.ID[:]), func(ctx context.Context) (*session.Session, error) {
+		confirmed, err := h.confirmNow(ctx, s)
 		if err != nil && !errors.Is(err, session.ErrEnded) {
 			h.state.unconfirmed.Set(s.ID, err)
 		}
 		return confirmed, err
 	})
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*session.Session), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.Session, error) {

@@ -356,7 +356,7 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 	s.clock.advance(due) // a refresh is due, and the idle timeout nearly over
 	b.Get("/")
 	eventually(t, "the refresh is done", func() bool {
-		return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Load() == 0
+		return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Count() == 0
 	})
 	time.Sleep(storage.StorageReadAge)
 	s.clock.advance(lifetimeInTests - due + time.Minute)

@@ -357,7 +357,7 @@ func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
 	s.Load()
-	storage := s.handlers[0].keys.Storage.(certmagic.Storage)
+	storage := s.handlers[0].ctx.Storage()
 	if storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Fatal("the secret was made before its first use")
 	}
@@ -456,7 +456,10 @@ func (slowStorage) Load(context.Context, string) ([]byte, error) {
 }
 
 func TestAFailingStorageKeepsNobodyInAQueue(t *testing.T) {
-	ring := &keys.Source{Storage: slowStorage{}}
+	ring, err := keys.NewSource(nil, slowStorage{}, "client", "https://app.example.com/oauth/callback")
+	if err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	var callers sync.WaitGroup
 	for range 20 {

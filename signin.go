@@ -271,12 +271,11 @@ var (
 // signIn spends the code, reads who it is, and keeps the session. A callback that arrives twice at once
 // spends it once, and both get the same session; a later one gets none.
 func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (*session.Session, error) {
-	result := h.state.exchanges.DoChan(flow, func() (any, error) {
+	return h.state.exchanges.Do(r.Context(), flow, func(ctx context.Context) (*session.Session, error) {
 		if _, first := h.state.spent.SetIfAbsent(flow, struct{}{}); !first {
 			return nil, errLoginSpent
 		}
 		h.state.destinations.Remember(flow, l.ReturnPath)
-		ctx := context.Background() // of its own: the code is spent, whoever leaves
 		t, err := h.settings.client.Exchange(ctx, code, l.Verifier)
 		if err != nil {
 			return nil, err
@@ -290,15 +289,6 @@ func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (
 		}
 		return h.store.Create(ctx, session.NewSession(h.now(), t, info))
 	})
-	select {
-	case done := <-result:
-		if done.Err != nil {
-			return nil, done.Err
-		}
-		return done.Val.(*session.Session), nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
 }
 
 // signInStatus is the status of a sign-in that failed: 400 for a code that the provider

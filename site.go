@@ -8,10 +8,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -36,7 +36,7 @@ type shared struct {
 	// from cookies.
 	takingOver time.Time
 	// confirming makes the requests of a session that moved read its user once.
-	confirming singleflight.Group
+	confirming flight.Group[*session.Session]
 	// unconfirmed holds why the user of such a session could not be read a moment ago.
 	unconfirmed *otter.Cache[session.ID, error]
 	// otherHosts are the hosts under which sign-ins began that are not redirect_uri's.
@@ -44,7 +44,7 @@ type shared struct {
 	// displaced holds the session cookies that were deleted or replaced of late.
 	displaced *otter.Cache[browser.ValueHash, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.
-	exchanges singleflight.Group
+	exchanges flight.Group[*session.Session]
 	// spent holds the logins that were used: none is used twice.
 	spent *otter.Cache[string, struct{}]
 	// destinations remember where logins lead that are not in a cookie.

@@ -53,8 +53,7 @@ func (p placeUnderTest) suiteStore(t *testing.T, secrets ...string) *records.Tic
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := &keys.Source{}
-	source.Made.Store(ring)
+	source := keys.SourceOf(ring)
 	store := records.NewTickets(session.Env{
 		Keys:     source.Ring,
 		Latest:   func(s *session.Session) (*session.Session, bool) { return s, true },
@@ -521,8 +520,7 @@ func BenchmarkLoad(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			source := &keys.Source{}
-			source.Made.Store(ring)
+			source := keys.SourceOf(ring)
 			store := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now}, open(), session.Takeover{})
 			defer store.Close()
 			s, err := store.Create(b.Context(), freshSession("12345"))

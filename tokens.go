@@ -105,7 +105,9 @@ func (h *Handler) revoke(s *session.Session) {
 	if h.settings.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
 		return
 	}
-	go func() { // ends with the request's own timeout
+	end := h.state.renewals.Running.Begin() // a shutdown waits for it
+	go func() {                             // ends with the request's own timeout
+		defer end()
 		if err := h.settings.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
 			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
@@ -108,7 +107,7 @@ func keyOf(s *session.Session) userKey {
 // one read at a time per user, whatever the number of sessions and requests.
 type Users struct {
 	users *otter.Cache[userKey, *knownUser]
-	reads singleflight.Group
+	reads flight.Group[struct{}]
 	Slots chan struct{} // one for each read that is under way
 	Now   func() time.Time
 }
@@ -325,10 +324,9 @@ func (u *Users) TakeSlot() (release func(), err error) {
 }
 
 // StartRead begins the one read of a user, on a context of its own.
-func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-chan singleflight.Result {
+func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
 	key := keyOf(s)
-	flight := key.id + "\x00" + key.scope
-	return u.reads.DoChan(flight, func() (any, error) {
+	return u.reads.Start(key.id+"\x00"+key.scope, func() (done struct{}, err error) {
 		user.reading.Store(true)
 		defer func() {
 			user.hanging.Store(false)
@@ -337,7 +335,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		release, err := u.TakeSlot()
 		if err != nil {
 			user.noteFailure(err, u.Now())
-			return nil, err
+			return done, err
 		}
 		defer release()
 		changes := user.changes.Load()
@@ -347,13 +345,13 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		}
 		if err != nil {
 			user.noteFailure(err, u.Now())
-			return nil, err
+			return done, err
 		}
 		user.failedAt.Store(0)
 		user.refused.Store(false)
 		user.learn(&info, u.Now())
 		user.sawChanges(changes)
-		return nil, nil
+		return done, nil
 	})
 }
 

@@ -78,6 +78,13 @@ func NewLazy[V any](now func() time.Time, pause time.Duration, obtain func(conte
 	return &Lazy[V]{pause: pause, obtain: obtain, now: now}
 }
 
+// Obtained returns a Lazy that has its value already.
+func Obtained[V any](value V) *Lazy[V] {
+	l := &Lazy[V]{}
+	l.got.Store(&value)
+	return l
+}
+
 // Get returns the value, and obtains it first if that is needed. Callers that come
 // together share one attempt, which no caller's departure cancels.
 func (l *Lazy[V]) Get(ctx context.Context) (V, error) {
@@ -106,8 +113,8 @@ func (l *Lazy[V]) Get(ctx context.Context) (V, error) {
 	return *got, nil
 }
 
-// Obtained returns the value if it is there already. ok is false before the first success.
-func (l *Lazy[V]) Obtained() (value V, ok bool) {
+// Peek returns the value if it is there already. ok is false before the first success.
+func (l *Lazy[V]) Peek() (value V, ok bool) {
 	if got := l.got.Load(); got != nil {
 		return *got, true
 	}

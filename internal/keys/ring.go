@@ -14,11 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 )
@@ -119,81 +117,54 @@ const (
 	storedSecretLock = "tollgate_secret"
 )
 
-// secretStorage is what a made secret needs of Caddy's storage. A value that is not there
+// SecretStorage is what a made secret needs of Caddy's storage. A value that does not exist
 // gives an error that is fs.ErrNotExist.
-type secretStorage interface {
+type SecretStorage interface {
 	Load(ctx context.Context, key string) ([]byte, error)
 	Store(ctx context.Context, key string, value []byte) error
 	Lock(ctx context.Context, name string) error
 	Unlock(ctx context.Context, name string) error
 }
 
-// Source gives the keyring. With a configured secret it is there from the
-// start. Without one, a secret is made at first use and kept in Caddy's own
-// storage, which is not touched before: `caddy validate` provisions, too, and the
-// storage may be on the network.
+// Source gives the ring of keys. With configured secrets the ring is there from the start.
+// Without them a secret is made at first use and kept in Caddy's own storage, which is not
+// touched before: `caddy validate` provisions, too, and the storage may be on the network.
 type Source struct {
-	Storage     secretStorage
-	ClientID    string
-	RedirectURI string
-
-	Made    atomic.Pointer[Ring]
-	flights singleflight.Group
-	failed  atomic.Pointer[keyFault]
+	ring *flight.Lazy[*Ring]
 }
 
-// keyFault is why there was no keyring, and when.
-type keyFault struct {
-	err error
-	at  time.Time
+// storageBackOff is the pause after the storage has failed: requests in between get the
+// same error at once.
+const storageBackOff = time.Second
+
+// NewSource returns the source for one site. secrets may be empty; an error says that one
+// of them cannot be used.
+func NewSource(secrets [][]byte, storage SecretStorage, clientID, redirectURI string) (*Source, error) {
+	if len(secrets) > 0 {
+		ring, err := NewRing(secrets, clientID, redirectURI)
+		if err != nil {
+			return nil, err
+		}
+		return SourceOf(ring), nil
+	}
+	return &Source{flight.NewLazy(time.Now, storageBackOff, func(ctx context.Context) (*Ring, error) {
+		secret, err := storedSecret(ctx, storage)
+		if err != nil {
+			return nil, fmt.Errorf("reading the secret from Caddy's storage: %w", err)
+		}
+		return NewRing([][]byte{secret}, clientID, redirectURI)
+	})}, nil
 }
 
-// keyBackOff is the pause after the storage has failed: requests in between get the
-// same answer at once.
-const keyBackOff = time.Second
+// SourceOf returns a source that has its ring already.
+func SourceOf(ring *Ring) *Source { return &Source{flight.Obtained(ring)} }
 
 // Ring returns the keys, or an error while the storage cannot be reached.
-func (k *Source) Ring(ctx context.Context) (*Ring, error) {
-	if keys := k.Made.Load(); keys != nil {
-		return keys, nil
-	}
-	if fault := k.failed.Load(); fault != nil && flight.Within(time.Since(fault.at), keyBackOff) {
-		return nil, fault.err
-	}
-	select {
-	case done := <-k.flights.DoChan("", k.obtain):
-		if done.Err != nil {
-			return nil, done.Err
-		}
-		return done.Val.(*Ring), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// obtain asks the storage, on a context of its own: one visitor's hang-up must not
-// fail the others that wait for the key.
-func (k *Source) obtain() (any, error) {
-	if keys := k.Made.Load(); keys != nil {
-		return keys, nil
-	}
-	secret, err := storedSecret(context.Background(), k.Storage)
-	if err != nil {
-		err = fmt.Errorf("reading the secret from Caddy's storage: %w", err)
-		k.failed.Store(&keyFault{err, time.Now()})
-		return nil, err
-	}
-	keys, err := NewRing([][]byte{secret}, k.ClientID, k.RedirectURI)
-	if err != nil {
-		return nil, err
-	}
-	k.Made.Store(keys)
-	return keys, nil
-}
+func (s *Source) Ring(ctx context.Context) (*Ring, error) { return s.ring.Get(ctx) }
 
 // storedSecret loads the secret from the storage, or makes it under the storage's
 // lock: of all processes that share the storage, one makes it and all use it.
-func storedSecret(ctx context.Context, storage secretStorage) (secret []byte, err error) {
+func storedSecret(ctx context.Context, storage SecretStorage) (secret []byte, err error) {
 	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
 		return secret, err
 	}
@@ -215,7 +186,7 @@ func storedSecret(ctx context.Context, storage secretStorage) (secret []byte, er
 	return ParseSecret(text)
 }
 
-func loadSecret(ctx context.Context, storage secretStorage) ([]byte, error) {
+func loadSecret(ctx context.Context, storage SecretStorage) ([]byte, error) {
 	text, err := storage.Load(ctx, StoredSecretKey)
 	if err != nil {
 		return nil, err

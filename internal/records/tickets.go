@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
@@ -97,8 +96,8 @@ type Tickets struct {
 	// parsed holds sessions as they were read from their records, by name.
 	parsed *otter.Cache[string, *parsedRecord]
 
-	moves  singleflight.Group
-	probes singleflight.Group
+	moves  flight.Group[*session.Session]
+	probes flight.Group[struct{}]
 	probed atomic.Pointer[probeResult]
 }
 
@@ -223,18 +222,7 @@ func readRecord(text string, of Ticket, name string) (*session.Session, bool) {
 // moveInTime moves a session in, together with everybody else who carries its cookie,
 // and whoever leaves meanwhile.
 func (t *Tickets) moveInTime(ctx context.Context, o openedTicket, value string) (*session.Session, error) {
-	done := t.moves.DoChan(o.name, func() (any, error) {
-		return t.moveIn(context.Background(), o, value)
-	})
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*session.Session), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return t.moves.Do(ctx, o.name, func(ctx context.Context) (*session.Session, error) { return t.moveIn(ctx, o, value) })
 }
 
 // moveIn takes over a session that stood in a cookie so far, as new as this process
@@ -433,21 +421,15 @@ func (t *Tickets) Ready(ctx context.Context) error {
 	if last := t.probed.Load(); last != nil && flight.Within(time.Since(last.at), ProbeInterval) {
 		return last.err
 	}
-	done := t.probes.DoChan("", func() (any, error) {
-		ctx := context.Background() // one visitor's hang-up must not fail the others
+	_, err := t.probes.Do(ctx, "", func(ctx context.Context) (struct{}, error) {
 		_, err := t.Keys(ctx)
 		if err == nil {
 			err = t.Records.Ready(ctx)
 		}
 		t.probed.Store(&probeResult{time.Now(), err})
-		return nil, err
+		return struct{}{}, err
 	})
-	select {
-	case result := <-done:
-		return result.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return err
 }
 
 func (t *Tickets) Close() {

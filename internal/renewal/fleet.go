@@ -249,9 +249,9 @@ func (c *claim) keep(s *session.Session) (*session.Session, error) {
 // keepLater goes on trying to write down renewed tokens, which are served from memory
 // meanwhile.
 func (r *Refresher) keepLater(c *claim, s *session.Session) {
-	r.Running.Add(1)
+	end := r.Running.Begin()
 	go func() { // ends when they are written, when the session is over, or with close
-		defer r.Running.Add(-1)
+		defer end()
 		defer c.drop()
 		for pause := savePause / 16; r.Now().Before(s.Kept.Expires); pause = min(2*pause, savePause) {
 			select {
@@ -279,9 +279,9 @@ func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 	if _, busy := r.restoring.LoadOrStore(newest.ID, nil); busy {
 		return
 	}
-	r.Running.Add(1)
+	end := r.Running.Begin()
 	go func() { // ends with saveTimeout
-		defer r.Running.Add(-1)
+		defer end()
 		defer r.restoring.Delete(newest.ID)
 		c := &claim{how: how, name: newest.ID.Hash(), release: how.Store.Records.Hold()}
 		defer c.drop()

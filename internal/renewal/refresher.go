@@ -10,11 +10,9 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -39,7 +37,7 @@ const (
 // browser that comes with an older cookie never makes anybody spend the old tokens again.
 type Refresher struct {
 	Sessions *session.Registry
-	flights  singleflight.Group
+	flights  flight.Group[*session.Session]
 	// flying holds the sessions whose refresh is under way, so that requests that
 	// need not wait for it do not queue up behind it.
 	flying sync.Map // of ID
@@ -48,7 +46,7 @@ type Refresher struct {
 	Failures  *otter.Cache[session.ID, refreshFailure]
 	// Running counts what must not be cut off: refreshes, and tokens that are not
 	// written down yet.
-	Running atomic.Int64
+	Running flight.Counter
 	// closed is closed when nobody waits for these any more.
 	closed chan struct{}
 	Now    func() time.Time
@@ -105,10 +103,7 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 	}
 	select {
 	case done := <-r.fly(s, how):
-		if done.Err != nil {
-			return nil, done.Err
-		}
-		return done.Val.(*session.Session), nil
+		return done.Value, done.Err
 	case <-time.After(how.Patience):
 		return nil, errRefreshUnknown
 	case <-ctx.Done():
@@ -118,10 +113,9 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 
 // fly runs the one refresh of a session. Who comes late, with an older cookie or
 // after the flight has landed, gets the successor and spends nothing.
-func (r *Refresher) fly(s *session.Session, how How) <-chan singleflight.Result {
-	return r.flights.DoChan(string(s.ID[:]), func() (any, error) {
-		r.Running.Add(1)
-		defer r.Running.Add(-1)
+func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*session.Session] {
+	end := r.Running.Begin() // before the call begins: a shutdown right now has to wait for it
+	landed := r.flights.Start(string(s.ID[:]), func() (*session.Session, error) {
 		r.flying.Store(s.ID, nil)
 		defer r.flying.Delete(s.ID)
 		newest, live := r.Sessions.Latest(s)
@@ -136,6 +130,12 @@ func (r *Refresher) fly(s *session.Session, how How) <-chan singleflight.Result 
 		}
 		return r.refresh(s, how)
 	})
+	result := make(chan flight.Result[*session.Session], 1)
+	go func() { // ends with the call
+		defer end()
+		result <- <-landed
+	}()
+	return result
 }
 
 // refresh spends the refresh token and remembers what came of it, before anybody
@@ -207,10 +207,7 @@ func (r *Refresher) IsRefused(s *session.Session) bool {
 // Drain waits until no refresh is under way any more and all tokens are written down,
 // but not for longer than the given time.
 func (r *Refresher) Drain(patience time.Duration) {
-	const look = 10 * time.Millisecond
-	for began := time.Now(); r.Running.Load() > 0 && time.Since(began) < patience; {
-		time.Sleep(look)
-	}
+	r.Running.Wait(patience)
 }
 
 // Close stops the housekeeping of the tables. Requests that are still under way

@@ -15,7 +15,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/rueidis"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/wire"
@@ -84,27 +83,27 @@ type Client struct {
 	Linger    time.Duration
 	deadlines redisDeadlines
 
-	opened  atomic.Pointer[openRedis]
-	failed  atomic.Pointer[redisFailure]
-	opening singleflight.Group
+	connected *flight.Lazy[rueidis.Client]
 
 	Mu      sync.Mutex // guards what follows
 	Holders int
 	closed  bool
+	open    rueidis.Client // nil before the first connection
 }
 
-type openRedis struct{ rueidis.Client }
-
-type redisFailure struct {
-	at  time.Time
-	err error
+// NewClient returns a client that is not connected yet, for one holder. linger is how long
+// the connection stays open after the last holder has released it.
+func NewClient(options Options, linger time.Duration) *Client {
+	c := &Client{Options: options, Linger: linger, Holders: 1}
+	c.connected = flight.NewLazy(time.Now, redisPause, c.Open)
+	return c
 }
 
 // holdRedisClient gives the client for these options, and what lets go of it.
 func holdRedisClient(options Options) (client *Client, release func()) {
 	key := options.key()
 	value, _, _ := redisClients.LoadOrNew(key, func() (caddy.Destructor, error) { // which never fails
-		return &Client{Options: options, Linger: redisLinger, Holders: 1}, nil
+		return NewClient(options, redisLinger), nil
 	})
 	return value.(*Client), sync.OnceFunc(func() { _, _ = redisClients.Delete(key) })
 }
@@ -138,42 +137,16 @@ func (c *Client) closeUnlessHeld() {
 		return
 	}
 	c.closed = true
-	if opened := c.opened.Load(); opened != nil {
-		opened.Close()
+	if c.open != nil {
+		c.open.Close()
 	}
 }
 
-// use gives the connected client. One caller at a time connects, on a time of its own,
-// so that no visitor's hang-up fails the others.
-func (c *Client) use(ctx context.Context) (rueidis.Client, error) {
-	if opened := c.opened.Load(); opened != nil {
-		return opened.Client, nil
-	}
-	if failed := c.failed.Load(); failed != nil && flight.Within(time.Since(failed.at), redisPause) {
-		return nil, failed.err
-	}
-	done := c.opening.DoChan("", func() (any, error) {
-		opened, err := c.Open()
-		if err != nil {
-			c.failed.Store(&redisFailure{time.Now(), err})
-		}
-		return opened, err
-	})
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*openRedis).Client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+// use gives the connected client.
+func (c *Client) use(ctx context.Context) (rueidis.Client, error) { return c.connected.Get(ctx) }
 
-func (c *Client) Open() (*openRedis, error) {
-	if opened := c.opened.Load(); opened != nil {
-		return opened, nil
-	}
+// Open connects, unless the client was closed meanwhile.
+func (c *Client) Open(context.Context) (rueidis.Client, error) {
 	connected, err := c.Options.connect()
 	if err != nil {
 		return nil, err
@@ -184,9 +157,8 @@ func (c *Client) Open() (*openRedis, error) {
 		connected.Close()
 		return nil, rueidis.ErrClosing
 	}
-	opened := &openRedis{connected}
-	c.opened.Store(opened)
-	return opened, nil
+	c.open = connected
+	return connected, nil
 }
 
 // connect connects. Sentinels are asked with the credentials of Redis, and then

@@ -18,7 +18,6 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/maypok86/otter/v2"
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
@@ -141,7 +140,7 @@ type Records struct {
 	writing [64]sync.Mutex
 	seed    maphash.Seed
 	Read    *otter.Cache[string, readRecordText]
-	reads   singleflight.Group
+	reads   flight.Group[readRecordText]
 	Swept   atomic.Int64 // when, in Unix milliseconds
 }
 
@@ -175,20 +174,17 @@ func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 	}
 	// Files know no deadline: who waits for one that hangs goes away by itself, and
 	// requests that come together share one read.
-	done := s.reads.DoChan(name, func() (any, error) {
-		text, ok, err := s.readNow(context.Background(), name)
+	read, err := s.reads.Do(ctx, name, func(ctx context.Context) (readRecordText, error) {
+		text, ok, err := s.readNow(ctx, name)
 		return readRecordText{text: text, missing: !ok}, err
 	})
-	select {
-	case result := <-done:
-		if result.Err != nil {
-			return "", false, result.Err
-		}
-		read := result.Val.(readRecordText)
-		return read.text, !read.missing, nil
-	case <-ctx.Done():
-		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", ctx.Err())
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", err)
+	case err != nil:
+		return "", false, err
 	}
+	return read.text, !read.missing, nil
 }
 
 func (s *Records) readNow(ctx context.Context, name string) (string, bool, error) {
