@@ -368,6 +368,10 @@ func (b *visitor) do(method, target string, body io.Reader, headers ...string) *
 	}
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
+		if name == "Host" {
+			req.Host = value // Go's client leaves out a Host among the headers
+			continue
+		}
 		req.Header.Add(name, value)
 	}
 	res, err := b.Client.Do(req)

@@ -98,7 +98,7 @@ func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
 		if a := b.do("POST", s.gatewayURL+"/oauth/logout", nil, "Origin: https://xn--bcher-kva.example.evil.example"); a.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: POST of another site got %d, want 403", configured, a.StatusCode)
 		}
-		location, err := url.Parse(b.visit(s.gatewayURL + "/oauth/start").location())
+		location, err := url.Parse(b.visit(s.gatewayURL+"/oauth/start", "Host: "+strings.SplitN(browsers, "/", 3)[2]).location())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestAForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
 
 func TestCookieDomainIsSentInASCII(t *testing.T) {
 	s := newSite(t, siteOptions{front: "https://app.bücher.example", inTollgate: "session {\ncookie_domain .Bücher.example\n}"})
-	a := s.newBrowser().visit(s.gatewayURL + "/oauth/start")
+	a := s.newBrowser().visit(s.gatewayURL+"/oauth/start", "Host: app.xn--bcher-kva.example")
 	if got := a.Header.Get("Set-Cookie"); !strings.Contains(got, "; Domain=xn--bcher-kva.example;") {
 		t.Errorf("Set-Cookie is %q", got)
 	}

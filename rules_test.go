@@ -322,7 +322,7 @@ func TestTheWayFromTheRefusalToTheTopUpAndBack(t *testing.T) {
 		t.Fatalf("at first: %d", a.StatusCode)
 	}
 	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 503})
-	if a := b.visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.text, "does not answer") {
+	if a := b.visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.text, "is not responding") {
 		t.Errorf("a provider that fails: %d %s", a.StatusCode, a.text)
 	}
 	s.provider.ClearFaults()

@@ -406,6 +406,7 @@ func TestOnHTTPSTheCookiesAreSecureAndBoundToTheHost(t *testing.T) {
 		front := httptest.NewServer(server)
 		defer front.Close()
 		req, _ := http.NewRequest(http.MethodGet, front.URL+"/oauth/start", nil)
+		req.Host = "app.example.com"
 		req.Header.Set("Accept", "text/html")
 		res, err := front.Client().Transport.RoundTrip(req)
 		if err != nil {
