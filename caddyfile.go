@@ -141,7 +141,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"redirect_uri":       p.Text(&h.RedirectURI),
 		"secret":             p.List(&h.Secret),
 		"path_prefix":        p.Text(&h.PathPrefix),
-		"endpoints":          p.Table(&h.Endpoints, endpointNames),
+		"endpoints":          p.Table(&h.Endpoints, endpointNames()),
 		"public":             p.RepeatedList(&h.Public),
 		"optional":           p.RepeatedList(&h.Optional),
 		"require":            p.require(&h.Require),

@@ -13,71 +13,80 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// verdict is what becomes of a request.
+// verdict is what happens to a request.
 type verdict int
 
 const (
-	// verdictUnavailable: nobody can tell now.
+	// verdictUnavailable: the store or the provider cannot be reached, so nobody knows.
 	verdictUnavailable verdict = iota
-	// verdictPass: with the identity, or as anonymous.
+	// verdictPass: the request passes, with the identity or as anonymous.
 	verdictPass
-	// verdictLogin: it needs a session and has none.
+	// verdictLogin: the request needs a session and has none.
 	verdictLogin
-	// verdictRefused: this user may not.
+	// verdictRefused: this user is not allowed.
 	verdictRefused
-	// verdictLacking: this user may, with more money.
+	// verdictLacking: this user is allowed, but the balance is too low.
 	verdictLacking
 )
 
-// decide says what becomes of a request, and with which identity it passes: none is
-// an anonymous one. It is the one place for that, whether we stand in front of the
-// upstream or another proxy does, which asks.
-func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) (verdict, *identity.Identity) {
-	access := asked.Access
-	if access == policy.AccessPublic {
-		return verdictPass, nil
-	}
-	err := h.openSession(ctx, v)
-	switch {
-	case access == policy.AccessOptional && (err != nil || v.session == nil):
-		return verdictPass, nil
-	case err != nil:
-		h.logFault(ctx, err)
-		return verdictUnavailable, nil
-	case v.session == nil:
-		return verdictLogin, nil
-	}
-
-	decided, id, reason := h.judge(ctx, v, asked.Blocks)
-	switch {
-	case access == policy.AccessOptional && decided != verdictPass:
-		return verdictPass, nil
-	case reason != "":
-		h.audit("denied", r, v.session, zap.String("reason", reason))
-	}
-	return decided, id
+// decision is a verdict, and what belongs to it.
+type decision struct {
+	verdict verdict
+	// id is nil for an anonymous request, and for one that does not pass.
+	id *identity.Identity
+	// reason says in the audit line why a signed-in user is denied.
+	reason string
+	// short is what is missing from the balance, with verdictLacking.
+	short *account.Shortfall
 }
 
-// judge says whether who is signed in may pass where these require blocks apply, as
-// whom, and otherwise why not.
-func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) (decided verdict, id *identity.Identity, reason string) {
+// decide decides whether a request passes, and with which identity. Both modes use it: the
+// gateway in front of the upstream, and another proxy that asks at `auth`.
+func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) decision {
+	anonymous := decision{verdict: verdictPass}
+	if asked.Access == policy.AccessPublic {
+		return anonymous
+	}
+	optional := asked.Access == policy.AccessOptional
+	err := h.openSession(ctx, v)
+	switch {
+	case optional && (err != nil || v.session == nil):
+		return anonymous
+	case err != nil:
+		h.logFault(ctx, err)
+		return decision{verdict: verdictUnavailable}
+	case v.session == nil:
+		return decision{verdict: verdictLogin}
+	}
+
+	decided := h.judge(ctx, v, asked.Blocks)
+	switch {
+	case optional && decided.verdict != verdictPass:
+		return anonymous
+	case decided.reason != "":
+		h.audit("denied", r, v.session, zap.String("reason", decided.reason))
+	}
+	return decided
+}
+
+// judge decides whether the signed-in user passes where these require blocks apply.
+func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
 	rules := h.settings.rules.Among(which)
 	need := rules.Need(h.settings.passUnknown)
 	if need != nil && v.streaming {
 		need.AmpleAge = h.recheckInterval() / 2
 	}
-	id = h.identify(ctx, v.session, need)
+	id := h.identify(ctx, v.session, need)
 	ended, reason := h.hasEnded(v), h.refusal(id, rules)
 	switch {
 	case ended, id.Refused && h.needsSignIn(v.session):
-		return verdictLogin, nil, ""
+		return decision{verdict: verdictLogin}
 	case reason != "":
-		return verdictRefused, nil, reason
+		return decision{verdict: verdictRefused, reason: reason}
 	case need.Meet(id.View) == account.Lacking:
-		v.short = need.Shortfall(id.View)
-		return verdictLacking, nil, "balance"
+		return decision{verdict: verdictLacking, reason: "balance", short: need.Shortfall(id.View)}
 	}
-	return verdictPass, id, ""
+	return decision{verdict: verdictPass, id: id}
 }
 
 // refusal gives the reason why this user may not pass, with any balance, or nothing.

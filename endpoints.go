@@ -24,9 +24,63 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// endpointNames are the gateway's own endpoints. `auth` is there with forward_auth
-// alone, and with everything below it; `jwks.json` with assertion alone.
-var endpointNames = []string{"start", "callback", "userinfo", "refresh", "topup", "logout", "auth", "jwks.json", "sdk.js", "health", "ready"}
+// endpoint is one row of the table of the gateway's own endpoints.
+type endpoint struct {
+	name string
+	// methods are the methods that this row serves; nil is every method.
+	methods []string
+	serve   endpointFunc
+}
+
+type endpointFunc func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error
+
+var (
+	methodGet  = []string{http.MethodGet}
+	methodRead = []string{http.MethodGet, http.MethodHead}
+	methodPost = []string{http.MethodPost}
+)
+
+// endpoints are all of them. `auth` exists only with forward_auth, together with every path
+// below it, and `jwks.json` only with assertion.
+var endpoints = []endpoint{
+	{"start", methodGet, (*Handler).serveStart},
+	{"callback", methodGet, (*Handler).serveCallback},
+	{"userinfo", methodRead, withSession((*Handler).denyUserinfo, (*Handler).serveUserinfo)},
+	{"refresh", methodPost, sameOriginOnly(withSession((*Handler).denyScript, (*Handler).serveRefresh))},
+	{"topup", methodRead, withSession((*Handler).demandLogin, (*Handler).serveTopup)},
+	{"logout", methodRead, (*Handler).serveLogoutPage},
+	{"logout", methodPost, sameOriginOnly((*Handler).serveLogout)},
+	{"auth", nil, (*Handler).serveAuth},
+	{"jwks.json", methodRead, (*Handler).serveKeys},
+	{"sdk.js", methodRead, (*Handler).serveSDK},
+	{"health", methodRead, (*Handler).serveHealth},
+	{"ready", methodRead, (*Handler).serveReady},
+}
+
+// endpointNames are the names of the table, each once.
+func endpointNames() (names []string) {
+	for _, e := range endpoints {
+		if !slices.Contains(names, e.name) {
+			names = append(names, e.name)
+		}
+	}
+	return names
+}
+
+// endpointFor finds the row for a request. It is nil if the endpoint does not serve the
+// method; allowed then lists the methods that it serves.
+func endpointFor(name, method string) (row *endpoint, allowed []string) {
+	for i, e := range endpoints {
+		if e.name != name {
+			continue
+		}
+		if e.methods == nil || slices.Contains(e.methods, method) {
+			return &endpoints[i], nil
+		}
+		allowed = append(allowed, e.methods...)
+	}
+	return nil, allowed
+}
 
 // serveEndpoint answers a request for one of the gateway's own endpoints. None of
 // them ever reaches the upstream.
@@ -47,61 +101,25 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 	if name == "start" || name == "callback" {
 		h.logOwn(r, name)
 	}
-	isGet := r.Method == http.MethodGet
-	isRead := isGet || r.Method == http.MethodHead
-	isPost := r.Method == http.MethodPost
+	row, allowed := endpointFor(name, r.Method)
 	switch {
-	case name == "start" && isGet:
-		return h.serveStart(w, r, v)
+	case row != nil:
+		return row.serve(h, w, r, v)
 	case name == "start" && h.isForwarded(r):
-		return h.denyScript(w, r, v) // a proxy in front passes whatever it got
-	case name == "callback" && isGet:
-		return h.serveCallback(w, r, v)
-	case name == "userinfo" && isRead:
-		return h.withSession(w, r, v, h.denyUserinfo, h.serveUserinfo)
-	case name == "refresh" && isPost:
-		return h.sameOriginOnly(w, r, v, h.serveRefresh)
-	case name == "topup" && isRead:
-		return h.withSession(w, r, v, h.demandLogin, h.serveTopup)
-	case name == "logout" && isRead:
-		return h.serveLogoutPage(w, r)
-	case name == "logout" && isPost:
-		return h.sameOriginOnly(w, r, v, h.serveLogout)
-	case name == "auth":
-		return h.serveAuth(w, r, v)
-	case name == "jwks.json" && isRead:
-		return h.serveKeys(w, r)
-	case name == "sdk.js" && isRead:
-		return h.serveSDK(w, r)
-	case name == "health" && isRead:
-		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
-	case name == "ready" && isRead:
-		return h.serveReady(w, r)
+		return h.denyScript(w, r, v) // a proxy in front passes the client's own method on
+	default:
+		return denyMethod(w, r, strings.Join(allowed, ", "))
 	}
-	return denyMethod(w, r, allowedMethods[name])
 }
 
-var allowedMethods = map[string]string{
-	"start":     "GET",
-	"callback":  "GET",
-	"userinfo":  "GET, HEAD",
-	"refresh":   "POST",
-	"topup":     "GET, HEAD",
-	"logout":    "GET, HEAD, POST",
-	"jwks.json": "GET, HEAD",
-	"sdk.js":    "GET, HEAD",
-	"health":    "GET, HEAD",
-	"ready":     "GET, HEAD",
-}
-
-type endpointFunc func(w http.ResponseWriter, r *http.Request, v *visit) error
-
-// sameOriginOnly refuses what another site's page has sent.
-func (h *Handler) sameOriginOnly(w http.ResponseWriter, r *http.Request, v *visit, serve endpointFunc) error {
-	if !browser.IsSameOrigin(r, h.settings.origin) {
-		return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+// sameOriginOnly refuses a request that a page of another site has sent.
+func sameOriginOnly(serve endpointFunc) endpointFunc {
+	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
+		if !browser.IsSameOrigin(r, h.settings.origin) {
+			return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+		}
+		return serve(h, w, r, v)
 	}
-	return serve(w, r, v)
 }
 
 // denyScript answers 401 whoever asks: what stands behind it is no page.
@@ -110,24 +128,26 @@ func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, v *visit) e
 	return writeUnauthenticated(w, r, h.settings.startURL(h.returnPathOf(r)))
 }
 
-// withSession serves an endpoint that needs a session, and denies it to who has none.
-// The answer carries the session cookie where that was renewed.
-func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, v *visit, deny, serve endpointFunc) error {
-	err := h.openSession(r.Context(), v)
-	switch {
-	case err != nil:
-		h.logFault(r.Context(), err)
-		return h.writeUnavailable(w, r, h.returnPathOf(r))
-	case v.session == nil:
-		return deny(w, r, v)
+// withSession serves an endpoint that needs a session, and denies requests without one.
+// The response carries the session cookie if that was renewed.
+func withSession(deny, serve endpointFunc) endpointFunc {
+	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
+		err := h.openSession(r.Context(), v)
+		switch {
+		case err != nil:
+			h.logFault(r.Context(), err)
+			return h.writeUnavailable(w, r, h.returnPathOf(r))
+		case v.session == nil:
+			return deny(h, w, r, v)
+		}
+		rw := &relay.Writer{
+			ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies,
+			Owner: &passing{handler: h, visit: v, request: r},
+		}
+		err = serve(h, rw, r, v)
+		rw.Finish()
+		return err
 	}
-	rw := &relay.Writer{
-		ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies,
-		Owner: &passing{handler: h, visit: v, request: r},
-	}
-	err = serve(rw, r, v)
-	rw.Finish()
-	return err
 }
 
 // userinfoAnswer is what the userinfo and refresh endpoints say: the provider's own
@@ -187,25 +207,23 @@ func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit
 // serveRefresh re-reads the user information. A session that asks more than once a
 // second is answered with what is known.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
-	return h.withSession(w, r, v, h.denyScript, func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
-			err := h.users.Reread(r.Context(), v.session, h.userReader(v.session))
-			v.dead = errors.Is(err, session.ErrEnded)
-			switch {
-			case v.dead, h.needsSignInAfter(err, v.session):
-				return h.denyScript(w, r, v)
-			case err != nil:
-				return h.writeUnavailable(w, r, h.returnPathOf(r))
-			}
+	if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
+		err := h.users.Reread(r.Context(), v.session, h.userReader(v.session))
+		v.dead = errors.Is(err, session.ErrEnded)
+		switch {
+		case v.dead, h.needsSignInAfter(err, v.session):
+			return h.denyScript(w, r, v)
+		case err != nil:
+			return h.writeUnavailable(w, r, h.returnPathOf(r))
 		}
-		return h.serveUserinfo(w, r, v)
-	})
+	}
+	return h.serveUserinfo(w, r, v)
 }
 
 // signedOutQuery is what a logout adds to the logout page's address.
 const signedOutQuery = "done"
 
-func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if r.URL.Query().Has(signedOutQuery) {
 		return h.writePage(w, r, http.StatusOK, pageSignedOut, pageData{})
 	}
@@ -261,8 +279,12 @@ func (h *Handler) cookiesToClear(v *visit) []string {
 	return names
 }
 
+func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request, _ *visit) error {
+	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+}
+
 // serveReady says whether the gateway could serve a request now.
-func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if err := h.store.Ready(r.Context()); err != nil {
 		h.logger.Error("not ready", zap.Error(err))
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
@@ -363,7 +385,7 @@ func (s *settings) newSDK() (*web.SDK, error) {
 
 // serveSDK answers everybody with the same bytes. Pages of other sites are not meant
 // to load it: it would ask at their own origin.
-func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	header := w.Header()
 	writeOwnHeaders(header)
 	header.Set("Content-Type", "text/javascript; charset=utf-8")

@@ -61,11 +61,11 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
 	defer cancel()
-	decided, id := h.decide(ctx, r, v, asked)
-	if decided == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
-		h.logger.Warn("the question of the proxy in front could not be answered in time", zap.Duration("after", h.authTimeout))
+	decided := h.decide(ctx, r, v, asked)
+	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
+		h.logger.Warn("the auth check took longer than its limit", zap.Duration("after", h.authTimeout))
 	}
-	return h.writeAuth(ctx, w, r, v, decided, id)
+	return h.writeAuth(ctx, w, r, v, decided.verdict, decided.id)
 }
 
 // askedDemand says what the path asks that the proxy in front was asked for. Where

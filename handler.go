@@ -5,7 +5,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -33,8 +32,6 @@ type visit struct {
 	dead bool
 	// deletions are the Set-Cookie values that delete it, once they are made.
 	deletions []string
-	// short is what the session's user lacks, where that is money.
-	short *account.Shortfall
 	// streaming: it is a look at a session with open streams. These are use of it, so
 	// that no idle timeout ends it, and a balance counts that is not older than the look
 	// before.
@@ -71,22 +68,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		stripFolded(r.Header, methodOverrides)
 	}
 
-	decided, id := h.decide(r.Context(), r, v, demand)
-	if id != nil && isForeignWebSocket(r, h.settings.origin) {
+	decided := h.decide(r.Context(), r, v, demand)
+	if decided.id != nil && isForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
 			return writeProblem(w, r, problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
-		id = nil
+		decided.id = nil
 	}
-	switch decided {
+	switch decided.verdict {
 	case verdictPass:
-		return h.pass(w, r, v, demand, id, next)
+		return h.pass(w, r, v, demand, decided.id, next)
 	case verdictLogin:
 		return h.demandLogin(w, r, v)
 	case verdictRefused:
 		return h.writeForbidden(w, r)
 	case verdictLacking:
-		return h.writeLacking(w, r, v.short)
+		return h.writeLacking(w, r, decided.short)
 	default:
 		return h.writeUnavailable(w, r, h.returnPathOf(r))
 	}

@@ -152,9 +152,9 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 	if strings.ContainsAny(prefix, "?#%") {
 		r.Fail("path_prefix", "must be a plain path")
 	}
-	s.endpoints = make(map[string]string, len(endpointNames))
-	byPath := make(map[string]string, len(endpointNames))
-	for _, name := range endpointNames {
+	s.endpoints = make(map[string]string, len(endpointNames()))
+	byPath := make(map[string]string, len(endpointNames()))
+	for _, name := range endpointNames() {
 		p := prefix + "/" + name
 		setting := "endpoints." + name
 		if name == "jwks.json" && h.Assertion == nil {
@@ -185,12 +185,13 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 		}
 		s.endpoints[name], byPath[p] = p, name
 	}
-	for name := range h.Endpoints {
-		if !slices.Contains(endpointNames, name) {
+	for _, name := range slices.Sorted(maps.Keys(h.Endpoints)) {
+		if !slices.Contains(endpointNames(), name) {
 			r.Fail("endpoints", "unknown endpoint %q", name)
 		}
 	}
-	for name, p := range s.endpoints {
+	for _, name := range endpointNames() {
+		p := s.endpoints[name]
 		if auth := s.endpoints["auth"]; auth != "" && strings.HasPrefix(p, auth+"/") {
 			r.Fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
 		}

@@ -67,7 +67,7 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 
 // serveKeys answers with the public keys by which assertions are verified: that of the
 // current secret first, then those of the previous ones.
-func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
 		h.logFault(r.Context(), err)

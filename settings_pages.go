@@ -80,11 +80,11 @@ func resolveAccent(r *config.Resolver, raw string) web.Accent {
 // be a page without login, and none of the pages may be an endpoint of ours that begins a
 // sign-in. Only what is wrong for certain is refused.
 func (s *settings) resolveDestinations(r *config.Resolver, h *Handler) {
-	for setting, page := range map[string]struct{ raw, path string }{
-		"after_login": {h.AfterLogin, s.afterLogin}, "after_logout": {h.AfterLogout, s.afterLogout}, "error_redirect": {h.ErrorRedirect, s.errorPath},
+	for _, page := range []struct{ setting, raw, path string }{
+		{"after_login", h.AfterLogin, s.afterLogin}, {"after_logout", h.AfterLogout, s.afterLogout}, {"error_redirect", h.ErrorRedirect, s.errorPath},
 	} {
 		if name := s.endpointAt(page.path); name == "start" || name == "callback" {
-			r.Check(setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
+			r.Check(page.setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
 		}
 	}
 	// What a matcher leaves out is public, and nobody can tell here what it leaves out.

@@ -218,7 +218,7 @@ func resolveFields(r *config.Resolver, fields map[string]string) oauth.FieldPath
 			}
 		}
 	}
-	for name := range fields {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(oauth.UserFieldWords[:], name) {
 			r.Fail("provider.fields", "unknown field %q", name)
 		}

@@ -167,14 +167,12 @@ type callbackAnswer struct {
 // that comes twice is refused, since two readers could take different ones
 // (RFC 6749 section 3.1).
 func parseCallback(query url.Values) (answer callbackAnswer, cause string) {
-	for name, value := range map[string]*string{
-		"state": &answer.state, "code": &answer.code, "error": &answer.errorCode, "iss": &answer.issuer,
-	} {
+	for _, name := range []string{"state", "code", "error", "iss"} {
 		if len(query[name]) > 1 {
 			return callbackAnswer{}, "invalid_state"
 		}
-		*value = query.Get(name)
 	}
+	answer = callbackAnswer{query.Get("state"), query.Get("code"), query.Get("error"), query.Get("iss")}
 	if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
 		return callbackAnswer{}, "missing_parameters"
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
@@ -184,8 +183,7 @@ func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *re
 	which := l.handler.demandOf(stream).Blocks
 	why, ok := l.decided[which]
 	if !ok {
-		decided, _, _ := l.handler.judge(ctx, l.visit, which)
-		why = streamEndOf(decided, l.visit.short)
+		why = streamEndOf(l.handler.judge(ctx, l.visit, which))
 		l.decided[which] = why
 	}
 	return why
@@ -206,16 +204,16 @@ func (h *Handler) demandOf(stream *relay.Stream[*passing]) policy.Demand {
 	return demand
 }
 
-// streamEndOf says why a stream ends when a request like its own would be decided like
-// this now. While nobody can tell, it goes on: also where the balance is not known any
-// more, since nobody knows that it has fallen.
-func streamEndOf(decided verdict, short *account.Shortfall) *relay.End {
+// streamEndOf says why a stream ends if a request like its own got this decision now. It is
+// nil if the stream goes on: also while the store or the provider cannot be reached, and
+// while the balance is unknown, because nobody knows that it has fallen.
+func streamEndOf(decided decision) *relay.End {
 	switch {
-	case decided == verdictLogin:
+	case decided.verdict == verdictLogin:
 		return &relay.SessionOver
-	case decided == verdictRefused:
+	case decided.verdict == verdictRefused:
 		return &relay.Refused
-	case decided == verdictLacking && short.Balance != nil:
+	case decided.verdict == verdictLacking && decided.short.Balance != nil:
 		return &relay.Unpaid
 	default:
 		return nil
