@@ -35,6 +35,7 @@ func FuzzAccess(f *testing.F) {
 	for _, seed := range []string{
 		"/public/a", "/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/..%5cadmin", "/public/..;/admin",
 		"/public/%252e%252e%252fadmin", "/public/x%00/../../admin", "//public/a", "/public/./%2e%2e//admin", "/oauth/logout", "/public/..%2foauth/start", "/a%3b/../public/..;x/admin",
+		"//x/admin", "//u@x:80/admin", "/%2fx/admin", "/admin%0a", "/public/..%0a",
 	} {
 		f.Add(seed)
 	}
@@ -250,7 +251,10 @@ func upstreamReadings(u *url.URL) []string {
 	parameters := regexp.MustCompile(`;[^/]*`)
 	var read []string
 	for _, p := range []string{decoded, twice, parameters.ReplaceAllString(decoded, ""), strings.ReplaceAll(decoded, `\`, "/")} {
-		read = append(read, p, path.Clean(p))
+		read = append(read, p, path.Clean(p), strings.TrimSuffix(p, "\n"))
+		if relative, err := url.Parse(p); err == nil && strings.HasPrefix(p, "//") {
+			read = append(read, relative.Path)
+		}
 	}
 	return read
 }

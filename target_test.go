@@ -127,7 +127,7 @@ func TestTraceAndConnectAreRefused(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
 	b := s.newBrowser().signIn()
 	before := s.upstream.requests.Load()
-	for _, line := range []string{"TRACE", "CONNECT", "trace", "Connect"} {
+	for _, line := range []string{"TRACE", "CONNECT", "trace", "Connect", "TRACK", "Track"} {
 		for _, target := range []string{"/public/a", "/page", "/oauth/health", "/oauth/start", "http://gateway/public/a"} {
 			res := rawRequest(t, s, line+" "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
 			if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("X-Content-Type-Options") != "nosniff" {
@@ -225,7 +225,7 @@ func TestAuthRefusesForwardedTunnels(t *testing.T) {
 	for _, trusted := range []string{"", "trusted_proxies 127.0.0.1"} {
 		s := newSite(t, siteOptions{inTollgate: "public /public/*\nsession {\nstore storage\n}\nforward_auth {\n" + trusted + "\n}"})
 		b := s.newBrowser().signIn()
-		for _, line := range []string{"X-Forwarded-Method: CONNECT", "X-Original-Method: CONNECT", "X-Forwarded-Method: trace", "X-Forwarded-Method: TRACE "} {
+		for _, line := range []string{"X-Forwarded-Method: CONNECT", "X-Original-Method: CONNECT", "X-Forwarded-Method: trace", "X-Forwarded-Method: TRACE ", "X-Forwarded-Method: TRACK"} {
 			a := b.Get("/oauth/auth", line, "X-Forwarded-Uri: /public/a")
 			if a.StatusCode != http.StatusForbidden || a.Header.Get("Tollgate-Reason") != "refused" || a.Header.Get("X-User-Id") != "" {
 				t.Errorf("%s: got %d, %v", line, a.StatusCode, a.Header)

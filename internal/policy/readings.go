@@ -20,11 +20,13 @@ const (
 
 // Readings gives every path that an upstream could take a request's path for: as it
 // is, cleaned, decoded once more, with what some servers cut off or split at
-// (`\`, `;`, an encoded `/`, `?`, `#` or NUL, dots and blanks at the end of a segment).
-// The first is the plain one; an ordinary path has no other. Whoever decides by path
+// (`\`, `;`, an encoded `/`, `?` or `#`, dots and blanks at the end of a segment), and
+// without the host that some read in a path that begins with `//`. The first is the
+// plain one; an ordinary path has no other. Whoever decides by path
 // decides by all of them, and refuses the request when they disagree (Traefik and Caddy
 // have each let `/public/..%2fadmin` through). complete is false for a path that is too
-// long, or has more readings than are looked at: such a path is refused, too.
+// long, has a control character in one of its readings, or has more readings than are
+// looked at: such a path is refused, too.
 func Readings(u *url.URL) (forms []string, complete bool) {
 	plain := u.Path
 	if IsOrdinary(u) {
@@ -40,11 +42,19 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 			return forms, false
 		}
 		form := forms[i]
+		if strings.ContainsFunc(form, isControl) {
+			return forms, false
+		}
 		forms = addForm(forms, CleanPath(form))
+		if strings.HasPrefix(form, "//") {
+			forms = addForm(forms, belowHost(form[2:]))
+			forms = addForm(forms, belowHost(strings.TrimLeft(form, "/")))
+		}
+		forms = addForm(forms, overlong.Replace(form))
 		forms = addForm(forms, strings.ReplaceAll(form, `\`, "/"))
 		forms = addForm(forms, cutParameters(form))
 		forms = addForm(forms, trimSegments(form))
-		if cut := strings.IndexAny(form, "?#\x00"); cut >= 0 {
+		if cut := strings.IndexAny(form, "?#"); cut >= 0 {
 			forms = addForm(forms, form[:cut])
 		}
 		if decoded, err := url.PathUnescape(form); err == nil {
@@ -81,8 +91,11 @@ func IsOrdinary(u *url.URL) bool {
 	before := byte('x') // the byte before
 	for i := range len(u.Path) {
 		b := u.Path[i]
+		if isControl(rune(b)) || isOverlong(before, b) {
+			return false
+		}
 		switch b {
-		case '%', '\\', ';', '?', '#', 0:
+		case '%', '\\', ';', '?', '#':
 			return false
 		case '/':
 			if before == '/' || before == '.' || before == ' ' {
@@ -96,6 +109,53 @@ func IsOrdinary(u *url.URL) bool {
 		before = b
 	}
 	return before != '.' && before != ' '
+}
+
+// isControl reports whether a character has no place in a path. A `$` in a regular
+// expression of Python, Perl and PHP also matches before a newline at the end, so that
+// routes for `/admin` answer `/admin%0A`; C ends a text at NUL.
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// belowHost gives the path of a text that begins with a host. `new URL(target, base)` in
+// JavaScript, parse_url in PHP and java.net.URI read `//host/path` like that, as the
+// reference to another host that it is in a page (RFC 3986 section 4.2). JavaScript does
+// so after any number of slashes.
+func belowHost(text string) string {
+	if slash := strings.IndexByte(text, '/'); slash >= 0 {
+		return text[slash:]
+	}
+	return "/"
+}
+
+// overlong replaces the ASCII characters that steer a path where they are written in two
+// or more bytes of UTF-8. RFC 3629 forbids that, and old decoders read it. Legacy
+// encodings such as GB 2312 use the same bytes for letters, so it is only a reading.
+var overlong = newOverlongReplacer()
+
+func newOverlongReplacer() *strings.Replacer {
+	var pairs []string
+	for _, c := range []byte("\x00\n./\\%;?#") {
+		high, low := c>>6, 0x80|c&0x3f
+		for _, lead := range []string{"\xc0", "\xe0\x80", "\xf0\x80\x80"} {
+			lead = lead[:len(lead)-1] + string([]byte{lead[len(lead)-1] | high})
+			pairs = append(pairs, lead+string([]byte{low}), string([]byte{c}))
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// isOverlong reports whether two bytes begin such a character.
+func isOverlong(first, second byte) bool {
+	switch first {
+	case 0xc0, 0xc1:
+		return second&0xc0 == 0x80
+	case 0xe0:
+		return second == 0x80 || second == 0x81
+	case 0xf0:
+		return second == 0x80
+	default:
+		return false
+	}
 }
 
 // CleanPath resolves dots and doubled slashes, and keeps a slash at the end.

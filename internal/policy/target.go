@@ -25,7 +25,8 @@ const (
 // the connection open reads it as the next request. That request has any path and any
 // identity header, and nobody here has seen it. Only the CONNECT of a WebSocket
 // (RFC 8441, RFC 9220) passes: reverse_proxy makes a GET of it. TRACE is refused,
-// because the answer shows the headers that the upstream received to the client.
+// because the answer shows the headers that the upstream received to the client, and
+// TRACK because it is Microsoft's name for it.
 //
 // A target without a path (`GET *`, `GET a:http://x/api`) is refused, because no rule
 // applies to it while the upstream may find a path in it. An absolute target without a
@@ -52,7 +53,9 @@ func HasPath(u *url.URL) bool {
 // IsConnect and IsTrace ignore the case, as some upstreams do.
 func IsConnect(method string) bool { return strings.EqualFold(method, http.MethodConnect) }
 
-func IsTrace(method string) bool { return strings.EqualFold(method, http.MethodTrace) }
+func IsTrace(method string) bool {
+	return strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
+}
 
 // IsWebSocketConnect reports whether a request is the CONNECT with which a WebSocket
 // begins over HTTP/2 or HTTP/3. Each server notes the protocol in a place of its own.

@@ -19,7 +19,8 @@ import (
 // ok is false if the answer for one of the paths depends on how that path is read.
 func (rt *Routes) Demand(sent *url.URL, here *http.Request) (d Demand, ok bool) {
 	if !rt.goByPath() {
-		return Demand{Access: AccessProtected}, true
+		_, readable := Readings(sent) // who asks for a proxy may ask for a path that nobody may
+		return Demand{Access: AccessProtected}, readable
 	}
 	if isSamePath(sent, here.URL) { // the ordinary case, which costs no allocation
 		return rt.demandAt(read(here))

@@ -1,0 +1,71 @@
+package policy
+
+import (
+	"net/url"
+	"slices"
+	"testing"
+)
+
+func TestReadingsOfOddPaths(t *testing.T) {
+	for target, want := range map[string][]string{
+		"//x/pay":           {"/x/pay", "/pay"},
+		"///x/pay":          {"/x/pay", "/pay"},
+		"//x":               {"/x", "/"},
+		"//u@x:80/team":     {"/team"},
+		"//u@x:80/team/":    {"/team/"},
+		"/%2fx/pay":         {"/pay"},
+		"/%5cx/pay":         {"/pay"},
+		"/%5c%5cx%5cpay":    {"/pay"},
+		"/%252fx/pay":       {"/pay"},
+		"/;a/x/pay":         {"/pay"},
+		"//x//pay":          {"//pay", "/pay"},
+		"/a/%c0%ae%c0%ae/b": {"/b"},
+		"/a%c0%afb":         {"/a/b"},
+		"/a%c1%9cb":         {"/a/b"},
+		"/a%e0%80%afb":      {"/a/b"},
+		"/a%e0%81%9cb":      {"/a/b"},
+		"/a%f0%80%80%afb":   {"/a/b"},
+		"/a%25c0%25afb":     {"/a/b"},
+	} {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forms, complete := Readings(u)
+		if !complete || IsOrdinary(u) {
+			t.Errorf("%s: complete is %t, ordinary is %t, want true and false", target, complete, IsOrdinary(u))
+		}
+		for _, form := range want {
+			if !slices.Contains(forms, form) {
+				t.Errorf("%s: %q is not among %q", target, form, forms)
+			}
+		}
+	}
+}
+
+func TestPathsWithControlCharactersHaveNoReading(t *testing.T) {
+	for _, target := range []string{
+		"/admin%0A", "/admin%0D%0A", "/a%00", "/a/.%00./b", "/a%7F", "/a%01b", "/%09/x", "/admin%250A", "/a%25250A", "/a%c0%80", "/a%c0%8a", "/a;%0A",
+	} {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, complete := Readings(u); complete {
+			t.Errorf("%s: it can be read", target)
+		}
+	}
+}
+
+func TestPathsInManyScriptsAreOrdinary(t *testing.T) {
+	for _, target := range []string{"/caf%C3%A9", "/%E4%BD%A0%E5%A5%BD", "/%E0%A4%A8", "/%F0%9F%98%80", "/a%20b", "/%C0-propos", "/a~b:c@d,e"} {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.RawPath = ""
+		if forms, complete := Readings(u); len(forms) != 1 || !complete {
+			t.Errorf("%s: got the readings %q, complete %t", target, forms, complete)
+		}
+	}
+}
