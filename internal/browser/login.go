@@ -108,7 +108,7 @@ func (l *Login) Seal(s *keys.Sealer, room int) (value string, whole bool, err er
 }
 
 func ParseLogin(b []byte) (*Login, bool) {
-	r := wire.Reader{Rest: b}
+	r := wire.NewReader(b)
 	if r.Byte() != LoginVersion {
 		return nil, false
 	}
@@ -116,7 +116,7 @@ func ParseLogin(b []byte) (*Login, bool) {
 	for _, text := range []*string{&l.State, &l.Verifier, &l.ReturnPath, &l.Nonce} {
 		*text = r.Text()
 	}
-	return l, !r.Failed && len(r.Rest) == 0
+	return l, r.Done()
 }
 
 // OpenLogin opens a login cookie's value. The login may have expired.

@@ -1,9 +1,9 @@
 // Package header knows the names and values of HTTP header fields.
 //
-// Servers differ in which names they take for the same one: CGI, WSGI and PHP turn every
-// character that is not a letter or a digit into the same one. Fold gives the form in
-// which such names are equal, and Encode writes a value so that it arrives unchanged.
-// Which headers carry the identity is the concern of package identity. Begin with Fold.
+// Some servers treat different names as equal: CGI, WSGI and PHP replace every character
+// that is not a letter or a digit by the same one. Fold returns the form in which such
+// names are equal, and Encode writes a value so that it arrives unchanged. Package
+// identity decides which headers carry the identity. Begin with Fold.
 package header
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Size is what a header takes on the wire.
+// Size returns the number of bytes that a header takes in an HTTP/1.1 message.
 func Size(header http.Header) int {
 	size := 0
 	for name, lines := range header {
@@ -22,8 +22,9 @@ func Size(header http.Header) int {
 	return size
 }
 
-// IsReserved names the headers that frame or route a request; one of them
-// as an identity header would break the request, or be dropped on the way.
+// IsReserved reports whether a header frames or routes a request. Such a header cannot be
+// an identity header: it would break the request, or a proxy would drop it. The name must
+// have the form of http.CanonicalHeaderKey.
 func IsReserved(canonical string) bool {
 	switch canonical {
 	case "Connection", "Content-Length", "Cookie", "Host", "Http2-Settings", "Keep-Alive",
@@ -33,6 +34,7 @@ func IsReserved(canonical string) bool {
 	return false
 }
 
+// IsName reports whether s can be the name of a header: a token of RFC 9110 section 5.6.2.
 func IsName(s string) bool {
 	for i := range len(s) {
 		if !IsAlphanumeric(s[i]) && strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) < 0 {
@@ -42,18 +44,20 @@ func IsName(s string) bool {
 	return s != ""
 }
 
+// IsAlphanumeric reports whether c is an ASCII letter or digit.
 func IsAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// Fold is the form in which names count as equal: upstreams (CGI, WSGI, PHP)
-// turn each character that is not a letter or digit into the same one and ignore
-// case, so each run of such characters is one "-" here (oauth2-proxy
-// CVE-2025-64484, Caddy CVE-2026-52845, Traefik CVE-2026-39858).
+// Fold returns the form in which header names count as equal. Upstreams (CGI, WSGI, PHP)
+// ignore case, and replace each character that is not a letter or digit by the same one.
+// Fold therefore returns lower case, with one "-" for each run of such characters
+// (oauth2-proxy CVE-2025-64484, Caddy CVE-2026-52845, Traefik CVE-2026-39858).
 func Fold(name string) string {
 	return string(AppendFolded(make([]byte, 0, len(name)), name))
 }
 
+// AppendFolded appends Fold(name) to b, without allocating if b has room.
 func AppendFolded(b []byte, name string) []byte {
 	inRun := false
 	for i := range len(name) {

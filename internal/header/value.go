@@ -4,10 +4,10 @@ import (
 	"strings"
 )
 
-// Encode writes a text so that it passes through HTTP unchanged and can be
-// decoded exactly. It percent-encodes every byte outside printable ASCII, the percent
-// sign, and the blanks at both ends: every HTTP parser trims a field value (RFC 9110
-// section 5.5), and " admin" would arrive as the user "admin".
+// Encode percent-encodes a text so that it passes through HTTP unchanged and can be
+// decoded exactly. It encodes every byte outside printable ASCII, the percent sign, and
+// the spaces at both ends. Every HTTP parser trims a field value (RFC 9110 section 5.5):
+// without that encoding, " admin" would arrive as the user "admin".
 func Encode(s string) string {
 	const hex = "0123456789ABCDEF"
 	text := strings.Trim(s, " ")

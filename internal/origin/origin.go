@@ -16,16 +16,17 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// HostAndPort is the host of a URL, and its port unless that is the scheme's own.
+// HostAndPort returns the host of u in the form of Of, and the port unless it is the
+// scheme's default port.
 func HostAndPort(u *url.URL) string {
 	_, host, _ := strings.Cut(Of(u), "://")
 	return host
 }
 
-// Of is the origin of u as a browser writes it in Origin, Referer and
-// event.origin: the host in CanonicalHost's form, without the scheme's own port
-// (RFC 6454 section 6.2). A host that no browser can open is only put in lower case; it
-// equals no origin that a browser sends.
+// Of returns the origin of u as a browser writes it in Origin, Referer and
+// event.origin: the host in the form of CanonicalHost, without the scheme's default port
+// (RFC 6454 section 6.2). A host that no browser can open is only put in lower case. Such
+// an origin never equals one that a browser sends.
 func Of(u *url.URL) string {
 	host, err := CanonicalHost(u.Hostname())
 	if err != nil {
@@ -54,9 +55,10 @@ var hostProfile = idna.New(
 	idna.Transitional(false),
 )
 
-// CanonicalHost is a host name or an IP address, without brackets and port, in the one
-// form that browsers use: the name in ASCII and lower case, an IPv6 address in its short
-// form. It returns an error for a host that browsers refuse, or read as another one.
+// CanonicalHost returns a host name or an IP address in the one form that browsers use:
+// the name in ASCII and lower case, an IPv6 address in its short form. The host comes
+// without brackets and port. CanonicalHost returns an error for a host that browsers
+// refuse, and for a host that browsers read as a different one.
 func CanonicalHost(host string) (string, error) {
 	if strings.Contains(host, ":") {
 		return canonicalIPv6(host)
@@ -71,8 +73,9 @@ func CanonicalHost(host string) (string, error) {
 	return ascii, nil
 }
 
-// endsInNumber reports whether browsers read a host as an IPv4 address: its last label,
-// before a dot at the end, is a number, in decimal or behind 0x.
+// endsInNumber reports whether browsers read a host as an IPv4 address. They do if its
+// last label is a number, in decimal or in hexadecimal digits behind 0x. A dot at the
+// end does not count.
 func endsInNumber(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	last := host[strings.LastIndexByte(host, '.')+1:]
@@ -82,8 +85,8 @@ func endsInNumber(host string) bool {
 	return last != "" && strings.Trim(last, "0123456789") == ""
 }
 
-// canonicalIPv4 accepts four decimal numbers alone. Browsers also read 127.1, 0x7f.1 and
-// 2130706433 as addresses, and other programs read them otherwise.
+// canonicalIPv4 accepts only four decimal numbers. Browsers also read 127.1, 0x7f.1 and
+// 2130706433 as addresses, but other programs read these differently.
 func canonicalIPv4(host string) (string, error) {
 	addr, err := netip.ParseAddr(strings.TrimSuffix(host, "."))
 	if err != nil {
@@ -92,15 +95,15 @@ func canonicalIPv4(host string) (string, error) {
 	return addr.String(), nil
 }
 
-// canonicalIPv6 writes an address as RFC 5952 does. Browsers write an IPv4 address
-// inside of it in hexadecimal digits, too, and have no zones.
+// canonicalIPv6 writes an address as RFC 5952 does, with one exception: like browsers, it
+// writes an embedded IPv4 address in hexadecimal digits. Browsers do not support zones.
 func canonicalIPv6(host string) (string, error) {
 	addr, err := netip.ParseAddr(host)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%q is not an IPv6 address", host)
 	case addr.Zone() != "":
-		return "", errors.New("an IPv6 address with a zone is no part of a URL that browsers open")
+		return "", errors.New("browsers cannot open a URL with a zone in its IPv6 address")
 	case addr.Is4In6():
 		b := addr.As16()
 		return fmt.Sprintf("::ffff:%x:%x", uint16(b[12])<<8|uint16(b[13]), uint16(b[14])<<8|uint16(b[15])), nil
@@ -108,8 +111,8 @@ func canonicalIPv6(host string) (string, error) {
 	return addr.String(), nil
 }
 
-// IsSecure reports whether u is https, or http on loopback, where nobody else
-// listens in.
+// IsSecure reports whether secrets may be sent to u: its scheme is https, or http on
+// loopback, where nobody else can read the traffic.
 func IsSecure(u *url.URL) bool {
 	switch u.Scheme {
 	case "https":
@@ -121,7 +124,7 @@ func IsSecure(u *url.URL) bool {
 	}
 }
 
-// IsLoopback reports whether a host name is this machine for certain
+// IsLoopback reports whether a host name certainly means this machine
 // (RFC 8252 section 7.3, RFC 6761 section 6.3).
 func IsLoopback(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))

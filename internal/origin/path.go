@@ -5,21 +5,20 @@ import (
 	"strings"
 )
 
-// MaxPath bounds a return path in bytes. Links of search and report pages have a
-// few thousand; what is longer does not come through every proxy.
+// MaxPath is the maximum length of a return path in bytes. Links of search and report
+// pages have a few thousand bytes, and some proxies refuse longer ones.
 const MaxPath = 6144
 
-// CleanPath gives the path (with query and fragment) that a browser may be
-// sent to after a sign-in or sign-out, or false when raw is not safely a path of
-// this origin.
+// CleanPath returns the path (with query and fragment) to which a browser may be sent
+// after a sign-in or sign-out. ok is false if raw is not safely a path of this origin.
 //
-// It is judged as a browser's URL parser would read it, not as Go's would: a
-// backslash counts as a slash there, tabs and newlines vanish, and dot segments
-// may be percent-encoded. Everything that such a parser treats specially is
-// refused or resolved here, and the result is put together anew from its parts,
-// so that no later clean-up of the path can turn it into "//host"
-// (oauth2-proxy's three rounds of the same fix; Caddy CVE-2022-28923).
-func CleanPath(raw string) (string, bool) {
+// CleanPath reads raw as the URL parser of a browser does, not as Go's does: a browser
+// takes a backslash for a slash, drops tabs and newlines, and resolves percent-encoded
+// dot segments. CleanPath refuses or resolves everything that such a parser treats
+// specially, and builds the result from its parts. Therefore no later clean-up of the
+// path can turn it into "//host" (oauth2-proxy's three rounds of the same fix; Caddy
+// CVE-2022-28923).
+func CleanPath(raw string) (cleaned string, ok bool) {
 	if raw == "" || len(raw) > MaxPath || raw[0] != '/' {
 		return "", false
 	}
@@ -33,12 +32,12 @@ func CleanPath(raw string) (string, bool) {
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" {
 		return "", false
 	}
-	// An encoded backslash or control byte is a plain one to many an upstream.
+	// Many upstreams decode a backslash or a control byte before they use the path.
 	if strings.ContainsFunc(u.Path, isUnsafeInPath) {
 		return "", false
 	}
 
-	cleaned := resolveDots(u.EscapedPath())
+	cleaned = resolveDots(u.EscapedPath())
 	if hasQuery {
 		cleaned += "?" + escapeOdd(query)
 	}
@@ -51,9 +50,10 @@ func CleanPath(raw string) (string, bool) {
 	return cleaned, true
 }
 
-// WithoutOwnOrigin gives the path of a full URL of this origin, as some proxies have no
-// other address to give, and every other text as it is. A URL whose origin a browser could
-// read in another way than Go stays whole, so that CleanPath refuses it.
+// WithoutOwnOrigin returns the path of a full URL of this origin, because some proxies
+// can only give a full URL. It returns any other text unchanged. It also returns a URL
+// unchanged if a browser could read another origin in it than Go does: CleanPath then
+// refuses it.
 func WithoutOwnOrigin(raw, origin string) string {
 	scheme, rest, found := strings.Cut(raw, "://")
 	if !found || len(raw) > MaxPath+len(origin) {
@@ -64,8 +64,8 @@ func WithoutOwnOrigin(raw, origin string) string {
 		end = len(rest)
 	}
 	authority, path := rest[:end], rest[end:]
-	// User information, a backslash, an escape or a blank: parsers differ in where the host
-	// ends.
+	// With user information, a backslash, an escape or a space, parsers disagree where the
+	// host ends.
 	if authority == "" || strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("@\\%", r) }) {
 		return raw
 	}
@@ -79,14 +79,14 @@ func WithoutOwnOrigin(raw, origin string) string {
 	return path
 }
 
-// isUnsafeInPath reports whether a browser, or something between it and us,
-// would read r other than as a plain character.
+// isUnsafeInPath reports whether a browser, or a proxy in front of us, may read r as
+// something else than a plain character.
 func isUnsafeInPath(r rune) bool {
 	return r == '\\' || r < 0x20 || r == 0x7f || r == '\uFFFD'
 }
 
-// resolveDots removes "." and ".." segments, encoded ones included, from an
-// escaped absolute path. The result begins with exactly one slash.
+// resolveDots removes "." and ".." segments, also percent-encoded ones, from an escaped
+// absolute path. The result begins with exactly one slash.
 func resolveDots(escaped string) string {
 	segments := strings.Split(strings.TrimLeft(escaped, "/"), "/")
 	kept := make([]string, 0, len(segments))
@@ -109,9 +109,9 @@ func resolveDots(escaped string) string {
 	return "/" + strings.TrimLeft(strings.Join(kept, "/"), "/")
 }
 
-// escapeOdd percent-encodes what must not stand bare in a Location header or in
-// an HTML attribute, and a percent sign that begins no escape, which not every URL
-// parser takes. What is encoded already stays as it is.
+// escapeOdd percent-encodes every byte that is unsafe in a Location header or in an HTML
+// attribute. It also encodes a percent sign that does not begin an escape, because some
+// URL parsers refuse it. Existing escapes stay as they are.
 func escapeOdd(s string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

@@ -206,7 +206,7 @@ var ErrRecord = errors.New("not a session record of this version")
 // ParseSession reads the binary form. Whatever is not exactly one record, to its
 // last byte, is an error.
 func ParseSession(b []byte) (*Session, error) {
-	r := wire.Reader{Rest: b}
+	r := wire.NewReader(b)
 	if r.Byte() != RecordVersion {
 		return nil, ErrRecord
 	}
@@ -225,7 +225,7 @@ func ParseSession(b []byte) (*Session, error) {
 		fields[i] = oauth.Scalar(r.Text())
 	}
 	s.User = oauth.NewUserInfo(fields, readAt)
-	if r.Failed || len(r.Rest) > 0 {
+	if !r.Done() {
 		return nil, ErrRecord
 	}
 	return s, nil

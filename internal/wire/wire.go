@@ -9,28 +9,37 @@ import (
 	"encoding/binary"
 )
 
+// AppendText appends the length of s in bytes, as a uvarint, and then s.
 func AppendText(b []byte, s string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s)))
 	return append(b, s...)
 }
 
-// Reader takes a record apart. After the first failure every read gives
-// zero, so that the parser reads straight down and asks once.
+// Reader reads a binary form from front to back. After the first failure every read
+// returns zero, so that a parser reads straight down and calls Done once at the end.
 type Reader struct {
-	Rest   []byte
-	Failed bool
+	rest   []byte
+	failed bool
 }
 
+// NewReader returns a reader of b. It neither copies nor changes b.
+func NewReader(b []byte) *Reader { return &Reader{rest: b} }
+
+// Done reports whether no read has failed and every byte has been read.
+func (r *Reader) Done() bool { return !r.failed && len(r.rest) == 0 }
+
+// Bytes reads n bytes. They are part of the reader's input, not a copy.
 func (r *Reader) Bytes(n int) []byte {
-	if r.Failed || n < 0 || n > len(r.Rest) {
-		r.Failed = true
+	if r.failed || n < 0 || n > len(r.rest) {
+		r.failed = true
 		return nil
 	}
-	taken := r.Rest[:n]
-	r.Rest = r.Rest[n:]
+	taken := r.rest[:n]
+	r.rest = r.rest[n:]
 	return taken
 }
 
+// Byte reads one byte.
 func (r *Reader) Byte() byte {
 	if b := r.Bytes(1); b != nil {
 		return b[0]
@@ -38,30 +47,33 @@ func (r *Reader) Byte() byte {
 	return 0
 }
 
+// Uvarint reads an unsigned number.
 func (r *Reader) Uvarint() uint64 {
-	v, n := binary.Uvarint(r.Rest)
+	v, n := binary.Uvarint(r.rest)
 	if n <= 0 {
-		r.Failed = true
+		r.failed = true
 		return 0
 	}
 	r.Bytes(n)
 	return v
 }
 
+// Varint reads a signed number.
 func (r *Reader) Varint() int64 {
-	v, n := binary.Varint(r.Rest)
+	v, n := binary.Varint(r.rest)
 	if n <= 0 {
-		r.Failed = true
+		r.failed = true
 		return 0
 	}
 	r.Bytes(n)
 	return v
 }
 
+// Text reads a text that AppendText has written.
 func (r *Reader) Text() string {
 	n := r.Uvarint()
-	if n > uint64(len(r.Rest)) {
-		r.Failed = true
+	if n > uint64(len(r.rest)) {
+		r.failed = true
 		return ""
 	}
 	return string(r.Bytes(int(n)))

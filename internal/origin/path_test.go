@@ -1,4 +1,4 @@
-package tollgate
+package origin_test
 
 import (
 	"net/url"
@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-func TestReturnPathsAreWhatABrowserStaysOnTheOriginFor(t *testing.T) {
+func TestCleanPathStaysOnTheOrigin(t *testing.T) {
 	for raw, want := range map[string]string{
 		"/":                     "/",
 		"/a/b?c=d&e=%2F#f":      "/a/b?c=d&e=%2F#f",
@@ -68,7 +68,7 @@ func TestReturnPathsAreWhatABrowserStaysOnTheOriginFor(t *testing.T) {
 	}
 }
 
-func TestReturnPathMayBeAFullURLOfTheOrigin(t *testing.T) {
+func TestWithoutOwnOriginRemovesOnlyTheOwnOrigin(t *testing.T) {
 	const external = "https://app.example"
 	for raw, want := range map[string]string{
 		"https://app.example":                "/",
