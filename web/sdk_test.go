@@ -50,3 +50,67 @@ func TestTheSDKHasOneLineForTheEndpoints(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 }
+
+// codeOf leaves out every comment and empty line, character by character: other than
+// withoutComments it knows texts. The script has no regular expression with a quote.
+func codeOf(script string) string {
+	var code strings.Builder
+	for len(script) > 0 {
+		end := 1
+		switch c := script[0]; {
+		case strings.HasPrefix(script, "//"):
+			script = script[strings.IndexByte(script, '\n'):]
+			continue
+		case strings.HasPrefix(script, "/*"):
+			script = script[strings.Index(script, "*/")+2:]
+			continue
+		case c == '"', c == '\'', c == '`':
+			for ; script[end] != c; end++ {
+				if script[end] == '\\' {
+					end++
+				}
+			}
+			end++
+		}
+		code.WriteString(script[:end])
+		script = script[end:]
+	}
+	var lines []string
+	for line := range strings.Lines(code.String()) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestServingTheSDKLeavesOutCommentsAlone(t *testing.T) {
+	if got, want := codeOf(servedScript), codeOf(sdkFile); got != want {
+		t.Errorf("the code that is served is another one:\n%s", got)
+	}
+	if left := len(codeOf(servedScript)); left < 10_000 {
+		t.Errorf("%d bytes of code: codeOf loses some", left)
+	}
+	if !strings.HasPrefix(servedScript, "// tollgate in the page") {
+		t.Errorf("it begins with %.60q", servedScript)
+	}
+	if regexp.MustCompile(`(?m)^\s*\*`).MatchString(servedScript) {
+		t.Error("a line of a comment is served")
+	}
+}
+
+func TestOnlyCommentsWithLinesOfTheirOwnAreLeftOut(t *testing.T) {
+	const top = "// top\n\n"
+	for script, want := range map[string]string{
+		"a(); // why\n":    "a(); // why\n",
+		"\t// why\na();\n": "a();\n",
+		"/** @type {any} */ (window).a = 1;\nb();\n": "/** @type {any} */ (window).a = 1;\nb();\n",
+		"/**\n * why\n */\na();\n":                   "a();\n",
+		"/** why */\na();\n":                         "a();\n",
+		"a();":                                       "a();",
+	} {
+		if got := withoutComments(top + script); got != top+want {
+			t.Errorf("%q: got %q, want %q", script, got, top+want)
+		}
+	}
+}
