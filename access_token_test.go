@@ -63,11 +63,14 @@ func TestWithoutTheOptionAuthorizationPassesUntouched(t *testing.T) {
 	}
 }
 
-// TestARouteForErrorsDoesNotGetTheToken: it may lead to another server.
-func TestARouteForErrorsDoesNotGetTheToken(t *testing.T) {
-	for header, name := range map[string]string{"": "Authorization", "X-Token": "X-Token"} {
+// A route for errors may lead to another server.
+func TestARouteForErrorsGetsNeitherTokenNorAssertion(t *testing.T) {
+	for block, name := range map[string]string{
+		"pass_access_token": "Authorization", "pass_access_token X-Token": "X-Token",
+		"assertion": assertionHeader, "assertion {\nheader X-Proof\n}": "X-Proof",
+	} {
 		s := newSite(t, siteOptions{
-			inTollgate: "pass_access_token " + header,
+			inTollgate: block,
 			after:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
 		})
 		s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, "http://"+freeAddress(), 1)

@@ -138,7 +138,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	}
 	defer rw.End()
 	err := next.ServeHTTP(rw, r)
-	delete(r.Header, h.settings.identity.Token) // routes for errors may lead anywhere
+	h.settings.identity.RemoveProofs(r.Header) // routes for errors may lead anywhere
 	rw.Finish()
 	if rw.Streaming.Over() {
 		panic(http.ErrAbortHandler) // an answer that was cut must not look like a whole one

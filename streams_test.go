@@ -230,6 +230,24 @@ func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
 	s.wantNothingLeft()
 }
 
+func TestAnEventStreamOfAMalformedTypeEndsWithALogout(t *testing.T) {
+	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"Header":{"X-User-Id":["`+testUserID+`"]}}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream; charset")
+		fmt.Fprintf(w, "data: %d\n\n", time.Now().UnixNano())
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}})
+	b := s.newBrowser().signIn()
+	events := b.eventStream(s.url + "/events")
+	b.do("POST", "/oauth/logout", nil)
+	events.wantCut(time.Second)
+}
+
 func TestAnEventStreamOverHTTP2EndsWithALogout(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	front := httptest.NewUnstartedServer(s.server)

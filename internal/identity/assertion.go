@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -37,6 +38,17 @@ func (h *Headers) AddAssertion(name string) {
 	h.assertion = name
 	h.folded[header.Fold(name)] = struct{}{}
 	h.noteBeginnings()
+}
+
+// RemoveProofs removes the access token and the assertion from a request. Whoever
+// receives one of them can use it elsewhere. The other identity headers are worth nothing
+// without the gateway, and the client's own are gone: they stay.
+func (h *Headers) RemoveProofs(header http.Header) {
+	for _, name := range []string{h.Token, h.assertion} {
+		if name != "" {
+			delete(header, name)
+		}
+	}
 }
 
 // assertedIdentity is what an assertion says of the user and the session. What is

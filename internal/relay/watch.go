@@ -2,9 +2,9 @@ package relay
 
 import (
 	"context"
-	"mime"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,9 +57,19 @@ func (a *Watch) sawHeader(header http.Header) {
 	a.closed = closed
 }
 
+// isEventStream reports whether a client could take an answer for an event stream. Its
+// type may be malformed behind the name, and may be the second of two: browsers take the
+// last one that they can read (Fetch, "extract a MIME type").
 func isEventStream(header http.Header) bool {
-	kind, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	return err == nil && kind == "text/event-stream"
+	for _, line := range header["Content-Type"] {
+		for kind := range strings.SplitSeq(line, ",") {
+			kind, _, _ = strings.Cut(kind, ";")
+			if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // sawWebSocket gives the connection of a WebSocket as one that is watched. The client

@@ -31,6 +31,7 @@ type Writer struct {
 	spends bool // the header has said that the upstream spends the user's money
 	// Streaming is told what kind of a stream the answer turns into.
 	Streaming   Watch
+	trailers    trailers
 	wroteHeader bool
 	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
 	upgraded bool
@@ -65,6 +66,7 @@ func (w *Writer) WriteHeader(status int) {
 		w.Streaming.sawHeader(w.Header())
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
+	w.trailers.note(w.Header())
 }
 
 // Hijack implements http.Hijacker. The connection that it gives can be ended together
@@ -137,9 +139,7 @@ func (w *Writer) clean() {
 		w.spends = true
 		w.sayChanged()
 	}
-	if announced, ok := header["Trailer"]; ok {
-		header["Trailer"] = withoutToken(announced, headerBalance)
-	}
+	w.trailers.refuse(header)
 	lines := header["Set-Cookie"]
 	for i, line := range lines {
 		if w.Cookies.IsOwnSetCookie(line) {
@@ -168,28 +168,13 @@ func (w *Writer) End() {
 	if announced || other || w.spends {
 		w.sayChanged()
 	}
+	w.trailers.remove(w.Header())
 }
 
 func (w *Writer) sayChanged() {
 	if w.Owner != nil {
 		w.Owner.BalanceChanged()
 	}
-}
-
-// withoutToken gives lists of tokens without one of these, in any case.
-func withoutToken(lists []string, token string) (kept []string) {
-	for _, list := range lists {
-		var others []string
-		for one := range strings.SplitSeq(list, ",") {
-			if one = strings.TrimSpace(one); !strings.EqualFold(one, token) {
-				others = append(others, one)
-			}
-		}
-		if len(others) > 0 {
-			kept = append(kept, strings.Join(others, ", "))
-		}
-	}
-	return kept
 }
 
 // without gives the Set-Cookie lines that are not ours; the first of ours is known.
