@@ -94,6 +94,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) checkTarget(r *http.Request) policy.Target {
 	original := originalURL(r)
 	judged := policy.JudgeTarget(r.Method, policy.IsWebSocketConnect(r), original, r.URL)
+	if judged == policy.TargetOK && !policy.IsHost(r.Host) {
+		judged = policy.TargetHost
+	}
 	if judged == policy.TargetOK {
 		policy.FillPath(original)
 		policy.FillPath(r.URL)
@@ -110,8 +113,11 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 		// What follows on the connection was meant for the tunnel.
 		w.Header().Set("Connection", "close")
 	}
-	if judged == policy.TargetMethod {
+	switch judged {
+	case policy.TargetMethod:
 		return denyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	case policy.TargetHost:
+		return writeProblem(w, r, problem{Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"})
 	}
 	return writeProblem(w, r, problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
 }

@@ -257,6 +257,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.settings.trustedProxies.Everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
 	}
+	for _, gap := range policy.MatcherGaps(matchedPaths(h.matchers), h.settings.public, h.settings.optional) {
+		h.logger.Warn(gap)
+	}
 	for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
 		h.logger.Warn(gap.String())
 	}

@@ -42,6 +42,7 @@ type protocolOptions struct {
 	handler    http.HandlerFunc // the upstream's own
 	inTollgate string
 	bare       bool // without tollgate
+	matcher    string
 }
 
 func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
@@ -58,7 +59,11 @@ func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 	provider := httptest.NewServer(s.provider)
 	t.Cleanup(provider.Close)
 	s.providerURL = provider.URL
-	gateway := fmt.Sprintf(`tollgate {
+	name, definition := "", ""
+	if options.matcher != "" {
+		name, definition = "@selected", "@selected "+options.matcher+"\n"
+	}
+	gateway := definition + fmt.Sprintf(`tollgate %s {
 		provider aihubmix {
 			base_url %s
 			client_id %s
@@ -68,7 +73,7 @@ func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 		secret %s
 		public /public /public/*
 		%s
-	}`, s.providerURL, testClientID, testClientSecret, s.url, testSecret, options.inTollgate)
+	}`, name, s.providerURL, testClientID, testClientSecret, s.url, testSecret, options.inTollgate)
 	if options.bare {
 		gateway = ""
 	}

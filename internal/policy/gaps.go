@@ -40,6 +40,18 @@ func RuleGaps(public, optional []string, required [][]string) (gaps []ruleGap) {
 	return gaps
 }
 
+// MatcherGaps finds the same paths beside the path patterns of the directive's matcher.
+// There is no login at such a path, unless the operator names it in another place.
+func MatcherGaps(selected, public, optional []string) (warnings []string) {
+	for _, pattern := range selected {
+		open, ok := besidePattern(pattern)
+		if ok && !matchesLiterally(selected, open) && !matchesLiterally(public, open) && !names(optional, open) {
+			warnings = append(warnings, fmt.Sprintf("the matcher of tollgate: %s does not match %s, which therefore needs no login; add %s to the matcher, or to `public` if it is open on purpose", pattern, open, open))
+		}
+	}
+	return warnings
+}
+
 // besidePattern gives the path beside a pattern: without the slash at its end, or with
 // one. ok is false for a pattern that has no such path.
 func besidePattern(pattern string) (path string, ok bool) {

@@ -16,6 +16,8 @@ const (
 	TargetMethod
 	// TargetNoPath: the target is not a path, or does not begin with one.
 	TargetNoPath
+	// TargetHost: the Host header is not a host.
+	TargetHost
 )
 
 // JudgeTarget decides about a request before anything else looks at it.
