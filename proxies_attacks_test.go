@@ -35,6 +35,7 @@ func speakH2C(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
 	rw.Flush()
+	//nolint:staticcheck // SA1019: net/http cannot serve a connection that was upgraded to h2c
 	(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{
 		Handler:        http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }),
 		UpgradeRequest: r, Settings: settings,

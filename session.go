@@ -202,7 +202,7 @@ func (h *Handler) confirm(ctx context.Context, s *session.Session) (*session.Ses
 	return h.state.confirming.Do(ctx, string(s.ID[:]), func(ctx context.Context) (*session.Session, error) {
 		confirmed, err := h.confirmNow(ctx, s)
 		if err != nil && !errors.Is(err, session.ErrEnded) {
-			h.state.unconfirmed.Set(s.ID, err)
+			_, _ = h.state.unconfirmed.Set(s.ID, err) // the previous failure
 		}
 		return confirmed, err
 	})

@@ -68,8 +68,12 @@ func plainConnect(authority, cookie string) [][2]string {
 
 func extendedConnect(protocol, scheme, authority, path, cookie string) [][2]string {
 	return [][2]string{
-		{":method", "CONNECT"}, {":protocol", protocol}, {":scheme", scheme},
-		{":authority", authority}, {":path", path}, {"cookie", cookie},
+		{":method", "CONNECT"},
+		{":protocol", protocol},
+		{":scheme", scheme},
+		{":authority", authority},
+		{":path", path},
+		{"cookie", cookie},
 	}
 }
 
