@@ -249,7 +249,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("stream_recheck 500ms"):                                                     "stream_recheck: 500ms is less than 1s: every open stream's session is looked at so often, at Caddyfile:9",
 		minimal("insecure_http yes"):                                                        "Caddyfile:9",
 		minimal("insecure_http"):                                                            "insecure_http: contradicts redirect_uri, which is https or on loopback already: take it out, at Caddyfile:9",
-		minimal("secret changeme"):                                                          "secret: is too short: 6 bytes, and at least 32 random bytes are needed",
+		minimal("secret changeme"):                                                          "secret: is too short: it has 6 bytes, and needs at least 32 random bytes",
 		minimal("secret " + strings.Repeat("!", 50)):                                        "secret: is neither 64 or more hex digits nor base64url",
 		minimal("public page"):                                                              "public: \"page\" is not a path pattern: it must begin with / or *, at Caddyfile:9",
 		minimal("public /%61"):                                                              "public: \"/%61\" must be written decoded, and without a query, at Caddyfile:9",

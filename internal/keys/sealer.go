@@ -13,33 +13,35 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
-// Purposes of keys. Each has keys of its own, so that a value sealed for one never
-// opens as another.
+// Each purpose has keys of its own, so that a value that was sealed for one purpose never
+// opens for another.
 const (
-	PurposeSession   = "tollgate session cookie 1"
-	purposeTicket    = "tollgate ticket 1"
-	PurposeLogin     = "tollgate login cookie 1"
-	purposeMoved     = "tollgate moved record 1"
-	purposeIndex     = "tollgate user index 1"
+	purposeSession = "tollgate session cookie 1"
+	purposeTicket  = "tollgate ticket 1"
+	purposeLogin   = "tollgate login cookie 1"
+	purposeMoved   = "tollgate moved record 1"
+	purposeIndex   = "tollgate user index 1"
+	// PurposeAssertion is the purpose of the keys that sign assertions.
 	PurposeAssertion = "tollgate assertion 1"
 )
 
-// macKeySize and blockKeySize are securecookie's strongest: HMAC-SHA256 with a
-// 64-byte key, AES-256.
+// macKeySize and blockKeySize select the strongest algorithms of securecookie:
+// HMAC-SHA256 with a 64-byte key, and AES-256.
 const (
 	macKeySize   = 64
 	blockKeySize = 32
 )
 
-// Sealer seals with the current secret and opens what any configured secret
-// sealed. It knows bytes and purposes, nothing of HTTP.
+// Sealer encrypts and authenticates values for one purpose. It seals with the current
+// secret, and opens values that were sealed with any configured secret.
 type Sealer struct {
-	codecs []*securecookie.SecureCookie // current first
+	codecs []*securecookie.SecureCookie // one for each secret, the current one first
 	name   string
 }
 
-// NewSealer makes the sealer for one purpose at one site.
-func NewSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLength int) (*Sealer, error) {
+// newSealer returns the sealer for one purpose at one site. maxLength is the maximum
+// length of a sealed value in bytes.
+func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLength int) (*Sealer, error) {
 	derived, err := DeriveKeys(secrets, clientID, redirectURI, purpose, macKeySize+blockKeySize)
 	if err != nil {
 		return nil, err
@@ -49,16 +51,16 @@ func NewSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLengt
 		codec := securecookie.New(keys[:macKeySize], keys[macKeySize:])
 		codec.SetSerializer(securecookie.NopEncoder{})
 		codec.MaxLength(maxLength)
-		codec.MaxAge(0) // times stand inside our own records, and only there
+		codec.MaxAge(0) // the sealed records hold their own times
 		s.codecs = append(s.codecs, codec)
 	}
 	return s, nil
 }
 
-// DeriveKeys derives one key from each secret, for one purpose at one site. The site
-// (client id and redirect URI) salts them, so that two sites with one secret cannot
-// read each other's cookies; the lengths in front of the parts keep two different
-// pairs from giving one salt (Envoy CVE-2023-35941).
+// DeriveKeys derives one key of the given size in bytes from each secret, for one purpose
+// at one site. The salt is the site (client id and redirect URI), so that two sites with
+// one secret cannot read each other's cookies. The salt has a length in front of each
+// part, so that two different pairs never have the same salt (Envoy CVE-2023-35941).
 func DeriveKeys(secrets [][]byte, clientID, redirectURI, purpose string, size int) ([][]byte, error) {
 	salt := wire.AppendText(wire.AppendText(nil, clientID), redirectURI)
 	derived := make([][]byte, 0, len(secrets))
@@ -72,14 +74,16 @@ func DeriveKeys(secrets [][]byte, clientID, redirectURI, purpose string, size in
 	return derived, nil
 }
 
-// Seal gives an unreadable, unchangeable text of the base64url alphabet. What is to
-// be sealed may not be empty.
+// Seal encrypts and authenticates plain, and returns text of the base64url alphabet. It
+// returns an error if plain is empty, or if the sealed text would be too long.
 func (s *Sealer) Seal(plain []byte) (string, error) {
-	return s.codecs[0].Encode(s.name, bytes.Clone(plain)) // which encrypts in place
+	return s.codecs[0].Encode(s.name, bytes.Clone(plain)) // securecookie encrypts in place
 }
 
-// Open gives back what seal was given, and which secret had sealed it: 0 is the
-// current one. Whatever is wrong with the value, the answer is the same.
+// Open returns the bytes that were given to Seal. which is the index of the secret that
+// sealed them: 0 is the current secret. ok is false if the value was not sealed for this
+// purpose with a configured secret; Open gives no reason, so that
+// an attacker learns nothing from it.
 func (s *Sealer) Open(sealed string) (plain []byte, which int, ok bool) {
 	if !isCanonical(sealed) {
 		return nil, 0, false
@@ -92,9 +96,9 @@ func (s *Sealer) Open(sealed string) (plain []byte, which int, ok bool) {
 	return nil, 0, false
 }
 
-// isCanonical reports whether sealed is the one spelling of its bytes: decoders
-// also take stray bits at the end and line breaks within, which would give one
-// session many cookie values.
+// isCanonical reports whether sealed is the only valid spelling of its bytes. Decoders
+// also accept unused bits at the end, and line breaks: one session would then have many
+// cookie values.
 func isCanonical(sealed string) bool {
 	if sealed == "" || strings.ContainsAny(sealed, "\r\n") {
 		return false

@@ -9,19 +9,21 @@ import (
 	"strings"
 )
 
-// MinSecret is the least number of bytes of a secret.
+// MinSecret is the minimum length of a secret in bytes.
 const MinSecret = 32
 
-// NewSecret makes a secret as keygen prints it: 32 random bytes in base64url.
+// NewSecret returns a new secret in the form that keygen prints: 32 random bytes in
+// base64url.
 func NewSecret() string {
 	b := make([]byte, MinSecret)
 	rand.Read(b) // never fails: the runtime ends the program instead
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseSecret reads a configured secret: 64 or more hex digits, else base64url.
-// Padding and the standard base64 alphabet are taken, too, because common tools
-// print them. The error never repeats the secret.
+// ParseSecret decodes a configured secret: 64 or more hex digits, or base64url. It also
+// accepts padding and the standard base64 alphabet, because common tools print them. It
+// returns an error if the text is neither, or decodes to fewer than MinSecret bytes. The
+// error never repeats the secret.
 func ParseSecret(s string) ([]byte, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
@@ -37,10 +39,10 @@ func ParseSecret(s string) ([]byte, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(toURLAlphabet.Replace(strings.TrimRight(s, "=")))
 	if err != nil {
-		return nil, errors.New("is neither 64 or more hex digits nor base64url; `caddy tollgate keygen` prints a good one")
+		return nil, errors.New("is neither 64 or more hex digits nor base64url; run `caddy tollgate keygen` to make one")
 	}
 	if len(b) < MinSecret {
-		return nil, fmt.Errorf("is too short: %d bytes, and at least %d random bytes are needed; `caddy tollgate keygen` prints a good one", len(b), MinSecret)
+		return nil, fmt.Errorf("is too short: it has %d bytes, and needs at least %d random bytes; run `caddy tollgate keygen` to make one", len(b), MinSecret)
 	}
 	return b, nil
 }
