@@ -289,7 +289,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.state.join(h)
 	h.joinNeighbours(ctx)
-	return nil
+	return h.guardErrorRoutes(ctx)
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
