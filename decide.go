@@ -17,7 +17,8 @@ import (
 type verdict int
 
 const (
-	// verdictUnavailable: the store or the provider cannot be reached, so nobody knows.
+	// verdictUnavailable: the store or the provider cannot be reached, so the request cannot
+	// be decided.
 	verdictUnavailable verdict = iota
 	// verdictPass: the request passes, with the identity or as anonymous.
 	verdictPass
@@ -29,19 +30,19 @@ const (
 	verdictLacking
 )
 
-// decision is a verdict, and what belongs to it.
+// decision is a verdict with its details.
 type decision struct {
 	verdict verdict
 	// id is nil for an anonymous request, and for one that does not pass.
 	id *identity.Identity
-	// reason says in the audit line why a signed-in user is denied.
+	// reason is the audit line's reason why a signed-in user is denied.
 	reason string
-	// short is what is missing from the balance, with verdictLacking.
+	// short is the amount missing from the balance. It is set with verdictLacking only.
 	short *account.Shortfall
 }
 
 // decide decides whether a request passes, and with which identity. Both modes use it: the
-// gateway in front of the upstream, and another proxy that asks at `auth`.
+// gateway in front of the upstream, and the `auth` endpoint for another proxy.
 func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) decision {
 	anonymous := decision{verdict: verdictPass}
 	if asked.Access == policy.AccessPublic {
@@ -69,7 +70,7 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked p
 	return decided
 }
 
-// judge decides whether the signed-in user passes where these require blocks apply.
+// judge decides whether the signed-in user meets these require blocks.
 func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
 	rules := h.settings.rules.Among(which)
 	need := rules.Need(h.settings.passUnknown)
@@ -89,7 +90,8 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 	return decision{verdict: verdictPass, id: id}
 }
 
-// refusal gives the reason why this user may not pass, with any balance, or nothing.
+// refusal gives the reason why this user may not pass, whatever the balance. It is empty
+// if the user may pass.
 func (h *Handler) refusal(id *identity.Identity, rules policy.Rules) (reason string) {
 	if !h.mayPass(id) {
 		return "status"
@@ -97,12 +99,12 @@ func (h *Handler) refusal(id *identity.Identity, rules policy.Rules) (reason str
 	return rules.Refuse(id.Info)
 }
 
-// mayPass reports whether the provider calls the user active, or did so last.
+// mayPass reports whether the user was active according to the last answer of the provider.
 func (h *Handler) mayPass(id *identity.Identity) bool {
 	return !id.Refused && id.Info.IsActive(h.settings.activeStatus, h.settings.statusMissingOK)
 }
 
-// hasEnded reports whether the session ended while its user was asked for.
+// hasEnded reports whether the session ended while the user information was being read.
 func (h *Handler) hasEnded(v *visit) bool {
 	if v.version == h.state.sessions.Version.Load() {
 		return false
@@ -112,15 +114,15 @@ func (h *Handler) hasEnded(v *visit) bool {
 	return v.dead
 }
 
-// needsSignIn reports whether only a new sign-in can give a session an access token that
-// the provider accepts: there is no refresh token, or it is refused.
+// needsSignIn reports whether the session can get a valid access token only by a new
+// sign-in: it has no refresh token, or the provider refuses the refresh token.
 func (h *Handler) needsSignIn(s *session.Session) bool {
 	return !s.Tokens.Refreshable() || h.state.renewals.IsRefused(s)
 }
 
-// needsSignInAfter reports the same of a session in whose name the provider was asked
-// something, in vain.
+// needsSignInAfter reports whether a new sign-in is needed after a request to the provider
+// with the session's tokens failed with err.
 func (h *Handler) needsSignInAfter(err error, s *session.Session) bool {
-	// The answer may be about another session of the same user: reads are shared.
+	// Reads are shared per user, so err may come from another session of the same user.
 	return (oauth.IsRefusedRefresh(err) || oauth.FailureOf(err) == oauth.FailureUnauthorized) && h.needsSignIn(s)
 }

@@ -40,8 +40,8 @@ var (
 	methodPost = []string{http.MethodPost}
 )
 
-// endpoints are all of them. `auth` exists only with forward_auth, together with every path
-// below it, and `jwks.json` only with assertion.
+// endpoints is the table of all endpoints. `auth` and the paths below it exist only with
+// forward_auth, and `jwks.json` exists only with assertion.
 var endpoints = []endpoint{
 	{"start", methodGet, (*Handler).serveStart},
 	{"callback", methodGet, (*Handler).serveCallback},
@@ -57,7 +57,7 @@ var endpoints = []endpoint{
 	{"ready", methodRead, (*Handler).serveReady},
 }
 
-// endpointNames are the names of the table, each once.
+// endpointNames lists the names of the table, each once.
 func endpointNames() (names []string) {
 	for _, e := range endpoints {
 		if !slices.Contains(names, e.name) {
@@ -82,17 +82,17 @@ func endpointFor(name, method string) (row *endpoint, allowed []string) {
 	return nil, allowed
 }
 
-// serveEndpoint answers a request for one of the gateway's own endpoints. None of
-// them ever reaches the upstream.
+// serveEndpoint answers a request for one of the gateway's own endpoints. Such a request
+// never reaches the upstream.
 //
-// None returns an error either: Caddy would log it with the URL, which holds the code and
-// the state at the callback.
+// It never returns the error of an endpoint: Caddy would log it with the URL, and the
+// callback's URL holds the code and the state.
 func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	err := h.answerEndpoint(w, r, v, name)
 	if err == nil {
 		return nil
 	}
-	h.logger.Error("an endpoint failed", append(requestFields(r), zap.String("endpoint", name), zap.Error(err))...)
+	h.logger.Error("endpoint failed", append(requestFields(r), zap.String("endpoint", name), zap.Error(err))...)
 	return writeProblem(w, r, problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
 }
 
@@ -106,13 +106,13 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 	case row != nil:
 		return row.serve(h, w, r, v)
 	case name == "start" && h.isForwarded(r):
-		return h.denyScript(w, r, v) // a proxy in front passes the client's own method on
+		return h.denyScript(w, r, v) // a proxy in front forwards the client's method
 	default:
 		return denyMethod(w, r, strings.Join(allowed, ", "))
 	}
 }
 
-// sameOriginOnly refuses a request that a page of another site has sent.
+// sameOriginOnly refuses requests from pages of another origin.
 func sameOriginOnly(serve endpointFunc) endpointFunc {
 	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
 		if !browser.IsSameOrigin(r, h.settings.origin) {
@@ -122,14 +122,15 @@ func sameOriginOnly(serve endpointFunc) endpointFunc {
 	}
 }
 
-// denyScript answers 401 whoever asks: what stands behind it is no page.
+// denyScript always answers 401, also to a browser navigation, because these endpoints have
+// no page to return to.
 func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
 	h.deleteDead(w, v)
 	return writeUnauthenticated(w, r, h.settings.startURL(h.returnPathOf(r)))
 }
 
 // withSession serves an endpoint that needs a session, and denies requests without one.
-// The response carries the session cookie if that was renewed.
+// The response carries the session cookie if it was renewed.
 func withSession(deny, serve endpointFunc) endpointFunc {
 	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
 		err := h.openSession(r.Context(), v)
@@ -150,9 +151,8 @@ func withSession(deny, serve endpointFunc) endpointFunc {
 	}
 }
 
-// userinfoAnswer is what the userinfo and refresh endpoints say: the provider's own
-// members, with the provider's own types, the balance with its age, and the
-// session's times.
+// userinfoAnswer is the response of the userinfo and refresh endpoints: the provider's
+// members with the provider's types, the balance with its age, and the session's times.
 type userinfoAnswer struct {
 	id      *identity.Identity
 	expires time.Time
@@ -179,9 +179,9 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(members)
 }
 
-// denyUserinfo says that nobody is signed in: with 401, or with 204 to who asks whether
-// somebody is. A browser writes every 401 into its console, and a page that just looks
-// has done nothing wrong.
+// denyUserinfo answers that the caller is not signed in: with 204 if the query has
+// optional=1, otherwise with 401. The 204 is for pages that only check whether a user is
+// signed in: a browser would log a 401 as an error in its console.
 func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if queryOf(r).Get("optional") != "1" {
 		return h.denyScript(w, r, v)
@@ -204,8 +204,8 @@ func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit
 		userinfoAnswer{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
 }
 
-// serveRefresh re-reads the user information. A session that asks more than once a
-// second is answered with what is known.
+// serveRefresh re-reads the user information, at most once a second per session. In between
+// it answers with the cached user information.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
 		err := h.users.Reread(r.Context(), v.session, h.userReader(v.session))
@@ -220,7 +220,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 	return h.serveUserinfo(w, r, v)
 }
 
-// signedOutQuery is what a logout adds to the logout page's address.
+// signedOutQuery is the query parameter that a logout adds to the URL of the logout page.
 const signedOutQuery = "done"
 
 func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, _ *visit) error {
@@ -230,9 +230,9 @@ func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, _ *vis
 	return h.writePage(w, r, http.StatusOK, pageLogout, pageData{})
 }
 
-// serveLogout ends the session and clears every cookie of ours. While nobody can end
-// it, because the store does not answer, the cookies stay: a session that is not over
-// must not look like it.
+// serveLogout ends the session and deletes all tollgate cookies. If the store does not
+// answer, the session cannot be ended and the cookies stay: the user must not appear signed
+// out while the session is live.
 func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) error {
 	err := h.findSession(r.Context(), v)
 	if err == nil && v.session != nil {
@@ -251,7 +251,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
 	}
 	w.Header().Add("Set-Cookie", h.settings.cookies.SignedOut())
-	// Browsers keep pages to go back to as they were last seen.
+	// Otherwise the back button shows cached pages of the signed-in user.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	switch {
 	case browser.WantsJSON(r):
@@ -283,21 +283,21 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request, _ *visit) 
 	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
 }
 
-// serveReady says whether the gateway could serve a request now.
+// serveReady answers whether the gateway can serve requests now: the store has to be ready.
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if err := h.store.Ready(r.Context()); err != nil {
-		h.logger.Error("not ready", zap.Error(err))
+		h.logger.Error("not ready: the session store does not answer", zap.Error(err))
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
 }
 
-// causeTopupFailed is the error code where the provider does not say where to top up.
+// causeTopupFailed is the error code if the provider gives no usable top-up URL.
 const causeTopupFailed = "topup_failed"
 
-// serveTopup leads to where the user can top up. What the provider answers is
-// checked; the balance is re-read before its next use.
+// serveTopup redirects to the provider's top-up page, or gives its URL as JSON. The URL is
+// checked against topup_hosts. The balance is re-read before its next use.
 func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if h.settings.client.TopupEndpoint == "" {
 		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
@@ -312,7 +312,7 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 	case v.dead, h.needsSignInAfter(err, v.session):
 		return h.demandLogin(w, r, v)
 	case err != nil:
-		h.logger.Warn("the provider gave no top-up URL that can be used", zap.String("session", v.session.ID.Hash()), zap.Error(err))
+		h.logger.Warn("the provider gave no usable top-up URL", zap.String("session", v.session.ID.Hash()), zap.Error(err))
 		if isDefinite(err) {
 			return h.writeTopupFailed(w, r)
 		}
@@ -325,8 +325,8 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 	return redirect(w, http.StatusSeeOther, location)
 }
 
-// isDefinite reports whether the provider answered, and would answer the same again: a
-// refusal, or an answer under a good status that cannot be used.
+// isDefinite reports whether a retry would get the same answer from the provider: it
+// refused, or it answered 200 with an invalid body.
 func isDefinite(err error) bool {
 	pe, ok := errors.AsType[*oauth.Error](err)
 	if !ok {
@@ -335,8 +335,8 @@ func isDefinite(err error) bool {
 	return pe.Status == http.StatusOK || pe.Kind == oauth.FailureRefused || pe.Kind == oauth.FailureUnauthorized
 }
 
-// writeTopupFailed answers that there is no top-up URL to lead to. The page leads back to
-// the site: a sign-in would not help.
+// writeTopupFailed answers that the provider gave no usable top-up URL. Its page links back
+// to the site, because a sign-in would not help.
 func (h *Handler) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
@@ -344,7 +344,7 @@ func (h *Handler) writeTopupFailed(w http.ResponseWriter, r *http.Request) error
 	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
 }
 
-// resolveTopupHosts reads the hosts of topup_hosts, in the form that HostAndPort gives.
+// resolveTopupHosts parses topup_hosts, in the form of origin.HostAndPort.
 func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
 	const setting = "topup_hosts"
 	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
@@ -359,7 +359,7 @@ func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
 	}
 }
 
-// parseHost reads a host with an optional port, as it stands in an https URL.
+// parseHost parses a host with an optional port, as in an https URL.
 func parseHost(text string) (string, error) {
 	u, err := url.Parse("https://" + text)
 	if err != nil || u.User != nil || u.Host != text || strings.HasSuffix(text, ":") {
@@ -371,8 +371,8 @@ func parseHost(text string) (string, error) {
 	return origin.HostAndPort(u), nil
 }
 
-// newSDK makes the script that pages of the application load, with the paths of this
-// site's endpoints in it.
+// newSDK makes the script that the application's pages load. It contains the paths of this
+// site's endpoints.
 func (s *settings) newSDK() (*web.SDK, error) {
 	return web.NewSDK(web.Endpoints{
 		Start:    s.endpoints["start"],
@@ -383,8 +383,8 @@ func (s *settings) newSDK() (*web.SDK, error) {
 	})
 }
 
-// serveSDK answers everybody with the same bytes. Pages of other sites are not meant
-// to load it: it would ask at their own origin.
+// serveSDK serves the same bytes to every caller. Cross-Origin-Resource-Policy keeps pages
+// of other origins from loading it: there it would call the endpoints of the wrong origin.
 func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	header := w.Header()
 	writeOwnHeaders(header)
@@ -393,14 +393,14 @@ func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request, _ *visit) err
 	header.Set("Vary", "Accept-Encoding")
 	body := h.sdk.Plain
 	if slices.Contains(encode.AcceptedEncodings(r, []string{"gzip"}), "gzip") {
-		// Here and not by Caddy's encode, which stands behind us.
+		// Compressed here, because Caddy's encode may come later in the chain.
 		header.Set("Content-Encoding", "gzip")
 		body = h.sdk.Gzipped
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		w.Write(body) // a client that went away is nobody's error
+		w.Write(body) // fails only if the client has gone away
 	}
 	return nil
 }

@@ -16,25 +16,26 @@ import (
 )
 
 const (
-	// authPatience is how long the answer to another proxy's question may take. The
-	// most impatient one, Envoy, waits for 200 ms.
-	authPatience = 150 * time.Millisecond
+	// defaultAuthTimeout limits an auth check. Of the supported proxies Envoy has the
+	// shortest timeout: 200 ms.
+	defaultAuthTimeout = 150 * time.Millisecond
 
-	// maxAuthHeaders bounds the headers of such an answer in bytes: nginx takes 4,096
-	// with the status line, of which the rest is left to what the server adds.
+	// maxAuthHeaders limits the headers of an auth response, in bytes. nginx accepts 4,096
+	// bytes with the status line; the difference is for the headers that the server adds.
 	maxAuthHeaders = 4096 - 256
 )
 
-// headerReason says why a request may not pass.
+// headerReason is the response header with the reason why a request may not pass.
 const headerReason = "Tollgate-Reason"
 
-// authAnswer is one of the answers to another proxy's question.
+// authAnswer is the status and the reason of an auth response.
 type authAnswer struct {
 	status int
 	reason string
 }
 
-// authAnswers are all there are: nginx makes 500 of every other status.
+// authAnswers are the only auth responses. No other status is used, because nginx turns it
+// into a 500.
 var authAnswers = map[verdict]authAnswer{
 	verdictPass:        {http.StatusOK, ""},
 	verdictLogin:       {http.StatusUnauthorized, "unauthenticated"},
@@ -43,14 +44,14 @@ var authAnswers = map[verdict]authAnswer{
 	verdictUnavailable: {http.StatusForbidden, "unavailable"},
 }
 
-// authHeaderNames are the headers of such an answer that are not the identity's.
+// authHeaderNames are the headers of an auth response besides the identity headers.
 var authHeaderNames = []string{
 	"Cache-Control", "Referrer-Policy", "X-Content-Type-Options", "Set-Cookie", headerReason, "Www-Authenticate",
 	"Date", "Server", "Via", "Alt-Svc", "Content-Type", "Content-Encoding", "Location",
 }
 
-// serveAuth answers another proxy's question who a request comes from, and whether it
-// may pass. What cannot be read counts as no session.
+// serveAuth tells another proxy whether a request may pass, and which user sent it. A
+// question that cannot be parsed gets the answer for a request without a session.
 func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if policy.ForwardsTunnel(r.Header) {
 		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
@@ -63,14 +64,14 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	defer cancel()
 	decided := h.decide(ctx, r, v, asked)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
-		h.logger.Warn("the auth check took longer than its limit", zap.Duration("after", h.authTimeout))
+		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
 	}
 	return h.writeAuth(ctx, w, r, v, decided.verdict, decided.id)
 }
 
-// askedDemand says what the path asks that the proxy in front was asked for. Where
-// nobody who may say so has said which that is, it is a protected one to which every
-// require block applies. ok is false when what was said cannot be read, or in two ways.
+// askedDemand gives the demand of the original path, for which the proxy in front asks.
+// Without an original URL from a trusted proxy the path counts as protected, and every
+// require block applies. ok is false if the original URL is invalid or ambiguous.
 func (h *Handler) askedDemand(r *http.Request) (d policy.Demand, ok bool) {
 	asked, ok := h.askedURL(r)
 	if asked == nil || !ok {
@@ -78,18 +79,18 @@ func (h *Handler) askedDemand(r *http.Request) (d policy.Demand, ok bool) {
 	}
 	question := r.WithContext(r.Context())
 	question.URL = asked
-	return h.routes.Demand(asked, question) // its own path is only where it was put
+	return h.routes.Demand(asked, question) // the path of `auth` itself does not count
 }
 
-// askedURL gives the URL that the proxy in front was asked for, or nil where it does
-// not say or may not be believed. Envoy appends the original path to ours. Since a
-// client may have sent the headers that its proxy does not set, the two have to agree
-// where both are there.
-func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
+// askedURL gives the original URL, for which the proxy in front asks. It is nil if the proxy
+// does not send one or is not trusted. Envoy appends the original path to the path of `auth`.
+// Envoy does not set the headers of other proxies, so a client may have sent them: if a path
+// and headers are both there, they must agree. ok is false if they do not.
+func (h *Handler) askedURL(r *http.Request) (asked *url.URL, ok bool) {
 	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
 		return nil, true
 	}
-	asked, ok := policy.ForwardedURL(r.Header)
+	asked, ok = policy.ForwardedURL(r.Header)
 	own := url.URL{Path: h.settings.endpoints["auth"]}
 	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
 	if !ok || !found || below == "" {
@@ -102,9 +103,9 @@ func (h *Handler) askedURL(r *http.Request) (*url.URL, bool) {
 	return appended, true
 }
 
-// forwardedPage is the page of ours that a trusted proxy was asked for, when it passes
-// the request of somebody who is not signed in to `start`. It is not yet cleaned, and
-// empty when it is none of ours. forwarded is false for every other request.
+// forwardedPage gives the original page of a request that a trusted proxy has sent on to
+// `start`, because its user is not signed in. page is not cleaned yet. It is empty if it is
+// not a page of this site. forwarded is false for every other request.
 func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
 	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
 		return "", false
@@ -119,15 +120,14 @@ func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
 	return policy.ForwardedPath(asked, h.settings.origin), true
 }
 
-// isForwarded reports whether a trusted proxy passes on a request that was for
-// another URL.
+// isForwarded reports whether a trusted proxy forwards a request that was for another URL.
 func (h *Handler) isForwarded(r *http.Request) bool {
 	_, forwarded := h.forwardedPage(r)
 	return forwarded
 }
 
-// writeAuth writes an answer to a proxy's question, with every identity header each
-// time, so that none that the client sent stays in its place.
+// writeAuth writes an auth response. It always sets every identity header, so that the
+// proxy overwrites those that the client sent.
 func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity.Identity) error {
 	fields := w.Header()
 	h.setIdentity(fields, r, id)
@@ -135,13 +135,13 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	answer := authAnswers[decided]
 	writeOwnHeaders(fields)
 	if size := header.Size(fields); size > maxAuthHeaders {
-		h.logger.Error("the identity does not fit into the answer of the auth endpoint: have `identity` name fewer headers",
+		h.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
 			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
 		answer, cookies = authAnswers[verdictUnavailable], nil
 		h.setIdentity(fields, r, nil)
 	}
-	// One cookie is what proxies hand on, if they hand on any: the ticket. Without it
-	// the one of before goes on being good.
+	// Proxies forward at most one cookie, and the session's is one: the ticket. If the
+	// cookie does not fit, leave it out: the browser's existing ticket stays valid.
 	if len(cookies) > 0 && header.Size(fields)+len("Set-Cookie: \r\n")+len(cookies[0]) <= maxAuthHeaders {
 		fields.Set("Set-Cookie", cookies[0])
 	}
@@ -159,8 +159,8 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	return nil
 }
 
-// promptCookies gives the Set-Cookie values of an answer as far as they are there in
-// time: the store may have to be written to for them.
+// promptCookies gives the Set-Cookie values of an auth response. It returns nil if they are
+// not ready in time: making them may need a write to the store.
 func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Identity) []string {
 	if id == nil {
 		return nil
@@ -175,8 +175,7 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Iden
 	}
 }
 
-// setIdentity sets every identity header of an answer, and empty ones without an
-// identity.
+// setIdentity sets every identity header of a response. All of them are empty if id is nil.
 func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.Identity) {
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
@@ -195,9 +194,9 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.
 	}
 }
 
-// mayHandToken reports whether an answer may carry the access token: only to a trusted
-// proxy that says which URL it was asked for, and that is none of our own. Any other
-// question may be a browser's, which such a proxy passed on by mistake.
+// mayHandToken reports whether an auth response may carry the access token: a trusted proxy
+// has sent the original URL, and that is not one of our endpoints. Any other request may
+// come from a browser, forwarded by such a proxy by mistake.
 func (h *Handler) mayHandToken(r *http.Request) bool {
 	asked, ok := h.askedURL(r)
 	if asked == nil || !ok {

@@ -12,29 +12,31 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// visit is one request on its way through the hall: what the browser sent, and the
-// session that it stands for.
+// visit is one request on its way through the handler: the cookies that the browser sent,
+// and the session that they belong to.
 type visit struct {
 	sent browser.Sent
 	// session is the newest generation of the session, or nil when there is none.
 	session *session.Session
 	// carried is the generation that the browser holds.
 	carried uint64
-	// version is that of the renewals from which session was taken.
+	// version is the version of the session registry from which session was read.
 	version uint64
-	// dormant: the provider refuses to refresh the session's tokens, and they have ended.
-	// The visit has no session then, and the session is kept: a refresh that works again
+	// dormant reports whether the tokens have expired and the provider refuses to refresh
+	// them. session is nil then. The store keeps the session: a later refresh that succeeds
 	// revives it.
 	dormant bool
-	// rewrite asks for a new cookie, whatever else: the secret or the store has changed.
+	// rewrite reports whether the browser needs a new cookie in any case, because the secret
+	// or the store has changed.
 	rewrite bool
-	// dead: the browser holds the cookie of a session of this site that has ended.
+	// dead reports whether the browser holds the cookie of a session of this site that has
+	// ended.
 	dead bool
-	// deletions are the Set-Cookie values that delete it, once they are made.
+	// deletions caches the Set-Cookie values that delete that cookie.
 	deletions []string
-	// streaming: it is a look at a session with open streams. These are use of it, so
-	// that no idle timeout ends it, and a balance counts that is not older than the look
-	// before.
+	// streaming reports whether this is a periodic check of a session with open streams.
+	// Open streams count as use, so the idle timeout does not end the session. The check
+	// accepts a balance that was read since the previous check.
 	streaming bool
 }
 
@@ -54,7 +56,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case !unambiguous && name == "auth":
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
-		h.logOwn(r, "ambiguous") // it may be the callback's
+		h.logOwn(r, "ambiguous") // it may be the callback, with a code in its URL
 		return writeBadRequest(w, r)
 	}
 	if name != "" {
@@ -90,8 +92,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// checkTarget judges what a request asks for. It comes before everything else, on
-// every path.
+// checkTarget judges the method and the target of a request. It runs before everything
+// else, on every path.
 func (h *Handler) checkTarget(r *http.Request) policy.Target {
 	original := originalURL(r)
 	judged := policy.JudgeTarget(r.Method, policy.IsWebSocketConnect(r), original, r.URL)
@@ -111,7 +113,7 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 	setPlaceholders(replacerOf(r), nil)
 	h.logOwn(r, "none")
 	if policy.IsConnect(r.Method) && r.ProtoMajor == 1 {
-		// What follows on the connection was meant for the tunnel.
+		// The next bytes on the connection were meant for the tunnel, not for us.
 		w.Header().Set("Connection", "close")
 	}
 	switch judged {
@@ -123,7 +125,8 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 	return writeProblem(w, r, problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
 }
 
-// pass hands the request to the upstream, with the identity or as anonymous.
+// pass forwards the request to the upstream: with the identity, or as anonymous if id is
+// nil.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked policy.Demand, id *identity.Identity, next caddyhttp.Handler) error {
 	stripFolded(r.Header, urlOverrides)
 	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies}
@@ -145,10 +148,10 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	}
 	defer rw.End()
 	err := next.ServeHTTP(rw, r)
-	h.settings.identity.RemoveProofs(r.Header) // routes for errors may lead anywhere
+	h.settings.identity.RemoveProofs(r.Header) // error routes may forward the request anywhere
 	rw.Finish()
 	if rw.Streaming.Over() {
-		panic(http.ErrAbortHandler) // an answer that was cut must not look like a whole one
+		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
 	return err
 }

@@ -465,7 +465,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("it never came to pass that %s", what)
+	t.Fatalf("timed out waiting until %s", what)
 }
 
 var consentForm = regexp.MustCompile(`(?s)<form method="post" action="([^"]+)">\s*<input type="hidden" name="user" value="([^"]+)">`)

@@ -49,7 +49,7 @@ func TestTheIssuerIsComparedAsConfigured(t *testing.T) {
 		if n := s.provider.Count(simulator.Exchange); n != 0 {
 			t.Errorf("%q, iss %q: the code was spent", c.setting, iss)
 		}
-		lines := logs.FilterMessageSnippet("the callback's iss is not the provider's").All()
+		lines := logs.FilterMessageSnippet("the callback's iss differs").All()
 		if len(lines) != 1 {
 			t.Errorf("%q, iss %q: %d warnings", c.setting, iss, len(lines))
 		} else if got := lines[0].ContextMap()["iss"]; strings.HasPrefix(iss, "http") != (got == iss) {

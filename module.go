@@ -244,7 +244,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.now == nil {
 		h.now = time.Now
 	}
-	h.authTimeout = authPatience
+	h.authTimeout = defaultAuthTimeout
 	resolved, err := h.resolve(caddy.NewReplacer())
 	if err != nil {
 		return err

@@ -13,16 +13,16 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// errFutile: a refresh would not make the upstream accept the access token.
+// errFutile means that a refresh would not make the upstream accept the access token.
 var errFutile = errors.New("a new access token would not help")
 
-// retrying lets the upstream see a request once more, with a new access token, when it
-// refuses the one that it got. A 401 says that it did nothing, so that any method may
-// be repeated.
+// retrying sends a request to the upstream once more, with a new access token, if the
+// upstream answers 401. A 401 means that the upstream has done nothing, so requests are
+// retried whatever their method.
 //
-// The refresh is waited for before the first answer goes on: when it fails, or when the
-// body cannot be sent again, that answer goes through as it is, and when the session is
-// over, ours takes its place.
+// The first response is held back until the refresh is done. If the refresh fails, or the
+// body cannot be sent again, the first response is passed on unchanged. If the session is
+// over, tollgate's own response replaces it.
 func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		original, ok := h.noteRequest(w, r)
@@ -56,33 +56,34 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 	})
 }
 
-// renewRefused sees to it that a session has another access token than the one that an
-// upstream refused.
+// renewRefused refreshes the tokens of a session, unless its access token already differs
+// from the refused one. doubted holds the first generation of tokens that must not be
+// refreshed for this reason: the upstream has not accepted it yet.
 func (h *Handler) renewRefused(ctx context.Context, s *session.Session, refused string) error {
 	s, live := h.state.sessions.Latest(s)
 	switch {
 	case !live:
 		return session.ErrEnded
 	case h.settings.identity.TokenValue(s) != refused:
-		return nil // somebody refreshed it meanwhile
+		return nil // another request has refreshed it meanwhile
 	case !s.Tokens.Refreshable():
 		return errFutile
 	}
 	if doubted, ok := h.state.doubted.GetIfPresent(s.ID); ok && s.Generation >= doubted {
 		return errFutile
 	}
-	// Before the refresh: whoever gets the new token may be refused faster than we are.
+	// Before the refresh: another request may use the new token, and get a 401, first.
 	h.state.doubted.Set(s.ID, s.Generation+1)
 	_, err := h.state.renewals.Wait(ctx, s, h.renewal(s))
 	if err != nil {
 		h.state.doubted.Invalidate(s.ID)
-		h.logger.Debug("the upstream refused the access token, and it was not refreshed", zap.String("session", s.ID.Hash()), zap.Error(err))
+		h.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return err
 }
 
-// noteRequest notes a request that carries the access token. ok is false where it could
-// not be sent once more.
+// noteRequest copies a request that carries the access token, so that it can be sent again.
+// ok is false if it carries no access token or cannot be sent again.
 func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original *relay.Original, ok bool) {
 	groups, known := r.Context().Value(relay.RouteGroups).(map[string]struct{})
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
@@ -104,8 +105,8 @@ func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original 
 	}
 	switch {
 	case r.Method == http.MethodConnect:
-		// A WebSocket over HTTP/2 or HTTP/3. Nothing of it is read before the upstream has
-		// agreed, and nothing of it may be kept.
+		// A WebSocket over HTTP/2 or HTTP/3. Its body is not read before the upstream has
+		// accepted the WebSocket, and must not be buffered.
 		original.WebSocket = r.Body
 	case r.Body != nil && r.Body != http.NoBody:
 		original.Trailers = len(r.Trailer) > 0

@@ -14,13 +14,14 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// findSession finds the session of a visit, as new as this process knows it. No
-// session is no error; an error means that nobody can tell now.
+// findSession finds the newest generation of the visit's session that this process knows.
+// Without a session v.session stays nil and the error is nil. An error means that the
+// store could not answer.
 func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	value, ok := v.sent.SessionValue()
 	if !ok {
 		if v.sent.Duplicate {
-			h.logger.Warn("two session cookies of one name: a sibling domain may have planted one", zap.String("cookie", h.settings.cookies.Name))
+			h.logger.Warn("two session cookies with the same name: a sibling domain may have planted one", zap.String("cookie", h.settings.cookies.Name))
 		}
 		return nil
 	}
@@ -28,7 +29,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	v.dead = found.Ours // until it turns out to live
+	v.dead = found.Ours // cleared below if the session is live
 	if found.Session == nil {
 		return nil
 	}
@@ -55,8 +56,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	return nil
 }
 
-// OpenSession finds the session of a visit, and has its tokens renewed when that
-// is due.
+// openSession finds the session of a visit, and refreshes its tokens if that is due.
 func (h *Handler) openSession(ctx context.Context, v *visit) error {
 	if err := h.findSession(ctx, v); err != nil || v.session == nil {
 		return err
@@ -77,12 +77,12 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 	return err
 }
 
-// renewedCookies gives the Set-Cookie values of an answer, when the browser should
-// hold another session cookie than it does. It is asked when the header is written:
-// a refresh that was finished meanwhile is delivered, and an older generation never
+// renewedCookies gives the Set-Cookie values for a response, if the browser needs another
+// session cookie than the one it sent. It is called when the response header is written:
+// so a refresh that finished meanwhile is delivered, and an older generation never
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
-	// A ticket stays the same however often the session behind it changes.
+	// A ticket does not change when its session changes.
 	carried := h.tickets != nil || (v.version == h.state.sessions.Version.Load() && v.session.Generation == v.carried)
 	if carried && !v.rewrite && h.settings.idleTimeout == 0 {
 		return nil
@@ -108,16 +108,16 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	}
 	cookies, err := h.sessionCookies(ctx, newest, v.sent.HasSecond)
 	if err != nil {
-		// The session lives on in memory, and the next answer tries again.
-		h.logger.Error("the session cookie cannot be written", zap.String("session", newest.ID.Hash()), zap.Error(err))
+		// The session stays in memory, and the next response tries again.
+		h.logger.Error("cannot write the session cookie; the next response tries again", zap.String("session", newest.ID.Hash()), zap.Error(err))
 		return nil
 	}
 	return cookies
 }
 
-// noteSeen writes down when a session was used last, whether or not the browser waits
-// for it. What somebody else has written meanwhile stays, and it looks again: a refresh
-// writes twice.
+// noteSeen saves the time at which a session was last used. It continues if the browser
+// goes away. If another writer changed the record meanwhile, it keeps that change, reads the
+// record again and retries: a refresh writes twice.
 func (h *Handler) noteSeen(ctx context.Context, s *session.Session) *session.Session {
 	ctx = context.WithoutCancel(ctx)
 	next := s
@@ -132,7 +132,7 @@ func (h *Handler) noteSeen(ctx context.Context, s *session.Session) *session.Ses
 		}
 		switch {
 		case err != nil:
-			h.logger.Warn("the use of a session cannot be written down", zap.String("session", s.ID.Hash()), zap.Error(err))
+			h.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
 			return s
 		case standing == nil:
 			return s // it has ended
@@ -152,13 +152,13 @@ func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSec
 	}
 	end := s.End(h.settings.lifetime, h.settings.idleTimeout)
 	if h.tickets != nil {
-		end = s.End(h.settings.lifetime, 0) // the idle timeout is the record's matter
+		end = s.End(h.settings.lifetime, 0) // the idle timeout is kept in the record
 	}
 	return h.settings.cookies.Session(value, end.Sub(h.now()), hasSecond), nil
 }
 
-// noteDisplaced remembers that the browser has been given something else in the place of
-// the session cookie that its request brought. It reports whether that is news.
+// noteDisplaced remembers that the session cookie of this request has been replaced or
+// deleted in the browser. It reports whether that happened for the first time.
 func (h *Handler) noteDisplaced(v *visit) bool {
 	hash, ok := v.sent.SessionHash()
 	if !ok {
@@ -168,8 +168,8 @@ func (h *Handler) noteDisplaced(v *visit) bool {
 	return first
 }
 
-// deadCookies gives the Set-Cookie values that delete the cookie of a session that has
-// ended, or nothing. It may be asked more than once for an answer.
+// deadCookies gives the Set-Cookie values that delete the cookie of an ended session. It is
+// nil if there is nothing to delete. It may be called more than once per response.
 func (h *Handler) deadCookies(v *visit) []string {
 	if !v.dead || v.deletions != nil || !h.noteDisplaced(v) {
 		return v.deletions
@@ -181,20 +181,20 @@ func (h *Handler) deadCookies(v *visit) []string {
 	return v.deletions
 }
 
-// deleteDead has an answer that denies a request delete the cookie of a session that has
-// ended.
+// deleteDead adds the deletion of an ended session's cookie to a response that denies a
+// request.
 func (h *Handler) deleteDead(w http.ResponseWriter, v *visit) {
 	for _, cookie := range h.deadCookies(v) {
 		w.Header().Add("Set-Cookie", cookie)
 	}
 }
 
-var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the access token belongs to another user than the cookie says"}
+var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the access token belongs to another user than the one named in the cookie"}
 
-// confirm reads the user information of a session that was taken over from a cookie,
-// before its first use. Requests that come together share one read. A provider or a
-// store that does not answer is an error, and the session is kept; an access token that
-// the provider does not accept, or that belongs to another user, ends the session.
+// confirm reads the user information of a session that was migrated from a cookie, before
+// its first use. Concurrent requests share one read. If the provider or the store does not
+// answer, it returns an error and keeps the session. If the provider does not accept the
+// access token, or the token belongs to another user, it ends the session.
 func (h *Handler) confirm(ctx context.Context, s *session.Session) (*session.Session, error) {
 	if err, failed := h.state.unconfirmed.GetIfPresent(s.ID); failed {
 		return nil, err
@@ -216,9 +216,9 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 	case standing == nil:
 		return nil, session.ErrEnded
 	case !standing.IsUnconfirmed():
-		return standing, nil // another process has asked
+		return standing, nil // another process has confirmed it
 	}
-	// The reads of Users are shared by user id, which is what nobody knows here.
+	// The reads of Users are shared by user id, and the user id is not confirmed yet.
 	release, err := h.users.TakeSlot()
 	if err != nil {
 		return nil, err
@@ -243,8 +243,8 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 	}
 }
 
-// keepConfirmed writes down who the user is. A refresh may write meanwhile, and then it
-// looks again.
+// keepConfirmed saves the confirmed user information. If a refresh changed the record
+// meanwhile, it reads the record again and retries.
 func (h *Handler) keepConfirmed(ctx context.Context, s *session.Session, info oauth.UserInfo) (*session.Session, error) {
 	for range 10 {
 		next := *s
@@ -263,7 +263,8 @@ func (h *Handler) keepConfirmed(ctx context.Context, s *session.Session, info oa
 	return nil, records.ErrMoved
 }
 
-// endSession makes a session no session any more, here and in its store.
+// endSession ends a session in the store and in this process. from is the moment from which
+// on requests are refused.
 func (h *Handler) endSession(ctx context.Context, s *session.Session, from time.Time) error {
 	if err := h.store.End(ctx, s, from); err != nil {
 		return err

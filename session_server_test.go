@@ -368,12 +368,12 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 func TestAQuestionOfAnotherProxyIsUseOfTheSessionHoweverSlowTheStore(t *testing.T) {
 	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	kind.slow.Store(int64(2 * authPatience))
+	kind.slow.Store(int64(2 * defaultAuthTimeout))
 	for i := range 6 {
 		s.clock.advance(4 * time.Minute)
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
 			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*authPatience + storage.StorageReadAge)
+		time.Sleep(2*defaultAuthTimeout + storage.StorageReadAge)
 	}
 }

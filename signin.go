@@ -22,9 +22,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// serveStart sends the browser to the provider, with a state that is bound to it by
-// a cookie. Only a top-level navigation may start a login: an image or a script
-// would fill the browser with pending logins.
+// serveStart redirects the browser to the provider. A cookie binds the state to this
+// browser. Only a top-level navigation may start a login: otherwise images or scripts
+// could fill the browser with pending logins.
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !browser.IsNavigation(r) {
 		return h.denyScript(w, r, v)
@@ -34,7 +34,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
-		h.logger.Error("no login can be started", zap.Error(err))
+		h.logger.Error("cannot start sign-in: session store or secret unavailable", zap.Error(err))
 		return h.writeSignInUnavailable(w, r)
 	}
 	query := queryOf(r)
@@ -55,9 +55,9 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	return redirect(w, http.StatusFound, h.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
 }
 
-// sealLogin gives the value of a login's cookie, and makes room for it in the browser. A
-// return path that does not fit beside the logins that wait is remembered here instead:
-// each of these is worth more than that.
+// sealLogin gives the value of a login's cookie, and makes room for it in the browser. If
+// the return path does not fit next to the pending logins, this process remembers it
+// instead: a pending login is worth more than a return path.
 func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l *browser.Login) (string, error) {
 	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", h.now())
 	pending.Keep(browser.MaxPendingLogins-1, browser.MaxLoginBytes)
@@ -76,8 +76,8 @@ func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l 
 	return sealed, nil
 }
 
-// dropLogins has the browser forget the logins that it has no room for. The process
-// remembers where they lead, so that each tab still comes back to its own page.
+// dropLogins deletes the login cookies that do not fit into the browser. The process
+// remembers their return paths, so that each tab still comes back to its own page.
 func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogins) {
 	for _, l := range pending.Gone {
 		if l.ReturnPath != "" {
@@ -89,13 +89,13 @@ func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogi
 	}
 }
 
-// trimLogins makes room for a new session next to the logins that still wait: tabs that
-// began at once did not know of each other. These tabs are late now, and go on to their
-// pages.
+// trimLogins makes room for a new session next to the logins that are still pending: tabs
+// that started at the same time did not know of each other. The callbacks of the dropped
+// logins are late, and lead to their pages with the new session.
 func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, ended *browser.Login, session []string) {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
-		return // the next start makes room
+		return // the next sign-in makes room
 	}
 	size := 0
 	for _, cookie := range session {
@@ -106,8 +106,8 @@ func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, e
 	h.dropLogins(w, pending)
 }
 
-// readyForLogin gives the keys, when a session could be kept now: nobody is sent on a
-// way that ends nowhere, and no code is spent in vain.
+// readyForLogin gives the keys if a new session could be saved now. Otherwise a user would
+// sign in at the provider for nothing, and a code would be spent for nothing.
 func (h *Handler) readyForLogin(ctx context.Context) (*keys.Ring, error) {
 	if err := h.store.Ready(ctx); err != nil {
 		return nil, err
@@ -115,9 +115,9 @@ func (h *Handler) readyForLogin(ctx context.Context) (*keys.Ring, error) {
 	return h.keys.Ring(ctx)
 }
 
-// serveCallback ends a login. What is checked, and in which order: the parameters,
-// the login cookie, the state, the provider's error, the issuer, the code. Nothing
-// is spent at the provider before all of that holds (RFC 9700 section 4.7.1).
+// serveCallback finishes a login. It checks, in this order: the parameters, the login
+// cookie, the state, the provider's error, the issuer, the code. The code is not spent
+// before all other checks have passed (RFC 9700 section 4.7.1).
 func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
 	answer, cause := parseCallback(queryOf(r))
 	if cause != "" {
@@ -125,8 +125,8 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
-		h.logger.Error("no login can be ended", zap.Error(err))
-		return h.writeSignInUnavailable(w, r) // which comes here again: the code is not spent yet
+		h.logger.Error("cannot finish sign-in: session store or secret unavailable", zap.Error(err))
+		return h.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
 	}
 	flow := browser.FlowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
@@ -152,19 +152,19 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	case errors.Is(err, errUserRefused):
 		return h.failLogin(w, r, v, l, http.StatusForbidden, "access_denied")
 	case err != nil:
-		h.logger.Warn("a sign-in failed", zap.Error(err))
+		h.logger.Warn("sign-in failed", zap.Error(err))
 		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	return h.finishLogin(w, r, v, l, s)
 }
 
-// callbackAnswer is what the provider sent the browser back with.
+// callbackAnswer holds the callback's parameters.
 type callbackAnswer struct {
 	state, code, errorCode, issuer string
 }
 
-// parseCallback reads the callback's parameters. Others are ignored; one of these
-// that comes twice is refused, since two readers could take different ones
+// parseCallback reads the callback's parameters. Other parameters are ignored. A parameter
+// that occurs twice is refused, because two readers could take different values
 // (RFC 6749 section 3.1).
 func parseCallback(query url.Values) (answer callbackAnswer, cause string) {
 	for _, name := range []string{"state", "code", "error", "iss"} {
@@ -179,8 +179,8 @@ func parseCallback(query url.Values) (answer callbackAnswer, cause string) {
 	return answer, ""
 }
 
-// authorizationErrorCodes are those of RFC 6749 section 4.1.2.1. Any other text is
-// whoever's who made the link, and goes no further.
+// authorizationErrorCodes are the error codes of RFC 6749 section 4.1.2.1. Any other value
+// may have been put into the URL by an attacker, so it is replaced by server_error.
 var authorizationErrorCodes = map[string]bool{
 	"invalid_request": true, "unauthorized_client": true, "access_denied": true, "unsupported_response_type": true,
 	"invalid_scope": true, "server_error": true, "temporarily_unavailable": true,
@@ -193,24 +193,24 @@ func authorizationErrorCode(code string) string {
 	return "server_error"
 }
 
-// maxLoggedIssuer bounds what is logged of an issuer, in bytes.
+// maxLoggedIssuer limits the length of an issuer in the log, in bytes.
 const maxLoggedIssuer = 256
 
-// logIssuer writes down that a callback named an issuer that this client is not
-// configured for: a provider whose issuer is on another host, or an attack (RFC 9207
-// section 4). Anybody can write into the callback's URL, so only an issuer's own form is
-// repeated.
+// logIssuer logs that a callback named an issuer that is not the configured one: either the
+// provider's issuer is on another host, or it is an attack (RFC 9207 section 4). An attacker
+// can write anything into the callback's URL, so a value that does not have the form of an
+// issuer is not logged.
 func (h *Handler) logIssuer(issuer string) {
 	u, err := url.Parse(issuer)
 	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		issuer = "(not an issuer identifier)"
 	}
-	h.logger.Warn("the callback's iss is not the provider's; if the provider is right, set `issuer` in the provider block",
+	h.logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
 		zap.String("iss", issuer), zap.String("expected", h.settings.client.Issuer))
 }
 
-// pendingLogin is the login that this browser started with this state, or nil. It may
-// have expired.
+// pendingLogin gives the login that this browser started with this state. It is nil if there
+// is none. The login may have expired.
 func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
 	for _, cookie := range v.sent.Logins {
 		if cookie.Name != h.settings.cookies.LoginName(flow) {
@@ -224,8 +224,8 @@ func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *b
 	return nil
 }
 
-// destinationOf is where a login leads: its cookie says so, or this process remembers
-// it. Otherwise it is after_login.
+// destinationOf gives the return path of a login: from its cookie, or else from the memory
+// of this process, or else after_login.
 func (h *Handler) destinationOf(flow string, l *browser.Login) string {
 	if l.ReturnPath != "" {
 		return l.ReturnPath
@@ -236,8 +236,8 @@ func (h *Handler) destinationOf(flow string, l *browser.Login) string {
 	return h.settings.afterLogin
 }
 
-// goneLogin is what is still known of a login that is not in the browser any more: where
-// it led to. It is nil if nothing is known.
+// goneLogin gives a login that is not in the browser any more, with nothing but the return
+// path that this process remembers. It is nil if the process does not remember one.
 func (h *Handler) goneLogin(flow string) *browser.Login {
 	returnPath, ok := h.state.destinations.Of(flow)
 	if !ok {
@@ -246,10 +246,10 @@ func (h *Handler) goneLogin(flow string) *browser.Login {
 	return &browser.Login{ReturnPath: returnPath}
 }
 
-// lateCallback answers a callback whose login is over, or is none of this browser's.
-// With a live session it goes on to its page; else one button starts anew, and leads
-// there where that is known. It never starts a login by itself: that could go round in
-// circles.
+// lateCallback answers a callback whose login is over, or was not started by this browser.
+// With a live session it redirects to the login's page. Otherwise it shows a page with a
+// button that starts a new login, for the same page if that is known. It never starts a
+// login by itself: that could loop.
 func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login) error {
 	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
@@ -262,12 +262,13 @@ func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit,
 }
 
 var (
-	errLoginSpent  = errors.New("the login was ended before")
+	errLoginSpent  = errors.New("this login has already been finished")
 	errUserRefused = errors.New("the provider does not call this user active")
 )
 
-// signIn spends the code, reads who it is, and keeps the session. A callback that arrives twice at once
-// spends it once, and both get the same session; a later one gets none.
+// signIn exchanges the code, reads the user information, and saves a new session. If the
+// same callback arrives twice at the same time, the code is spent once and both get the
+// same session. A later callback gets errLoginSpent.
 func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (*session.Session, error) {
 	return h.state.exchanges.Do(r.Context(), flow, func(ctx context.Context) (*session.Session, error) {
 		if _, first := h.state.spent.SetIfAbsent(flow, struct{}{}); !first {
@@ -289,9 +290,9 @@ func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (
 	})
 }
 
-// signInStatus is the status of a sign-in that failed: 400 for a code that the provider
-// does not take any more, 502 for an answer that is of no use, 503 where the provider
-// or the store did not answer.
+// signInStatus gives the status for a failed sign-in: 400 if the provider does not accept
+// the code any more, 502 if the provider's response is invalid, 503 if the provider or the
+// store did not answer.
 func signInStatus(err error) int {
 	pe, ok := errors.AsType[*oauth.Error](err)
 	switch {
@@ -306,10 +307,10 @@ func signInStatus(err error) int {
 
 // finishLogin gives the browser its session and sends it on.
 func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, s *session.Session) error {
-	// The browser's patience has no part in this: the code is spent.
+	// The code is spent, so continue even if the browser has gone away.
 	cookies, err := h.sessionCookies(context.Background(), s, v.sent.HasSecond)
 	if err != nil {
-		h.logger.Error("a session cannot be kept", zap.Error(err))
+		h.logger.Error("cannot save the new session", zap.Error(err))
 		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	h.replaceSession(r, v, s)
@@ -331,15 +332,15 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
 	switch {
 	case recent.IsLoop() && !l.Popup:
-		h.logger.Warn("a browser signs in over and over again: it does not keep the session cookie",
+		h.logger.Warn("sign-in loop: the browser does not keep the session cookie",
 			zap.String("cookie", h.settings.cookies.Name), zap.String("origin", h.settings.origin), zap.String("session", s.ID.Hash()))
 		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
 	case l.Popup:
 		return h.writePage(w, r, http.StatusOK, pagePopup,
 			pageData{home: l.ReturnPath, popup: web.PopupMessage{OK: true, Nonce: l.Nonce}})
 	case h.settings.cookies.SameSite == http.SameSiteStrictMode:
-		// A browser does not send a Strict cookie along a redirect that began at the
-		// provider, and we would ask for a login again. A page of ours goes on instead.
+		// After a redirect from the provider, a browser does not send a Strict cookie, and
+		// tollgate would demand a login again. So a page of ours leads on instead.
 		w.Header().Set("Refresh", "0;url="+l.ReturnPath)
 		return h.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.ReturnPath})
 	default:
@@ -347,8 +348,8 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 }
 
-// replaceSession ends the session that this browser had before. Where it was the
-// same user's, requests that are under way in another tab may still finish.
+// replaceSession ends the previous session of this browser. If it belonged to the same
+// user, it ends after a grace period, so that requests in other tabs can finish.
 func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) {
 	if err := h.findSession(r.Context(), v); err != nil || v.session == nil || v.session.ID == s.ID {
 		return
@@ -358,12 +359,12 @@ func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) 
 		from = from.Add(session.EndGrace)
 	}
 	if err := h.endSession(r.Context(), v.session, from); err != nil {
-		h.logger.Error("the session of before could not be ended", zap.String("session", v.session.ID.Hash()), zap.Error(err))
+		h.logger.Error("cannot end the browser's previous session", zap.String("session", v.session.ID.Hash()), zap.Error(err))
 	}
 }
 
-// failLogin ends a login that failed: in the popup's page, at the application's own
-// error path, or on an error page with a button to start again.
+// failLogin answers a failed login: with the popup's page, a redirect to the application's
+// own error path, or an error page with a button to start again.
 func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, cause string) error {
 	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
 	if status == http.StatusServiceUnavailable {
@@ -386,15 +387,15 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 	}
 }
 
-// goesRound counts a sign-in that failed and leads to error_redirect, and reports whether
-// that goes round in circles: the page there may begin the next sign-in by itself.
+// goesRound counts a failed sign-in that leads to error_redirect. It reports whether the
+// browser is in a loop: the page at error_redirect may start the next sign-in by itself.
 func (h *Handler) goesRound(w http.ResponseWriter, v *visit) bool {
 	recent := v.sent.Recent.Next("failed " + h.settings.errorPath)
 	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
 	if !recent.IsLoop() {
 		return false
 	}
-	h.logger.Warn("sign-ins fail over and over again: the page at error_redirect begins the next one", zap.String("error_redirect", h.settings.errorPath))
+	h.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", zap.String("error_redirect", h.settings.errorPath))
 	return true
 }
 
@@ -410,8 +411,8 @@ func withError(path, cause string) string {
 	return u.String()
 }
 
-// queryOf reads the query that the client sent, whatever directives before us made
-// of it.
+// queryOf reads the query that the client sent, also if an earlier directive has rewritten
+// the URL.
 func queryOf(r *http.Request) url.Values {
 	return originalURL(r).Query()
 }
@@ -421,14 +422,14 @@ func replacerOf(r *http.Request) *caddy.Replacer {
 	return repl
 }
 
-// externalHostQuery marks an address of `start` that a browser was sent to because it
-// had asked under another host. There is one such step at most: behind a proxy that
-// rewrites Host every request looks like one for another host.
+// externalHostQuery marks the URL of `start` after a redirect from another host. It limits
+// such redirects to one: behind a proxy that rewrites Host, every request seems to be for
+// another host.
 const externalHostQuery = "at_origin"
 
-// toExternalHost gives the address of `start` at the external origin, for a browser that
-// asks for it at another host. The login cookie belongs to the host that sets it, and the
-// callback comes to the host of redirect_uri.
+// toExternalHost gives the URL of `start` at the external origin. ok is false if the request
+// is for that host already. The login cookie belongs to the host that sets it, and the
+// callback arrives at the host of redirect_uri.
 func (h *Handler) toExternalHost(r *http.Request) (location string, ok bool) {
 	query := queryOf(r)
 	host := browserHost(r)
@@ -436,16 +437,16 @@ func (h *Handler) toExternalHost(r *http.Request) (location string, ok bool) {
 		return "", false
 	}
 	if h.state.otherHosts.isNew(host) {
-		h.logger.Warn("a sign-in begins at another host than redirect_uri's, which the browser is sent to first; "+
-			"open the site under that host, or have the proxy in front keep the Host header",
+		h.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
+			"open the site under redirect_uri's host, or let the proxy in front keep the Host header",
 			zap.String("host", host), zap.String("redirect_uri_host", hostOfOrigin(h.settings.origin)))
 	}
 	query.Set(externalHostQuery, "1")
 	return h.settings.origin + h.settings.endpoints["start"] + "?" + query.Encode(), true
 }
 
-// browserHost is the host that the browser has asked for: as a proxy that Caddy trusts
-// says, or else the Host header.
+// browserHost gives the host in the browser's URL: from the X-Forwarded-Host of a proxy that
+// Caddy trusts, or else from the Host header.
 func browserHost(r *http.Request) string {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		if forwarded := r.Header["X-Forwarded-Host"]; len(forwarded) == 1 && forwarded[0] != "" {
@@ -474,7 +475,7 @@ func hostOfOrigin(origin string) string {
 	return host
 }
 
-// splitHost takes a Host header apart. The port may be missing.
+// splitHost splits a Host header. port is empty if there is none.
 func splitHost(host string) (name, port string) {
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		return name, port
@@ -482,7 +483,7 @@ func splitHost(host string) (name, port string) {
 	return strings.Trim(host, "[]"), ""
 }
 
-// portOf is the port of a URL, also where the scheme implies it.
+// portOf gives the port of a URL, or else the default port of its scheme.
 func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return port
@@ -493,18 +494,18 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// hostKey is a host in lower case, without a dot at its end, and an IP address in
-// its one form.
+// hostKey gives a host in canonical form: in lower case, without a dot at its end, an IP
+// address in its canonical notation.
 func hostKey(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if canonical, err := origin.CanonicalHost(name); err == nil {
 		return canonical
 	}
-	return name // no browser sends it
+	return name // no browser sends such a host
 }
 
-// otherHosts remembers a few hosts, each of which is worth one line in the log. Clients
-// choose them, so it is bounded in number and length.
+// otherHosts remembers the hosts that have been logged, so that each is logged once. Clients
+// choose the hosts, so their number and length are limited.
 type otherHosts struct {
 	mu    sync.Mutex // guards hosts
 	hosts map[string]struct{}

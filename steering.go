@@ -9,18 +9,18 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-// Headers with which a client asks an application to take the request for another one.
-// The names are folded.
+// Headers that make an application treat a request as a request for another URL or with
+// another method. The names are folded.
 var (
-	// urlOverrides name another path: IIS, and old Symfony and Zend applications, route by
-	// them. Rules of ours would have seen the wrong path (Symfony CVE-2018-14773).
+	// urlOverrides hold another path. IIS, and old Symfony and Zend applications, route by
+	// them, so our rules would have checked the wrong path (Symfony CVE-2018-14773).
 	urlOverrides = map[string]bool{"x-original-url": true, "x-rewrite-url": true}
 
-	// methodOverrides name another method.
+	// methodOverrides hold another method.
 	methodOverrides = map[string]bool{"x-http-method-override": true, "x-http-method": true, "x-method-override": true}
 )
 
-// stripFolded removes the headers whose folded name is among these. All of them begin
+// stripFolded removes the headers whose folded name is in names. All of these names start
 // with an X.
 func stripFolded(fields http.Header, names map[string]bool) {
 	var stack [identity.MaxFolded]byte
@@ -34,11 +34,11 @@ func stripFolded(fields http.Header, names map[string]bool) {
 	}
 }
 
-// isForeignWebSocket reports whether a page of another origin opens a WebSocket. The
-// browser sends cookies along, also from a sibling host where they are SameSite=Lax, and
-// lets the page read what comes back: no CORS protects a WebSocket. origin is the
-// external origin; a site that serves several hosts is also entered under the request's
-// own host. A client that is no browser sends no Origin.
+// isForeignWebSocket reports whether a page of another origin opens a WebSocket. The browser
+// sends the cookies along; from a sibling host also those with SameSite=Lax. It lets the
+// page read all messages: CORS does not protect WebSockets. origin is the external origin;
+// the request's own host is allowed, too, because a site may serve several hosts. Clients
+// other than browsers send no Origin.
 func isForeignWebSocket(r *http.Request, origin string) bool {
 	if r.Header.Get("Upgrade") == "" && !policy.IsWebSocketConnect(r) {
 		return false

@@ -17,19 +17,20 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// passing is a request of a session whose answer is on its way to the client.
+// passing is a forwarded request whose response is on its way to the client.
 type passing struct {
-	// handler serves it. After a reload it is a former one.
+	// handler serves the request. After a reload it is the handler of the old configuration.
 	handler *Handler
 	visit   *visit
 	request *http.Request
-	// asked is what the request demands, original the URL that the client sent, and url
-	// the one that stood here, before later handlers rewrite it.
+	// asked is the demand of the request's paths. original is the URL that the client sent.
+	// url is the URL when the request reached tollgate, before later handlers rewrite it.
 	asked    policy.Demand
 	original *url.URL
 	url      url.URL
 }
 
+// NewCookies implements relay.Owner.
 func (p *passing) NewCookies() []string {
 	if p.visit.dead {
 		return p.handler.deadCookies(p.visit)
@@ -37,17 +38,18 @@ func (p *passing) NewCookies() []string {
 	return p.handler.renewedCookies(p.request.Context(), p.visit)
 }
 
+// BalanceChanged implements relay.Owner.
 func (p *passing) BalanceChanged() {
 	h, s := p.handler, p.visit.session
 	if s == nil {
-		return // an anonymous request spends nobody's money
+		return // an anonymous request has no balance
 	}
 	h.users.Outdate(s)
 	h.state.streams.LookBefore(s.ID.Hash(), balanceLook)
 }
 
-// Stream has a stream ended with its session. The session may have ended since the
-// request was decided.
+// OpenStream implements relay.Owner. It registers a stream, so that the stream ends with its
+// session. The session may have ended since the request was decided.
 func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
 	h, s := p.handler, p.visit.session
 	stream := &relay.Stream[*passing]{Session: s.ID.Hash(), Owner: p, End: end}
@@ -62,18 +64,18 @@ func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
 var _ relay.Owner = (*passing)(nil)
 
 const (
-	// lookPatience is how long one look at a session may take.
-	lookPatience = 30 * time.Second
-	// balanceLook is how soon a session with streams is looked at after the upstream
-	// said that its user's balance has changed. A stream that says so again and again
-	// causes one look in this time.
+	// lookTimeout limits one check of a session with open streams.
+	lookTimeout = 30 * time.Second
+	// balanceLook is the delay between the upstream's message that the balance has changed
+	// and the check of the session's streams. Repeated messages within this time cause one
+	// check.
 	balanceLook = time.Second
 )
 
-// recheckStreams looks at a session that has open streams, as requests of it would:
-// its tokens are renewed when that is due, and each stream ends when a request like its
-// own would not pass any more. After a reload the new configuration decides. The
-// session is opened once, and its user's balance read once, however many streams it has.
+// recheckStreams checks a session that has open streams, as a request of it would be
+// checked. It refreshes the tokens if that is due. It ends each stream whose request would
+// not pass any more. After a reload the new configuration decides. The session is opened
+// once and the balance is read once, however many streams there are.
 func (s *shared) recheckStreams(name string) {
 	handlers, release := s.heldHandlers()
 	defer release()
@@ -84,7 +86,7 @@ func (s *shared) recheckStreams(name string) {
 	if len(open) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	looks := make(map[*Handler]*streamLook)
 	ends := make(map[relay.End][]*relay.Stream[*passing])
@@ -110,7 +112,7 @@ func (s *shared) recheckStreams(name string) {
 	}
 }
 
-// endStreams ends streams of a session, and writes down how many.
+// endStreams ends streams of a session, and logs how many.
 func (s *shared) endStreams(name string, which []*relay.Stream[*passing], why relay.End) {
 	ended := s.streams.End(name, which, why)
 	if ended == 0 {
@@ -129,7 +131,8 @@ func (s *shared) endAllStreams(name string) {
 	s.endStreams(name, s.streams.Of(name), relay.SessionOver)
 }
 
-// sessionEnds ends the streams of a session at the moment at which it ends.
+// sessionEnds ends the streams of a session when the session ends: now, or later if from is
+// in the future.
 func (s *shared) sessionEnds(id session.ID, from time.Time) {
 	if wait := from.Sub(s.sessions.Now()); wait > 0 {
 		s.streams.LookBefore(id.Hash(), wait)
@@ -138,8 +141,8 @@ func (s *shared) sessionEnds(id session.ID, from time.Time) {
 	s.endAllStreams(id.Hash())
 }
 
-// recheckInterval is how often a session with open streams is looked at: often enough
-// that their use is written down before an idle timeout.
+// recheckInterval gives the interval at which a session with open streams is checked. It is
+// at most half the idle timeout, so that the streams' use is saved in time.
 func (h *Handler) recheckInterval() time.Duration {
 	if h.settings.idleTimeout > 0 {
 		return min(h.settings.streamRecheck, h.settings.idleTimeout/2)
@@ -147,18 +150,20 @@ func (h *Handler) recheckInterval() time.Duration {
 	return h.settings.streamRecheck
 }
 
-// streamLook is one look at a session with open streams.
+// streamLook is one check of a session with open streams.
 type streamLook struct {
 	handler *Handler
 	visit   *visit
-	// unknown: nobody can tell now how the session is.
+	// unknown reports whether the session could not be read, because the store or the
+	// provider does not answer.
 	unknown bool
-	// decided holds what was decided for the streams so far: many demand the same.
+	// decided caches the decision per set of require blocks: many streams share one. A nil
+	// entry means that the stream goes on.
 	decided map[policy.Blocks]*relay.End
 }
 
-// lookAtSession opens a session as a request would. An open stream is use of it: no
-// idle timeout ends it.
+// lookAtSession opens a session as a request would. Open streams count as use, so the idle
+// timeout does not end the session.
 func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamLook {
 	v := &visit{sent: sent, streaming: true}
 	err := h.openSession(ctx, v)
@@ -171,8 +176,8 @@ func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamL
 	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}
 }
 
-// at says why a stream ends, or nil when it goes on. It carries an identity: where that
-// ends, the stream does, also where others may be without one.
+// at gives the reason why a stream ends. It is nil if the stream goes on. A stream that was
+// forwarded with an identity ends with its session, also on an optional path.
 func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *relay.End {
 	switch {
 	case l.unknown:
@@ -189,8 +194,8 @@ func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *re
 	return why
 }
 
-// demandOf is what a stream's two paths demand under this configuration. An ambiguous
-// one demands everything.
+// demandOf gives the demand of a stream's two paths under this configuration. If a path is
+// ambiguous, it is the strictest demand.
 func (h *Handler) demandOf(stream *relay.Stream[*passing]) policy.Demand {
 	if h == stream.Owner.handler {
 		return stream.Owner.asked
@@ -204,9 +209,9 @@ func (h *Handler) demandOf(stream *relay.Stream[*passing]) policy.Demand {
 	return demand
 }
 
-// streamEndOf says why a stream ends if a request like its own got this decision now. It is
-// nil if the stream goes on: also while the store or the provider cannot be reached, and
-// while the balance is unknown, because nobody knows that it has fallen.
+// streamEndOf gives the reason why a stream ends after this decision. It is nil if the stream
+// goes on. A stream also goes on while the store or the provider cannot be reached, and while
+// the balance is unknown, because it may not have fallen.
 func streamEndOf(decided decision) *relay.End {
 	switch {
 	case decided.verdict == verdictLogin:
@@ -220,8 +225,9 @@ func streamEndOf(decided decision) *relay.End {
 	}
 }
 
-// lookInterval is how long a session is not looked at: a little less than the recheck
-// interval, and by another part of it for each session, so that not all ask at once.
+// lookInterval gives the time between two checks of a session: up to a fifth less than the
+// recheck interval. The part depends on the session's id, so that not all sessions are
+// checked at the same time.
 func lookInterval(recheck time.Duration, id session.ID) time.Duration {
 	return recheck - recheck/5*time.Duration(id[0])/256
 }

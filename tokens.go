@@ -14,8 +14,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// renewWhenDue refreshes the tokens of a session ahead of their end. While they are
-// valid nobody waits for that; afterwards everybody waits for the same refresh.
+// renewWhenDue refreshes the tokens of a session shortly before they expire. While the
+// tokens are valid, the refresh runs in the background. After that, all requests of the
+// session wait for the same refresh.
 func (h *Handler) renewWhenDue(ctx context.Context, s *session.Session, now time.Time) (*session.Session, error) {
 	valid := s.Tokens.Valid(now)
 	switch {
@@ -31,7 +32,7 @@ func (h *Handler) renewWhenDue(ctx context.Context, s *session.Session, now time
 	return s, nil
 }
 
-// renewal says how the tokens of s are renewed, and writes down how it went.
+// renewal gives the renewal package what it needs to refresh the tokens of s.
 func (h *Handler) renewal(s *session.Session) renewal.How {
 	return renewal.How{
 		Spend: func(ctx context.Context, old oauth.Tokens) (oauth.Tokens, error) {
@@ -43,23 +44,22 @@ func (h *Handler) renewal(s *session.Session) renewal.How {
 		Patience: h.settings.client.Timeout + renewal.LeaseMargin,
 		Lease:    h.lease,
 		Unsaved: func(err error) {
-			h.logger.Error("what came of a refresh cannot be written down yet; it is kept in memory, and written as soon as the store takes it",
+			h.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
 				zap.String("session", s.ID.Hash()), zap.Error(err))
 		},
 		Abandoned: h.revoke,
 	}
 }
 
-// identify gives who the session's user is, with what the provider said last. Where a
-// need is about to decide, that is read anew.
+// identify gives the identity of the session's user, from the provider's last answer. If
+// need would decide on a balance that is too old, the user information is read again first.
 func (h *Handler) identify(ctx context.Context, s *session.Session, need *account.Need) *identity.Identity {
 	view := h.users.Current(ctx, s, h.now(), h.settings.ages, need, h.userReader(s))
 	return &identity.Identity{Session: s, View: view}
 }
 
-// userReader reads the user information with the session's access token. If the
-// provider does not accept that, the token is refreshed once and the question
-// repeated once.
+// userReader gives a function that reads the user information with the session's access
+// token. If the provider answers 401, it refreshes the token once and retries once.
 func (h *Handler) userReader(s *session.Session) account.ReadFunc {
 	return func(ctx context.Context) (oauth.UserInfo, error) {
 		var info oauth.UserInfo
@@ -68,14 +68,16 @@ func (h *Handler) userReader(s *session.Session) account.ReadFunc {
 			return err
 		})
 		if err != nil {
-			h.logger.Warn("the user information could not be read", zap.String("session", s.ID.Hash()), zap.Error(err))
+			h.logger.Warn("cannot read the user information", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 		return info, err
 	}
 }
 
-// withAccessToken asks the provider something in the user's name. A 401 refreshes
-// the token once, together with everybody else's need for it, and asks once more.
+// withAccessToken calls ask with the session's access token. If the provider answers 401, it
+// refreshes the token once and calls ask once more. Concurrent callers share that refresh.
+// futile remembers a session whose new token was answered with 401, too: its tokens are
+// not refreshed again for this reason.
 func (h *Handler) withAccessToken(ctx context.Context, s *session.Session, ask func(access string) error) error {
 	s, live := h.state.sessions.Latest(s)
 	if !live {
@@ -99,8 +101,8 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session.Session, ask f
 	return err
 }
 
-// revoke tells the provider, where it has an endpoint for that. Nobody waits for
-// it, and the session is over whatever comes of it.
+// revoke revokes the refresh token at the provider, if the provider has a revocation
+// endpoint. It runs in the background, and the session is over even if it fails.
 func (h *Handler) revoke(s *session.Session) {
 	if h.settings.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
 		return
@@ -109,14 +111,13 @@ func (h *Handler) revoke(s *session.Session) {
 	go func() {                             // ends with the request's own timeout
 		defer end()
 		if err := h.settings.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
-			h.logger.Warn("a refresh token could not be revoked", zap.String("session", s.ID.Hash()), zap.Error(err))
+			h.logger.Warn("cannot revoke a refresh token at the provider", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 	}()
 }
 
-// setAccessToken puts the access token of a session into a header: the newest that is
-// known, since a refresh may have been finished meanwhile. A session that has just
-// ended has none to give.
+// setAccessToken sets the access token header to the newest token of the session, because a
+// refresh may have finished meanwhile. It sets nothing if the session has just ended.
 func (h *Handler) setAccessToken(header http.Header, s *session.Session) {
 	if h.settings.identity.Token == "" {
 		return
