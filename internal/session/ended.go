@@ -7,18 +7,19 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// EndedNames remembers which records of a server-side store were ended by this process,
-// by the record's name. A record whose bytes come back, from a backup for example, stays
-// ended for as long as the process lives.
+// EndedNames remembers the names of the records whose sessions this process has ended. If
+// such a record comes back, for example from a backup, its session stays ended as long as
+// the process lives.
 //
-// renewals remembers ended sessions by their id. An operator who ends a session knows
-// the name only, and the id cannot be read from the record, which is sealed.
+// The Registry remembers ended sessions by their id. An operator who ends a session knows
+// only the record's name, and the id cannot be read from the sealed record.
 type EndedNames struct {
 	table *otter.Cache[string, ending]
 	// used is false until a session is ended: most processes never look into the table.
 	used atomic.Bool
 }
 
+// NewEndedNames returns an empty EndedNames, which the caller must close.
 func NewEndedNames(now func() time.Time) *EndedNames {
 	return &EndedNames{table: otter.Must(&otter.Options[string, ending]{
 		MaximumSize: maxEnded,
@@ -28,8 +29,8 @@ func NewEndedNames(now func() time.Time) *EndedNames {
 	})}
 }
 
-// Add remembers that the session of a record, which began at created, ends at from. An
-// earlier end stays.
+// Add remembers that the session of a record ends at from. The session began at created.
+// An earlier end stays.
 func (e *EndedNames) Add(name string, from, created time.Time) {
 	e.used.Store(true)
 	e.table.Compute(name, func(old ending, found bool) (ending, otter.ComputeOp) {
@@ -49,4 +50,5 @@ func (e *EndedNames) Has(name string, now time.Time) bool {
 	return ok && !now.Before(end.from)
 }
 
+// Close stops the table's background work. Add and Has still work afterwards.
 func (e *EndedNames) Close() { e.table.StopAllGoroutines() }

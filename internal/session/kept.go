@@ -4,32 +4,35 @@ import (
 	"time"
 )
 
-// RecordKey seals one session's record. It is made at random for each session, and
-// only the ticket holds it.
+// RecordKey is the key that seals the record of one session. It is random for each
+// session, and only the ticket holds it.
 type RecordKey [32]byte
 
+// Head is the part of a record that a store can read.
 type Head struct {
-	// Revision counts what was written in this place; a write names the revision
-	// that it replaces.
+	// Revision counts the writes of this record. A write names the revision that it
+	// replaces.
 	Revision uint64
-	// Expires is when the record may be forgotten.
+	// Expires is the time from which the store may delete the record.
 	Expires           time.Time
 	Created, LastSeen time.Time
-	// Pending is when a refresh token was sent whose answer is not written down yet.
+	// Pending is when a refresh token was sent. It is zero if the response to it has been
+	// saved.
 	Pending time.Time
 	// User is the user's name in the index.
 	User string
 	Kind RecordKind
 }
 
-// RecordKind tells records apart that end in different ways.
+// RecordKind says how the session of a record ends.
 type RecordKind string
 
 const (
+	// RecordLive is a session that began on the server. Deleting the record ends it.
 	RecordLive RecordKind = "live"
-	// RecordMoved: the session stood in a cookie before. That cookie still opens, so
-	// the end of the session has to be remembered.
+	// RecordMoved is a session that was in a cookie before. That cookie still opens, so
+	// the end of the session must be remembered.
 	RecordMoved RecordKind = "moved"
-	// RecordGone remembers the end of a session that was moved.
+	// RecordGone remembers the end of a session that was moved from a cookie.
 	RecordGone RecordKind = "gone"
 )

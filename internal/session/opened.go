@@ -6,26 +6,27 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// OpenedValues remembers what cookie values were opened to, so that the same
-// browser's next request costs no cryptography. An entry says nothing about whether
-// the session is over, or renewed: that is asked with every request.
+// OpenedValues caches opened cookie values, so that the next request of the same browser
+// costs no cryptography. An entry does not say whether the session has ended or was
+// renewed: every request checks that.
 //
-// The key is the value's tail, which is part of its authentication code, since
-// hashing all of it would cost more than the rest; the whole value is compared.
+// The key is the end of the value, which is part of its authentication code: hashing the
+// whole value would cost more than the rest. Get compares the whole value.
 type OpenedValues[T any] struct {
 	table *otter.Cache[string, *openedValue[T]]
 }
 
-// openedValue is a cookie value and what it was opened to.
+// openedValue is a cookie value and the result of opening it.
 type openedValue[T any] struct {
 	value  string
 	opened T
 }
 
-// maxOpenedBytes bounds such a table. A session of ordinary size weighs four
-// kilobytes there, a ticket one.
+// maxOpenedBytes is the maximum weight of the table. A session of ordinary size weighs
+// four kilobytes, and a ticket one.
 const maxOpenedBytes = 64 << 20
 
+// NewOpenedValues returns an empty cache, which the caller must close.
 func NewOpenedValues[T any]() *OpenedValues[T] {
 	return &OpenedValues[T]{otter.Must(&otter.Options[string, *openedValue[T]]{
 		MaximumWeight: maxOpenedBytes,
@@ -33,6 +34,7 @@ func NewOpenedValues[T any]() *OpenedValues[T] {
 	})}
 }
 
+// Get returns the cached result for a cookie value. ok is false if there is none.
 func (o *OpenedValues[T]) Get(value string) (opened T, ok bool) {
 	if known, ok := o.table.GetIfPresent(tailOf(value)); ok && known.value == value {
 		return known.opened, true
@@ -40,13 +42,14 @@ func (o *OpenedValues[T]) Get(value string) (opened T, ok bool) {
 	return opened, false
 }
 
-// Put remembers what a value was opened to. The request's header is one long string;
-// only our part of it is kept.
+// Put caches the result of opening a cookie value. It copies the value, so that the cache
+// does not hold the whole Cookie header in memory.
 func (o *OpenedValues[T]) Put(value string, opened T) {
 	value = strings.Clone(value)
 	o.table.Set(tailOf(value), &openedValue[T]{value, opened})
 }
 
+// Close stops the cache's background work. Get and Put still work afterwards.
 func (o *OpenedValues[T]) Close() { o.table.StopAllGoroutines() }
 
 const tailLength = 32

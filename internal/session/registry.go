@@ -8,43 +8,46 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Bounds of what is remembered of sessions in this process, each until the
-// session's absolute end. A remembered session takes about two kilobytes, an
-// ended one well under two hundred bytes.
 const (
+	// MaxRemembered is the maximum number of renewed sessions that this process remembers,
+	// each until its absolute end. One takes about two kilobytes.
 	MaxRemembered = 100_000
-	maxEnded      = 1_000_000
+	// maxEnded is the same for ended sessions. One takes less than 200 bytes.
+	maxEnded = 1_000_000
 )
 
-// ErrEnded: the provider said `invalid_grant`, or the session was ended.
+// ErrEnded says that the session has ended: the provider answered `invalid_grant`, or
+// somebody ended the session.
 var ErrEnded = errors.New("the session has ended")
 
-// Registry is what this process remembers of sessions beyond the cookies that browsers
-// send, across config reloads: the newest generation of each session that was renewed
-// here, and which sessions have ended.
+// Registry remembers, across config reloads, the newest generation of each session that
+// this process renewed, and which sessions have ended.
 //
-// A browser that comes with an older cookie (its response was lost, its tab was closed, it
-// was restored from a crash) goes on with the newest tokens. With the cookie store this
-// memory is the only one: it ends with the process, and above MaxRemembered sessions the
-// least used ones are forgotten.
+// A browser may send an older cookie: its response was lost, its tab was closed, or it was
+// restored after a crash. It continues with the newest tokens. With the cookie store
+// nothing else remembers them: the registry ends with the process, and above MaxRemembered
+// sessions it forgets the least used ones.
 type Registry struct {
+	// Newest holds the newest generation of each renewed session.
 	Newest *otter.Cache[ID, *Session]
 	ended  *otter.Cache[ID, ending]
-	// Version counts the changes of newest and ended. A caller that sees it unchanged need
-	// not ask again.
+	// Version counts the changes of Newest and ended. While it is unchanged, a caller
+	// need not check again.
 	Version atomic.Uint64
-	Now     func() time.Time
-	// onEnd is called for each end of a session, with the moment from which it counts.
+	// Now is the clock.
+	Now func() time.Time
+	// onEnd is called for each end of a session, with the time from which it counts.
 	onEnd func(id ID, from time.Time)
 }
 
-// ending says from when a session is no session any more, and until when that
-// has to be remembered.
+// ending says when a session ends, and until when that must be remembered.
 type ending struct {
 	from  time.Time
 	until time.Time
 }
 
+// NewRegistry returns an empty registry, which the caller must close. It calls onEnd for
+// each end of a session, with the time from which the end counts.
 func NewRegistry(now func() time.Time, onEnd func(id ID, from time.Time)) *Registry {
 	return &Registry{
 		Now:   now,
@@ -64,8 +67,8 @@ func NewRegistry(now func() time.Time, onEnd func(id ID, from time.Time)) *Regis
 	}
 }
 
-// Latest is the newest known generation of s, or false when s has ended.
-func (r *Registry) Latest(s *Session) (*Session, bool) {
+// Latest returns the newest known generation of s. ok is false if s has ended.
+func (r *Registry) Latest(s *Session) (latest *Session, ok bool) {
 	if end, ok := r.ended.GetIfPresent(s.ID); ok && !r.Now().Before(end.from) {
 		return nil, false
 	}
@@ -75,13 +78,11 @@ func (r *Registry) Latest(s *Session) (*Session, bool) {
 	return s, true
 }
 
-// EndGrace is how long a session lives on that the same user's next sign-in in
-// the same browser replaced: requests that are under way with the old cookie are
-// still answered.
+// EndGrace is how long a session lives after the same user's next sign-in in the same
+// browser has replaced it. Requests that were already sent with the old cookie still work.
 const EndGrace = 30 * time.Second
 
-// End makes s no session any more, from the given moment on, in each of its
-// generations. An earlier end stays.
+// End ends s, in all its generations, at the given time. An earlier end stays.
 func (r *Registry) End(s *Session, from time.Time) {
 	r.ended.Compute(s.ID, func(old ending, found bool) (ending, otter.ComputeOp) {
 		if found && old.from.Before(from) {
@@ -93,14 +94,13 @@ func (r *Registry) End(s *Session, from time.Time) {
 	r.onEnd(s.ID, from)
 }
 
-// IsEnding reports whether an end of s is known, even one that is still to come.
+// IsEnding reports whether s has ended or will end at a known time.
 func (r *Registry) IsEnding(s *Session) bool {
 	_, ok := r.ended.GetIfPresent(s.ID)
 	return ok
 }
 
-// Remember makes s the newest generation that is known of its session, unless a newer
-// one is.
+// Remember makes s the newest known generation of its session, unless a newer one is known.
 func (r *Registry) Remember(s *Session) {
 	defer r.Version.Add(1)
 	r.Newest.Compute(s.ID, func(old *Session, found bool) (*Session, otter.ComputeOp) {
@@ -111,8 +111,8 @@ func (r *Registry) Remember(s *Session) {
 	})
 }
 
-// Close stops the housekeeping of the tables. Requests that are still being served may go
-// on using them.
+// Close stops the background work of the tables. Requests that are still being served may
+// use the registry afterwards.
 func (r *Registry) Close() {
 	r.Newest.StopAllGoroutines()
 	r.ended.StopAllGoroutines()

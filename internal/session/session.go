@@ -1,9 +1,8 @@
 // Package session has the Session value, its binary form, the contract of a session
-// store, and the Registry: what this process remembers of sessions beyond the cookies
-// that browsers send.
+// store, and the Registry, in which this process remembers renewed and ended sessions.
 //
-// How tokens are refreshed is the concern of package renewal, and how a store on the
-// server keeps records that of package records. Begin with Session, then Store.
+// Package renewal refreshes the tokens, and package records keeps sessions on a server.
+// Begin with Session, then Store.
 package session
 
 import (
@@ -21,50 +20,49 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
-// ID names one session for its whole life: 128 random bits.
+// ID identifies one session for its whole life. It has 128 random bits.
 type ID [16]byte
 
-// Hash is what logs, operators and server-side stores call a session: it finds the
-// session's lines and its record, and opens nothing.
+// Hash returns the session's name in logs, in the admin API and in server-side stores. It
+// finds the session's log lines and record, but nobody can sign in with it.
 func (id ID) Hash() string {
 	sum := sha256.Sum256(append([]byte("tollgate session hash\x00"), id[:]...))
 	return hex.EncodeToString(sum[:16])
 }
 
-// Session is one signed-in browser: who it is, and the tokens that speak for the
-// user. A session is never changed once it is shared; a renewal makes a new value
-// with the next generation.
+// Session is one signed-in browser: its user, and the user's tokens. A session is never
+// changed after it is shared. A renewal makes a new value with the next generation.
 type Session struct {
 	ID         ID
 	Generation uint64
-	// Created never moves: the absolute lifetime counts from it.
+	// Created never changes: the absolute lifetime counts from it.
 	Created time.Time
-	// LastSeen moves at most once in slideInterval, and only with an idle timeout.
+	// LastSeen changes at most once in slideInterval, and only with an idle timeout.
 	LastSeen time.Time
 	Tokens   oauth.Tokens
-	// User is what the provider said when this value was written. Newer
-	// information, where this process has it, is in Users.
+	// User is the user information when this value was written. This process may have
+	// newer information in account.Users.
 	User oauth.UserInfo
-	// Kept is where and how a server-side store keeps this session.
+	// Kept describes the session's record in a server-side store.
 	Kept Kept
 }
 
-// Kept is the record of a server-side store that a session was read from, or was
-// written to.
+// Kept describes the record of a server-side store from which a session was read, or to
+// which it was written.
 type Kept struct {
 	Key RecordKey
 	Head
 }
 
-// NewSession starts a session. An id is only ever minted here, after a
-// successful exchange; one that a browser brings along is never adopted.
+// NewSession returns a new session, after a successful code exchange. Only this function
+// makes session ids; an id that a browser sends is never adopted (session fixation).
 func NewSession(now time.Time, t oauth.Tokens, u oauth.UserInfo) *Session {
 	s := &Session{Generation: 1, Created: now, LastSeen: now, Tokens: t, User: u}
 	rand.Read(s.ID[:]) // never fails: the runtime ends the program instead
 	return s
 }
 
-// Renewed is s with other tokens.
+// Renewed returns the next generation of s, with the given tokens.
 func (s *Session) Renewed(t oauth.Tokens) *Session {
 	next := *s
 	next.Tokens = t
@@ -77,23 +75,23 @@ func (s *Session) Renewed(t oauth.Tokens) *Session {
 // refresh tokens live for 30 days, and no session outlives its refresh token.
 const MaxLifetime = 30 * 24 * time.Hour
 
-// slideInterval is how far lastSeen may lag behind, so that an idle timeout does
-// not cost a new cookie with every answer.
+// slideInterval is how far LastSeen may lag behind, so that an idle timeout does not cost
+// a new cookie with every response.
 const slideInterval = time.Minute
 
-// SlideDue reports whether lastSeen should be written anew.
+// SlideDue reports whether LastSeen should be updated.
 func (s *Session) SlideDue(now time.Time, idle time.Duration) bool {
 	return idle > 0 && now.Sub(s.LastSeen) >= min(slideInterval, idle/4)
 }
 
-// Seen is s with a later lastSeen. The tokens, and so the generation, stay.
+// Seen returns s with a later LastSeen. The tokens and the generation stay the same.
 func (s *Session) Seen(now time.Time) *Session {
 	next := *s
 	next.LastSeen = now
 	return &next
 }
 
-// KeptAs is s in the place of another record, whose uses it takes over.
+// KeptAs returns s with the given record, and with the later LastSeen of the two.
 func (s *Session) KeptAs(k Kept) *Session {
 	next := *s
 	next.Kept = k
@@ -103,7 +101,7 @@ func (s *Session) KeptAs(k Kept) *Session {
 	return &next
 }
 
-// End is the moment from which s is no session any more.
+// End returns the time at which s ends. An idle timeout of zero is none.
 func (s *Session) End(lifetime, idle time.Duration) time.Time {
 	end := s.Created.Add(lifetime)
 	if idle > 0 {
@@ -112,16 +110,16 @@ func (s *Session) End(lifetime, idle time.Duration) time.Time {
 	return end
 }
 
-// RefreshAt is the moment from which a refresh is due: `before` ahead of the
-// token's end, but never more than a fifth of its life, so that short tokens are
-// not refreshed all the time. Up to a tenth of that is taken off again, by
-// session, so that sessions which began together do not refresh together.
+// RefreshAt returns the time from which a refresh is due: `before` ahead of the end of the
+// access token, but never more than a fifth of its life, so that short-lived tokens are
+// not refreshed all the time. A jitter of up to a tenth of that, fixed for each session,
+// delays the refresh, so that sessions which began together do not refresh together.
 func (s *Session) RefreshAt(before time.Duration) time.Time {
 	window := min(before, s.Tokens.Expires.Sub(s.Tokens.Issued)/5)
 	return s.Tokens.Expires.Add(-window + jitter(window/10, s.ID))
 }
 
-// jitter is a duration from 0 to limit that is always the same for one session.
+// jitter returns a duration from 0 to limit, always the same for one session.
 func jitter(limit time.Duration, id ID) time.Duration {
 	if limit <= 0 {
 		return 0
@@ -131,6 +129,7 @@ func jitter(limit time.Duration, id ID) time.Duration {
 	return time.Duration(int64(h.Sum32()) % int64(limit+1))
 }
 
+// Earlier returns the earlier of two times.
 func Earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
@@ -138,49 +137,47 @@ func Earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// ErrTooLarge: the session, with its tokens, does not fit where the store
-// keeps it.
+// ErrTooLarge says that the session, with its tokens, is too large for the store.
 var ErrTooLarge = errors.New("the session is too large for its store: with `session { store storage }` tokens may have any ordinary size")
 
-// Store keeps sessions between requests. No store knows the handler, and
-// the handler knows no store by name.
+// Store keeps sessions between requests. No store knows the handler, and the handler
+// knows no store by name. All methods may be called concurrently.
 //
-// Yes, no and broken are never mixed up: load finds a session; or none, with a nil
-// error (the value is missing, foreign, outdated or made up); or it fails, because
-// the store cannot say, and a failure never signs anybody out.
+// Load has three results, which must not be confused. It finds a session. Or it finds
+// none, with a nil error: the value is missing, foreign, outdated or forged. Or it returns
+// an error, because the store cannot tell; an error never signs anybody out.
 type Store interface {
-	// Load finds the session that a cookie value stands for.
+	// Load returns the session of a cookie value.
 	Load(ctx context.Context, value string) (Found, error)
 
-	// Create keeps a new session, and gives it back as it was kept.
+	// Create saves a new session, and returns it with its Kept.
 	Create(ctx context.Context, s *Session) (*Session, error)
 
-	// Cookie gives the cookie value that stands for a session that is kept.
+	// Cookie returns the cookie value of a saved session.
 	Cookie(ctx context.Context, s *Session) (value string, err error)
 
-	// End makes s no session any more from the given moment on, as far as the store
-	// can.
+	// End ends s at the given time, as far as the store can.
 	End(ctx context.Context, s *Session, from time.Time) error
 
-	// Ready reports whether the store could serve a request now, a sign-in included.
+	// Ready returns nil if the store can serve every request now, also a sign-in.
 	Ready(ctx context.Context) error
 
-	// Close lets go of what the store holds. Requests may still be under way with it.
+	// Close releases the store's resources. Requests may still be using the store.
 	Close()
 }
 
-// Found is what a store found.
+// Found is the result of Store.Load.
 type Found struct {
-	Session *Session // nil: there is none
-	// Ours: this site has sealed the value, whether or not its session still lives.
+	Session *Session // nil if there is none
+	// Ours is true if this site sealed the value, even if its session has ended.
 	Ours bool
-	// Rewrite: the browser should be given its cookie anew, since the secret or the
+	// Rewrite is true if the browser should get a new cookie, because the secret or the
 	// store has changed.
 	Rewrite bool
 }
 
-// RecordVersion names the binary form below. A record of any other version is no
-// session; it is never read by guess.
+// RecordVersion is the version of the binary form below. ParseSession refuses any other
+// version.
 const RecordVersion = 1
 
 // AppendBinary appends the compact binary form of s: version, id, numbers as
@@ -201,10 +198,10 @@ func (s *Session) AppendBinary(b []byte) []byte {
 	return b
 }
 
+// ErrRecord says that the bytes are not exactly one session record of RecordVersion.
 var ErrRecord = errors.New("not a session record of this version")
 
-// ParseSession reads the binary form. Whatever is not exactly one record, to its
-// last byte, is an error.
+// ParseSession reads the binary form. It returns ErrRecord if b is not exactly one record.
 func ParseSession(b []byte) (*Session, error) {
 	r := wire.NewReader(b)
 	if r.Byte() != RecordVersion {
@@ -231,8 +228,8 @@ func ParseSession(b []byte) (*Session, error) {
 	return s, nil
 }
 
-// OpenSession opens a cookie value that is a whole session, and says which secret
-// had sealed it.
+// OpenSession opens a cookie value that holds a whole session. which is the index of the
+// secret that sealed it. ok is false if the value is not a session of this site.
 func OpenSession(ring *keys.Ring, value string) (s *Session, which int, ok bool) {
 	plain, which, ok := ring.Session.Open(value)
 	if !ok {

@@ -7,33 +7,36 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
-// Module is what a module of the namespace tollgate.stores does: it opens the
-// store, without touching the network or the storage yet.
+// Module is a module of the namespace tollgate.stores.
 type Module interface {
+	// Open returns the store. It does not use the network or the storage yet.
 	Open(env Env) Store
 }
 
-// Env is what the handler gives to the store that it opens.
+// Env is what a store gets from the handler.
 type Env struct {
+	// Keys returns the site's keys, or an error while they cannot be read.
 	Keys func(context.Context) (*keys.Ring, error)
-	// SecretGiven: the configuration has a secret.
+	// SecretGiven is true if the configuration has a secret.
 	SecretGiven bool
-	// Latest is the newest that this process knows of a session, or false when it has
-	// ended.
+	// Latest returns the newest generation of a session that this process knows. The
+	// boolean is false if the session has ended.
 	Latest func(*Session) (*Session, bool)
-	// Ended are the records whose sessions this process has ended.
+	// Ended holds the records whose sessions this process has ended.
 	Ended *EndedNames
-	// Takeover gives the time in which whole sessions are taken over from cookies, for a
-	// store that does so for this long after the start.
+	// Takeover returns the time in which a store accepts whole sessions from cookies: for
+	// this long after the start.
 	Takeover func(after time.Duration) Takeover
-	// Lifetime is how long sessions live at most.
+	// Lifetime is the absolute lifetime of a session.
 	Lifetime time.Duration
-	Now      func() time.Time
+	// Now is the clock.
+	Now func() time.Time
 }
 
-// Takeover says until when whole sessions that stood in cookies are taken over. Outside
-// of that time such a cookie is no session: whoever knows the secret, which may lie in
-// the storage beside the records, could seal one with any user's id in it.
+// Takeover is the time in which a server-side store accepts whole sessions from cookies.
+// Outside of that time it refuses them. The secret may be in the storage beside the
+// records, and anyone who knows it could seal a session with any user's id.
 type Takeover struct{ Until time.Time }
 
+// Open reports whether sessions are still accepted from cookies.
 func (o Takeover) Open(now time.Time) bool { return now.Before(o.Until) }
