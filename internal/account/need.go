@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
-// decisiveAge is the age from which on a balance is re-read before it decides. A user
-// without money who asks again and again causes one read for each LackingAge.
+// decisiveAge returns the age from which a balance is re-read before it decides. A user
+// without money who sends many requests causes at most one read per LackingAge.
 func (n *Need) decisiveAge(v View) time.Duration {
 	age := time.Duration(math.MaxInt64)
 	if n != nil && n.AmpleAge > 0 {
@@ -24,38 +24,39 @@ func (n *Need) decisiveAge(v View) time.Duration {
 	return age
 }
 
-// Amount is a required balance, as the operator wrote it and as it is compared.
+// Amount is a required balance: as the operator wrote it, and as a number.
 type Amount struct {
 	Text  string
 	Value decimal.Decimal
-	// Near is twice the value: a balance below that may soon be too low.
+	// Near is twice Value. A balance below Near may soon be too low.
 	Near decimal.Decimal
 }
 
-// Need is what a path asks of a balance. None is nil.
+// Need is the balance that a path requires. A nil Need requires nothing.
 type Need struct {
 	*Amount
-	// PassUnknown: a balance that is not known is good enough, unless it is plainly
+	// PassUnknown lets a user with an unknown balance pass, unless the balance is clearly
 	// negative.
 	PassUnknown bool
-	// AmpleAge, if set, is the age from which on also a balance is re-read before it
-	// decides that suffices amply.
+	// If AmpleAge is set, even a balance well above the limit is re-read once it is older
+	// than this.
 	AmpleAge time.Duration
 }
 
-// sufficiency is how a balance stands to a need.
+// sufficiency is the result of comparing a balance with a Need.
 type sufficiency int
 
 const (
-	// Lacking: it is too low, or not known, and that does not do.
+	// Lacking means that the balance is too low, or that it is unknown and the Need does
+	// not accept that.
 	Lacking sufficiency = iota
-	// scarce: it suffices, but may not for long.
+	// scarce means that the balance is high enough now, but may soon be too low.
 	scarce
-	// ample: it suffices.
+	// ample means that the balance is well above the limit.
 	ample
 )
 
-// Meet compares a balance with a need, exactly.
+// Meet compares the balance with the required one, exactly (without floating point).
 func (n *Need) Meet(v View) sufficiency {
 	if n == nil {
 		return ample
@@ -73,12 +74,13 @@ func (n *Need) Meet(v View) sufficiency {
 	}
 }
 
-// Shortfall is what a request lacks that is turned away for its balance.
+// Shortfall explains a 402 response: the balance that the user has, and the required one.
 type Shortfall struct {
-	Balance  *string // as the provider wrote it, or nil when it is not known
+	Balance  *string // as the provider wrote it, or nil if it is unknown
 	Required string
 }
 
+// Shortfall returns the user's balance and the required one.
 func (n *Need) Shortfall(v View) *Shortfall {
 	short := &Shortfall{Required: n.Text}
 	if _, known := v.balance(); known {

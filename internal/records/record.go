@@ -11,19 +11,19 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// Record is what a server-side store keeps of one session: a head in plain text,
-// which is all that a store has to know, and the session itself, sealed with a key
-// that the store does not have.
+// Record is what a server-side store keeps of one session: a head in plain text, and the
+// session itself, sealed with a key that the store does not have. A store needs only the
+// head.
 type Record struct {
 	session.Head
 	Sealed string
 }
 
-// RecordFormat names the text form below. It stands before the revision, where a
-// store finds it without reading the rest.
+// RecordFormat is the version of the text form below. It comes before the revision, so
+// that a store can read both without the rest.
 const RecordFormat = "1"
 
-// String is the record's text form: the format, the head's fields with a space
+// String returns the record's text form: the format and the head's fields with a space
 // between them, a line feed, and the sealed session.
 func (r *Record) String() string {
 	user := r.User
@@ -42,8 +42,8 @@ func milliOrZero(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// ParseRecord reads the text form; false for anything else, of another format, or
-// damaged.
+// ParseRecord reads the text form. The boolean is false if the text has another format or
+// is damaged.
 func ParseRecord(text string) (*Record, bool) {
 	head, sealed, found := strings.Cut(text, "\n")
 	fields := strings.Split(head, " ")
@@ -68,12 +68,12 @@ func ParseRecord(text string) (*Record, bool) {
 			*t = time.UnixMilli(milli)
 		}
 	}
-	return r, r.String() == text // one spelling: what stores compare is what we read
+	return r, r.String() == text // one spelling: stores compare exactly what we read
 }
 
-// RevisionOf reads no more than the revision of a record's text form. What is not
-// of this format has none, and is replaced by nobody.
-func RevisionOf(text string) (uint64, bool) {
+// RevisionOf reads only the revision of a record's text form. For text that is not in our
+// format ok is false, and the text must not be overwritten.
+func RevisionOf(text string) (revision uint64, ok bool) {
 	rest, ok := strings.CutPrefix(text, RecordFormat+" ")
 	if !ok {
 		return 0, false
@@ -83,9 +83,9 @@ func RevisionOf(text string) (uint64, bool) {
 	return revision, err == nil
 }
 
-// SealRecord seals a session for the record of the given name, and OpenRecord opens
-// it again. Under another name it does not open: whoever can write to the store
-// cannot give one user another's session.
+// SealRecord seals a session for the record with the given name. The name is
+// authenticated, so that an attacker who can write to the store cannot give one user the
+// session of another.
 func SealRecord(key session.RecordKey, name string, plain []byte) (string, error) {
 	aead, err := newRecordCipher(key)
 	if err != nil {
@@ -94,6 +94,8 @@ func SealRecord(key session.RecordKey, name string, plain []byte) (string, error
 	return string(aead.Seal(nil, nil, plain, []byte(name))), nil //nolint:gosec // G407: this cipher makes the nonce, and takes none
 }
 
+// OpenRecord opens what SealRecord sealed. The boolean is false if the key or the name is
+// another one, or if the sealed text was changed.
 func OpenRecord(key session.RecordKey, name, sealed string) ([]byte, bool) {
 	aead, err := newRecordCipher(key)
 	if err != nil {
@@ -103,8 +105,8 @@ func OpenRecord(key session.RecordKey, name, sealed string) ([]byte, bool) {
 	return plain, err == nil
 }
 
-// newRecordCipher gives AES-256-GCM, which puts a fresh random nonce in front of
-// what it seals. One session's key seals a few thousand times at most.
+// newRecordCipher returns AES-256-GCM with a new random nonce in front of each sealed
+// text. The key of one session seals a few thousand times at most.
 func newRecordCipher(key session.RecordKey) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {

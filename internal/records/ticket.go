@@ -9,22 +9,24 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// Ticket is what the browser holds of a session that is kept on the server: the
+// Ticket is the content of the session cookie if the session is kept on a server: the
 // session's id, and the key that opens its record.
 type Ticket struct {
 	ID  session.ID
 	Key session.RecordKey
 }
 
-// TicketVersion names the binary form below.
+// TicketVersion is the version of the binary form below.
 const TicketVersion = 1
 
+// AppendBinary appends the binary form of t: version, id, key.
 func (t Ticket) AppendBinary(b []byte) []byte {
 	b = append(b, TicketVersion)
 	b = append(b, t.ID[:]...)
 	return append(b, t.Key[:]...)
 }
 
+// ParseTicket reads the binary form. ok is false if b is anything else.
 func ParseTicket(b []byte) (t Ticket, ok bool) {
 	if len(b) != 1+len(t.ID)+len(t.Key) || b[0] != TicketVersion {
 		return Ticket{}, false
@@ -34,7 +36,8 @@ func ParseTicket(b []byte) (t Ticket, ok bool) {
 	return t, true
 }
 
-// openTicket opens a cookie value that is a ticket, and says which secret had sealed it.
+// openTicket opens a cookie value that holds a ticket. which is the index of the secret
+// that sealed it.
 func openTicket(ring *keys.Ring, value string) (t Ticket, which int, ok bool) {
 	plain, which, ok := ring.Ticket.Open(value)
 	if !ok {
@@ -44,9 +47,9 @@ func openTicket(ring *keys.Ring, value string) (t Ticket, which int, ok bool) {
 	return t, which, ok
 }
 
-// movedTicket is the ticket of a session that stood in a cookie so far. It is worked
-// out from the session's id and the secret that had sealed the cookie, so that each
-// of the requests that still carry the cookie finds the same record.
+// movedTicket returns the ticket of a session that was in a cookie before. It is derived
+// from the session's id and the secret that sealed the cookie, so that all requests that
+// still send the cookie find the same record.
 func movedTicket(id session.ID, movedKey []byte) Ticket {
 	t := Ticket{ID: id}
 	mac := hmac.New(sha256.New, movedKey)
@@ -55,8 +58,8 @@ func movedTicket(id session.ID, movedKey []byte) Ticket {
 	return t
 }
 
-// UserIndexName is what a user is called in the stores' indexes. A provider's ids
-// are small numbers, which a plain hash would not hide.
+// UserIndexName returns the user's name in the stores' indexes. It is a keyed hash:
+// providers use small numbers as ids, and a plain hash would not hide them.
 func UserIndexName(indexKey []byte, userID string) string {
 	mac := hmac.New(sha256.New, indexKey)
 	mac.Write([]byte(userID))

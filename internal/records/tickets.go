@@ -1,5 +1,5 @@
 // Package records keeps sessions on a server: in sealed records, with an index of each
-// user's sessions, and a ticket for the browser that holds the record's key.
+// user's sessions. The browser gets a ticket, which holds the record's key.
 //
 // Where the records are stored is behind the interface Store; Caddy's storage and Redis
 // have a package each in stores/. Begin with Tickets.
@@ -20,80 +20,80 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// Store is a place for records that several processes may share: Caddy's
-// storage, or Redis. It compares revisions and knows nothing else of a record.
+// Store keeps records: in Caddy's storage, or in Redis. Several processes may share it. It
+// compares revisions, and reads nothing else of a record.
 //
-// Names are hex digits. An error means that the place cannot say, or cannot write,
-// now; a record that is not there is none.
+// Names are hex digits. An error means that the store cannot read or write now. A record
+// that does not exist is not an error. All methods may be called concurrently.
 type Store interface {
-	// Get reads a record. What it gives may be a second old: a write from elsewhere
-	// shows within that. With fresh it is what stands there now.
+	// Get reads a record. ok is false if it does not exist. If fresh is false, the text may
+	// be up to a second old.
 	Get(ctx context.Context, name string, fresh bool) (text string, ok bool, err error)
 
-	// Replace writes a record in the place of the one with the given revision, or, with
-	// revision 0, where there is none. It is atomic, and false when something else
-	// stands there.
+	// Replace atomically replaces the record with the given revision. With revision 0 it
+	// writes a record that must not exist yet. It returns false, and writes nothing, if the
+	// store holds another revision.
 	Replace(ctx context.Context, name string, revision uint64, r *Record) (bool, error)
 
-	// Remove deletes a record. One that is not there is no error.
+	// Remove deletes a record. It is no error if the record does not exist.
 	Remove(ctx context.Context, name string) error
 
-	// AddToIndex notes that a user has this record, until it expires.
+	// AddToIndex adds a record to the index of a user, until it expires.
 	AddToIndex(ctx context.Context, user, name string, expires time.Time) error
 
-	// RemoveFromIndex takes such a note back.
+	// RemoveFromIndex removes a record from the index of a user.
 	RemoveFromIndex(ctx context.Context, user, name string) error
 
-	// Index gives the names that were noted for a user. Some may be gone.
+	// Index returns the names of a user's records. Some of the records may not exist any
+	// more.
 	Index(ctx context.Context, user string) ([]string, error)
 
-	// TryLock takes the lock of a name, or says false where somebody has it. A lock
-	// that is not renewed for as long as the lease is anybody's.
+	// TryLock takes the lock of a name. It returns false if another process holds it. A lock
+	// that is not renewed ends with its lease.
 	TryLock(ctx context.Context, name string, lease time.Duration) (Lock, bool, error)
 
-	// Ready reports whether records can be written now.
+	// Ready returns nil if records can be written now.
 	Ready(ctx context.Context) error
 
-	// Hold keeps the place open beyond close until it is let go.
+	// Hold keeps the store usable after Close, until release is called.
 	Hold() (release func())
 
-	// Close lets go of what the place holds.
+	// Close releases the store's resources.
 	Close()
 }
 
-// Lock is a lock that is held.
+// Lock is a lock that TryLock has taken.
 type Lock interface {
-	// Renew begins the lease again. It fails when the lock was lost.
+	// Renew restarts the lease. It returns an error if the lock was lost.
 	Renew(ctx context.Context) error
-	// Release gives the lock back, if it is still held.
+	// Release releases the lock if it is still held.
 	Release(ctx context.Context) error
 }
 
-// ErrMoved: in the place of the revision that was to be replaced stands
-// another one by now, or none.
-var ErrMoved = errors.New("the session's record was changed by somebody else")
+// ErrMoved says that the store does not hold the revision that was to be replaced.
+var ErrMoved = errors.New("another process changed or deleted the session's record")
 
-// MaxRecord bounds a record in bytes. The largest honest one holds two tokens of a
-// few kilobytes.
+// MaxRecord is the maximum size of a sealed session in bytes. The largest honest one holds
+// two tokens of a few kilobytes.
 const MaxRecord = 64 << 10
 
-// Bounds of what a Tickets remembers in the process.
 const (
+	// maxParsedBytes is the maximum weight of the cache of parsed records.
 	maxParsedBytes = 128 << 20
-	// ProbeInterval is the least time between two looks at whether records can be
-	// written: anybody may ask.
+	// ProbeInterval is the minimum time between two checks whether records can be written,
+	// because anybody may request such a check.
 	ProbeInterval = time.Second
 )
 
-// Tickets keeps sessions in records, and gives the browser a ticket. A copy of
-// the records gives away no token, e-mail address or id, since the tickets hold the
-// keys; a ticket is worth nothing once the record is gone.
+// Tickets is the session store that keeps sessions in records and gives the browser a
+// ticket. A copy of the records reveals no token, e-mail address or id, because only the
+// tickets hold the keys. A ticket is worthless after its record was deleted.
 type Tickets struct {
 	session.Env
 	Records Store
 	cookies session.Takeover
 	opened  *session.OpenedValues[openedTicket]
-	// parsed holds sessions as they were read from their records, by name.
+	// parsed caches the sessions of records, by the record's name.
 	parsed *otter.Cache[string, *parsedRecord]
 
 	moves  flight.Group[*session.Session]
@@ -101,13 +101,14 @@ type Tickets struct {
 	probed atomic.Pointer[probeResult]
 }
 
-// openedTicket is what a cookie value was opened to.
+// openedTicket is the result of opening a cookie value.
 type openedTicket struct {
 	Ticket
 	name string
-	// rewrite: the ticket was sealed with a previous secret, or is none.
+	// rewrite is true if the browser should get a new cookie: the ticket was sealed with a
+	// previous secret, or the cookie holds a whole session.
 	rewrite bool
-	// moved: the value is no ticket, but a whole session.
+	// moved is true if the cookie holds a whole session instead of a ticket.
 	moved bool
 }
 
@@ -122,6 +123,8 @@ type probeResult struct {
 	err error
 }
 
+// NewTickets returns a session store on records. It closes records when it is closed.
+// cookies is the time in which it takes over whole sessions from cookies.
 func NewTickets(env session.Env, records Store, cookies session.Takeover) *Tickets {
 	return &Tickets{
 		Env:     env,
@@ -135,6 +138,7 @@ func NewTickets(env session.Env, records Store, cookies session.Takeover) *Ticke
 	}
 }
 
+// Load implements session.Store.
 func (t *Tickets) Load(ctx context.Context, value string) (session.Found, error) {
 	o, ok := t.opened.Get(value)
 	if !ok {
@@ -162,8 +166,8 @@ func (t *Tickets) Load(ctx context.Context, value string) (session.Found, error)
 	return session.Found{Session: s, Ours: true, Rewrite: o.rewrite}, nil
 }
 
-// openTicketOrSession opens a ticket, or the whole session that a cookie held before
-// this store was configured.
+// openTicketOrSession opens a cookie value that holds a ticket, or a whole session from the
+// time before this store was configured.
 func openTicketOrSession(ring *keys.Ring, value string) (openedTicket, bool) {
 	if t, which, ok := openTicket(ring, value); ok {
 		return openedTicket{Ticket: t, name: t.ID.Hash(), rewrite: which > 0}, true
@@ -175,7 +179,7 @@ func openTicketOrSession(ring *keys.Ring, value string) (openedTicket, bool) {
 	return openedTicket{}, false
 }
 
-// read gives the session of a ticket, or nil when there is none.
+// read returns the session of a ticket, or nil if there is none.
 func (t *Tickets) read(ctx context.Context, of Ticket, name string, fresh bool) (*session.Session, error) {
 	if t.Ended.Has(name, t.Now()) {
 		return nil, nil
@@ -199,9 +203,9 @@ func (t *Tickets) read(ctx context.Context, of Ticket, name string, fresh bool) 
 	return known.session, nil
 }
 
-// readRecord reads the session from its record. The id in it is compared, so that no
-// mix-up on the way from the store gives one user another's session
-// (go-redis CVE-2025-29923).
+// readRecord reads the session from its record. It compares the id, so that a store client
+// that mixes up its replies cannot give one user the session of another (go-redis
+// CVE-2025-29923).
 func readRecord(text string, of Ticket, name string) (*session.Session, bool) {
 	r, ok := ParseRecord(text)
 	if !ok || r.Kind == session.RecordGone {
@@ -219,24 +223,24 @@ func readRecord(text string, of Ticket, name string) (*session.Session, bool) {
 	return s, true
 }
 
-// moveInTime moves a session in, together with everybody else who carries its cookie,
-// and whoever leaves meanwhile.
+// moveInTime calls moveIn once for all concurrent requests with the same session. It
+// continues if one of the requests is canceled.
 func (t *Tickets) moveInTime(ctx context.Context, o openedTicket, value string) (*session.Session, error) {
 	return t.moves.Do(ctx, o.name, func(ctx context.Context) (*session.Session, error) { return t.moveIn(ctx, o, value) })
 }
 
-// moveIn takes over a session that stood in a cookie so far, as new as this process
-// knows it, or gives nil when it has ended. Of the requests that carry the cookie
-// one writes the record, and the others find it.
+// moveIn takes over a session from a cookie, in the newest generation that this process
+// knows. It returns nil if the session has ended. One of the requests with this cookie
+// writes the record, and the others find it.
 func (t *Tickets) moveIn(ctx context.Context, o openedTicket, value string) (*session.Session, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	switch _, standing, err := t.Records.Get(ctx, o.name, true); {
+	switch _, exists, err := t.Records.Get(ctx, o.name, true); {
 	case err != nil:
 		return nil, err
-	case standing: // it has moved, or it has ended
+	case exists: // the session has moved already, or has ended
 		return t.read(ctx, o.Ticket, o.name, true)
 	}
 	s, _, ok := session.OpenSession(keys, value)
@@ -258,6 +262,7 @@ func (t *Tickets) moveIn(ctx context.Context, o openedTicket, value string) (*se
 	}
 }
 
+// Create implements session.Store.
 func (t *Tickets) Create(ctx context.Context, s *session.Session) (*session.Session, error) {
 	made := *s
 	made.Kept = session.Kept{Head: session.Head{Kind: session.RecordLive}}
@@ -265,8 +270,8 @@ func (t *Tickets) Create(ctx context.Context, s *session.Session) (*session.Sess
 	return t.Save(ctx, &made)
 }
 
-// Save writes s in the place of the revision that it came from, and gives it back
-// with its own. ErrMoved says that something else stands there.
+// Save writes s over the revision that it was read from, and returns s with its new
+// revision. It returns ErrMoved if the store holds another revision.
 func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Session, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
@@ -280,7 +285,8 @@ func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Sessio
 	}
 	name := s.ID.Hash()
 	if user := UserIndexName(keys.Index[0], s.User.ID()); user != s.Kept.User {
-		// Before the record: what is in a record can be found.
+		// Write the index entry first. If we crash in between, the index has one entry too
+		// many, never one too few.
 		if err := t.Records.AddToIndex(ctx, user, name, next.Kept.Expires); err != nil {
 			return nil, fmt.Errorf("writing the session: %w", err)
 		}
@@ -303,19 +309,21 @@ func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Sessio
 	return &next, nil
 }
 
-// Reread reads the session of s as it stands in the store now; nil when it has ended.
+// Reread reads the current record of s from the store, without a cache. It returns nil if
+// the session has ended.
 func (t *Tickets) Reread(ctx context.Context, s *session.Session) (*session.Session, error) {
 	return t.read(ctx, Ticket{s.ID, s.Kept.Key}, s.ID.Hash(), true)
 }
 
+// Cookie implements session.Store.
 func (t *Tickets) Cookie(ctx context.Context, s *session.Session) (string, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
 		return "", err
 	}
 	if UserIndexName(keys.Index[0], s.User.ID()) != s.Kept.User {
-		// The secret has changed. Whoever looks for the user's sessions with the new one
-		// alone, one day, finds this one, too.
+		// The secret has changed. Update the index, so that the user's sessions are still
+		// found when the previous secret is no longer configured.
 		if _, err := t.Save(ctx, s); err != nil && !errors.Is(err, ErrMoved) {
 			return "", err
 		}
@@ -323,15 +331,16 @@ func (t *Tickets) Cookie(ctx context.Context, s *session.Session) (string, error
 	return keys.Ticket.Seal(Ticket{s.ID, s.Kept.Key}.AppendBinary(nil))
 }
 
+// End implements session.Store.
 func (t *Tickets) End(ctx context.Context, s *session.Session, from time.Time) error {
 	_, err := t.EndByName(ctx, s.ID.Hash(), from)
 	return err
 }
 
-// EndByName ends the session of a record, now or at a moment to come, and reports
-// whether there was one.
+// EndByName ends the session of a record at the given time, which may be in the future. It
+// reports whether there was a session.
 func (t *Tickets) EndByName(ctx context.Context, name string, from time.Time) (bool, error) {
-	for range 10 { // somebody else's write in between makes it look again
+	for range 10 { // try again if another write came in between
 		text, ok, err := t.Records.Get(ctx, name, true)
 		if err != nil || !ok {
 			return false, err
@@ -359,8 +368,8 @@ func (t *Tickets) endRecord(ctx context.Context, name string, r *Record, from ti
 	next.Revision++
 	switch {
 	case r.Kind == session.RecordMoved:
-		// The cookie that the session was moved from still opens: it ends at once, since
-		// nothing may be forgotten before that cookie's own end.
+		// The cookie from which the session was moved still opens. End it at once, and
+		// remember that until the cookie would have ended.
 		next = Record{Head: session.Head{
 			Revision: next.Revision, Expires: r.Created.Add(session.MaxLifetime), Created: r.Created, LastSeen: r.LastSeen, Kind: session.RecordGone,
 		}}
@@ -371,20 +380,20 @@ func (t *Tickets) endRecord(ctx context.Context, name string, r *Record, from ti
 			return false, err
 		}
 		t.parsed.Invalidate(name)
-		_ = t.Records.RemoveFromIndex(ctx, r.User, name) // else the next list tidies it away
+		_ = t.Records.RemoveFromIndex(ctx, r.User, name) // if this fails, the next SessionsOf removes the entry
 		return true, nil
 	}
 	return t.Records.Replace(ctx, name, r.Revision, &next)
 }
 
-// Summary is what can be said of a session without its ticket.
+// Summary describes a session, as far as that is possible without its ticket.
 type Summary struct {
 	Name string
 	session.Head
 }
 
-// SessionsOf lists the sessions of a user. Index entries whose session is gone are
-// tidied away.
+// SessionsOf returns the sessions of a user. It removes index entries whose session has
+// ended.
 func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]Summary, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
@@ -416,7 +425,7 @@ func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]Summary, err
 	return sessions, nil
 }
 
-// Ready looks at most once in ProbeInterval whether records can be written.
+// Ready implements session.Store. It asks the record store at most once in ProbeInterval.
 func (t *Tickets) Ready(ctx context.Context) error {
 	if last := t.probed.Load(); last != nil && flight.Within(time.Since(last.at), ProbeInterval) {
 		return last.err
@@ -432,6 +441,7 @@ func (t *Tickets) Ready(ctx context.Context) error {
 	return err
 }
 
+// Close implements session.Store.
 func (t *Tickets) Close() {
 	t.opened.Close()
 	t.parsed.StopAllGoroutines()
