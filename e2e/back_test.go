@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
@@ -66,5 +67,30 @@ func TestBackLeavesAPageAloneWhoseUserIsStillThere(t *testing.T) {
 		if in != firefox && !evaluate[bool](w, "window.typed === true") {
 			t.Error("the page was loaded anew")
 		}
+	})
+}
+
+// A page without our script asks for it with no-store. Without a sign-out Chromium and
+// WebKit show such a page from memory; docs/browser.md says so.
+func TestBackLoadsAPageAnewThatIsNotStoredAfterASignOut(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		s := newSite(t, siteOptions{
+			browser: in, header: http.Header{"Cache-Control": {"no-store"}},
+			pages: map[string]string{
+				"/account": document("", `Only for user123 <a href="/page">On</a>`),
+				"/page":    document("", "Another page"),
+			},
+		})
+		w := s.newPerson().open("/account")
+		w.signIn(userID)
+		w.shows("Only for user123")
+		w.click("a")
+		w.shows("Another page")
+		signOut := `fetch("/oauth/logout", { method: "POST", headers: { Accept: "application/json" } }).then(r => r.status)`
+		if got := evaluate[int](w, signOut); got != http.StatusNoContent {
+			t.Fatalf("signing out: got %d, want 204", got)
+		}
+		w.goBack(1)
+		w.eventually(`location.origin === "` + s.providerURL + `"`)
 	})
 }
