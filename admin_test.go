@@ -145,7 +145,7 @@ func wantSignedIn(t *testing.T, who string, b *visitor, want bool) {
 	}
 }
 
-func TestAnOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
+func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 	o := operateCaddy(t, "session {\n\t\t\tstore storage\n\t\t\tlifetime 10h\n\t\t\tidle_timeout 1h\n\t\t}")
 	laptop := o.newBrowser().signIn()
 	before := time.Now().Unix()
@@ -349,7 +349,7 @@ func TestAllSitesOfAProcessAreReached(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsIsSaidAndSparesNoOtherSite(t *testing.T) {
+func TestFailingStoreIsReportedAndDoesNotBlockOtherSites(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, storeInStorage)
 	here, there := o.newBrowser().signIn(), other.newBrowser().signIn()
 	broken := o.list(testUserID).Sessions[1]

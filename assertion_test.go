@@ -111,7 +111,7 @@ func TestTheUpstreamVerifiesWhoTheUserIs(t *testing.T) {
 	}
 }
 
-func TestAnAssertionIsUsedForHalfItsLifetimeWhileNothingChanges(t *testing.T) {
+func TestAssertionIsReusedForHalfItsLifetime(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "assertion {\nheader X-Who\naudience ledger\nlifetime 40s\n}\nbalance {\nmax_age 10m\n}"})
 	b := s.newBrowser().signIn()
 	assertion := func() string { return b.Get("/").seen(t).Header.Get("X-Who") }
@@ -197,7 +197,7 @@ func TestWhatIsAssertedIsNeverOutdated(t *testing.T) {
 	}
 }
 
-func TestAnAssertionHasTheUsersOwnLettersAndNoEmptyClaim(t *testing.T) {
+func TestAssertionKeepsUnicodeAndOmitsEmptyClaims(t *testing.T) {
 	s := newSite(t, siteOptions{provider: simulator.Options{AutoLogin: "张伟"}, inTollgate: "assertion"})
 	b := s.newBrowser()
 	claims := s.verified(t, s.publicKeys(t), b.follow("/").seen(t).Header.Get(assertionHeader))

@@ -21,7 +21,7 @@ func (b *visitor) balanceSeen() string {
 	return strings.Join([]string{h.Get("X-User-Balance"), h.Get("X-User-Balance-State"), h.Get("X-User-Balance-Age")}, " ")
 }
 
-func TestTheBalanceAgesAndIsReadAnewInTheBackground(t *testing.T) {
+func TestOldBalanceIsReReadInTheBackground(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "balance {\nmax_age 30s\nmax_stale 5m\n}"})
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 100)
@@ -80,7 +80,7 @@ func TestTheBalanceOutlivesTheProviderUpToMaxStale(t *testing.T) {
 	}
 }
 
-func TestOneReadAtATimePerUserWhateverTheNumberOfSessions(t *testing.T) {
+func TestSessionsOfOneUserShareOneRead(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	first, second := s.newBrowser().signIn(), s.newBrowser().signIn()
 	s.clock.advance(2 * time.Minute)
@@ -97,7 +97,7 @@ func TestOneReadAtATimePerUserWhateverTheNumberOfSessions(t *testing.T) {
 	}
 }
 
-func TestAnUnacceptedAccessTokenIsRefreshedOnceAndTheQuestionRepeatedOnce(t *testing.T) {
+func TestRejectedAccessTokenCausesOneRefreshAndOneRetry(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.provider.ExpireAccessTokens()
@@ -123,7 +123,7 @@ func TestAnUnacceptedAccessTokenIsRefreshedOnceAndTheQuestionRepeatedOnce(t *tes
 	s.wantNoDoubleSpend()
 }
 
-func TestAUserWhoTookTheGrantBackIsSignedOutWithTheNextRead(t *testing.T) {
+func TestRevokedGrantSignsTheUserOutAtTheNextRead(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
@@ -169,7 +169,7 @@ func TestAnAnswerAboutAnotherUserIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestASessionWithoutTheBalanceScopeNeitherBlindsNorInformsAnother(t *testing.T) {
+func TestSessionsWithDifferentScopesDoNotShareUserInfo(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	full := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "scopes profile\n\t\t\tclient_id", 1)
@@ -183,7 +183,7 @@ func TestASessionWithoutTheBalanceScopeNeitherBlindsNorInformsAnother(t *testing
 	}
 }
 
-func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
+func TestReadThatStartedBeforeAChangeDoesNotHideIt(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	h := s.handlers[0]
@@ -206,7 +206,7 @@ func TestAChangeIsNotMissedByAReadThatBeganBeforeIt(t *testing.T) {
 	}
 }
 
-func TestABalanceThatIsKnownToBeOutdatedIsNeverCalledFresh(t *testing.T) {
+func TestOutdatedBalanceIsNeverReportedAsFresh(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	b.Get("/oauth/topup")
@@ -218,7 +218,7 @@ func TestABalanceThatIsKnownToBeOutdatedIsNeverCalledFresh(t *testing.T) {
 	}
 }
 
-func TestAUserWhomTheProviderRefusesIsServedUpToMaxStaleAndNoLonger(t *testing.T) {
+func TestRefusedUserIsServedUntilMaxStale(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"401":           {Status: 401},
 		"success:false": {Body: `{"success":false,"message":"banned"}`},
@@ -242,7 +242,7 @@ func TestAUserWhomTheProviderRefusesIsServedUpToMaxStaleAndNoLonger(t *testing.T
 	}
 }
 
-func TestASessionThatEndsWhileItsUserIsAskedForReachesNothing(t *testing.T) {
+func TestSessionEndingDuringAUserInfoReadDoesNotPass(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "optional /optional"})
 	b := s.newBrowser().signIn()
 	s.provider.RevokeUser(12345)
@@ -279,7 +279,7 @@ func TestAClockThatIsSetBackStopsNoReads(t *testing.T) {
 	}
 }
 
-func TestATokenThatStaysUnacceptedIsNotRefreshedAgainAndAgain(t *testing.T) {
+func TestTokenRejectedAfterARefreshIsNotRefreshedAgain(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 401})
@@ -291,7 +291,7 @@ func TestATokenThatStaysUnacceptedIsNotRefreshedAgainAndAgain(t *testing.T) {
 	}
 }
 
-func TestOneSessionsEndIsNoOthersFault(t *testing.T) {
+func TestEndingOneSessionDoesNotFailOthers(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	ended, live := s.newBrowser().signIn(), s.newBrowser().signIn()
 	h := s.handlers[0]
@@ -312,7 +312,7 @@ func TestOneSessionsEndIsNoOthersFault(t *testing.T) {
 	<-reading
 }
 
-func TestAHangingProviderCostsPatienceOnce(t *testing.T) {
+func TestHangingProviderCostsOneTimeout(t *testing.T) {
 	s := newSite(t, siteOptions{inProvider: "timeout 5s"})
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Hang: true})

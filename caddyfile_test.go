@@ -313,7 +313,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 	}
 }
 
-func TestAPlaceholderThatIsEmptyIsOnlyWarnedOfByAdaptAndStopsTheStart(t *testing.T) {
+func TestEmptyPlaceholderIsAWarningInAdaptAndStopsTheStart(t *testing.T) {
 	t.Setenv("TOLLGATE_TEST_EMPTY", "")
 	t.Setenv("TOLLGATE_TEST_BLANK", " ")
 	t.Setenv("TOLLGATE_TEST_HTTP", "http://app.example.com/oauth/callback")

@@ -139,7 +139,7 @@ func TestRegisteringWritesTheEnvFileAndPrintsTheCaddyfile(t *testing.T) {
 	}
 }
 
-func TestAnExistingEnvFileIsKeptAndTheProviderNotAsked(t *testing.T) {
+func TestExistingEnvFileIsKeptWithoutARegistration(t *testing.T) {
 	r := newRegistration(t)
 	if err := os.WriteFile(r.envFile, []byte("in use"), 0o644); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestAFailureWithForceKeepsTheOldEnvFile(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRegularFileIsNeverReplaced(t *testing.T) {
+func TestOnlyRegularFilesAreReplaced(t *testing.T) {
 	r := newRegistration(t)
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.Symlink(elsewhere, r.envFile); err != nil {
@@ -291,7 +291,7 @@ func answerJSON(status int, body string) http.HandlerFunc {
 	}
 }
 
-func TestCredentialsAreNotLostWhenTheEnvFileCannotBeWritten(t *testing.T) {
+func TestCredentialsAreKeptIfTheEnvFileCannotBeWritten(t *testing.T) {
 	for name, secret := range map[string]string{"a quote": "it's", "a comment": "a#b", "two lines": "a\nb"} {
 		t.Run(name, func(t *testing.T) {
 			r := newRegistration(t)
@@ -357,7 +357,7 @@ func TestAnEnvFileIsReadTheSameByCaddyAndAShell(t *testing.T) {
 	}
 }
 
-func TestBadRegistrationFlagsAreRefusedBeforeAnybodyIsAsked(t *testing.T) {
+func TestBadRegistrationFlagsFailBeforeAnyRequest(t *testing.T) {
 	r := newRegistration(t)
 	for _, test := range []struct{ flag, value, want string }{
 		{"--name", " ", "--name is required"},
@@ -397,7 +397,7 @@ func TestBadRegistrationFlagsAreRefusedBeforeAnybodyIsAsked(t *testing.T) {
 	r.wantNothingLeft()
 }
 
-func TestARedirectURIThatCanBeRegisteredCanBeConfigured(t *testing.T) {
+func TestRegisteredRedirectURIsAreValidSettings(t *testing.T) {
 	for _, uri := range []string{
 		"https://app.example.com/cb", "https://app.example.com:8443/auth/callback", "http://127.0.0.1:8080/oauth/callback",
 		"http://localhost:8080/cb", "http://[::1]:8080/cb", "https://APP.example.com/Some_Path-1.2~x",

@@ -120,7 +120,7 @@ func TestTheSessionsCommandsKnowWhatIsNoTollgate(t *testing.T) {
 	}
 }
 
-func TestTheSessionsCommandsFailWhereAllSessionsAreInCookies(t *testing.T) {
+func TestSessionsCommandsFailIfAllSessionsAreInCookies(t *testing.T) {
 	o := operateCaddy(t, "")
 	wantCommandError(t, o.run("list", "--user", "1"), o.url, "sessions in cookies cannot be listed or ended", "store storage")
 	wantCommandError(t, o.run("end", "--user", "1"), o.url, "store storage")

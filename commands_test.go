@@ -193,7 +193,7 @@ func TestATakenPortIsSaid(t *testing.T) {
 	}
 }
 
-func TestASignalEndsACommandInPeace(t *testing.T) {
+func TestSignalStopsACommandCleanly(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		// This keeps the signal from ending the tests, whatever the command does.
 		caught := make(chan os.Signal, 1)

@@ -86,7 +86,7 @@ func TestAScriptsLoginLeadsBackToItsPage(t *testing.T) {
 	}
 }
 
-func TestUserinfoAnswersTheProvidersMembersAndTheBalancesAge(t *testing.T) {
+func TestUserinfoReturnsProviderMembersAndBalanceAge(t *testing.T) {
 	options := siteOptions{}
 	options.provider.Users = []simulator.User{{ID: 9007199254740993, Username: "big", Email: "big@example.com", BalanceCents: 320, Status: 1, CreatedTime: 1640995200}}
 	options.provider.AutoLogin = "big"
@@ -133,7 +133,7 @@ func TestUserinfoWithoutASessionIsNotAuthenticated(t *testing.T) {
 	}
 }
 
-func TestRefreshReadsTheBalanceNowButNotMoreThanOnceASecond(t *testing.T) {
+func TestRefreshReadsTheBalanceAtMostOnceASecond(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 100)
@@ -351,7 +351,7 @@ func TestLogoutWorksWhileTheProviderIsDown(t *testing.T) {
 	}
 }
 
-func TestLogoutRevokesTheRefreshTokenWhereTheProviderCan(t *testing.T) {
+func TestLogoutRevokesTheRefreshToken(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "revocation_endpoint "+s.providerURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
 	s.Load()

@@ -15,7 +15,7 @@ func startAt(t *testing.T, s *site, host, query string) *http.Response {
 		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html", "Connection: close", "", "")
 }
 
-func TestASignInAtAnotherHostBeginsAtTheExternalOne(t *testing.T) {
+func TestSignInAtAnotherHostRedirectsToTheExternalHost(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	logs := s.observe()
 	for range 2 {

@@ -221,7 +221,7 @@ func TestTrustedProxiesAreTheTCPPeers(t *testing.T) {
 	}
 }
 
-func TestStartComesBackToThePageThatTheProxyWasAskedFor(t *testing.T) {
+func TestStartReturnsToThePageForwardedByTheProxy(t *testing.T) {
 	s := newSite(t, asked(anyPeer))
 	for header, want := range map[string]string{
 		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                      "/page?a=1&b=2&c=/x",
@@ -270,7 +270,7 @@ func TestStartComesBackToThePageThatTheProxyWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestAuthMayStandElsewhereAndOnlyWhereItIsConfigured(t *testing.T) {
+func TestAuthPathIsConfigurableAndOffByDefault(t *testing.T) {
 	s := newSite(t, asked(noPeer, "endpoints {\nauth /who\n}"))
 	b := s.newBrowser().signIn()
 	for _, path := range []string{"/who", "/who/is/it"} {
@@ -324,7 +324,7 @@ func (b *visitor) promptly(target string, headers ...string) (a *answer) {
 	return a
 }
 
-func TestThirtyQuestionsAtOnceMakeOneRefresh(t *testing.T) {
+func TestParallelAuthChecksShareOneRefresh(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	s.handlers[0].authTimeout = time.Minute // all questions wait for one refresh, on a busy machine, too
 	b := s.newBrowser().signIn()
@@ -363,7 +363,7 @@ func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
 	}
 }
 
-func TestAuthRefusesWhomTheProviderRefusesAndSaysSoOnce(t *testing.T) {
+func TestAuthRefusesAnInactiveUserAndAuditsItOnce(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser().signIn()
 	logs := s.observe()
@@ -401,7 +401,7 @@ func TestAnIdentityThatDoesNotFitIsAnErrorThatNamesIt(t *testing.T) {
 	}
 }
 
-func TestATicketOfThePreviousSecretIsWrittenAnewInOneCookie(t *testing.T) {
+func TestTicketOfThePreviousSecretIsResealed(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser().signIn()
 	b.setCookie("tollgate-2", "left over")

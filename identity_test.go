@@ -208,7 +208,7 @@ func TestOwnHeadersExpandOperatorTextOnce(t *testing.T) {
 	}
 }
 
-func TestPlaceholdersServeLaterDirectivesAndAreEmptyForTheAnonymous(t *testing.T) {
+func TestPlaceholdersAreSetForLaterDirectivesAndEmptyIfAnonymous(t *testing.T) {
 	s := newSite(t, siteOptions{
 		inTollgate: "public /public/*\noptional /optional/*",
 		before: `header X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"

@@ -40,8 +40,8 @@ func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 	}
 }
 
-// TestDotsAndBlanksAtTheEndOfASegmentAreNoWayAround: servers on Windows do not see them.
-func TestDotsAndBlanksAtTheEndOfASegmentAreNoWayAround(t *testing.T) {
+// TestTrailingDotsAndBlanksDoNotBypassRules: servers on Windows do not see them.
+func TestTrailingDotsAndBlanksDoNotBypassRules(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "public /public/*\nrequire /paid /paid/* {\nbalance 800\n}"})
 	b := s.newBrowser().signIn()
 	for target, want := range map[string]int{

@@ -10,9 +10,9 @@ import (
 // nginxLines are lines for nginx's configuration in a document.
 var nginxLines = regexp.MustCompile("(?s)```nginx\n(.*?)```")
 
-// TestNginxWithTheDocumentedBuffersCarriesLargeSessions runs nginx in front of a gateway
+// TestNginxWithDocumentedBuffersCarriesLargeSessions runs nginx in front of a gateway
 // with the cookie store, without and with the lines of docs/sessions.md.
-func TestNginxWithTheDocumentedBuffersCarriesLargeSessions(t *testing.T) {
+func TestNginxWithDocumentedBuffersCarriesLargeSessions(t *testing.T) {
 	documented := nginxLines.FindStringSubmatch(readFile(t, "docs/sessions.md"))
 	if documented == nil {
 		t.Fatal("docs/sessions.md holds no lines for nginx")

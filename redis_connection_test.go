@@ -191,7 +191,7 @@ func (a *authority) write(name string, cert *x509.Certificate, key *ecdsa.Privat
 	return certificate, keyFile
 }
 
-func TestTheRedisStoreSpeaksTLSAndOnlyToWhomItTrusts(t *testing.T) {
+func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	t.Parallel()
 	ours, foreign := newAuthority(t, "ours"), newAuthority(t, "foreign")
 	certificate, key := ours.sign("redis.test")
@@ -323,9 +323,9 @@ func pass(to, from net.Conn, drop *atomic.Bool) {
 	}
 }
 
-// TestABrokenConnectionCostsNobodyAnError: neither one that broke before a command
+// TestBrokenRedisConnectionCausesNoError: neither one that broke before a command
 // arrived, nor one that broke before its answer did.
-func TestABrokenConnectionCostsNobodyAnError(t *testing.T) {
+func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	proxy := newBreakingProxy(t, server.address())

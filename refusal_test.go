@@ -26,7 +26,7 @@ var refusals = map[string]simulator.Fault{
 	"404":                  {Status: 404},
 }
 
-func TestARefusedRefreshAsksForASignInAndKeepsTheSession(t *testing.T) {
+func TestRefusedRefreshDemandsASignInAndKeepsTheSession(t *testing.T) {
 	for name, fault := range refusals {
 		for _, store := range []string{"cookie", "storage"} {
 			t.Run(name+" "+store, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestASignInAfterARefusedRefreshReplacesTheSession(t *testing.T) {
 	}
 }
 
-func TestAuthAnswers401AfterARefusedRefreshAnd403InAnOutage(t *testing.T) {
+func TestAuthAnswers401AfterRefusedRefreshAnd403InAnOutage(t *testing.T) {
 	s := newSite(t, asked(noPeer))
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: 503})
@@ -190,8 +190,8 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 	}
 }
 
-// TestHalfAFormHoldsNoHalfToken: a form that is cut off reads like a whole one.
-func TestHalfAFormHoldsNoHalfToken(t *testing.T) {
+// TestTruncatedFormYieldsNoToken: a form that is cut off reads like a whole one.
+func TestTruncatedFormYieldsNoToken(t *testing.T) {
 	const form = "refresh_token=r2&token_type=bearer&access_token=abcdef"
 	for cut := range len(form) {
 		a := oauth.ParseTokenAnswer([]byte(form[:cut]), false)

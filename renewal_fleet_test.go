@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
-func TestTheWholeFleetRefreshesOnceAndNobodyNotices(t *testing.T) {
+func TestFleetSharesOneRefresh(t *testing.T) {
 	const lease = 600 * time.Millisecond
 	for when, moment := range map[string]time.Duration{"while the token is valid": due, "after its end": over} {
 		forEachSharedPlace(t, func(t *testing.T, session string) {
@@ -91,7 +91,7 @@ func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
 	})
 }
 
-func TestAProcessThatDiesInARefreshDoesNotMakeAnotherSpendTheToken(t *testing.T) {
+func TestCrashDuringRefreshDoesNotSpendTheTokenTwice(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		const lease = 500 * time.Millisecond
 		f := newFleet(t, 2, session, lease)
@@ -181,7 +181,7 @@ func rotated(old oauth.Tokens) oauth.Tokens {
 	return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
 }
 
-func TestTokensThatCannotBeWrittenAreServedFromMemoryAndWrittenLater(t *testing.T) {
+func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
@@ -242,7 +242,7 @@ func TestTheLockIsHeldForAsLongAsTheProviderTakes(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsBeforehandCostsNoToken(t *testing.T) {
+func TestFailingStoreSpendsNoRefreshToken(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	spent := 0
@@ -286,7 +286,7 @@ func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 	}
 }
 
-func TestAUseThatIsWrittenDuringARefreshCostsNoTokens(t *testing.T) {
+func TestSavingLastSeenDuringARefreshLosesNoTokens(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	seen := s.LastSeen.Add(time.Minute)
@@ -305,7 +305,7 @@ func TestAUseThatIsWrittenDuringARefreshCostsNoTokens(t *testing.T) {
 	}
 }
 
-func TestWhatTheProviderAnswersDecidesAboutTheMark(t *testing.T) {
+func TestProviderAnswerDecidesAboutThePendingMark(t *testing.T) {
 	for kind, want := range map[oauth.Failure]struct{ pending, ended bool }{
 		oauth.FailureTransient:  {},
 		oauth.FailureOperator:   {},
@@ -346,7 +346,7 @@ func TestInvalidGrantYieldsToNewerTokensInTheStore(t *testing.T) {
 	}
 }
 
-func TestTheEndOfASiteWaitsForItsRefreshesButNotForEver(t *testing.T) {
+func TestShutdownWaitsForRefreshesUpToALimit(t *testing.T) {
 	for grace, finished := range map[string]bool{"10s": true, "200ms": false} {
 		s := newSite(t, siteOptions{})
 		s.caddyfile = strings.Replace(s.caddyfile, "admin off", "admin off\n\tgrace_period "+grace, 1)
@@ -390,7 +390,7 @@ func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
 	}
 }
 
-func TestInvalidGrantEndsNothingWhileTheStoreCannotSay(t *testing.T) {
+func TestInvalidGrantEndsNoSessionWhileTheStoreFails(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	other := p.suiteStore(t)

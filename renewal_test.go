@@ -67,7 +67,7 @@ func (s *site) wantNoDoubleSpend() {
 	}
 }
 
-func TestAHundredsOfRequestsMakeOneRefreshAndNobodyWaits(t *testing.T) {
+func TestParallelRequestsShareOneRefresh(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	old := b.copyOf()
@@ -105,7 +105,7 @@ func (s *site) newestGeneration() uint64 {
 	return newest
 }
 
-func TestAfterTheTokensEndEverybodyWaitsForOneRefresh(t *testing.T) {
+func TestRequestsWaitForOneRefreshAfterTheTokensExpire(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.clock.advance(over)
@@ -146,7 +146,7 @@ func (s *site) forget() {
 	s.Load()
 }
 
-func TestAClientThatLeavesInTheMiddleOfARefreshLosesNothing(t *testing.T) {
+func TestClientLeavingDuringARefreshLosesNoTokens(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	s.clock.advance(over)
@@ -220,7 +220,7 @@ func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
 	}
 }
 
-func TestARefreshTokenThatWentUnansweredIsNotSentAgainWhileTheTokenIsValid(t *testing.T) {
+func TestUnansweredRefreshTokenIsNotResentWhileTheTokenIsValid(t *testing.T) {
 	s := newSite(t, siteOptions{inProvider: "timeout 200ms"})
 	b := s.newBrowser().signIn()
 	s.clock.advance(lifetimeInTests - 4*time.Minute)
@@ -315,7 +315,7 @@ func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 	s.wantNoDoubleSpend()
 }
 
-func TestALateAnswerOfTheOldSessionDoesNotOverwriteTheNewOne(t *testing.T) {
+func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	oldTab := b.copyOf()

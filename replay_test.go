@@ -80,7 +80,7 @@ func (p *picky) revoke(b *visitor) {
 	p.revoked.Store("Bearer "+s.Tokens.Access, true)
 }
 
-func TestARevokedTokenIsReplacedAndTheUserNoticesNothing(t *testing.T) {
+func TestRevokedTokenIsRefreshedWithoutASignIn(t *testing.T) {
 	for _, store := range []string{"cookie", "storage"} {
 		s, up := newPickySite(t, siteOptions{inTollgate: "session {\nstore " + store + "\n}"}, straight)
 		b := s.newBrowser()
@@ -125,7 +125,7 @@ func TestTheReplayedAnswerSpeaksOfTheBalance(t *testing.T) {
 	}
 }
 
-func TestFiftyRefusedRequestsMakeOneRefresh(t *testing.T) {
+func TestParallelRefusedRequestsShareOneRefresh(t *testing.T) {
 	for _, store := range []string{"cookie", "storage"} {
 		s, up := newPickySite(t, siteOptions{inTollgate: "session {\nstore " + store + "\n}"}, straight)
 		b := s.newBrowser()
@@ -174,7 +174,7 @@ func (h *holdFirst) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.picky.ServeHTTP(w, r)
 }
 
-func TestAnUpstreamThatAlwaysRefusesIsAskedTwiceAndTheProviderOnce(t *testing.T) {
+func TestUpstreamThatAlwaysAnswers401CausesOneRetryAndOneRefresh(t *testing.T) {
 	s, up := newPickySite(t, siteOptions{}, straight)
 	b := s.newBrowser()
 	b.follow("/")
@@ -199,7 +199,7 @@ func TestAnUpstreamThatAlwaysRefusesIsAskedTwiceAndTheProviderOnce(t *testing.T)
 	}
 }
 
-func TestWithoutARefreshTheUpstreamsAnswerGoesThrough(t *testing.T) {
+func TestUpstreams401PassesIfTheRefreshFails(t *testing.T) {
 	s, up := newPickySite(t, siteOptions{}, straight)
 	b := s.newBrowser()
 	b.follow("/")
@@ -364,7 +364,7 @@ func TestALargeUploadStreamsThroughInFlatMemory(t *testing.T) {
 	}
 }
 
-func TestABodyIsLetGoWhenItsAnswerIsThere(t *testing.T) {
+func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 	const streams = 30
 	s, up := newPickySite(t, siteOptions{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
@@ -401,7 +401,7 @@ func TestABodyIsLetGoWhenItsAnswerIsThere(t *testing.T) {
 	}
 }
 
-func TestAWebSocketThatWasRefusedWorksAfterAll(t *testing.T) {
+func TestWebSocketIsRetriedWithANewToken(t *testing.T) {
 	s, up := newPickySite(t, siteOptions{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
@@ -439,7 +439,7 @@ func TestAWebSocketThatWasRefusedWorksAfterAll(t *testing.T) {
 	}
 }
 
-func TestAnEventStreamThatWasRefusedFlowsAfterAll(t *testing.T) {
+func TestEventStreamIsRetriedWithANewToken(t *testing.T) {
 	s, up := newPickySite(t, siteOptions{}, straight)
 	over := make(chan struct{})
 	up.answer = func(w http.ResponseWriter, r *http.Request) {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestAnotherTokenIsTriedForWebSocketsOverHTTP2AndHTTP3: an upstream's 401 to a CONNECT
+// TestWebSocketIsRetriedWithANewTokenOverHTTP2AndHTTP3: an upstream's 401 to a CONNECT
 // is answered as one to a GET.
-func TestAnotherTokenIsTriedForWebSocketsOverHTTP2AndHTTP3(t *testing.T) {
+func TestWebSocketIsRetriedWithANewTokenOverHTTP2AndHTTP3(t *testing.T) {
 	t.Parallel()
 	for protocol, open := range webSocketProtocols {
 		t.Run(protocol, func(t *testing.T) {

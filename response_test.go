@@ -203,7 +203,7 @@ func TestAWebSocketPasses(t *testing.T) {
 	}
 }
 
-func TestTheBalanceHeaderOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
+func TestBalanceHeaderIsRemovedAndForcesARead(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	spend := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/spend" {
@@ -243,7 +243,7 @@ func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (
 	return s, b
 }
 
-func TestAnAnswerThatSpendsWhileItRunsOutdatesTheBalanceAtItsEnd(t *testing.T) {
+func TestLongResponseOutdatesTheBalanceAtItsEnd(t *testing.T) {
 	for name, kind := range map[string]string{"event stream": "text/event-stream", "other": "text/plain"} {
 		t.Run(name, func(t *testing.T) {
 			goOn := make(chan bool)
@@ -275,7 +275,7 @@ func TestAnAnswerThatSpendsWhileItRunsOutdatesTheBalanceAtItsEnd(t *testing.T) {
 	}
 }
 
-func TestAWebSocketThatSpendsOutdatesTheBalanceAtItsEnd(t *testing.T) {
+func TestWebSocketOutdatesTheBalanceAtItsEnd(t *testing.T) {
 	_, b := spendingSite(t, func(w http.ResponseWriter, spend func()) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -302,7 +302,7 @@ func TestAWebSocketThatSpendsOutdatesTheBalanceAtItsEnd(t *testing.T) {
 	eventually(t, "the end is known", func() bool { return b.Get("/").text == "749.00 fresh" })
 }
 
-func TestABalanceTrailerOfTheUpstreamIsTakenOutAndForcesARead(t *testing.T) {
+func TestBalanceTrailerIsRemovedAndForcesARead(t *testing.T) {
 	for name, trailer := range map[string]string{
 		"announced":     "Tollgate-Balance",
 		"not announced": http.TrailerPrefix + "Tollgate-Balance",

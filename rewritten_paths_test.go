@@ -94,7 +94,7 @@ func TestTheStricterOfTwoPathsDecides(t *testing.T) {
 	}
 }
 
-func TestAnAmbiguousPathIsRefusedAlsoWhereARewriteHidesIt(t *testing.T) {
+func TestAmbiguousPathIsRefusedEvenAfterARewrite(t *testing.T) {
 	s := newSite(t, siteOptions{before: "rewrite * /public/a", inTollgate: "public /public/*\nrequire /paid/* {\nbalance 800\n}"})
 	for _, target := range []string{"/public/..%2fadmin", "/public/%252e%252e/admin", "//public/a"} {
 		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", "")

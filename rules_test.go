@@ -91,7 +91,7 @@ func TestABalanceThatIsTooLowIsAnsweredWith402(t *testing.T) {
 	}
 }
 
-func TestAnUnknownBalancePassesOnlyWhereThatIsAllowed(t *testing.T) {
+func TestUnknownBalancePassesOnlyIfAllowed(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 0\n}"})
 	b := s.newBrowser().signIn()
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
@@ -175,7 +175,7 @@ func TestAllRulesOfAllBlocksThatApplyMustHold(t *testing.T) {
 	}
 }
 
-func TestAPathThatTwoReadingsPutUnderOtherRulesIsRefused(t *testing.T) {
+func TestPathWithTwoReadingsUnderDifferentRulesIsRefused(t *testing.T) {
 	s := newSite(t, asked(anyPeer, "require /paid/* {\nbalance 800\n}"))
 	b := s.newBrowser().signIn()
 	before := s.upstream.requests.Load()
@@ -205,7 +205,7 @@ func TestAuthSaysThatTheBalanceDoesNotSuffice(t *testing.T) {
 	b.Get("/oauth/auth").wantAuth(t, "an unknown path", 403, "refused", "")
 }
 
-func TestNobodyIsTurnedAwayOnAStaleNumber(t *testing.T) {
+func TestStaleBalanceIsReReadBeforeA402(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 750\n}"})
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 100)
@@ -234,7 +234,7 @@ func TestNobodyIsTurnedAwayOnAStaleNumber(t *testing.T) {
 	}
 }
 
-func TestABalanceNearTheLimitIsReadAnewBeforeItIsUsed(t *testing.T) {
+func TestBalanceNearTheLimitIsReReadBeforeUse(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 500\n}"})
 	b := s.newBrowser().signIn()
 	s.provider.Spend(12345, 30000)
@@ -248,10 +248,10 @@ func TestABalanceNearTheLimitIsReadAnewBeforeItIsUsed(t *testing.T) {
 	}
 }
 
-// TestWhatPassesWhileTheBalanceFallsIsBounded: no request passes that began after the
+// TestOverspendWithParallelRequestsIsBounded: no request passes that began after the
 // gateway had learnt, by `Tollgate-Balance: changed`, of the call that used the balance
 // up. So of ten at a time, nine may pass too many.
-func TestWhatPassesWhileTheBalanceFallsIsBounded(t *testing.T) {
+func TestOverspendWithParallelRequestsIsBounded(t *testing.T) {
 	const requests, atOnce, affordable = 100, 10, 10
 	var s *site
 	var passed, unpaid atomic.Int64

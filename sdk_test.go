@@ -98,7 +98,7 @@ func TestTheSDKKnowsWhereTheEndpointsAre(t *testing.T) {
 }
 
 // A browser writes every 401 into its console, and looking is no mistake.
-func TestUserinfoSaysThatNobodyIsSignedInAsItWasAsked(t *testing.T) {
+func TestUserinfoAnswers401Or204WithoutASession(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	for path, want := range map[string]int{
 		"/oauth/userinfo": 401, "/oauth/userinfo?optional=1": 204, "/oauth/userinfo?optional=0": 401, "/oauth/userinfo?optional": 401,

@@ -97,7 +97,7 @@ func TestALogoutIsFinalAcrossRestarts(t *testing.T) {
 	}
 }
 
-func TestSigningInAnewEndsTheSessionOfBefore(t *testing.T) {
+func TestNewSignInEndsThePreviousSession(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	copied := b.copyOf()
@@ -171,7 +171,7 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 	}
 }
 
-func TestAStoreThatCannotBeWrittenServesTheSessionsThereAre(t *testing.T) {
+func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	storage.full.Store(true)
@@ -211,7 +211,7 @@ func TestAnEmptyStoreIsACleanSignIn(t *testing.T) {
 	}
 }
 
-func TestTheIdleTimeoutIsTheRecordsMatter(t *testing.T) {
+func TestIdleTimeoutIsKeptInTheRecord(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}"})
 	b := s.newBrowser()
 	b.visit(b.authorize(""))
@@ -365,7 +365,7 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 	}
 }
 
-func TestAQuestionOfAnotherProxyIsUseOfTheSessionHoweverSlowTheStore(t *testing.T) {
+func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
 	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
 	kind.slow.Store(int64(2 * defaultAuthTimeout))

@@ -46,7 +46,7 @@ func TestARecordReadsBackAsItWas(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotExactlyARecordIsNone(t *testing.T) {
+func TestInexactRecordIsRejected(t *testing.T) {
 	record := sampleSession(10).AppendBinary(nil)
 	for n := range record {
 		if _, err := session.ParseSession(record[:n]); !errors.Is(err, session.ErrRecord) {
@@ -185,7 +185,7 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 	}
 }
 
-func TestThousandsOfCookiesAreNoWorkAndNoSession(t *testing.T) {
+func TestThousandsOfCookiesAreRejectedCheaply(t *testing.T) {
 	jar := browser.Jar{Name: "tollgate"}
 	var line strings.Builder
 	for i := range 5000 {
@@ -212,7 +212,7 @@ func flip(c byte) string {
 	return "A"
 }
 
-func TestTwoCookiesOfOneNameAreNoSessionAndAreCleared(t *testing.T) {
+func TestDuplicateSessionCookiesAreRejectedAndDeleted(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	value := s.newBrowser().signIn().cookies()["tollgate"]
 	a := s.newBrowser().Get("/", "Cookie: tollgate="+value+"; tollgate="+value)
@@ -370,7 +370,7 @@ func (slowStorage) Load(context.Context, string) ([]byte, error) {
 	return nil, errors.New("out of order")
 }
 
-func TestAFailingStorageKeepsNobodyInAQueue(t *testing.T) {
+func TestFailingStorageDoesNotQueueRequests(t *testing.T) {
 	ring, err := keys.NewSource(nil, slowStorage{}, "client", "https://app.example.com/oauth/callback")
 	if err != nil {
 		t.Fatal(err)

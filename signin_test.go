@@ -58,7 +58,7 @@ func (b *visitor) startLogin(query string) url.Values {
 	return u.Query()
 }
 
-func TestTheAuthorizationRequestIsAsTheProviderDocumentsIt(t *testing.T) {
+func TestAuthorizationRequestMatchesTheProvidersDocs(t *testing.T) {
 	s := newSite(t, siteOptions{inProvider: "authorize_param prompt login\nauthorize_param ui_locales \"pt zh\"\nscopes profile"})
 	a := s.newBrowser().visit("/oauth/start")
 	u, _ := url.Parse(a.location())
@@ -89,7 +89,7 @@ func TestAutoAuthorizeAndPKCECanBeOff(t *testing.T) {
 	b.signInWithConsent()
 }
 
-func TestTheTokenRequestsAreAsTheProviderDocumentsThem(t *testing.T) {
+func TestTokenRequestsMatchTheProvidersDocs(t *testing.T) {
 	for _, method := range []string{"client_secret_post", "client_secret_basic"} {
 		s := newSite(t, siteOptions{inProvider: "client_authentication " + method})
 		b := s.newBrowser().signIn()
@@ -177,7 +177,7 @@ func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
 	}
 }
 
-func TestSeveralTabsSignInAtOnceAndEachComesBackToItsPage(t *testing.T) {
+func TestParallelSignInsInTabsEachReturnToTheirPage(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	authorize := make([]string, 5)
@@ -252,7 +252,7 @@ func TestAStateIsUsedOnceEvenWithACopyOfItsCookie(t *testing.T) {
 	}
 }
 
-func TestACallbackThatArrivesTwiceAtOnceSpendsItsCodeOnce(t *testing.T) {
+func TestDuplicateCallbackSpendsItsCodeOnce(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	callback := b.authorize("?return_to=/page")
@@ -315,7 +315,7 @@ func TestEveryCallbackErrorHasItsCode(t *testing.T) {
 	}
 }
 
-func TestAProviderThatFailsDuringASignInIsToldPlainly(t *testing.T) {
+func TestProviderFailureDuringSignInGetsAnErrorPage(t *testing.T) {
 	for name, c := range map[string]struct {
 		endpoint simulator.Endpoint
 		fault    simulator.Fault
@@ -501,7 +501,7 @@ func TestABrowserWithoutFetchMetadataSignsInAndOut(t *testing.T) {
 	}
 }
 
-func TestACallbackFromTheHistorySignsNobodyInAfterALogout(t *testing.T) {
+func TestCallbackFromHistoryDoesNotSignInAfterLogout(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	callback := b.authorize("?return_to=/page")
@@ -605,7 +605,7 @@ func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
 	}
 }
 
-func TestABrowserThatKeepsNoSessionEndsOnAPageThatSaysSo(t *testing.T) {
+func TestBrowserWithoutCookiesGetsTheLoginLoopPage(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	for i := 1; i <= browser.LoopLogins; i++ {
@@ -624,7 +624,7 @@ func TestABrowserThatKeepsNoSessionEndsOnAPageThatSaysSo(t *testing.T) {
 	}
 }
 
-func TestABrowserThatKeepsItsSessionMaySignInAsOftenAsItLikes(t *testing.T) {
+func TestRepeatedSignInsWithASessionAreNotALoop(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser()
 	for i := range 2 * browser.LoopLogins {

@@ -90,7 +90,7 @@ func TestAWebSocketMayComeFromTheHostThatItIsFor(t *testing.T) {
 	}
 }
 
-func TestWebSocketsOfAnotherOriginAreRefusedOverHTTP2AndHTTP3(t *testing.T) {
+func TestCrossOriginWebSocketsAreRefusedOverHTTP2AndHTTP3(t *testing.T) {
 	t.Parallel()
 	s := newProtocolSite(t, protocolOptions{})
 	b := s.newBrowser()

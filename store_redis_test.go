@@ -62,7 +62,7 @@ func (s *redisServer) opened(t *testing.T, options redis.Options) *records.Ticke
 	return p.suiteStore(t)
 }
 
-func TestRedisIsNotAskedForWhatIsCachedAndTellsWhatChanges(t *testing.T) {
+func TestCachedRedisReadsFollowChanges(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	here, there := server.opened(t, server.options()), server.opened(t, server.options())
@@ -111,7 +111,7 @@ func TestRedisIsAskedEachTimeWithoutTheClientCache(t *testing.T) {
 	}
 }
 
-func TestARedisThatHangsIsAFaultWithinABoundAndComesBack(t *testing.T) {
+func TestHangingRedisFailsInTimeAndRecovers(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	store := server.opened(t, server.options())
@@ -274,9 +274,9 @@ func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
 	}
 }
 
-// TestOneVisitorWhoGoesAwayFailsNobody: not even the visitor's own command ends, for
+// TestVisitorWhoLeavesDoesNotFailOthers: not even the visitor's own command ends, for
 // which others may wait.
-func TestOneVisitorWhoGoesAwayFailsNobody(t *testing.T) {
+func TestVisitorWhoLeavesDoesNotFailOthers(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
 	store := server.opened(t, server.options())

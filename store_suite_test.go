@@ -554,7 +554,7 @@ func (w *watchedRecords) AddToIndex(ctx context.Context, user, name string, expi
 	return w.Store.AddToIndex(ctx, user, name, expires)
 }
 
-func TestACookieOfBeforeNeitherCostsWritesForEverNorHoldsAnybodyUp(t *testing.T) {
+func TestMigratingAnOldCookieWritesOnceAndDoesNotBlock(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	watched := &watchedRecords{Store: p.open(t)}
 	p.open = func(*testing.T) records.Store { return watched }

@@ -274,7 +274,7 @@ func TestTheFirstEventOfAStreamPassesAtOnce(t *testing.T) {
 	t.Logf("the quickest first event took %v", quickest)
 }
 
-func TestStreamsThatAreLeftLeaveNothing(t *testing.T) {
+func TestAbandonedStreamsLeakNothing(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	before := runtime.NumGoroutine()
@@ -454,8 +454,8 @@ func TestAStoreThatFailsEndsNoStream(t *testing.T) {
 	events.wantCut(withinRecheck)
 }
 
-// TestAThousandStreamsAskTheStoreOnceForEachSession also shows that they leave nothing.
-func TestAThousandStreamsAskTheStoreOnceForEachSession(t *testing.T) {
+// TestStreamsOfOneSessionShareOneStoreRead also shows that they leave nothing.
+func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 	const sessions, streamsEach, periods = 5, 200, 3
 	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "\nstream_recheck 1s\n"})
 	browsers := make([]*visitor, sessions)
@@ -535,7 +535,7 @@ func TestStreamsOfARefusedUserEnd(t *testing.T) {
 	wantClosed(t, ws, 4403, "refused", withinRecheck)
 }
 
-func TestAStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
+func TestStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require /stream/ws {\nbalance 10\n}\nrequire /stream/dear {\nbalance 300\n}"})
 	b := s.newBrowser().signIn()
 	cheap, dear, dearToo := b.webSocket(s.url+"/stream/ws"), b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/dear")
@@ -561,7 +561,7 @@ func TestAStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
 	s.wantNothingLeft()
 }
 
-func TestAnEventStreamThatIsNotPaidForAnyMoreEnds(t *testing.T) {
+func TestEventStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require {\nbalance 300\n}"})
 	b := s.newBrowser().signIn()
 	events := b.eventStream(s.url + "/stream/events")
@@ -585,7 +585,7 @@ func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
 	}
 }
 
-func TestASaidChangeOfTheBalanceBringsTheLookForward(t *testing.T) {
+func TestBalanceHeaderBringsTheStreamCheckForward(t *testing.T) {
 	var s *site
 	s = newSite(t, siteOptions{
 		inTollgate: "require {\nbalance 300\n}",
@@ -616,7 +616,7 @@ func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
 	wantEcho(t, passing)
 }
 
-func TestAStreamThatNeedNoIdentityEndsWithTheOneThatItHas(t *testing.T) {
+func TestStreamOnOptionalPathEndsWithItsSession(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "optional /stream/*\nsession {\nlifetime 1h\n}"})
 	anonymous := s.newBrowser().webSocket(s.url + "/stream/ws")
 	b := s.newBrowser().signIn()

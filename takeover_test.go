@@ -98,7 +98,7 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 	}
 }
 
-func TestAMovedSessionReadsItsUserBeforeItsFirstUse(t *testing.T) {
+func TestMigratedSessionReadsItsUserBeforeFirstUse(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
 	b := s.newBrowser().signIn()
 	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
@@ -172,7 +172,7 @@ func TestFromCookiesIsChecked(t *testing.T) {
 	}
 }
 
-func TestAnEndedSessionStaysEndedWhenItsRecordComesBack(t *testing.T) {
+func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	s, _, folder := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
 	again := b.copyOf() // the response that denies a request deletes the browser's cookie

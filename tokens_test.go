@@ -151,7 +151,7 @@ func TestWhatARefreshAnswerMeans(t *testing.T) {
 	}
 }
 
-func TestTheTokenEndpointIsAskedOnceAndNoRedirectIsFollowed(t *testing.T) {
+func TestTokenRequestIsSentOnceAndFollowsNoRedirect(t *testing.T) {
 	asked := 0
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
 	defer other.Close()
