@@ -317,9 +317,6 @@ func (p *wordParser) colour(target *string) config.Word {
 	}}
 }
 
-// storeNamespace is the namespace of the session stores' modules.
-const storeNamespace = "tollgate.stores"
-
 func (p *wordParser) store(target *json.RawMessage) config.Word {
 	return config.Word{Once: true, Parse: func(path string) error {
 		if !p.NextArg() {
@@ -337,15 +334,6 @@ func (p *wordParser) store(target *json.RawMessage) config.Word {
 		*target = caddyconfig.JSONModuleObject(module, "module", name, nil)
 		return nil
 	}}
-}
-
-// storeNames are the session stores that this program was built with.
-func storeNames() []string {
-	var names []string
-	for _, info := range caddy.GetModules(storeNamespace) {
-		names = append(names, info.ID.Name())
-	}
-	return names
 }
 
 func presetNames() []string {

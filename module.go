@@ -303,7 +303,10 @@ func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
 func (h *Handler) openStore(ctx caddy.Context) error {
 	module := any(new(cookie.Store))
 	if h.Session != nil && len(h.Session.Store) > 0 {
-		var err error
+		err := checkStoreModule(h.Session.Store)
+		if err != nil {
+			return err
+		}
 		if module, err = ctx.LoadModule(h.Session, "Store"); err != nil {
 			return fmt.Errorf("session.store: %w", err)
 		}
