@@ -170,7 +170,7 @@ func sharedSession(t *testing.T, p placeUnderTest) (*records.Tickets, *session.S
 
 func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Tokens) (oauth.Tokens, error)) renewal.How {
 	return renewal.How{
-		Store: store, Patience: 5 * time.Second, Lease: time.Second,
+		Store: store, Timeout: 5 * time.Second, Lease: time.Second,
 		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
 		Unsaved:   func(err error) { t.Log("unsaved:", err) },
 		Abandoned: func(s *session.Session) { t.Log("abandoned:", s.Generation) },

@@ -372,7 +372,7 @@ func TestTheNumberOfReadsAtOnceIsBounded(t *testing.T) {
 		t.Errorf("%d reads beyond the bound", n)
 	}
 	<-users.Slots
-	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > account.ReadPatience {
+	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > account.ReadTimeout {
 		t.Errorf("with a slot free: %d after %v", a.StatusCode, time.Since(began))
 	}
 	for range account.MaxReads - 1 {

@@ -40,9 +40,9 @@ func (h *Handler) renewal(s *session.Session) renewal.How {
 			h.logRefresh(s, err)
 			return renewed, err
 		},
-		Store:    h.tickets,
-		Patience: h.settings.client.Timeout + renewal.LeaseMargin,
-		Lease:    h.lease,
+		Store:   h.tickets,
+		Timeout: h.settings.client.Timeout + renewal.LeaseMargin,
+		Lease:   h.lease,
 		Unsaved: func(err error) {
 			h.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
 				zap.String("session", s.ID.Hash()), zap.Error(err))

@@ -1,9 +1,9 @@
-// Package account knows what the provider said of a user, how old that is, and whether
-// the user's balance meets what a path requires.
+// Package account caches the user information of the provider, knows its age, and compares
+// the user's balance with what a path requires.
 //
-// It reads the user information again when it is too old or about to decide against the
-// user, at most once at a time for each user. Who may pass is decided in package policy
-// and in the handler. Begin with Users.Current.
+// It reads the user information again if it is too old, or before it decides against the
+// user. There is at most one read at a time for each user. Package policy and the handler
+// decide who may pass. Begin with Users.Current.
 package account
 
 import (
@@ -25,11 +25,13 @@ import (
 type State string
 
 const (
-	// balanceFresh: the provider said so within max_age.
+	// balanceFresh means that the balance was read within max_age.
 	balanceFresh State = "fresh"
-	// balanceStale: older, and being re-read, or the provider does not answer.
+	// balanceStale means that the balance is older than max_age. It is being re-read, or
+	// the provider does not respond.
 	balanceStale State = "stale"
-	// balanceUnknown: older than max_stale, missing, or no amount that can be read.
+	// balanceUnknown means that the balance is older than max_stale, missing, or not an
+	// amount.
 	balanceUnknown State = "unknown"
 )
 
@@ -39,9 +41,9 @@ type Ages struct {
 	MaxStale time.Duration
 }
 
-// state is what information of the given age is worth. Information that is known
-// to be outdated is stale however young it is. A balance that is missing (the scope was
-// not granted), or that cannot be read as an amount, is unknown at any age.
+// state returns the state of a balance. Information that is known to be outdated is stale
+// at any age. A balance that is missing (the scope was not granted), or that cannot be
+// read as an amount, is unknown at any age.
 func (a Ages) state(u *oauth.UserInfo, outdated bool, now time.Time) State {
 	switch age := ageOf(u, now); {
 	case !u.IsAmount || age > a.MaxStale:
@@ -53,8 +55,8 @@ func (a Ages) state(u *oauth.UserInfo, outdated bool, now time.Time) State {
 	}
 }
 
-// ageOf is how old information is. What was read in the future, by a clock that was
-// set back since, is of any age.
+// ageOf returns the age of user information. If it was read in the future, because the
+// clock was set back since, it counts as infinitely old.
 func ageOf(u *oauth.UserInfo, now time.Time) time.Duration {
 	age := now.Sub(u.ReadAt)
 	if age < -clockSlack {
@@ -63,37 +65,39 @@ func ageOf(u *oauth.UserInfo, now time.Time) time.Duration {
 	return max(age, 0)
 }
 
-// clockSlack is how far two readings of the clock may lie the wrong way round.
+// clockSlack is how far in the future information may have been read.
 const clockSlack = time.Minute
 
 const (
-	// maxUsers bounds the users remembered; one takes well under a kilobyte.
+	// maxUsers is the maximum number of cached users. One takes less than a kilobyte.
 	maxUsers = 100_000
-	// ReadBackOff is the pause after a read that failed. Requests in between go on
-	// with what is known.
+	// ReadBackOff is the pause after a failed read. Requests during the pause use the
+	// cached information.
 	ReadBackOff = 5 * time.Second
-	// ReadPatience is how long a request waits for information that it merely
-	// passes on, when what is known is too old to be used.
-	ReadPatience = 2 * time.Second
-	// MaxReads bounds how many users are asked for at once. Further reads wait for
-	// their turn, for as long as a request does.
+	// ReadTimeout is how long a request waits for new information if the cached
+	// information is too old.
+	ReadTimeout = 2 * time.Second
+	// MaxReads is the maximum number of concurrent reads, of different users. Further reads
+	// wait for up to ReadTimeout.
 	MaxReads = 64
 
-	// LackingAge, ScarceAge: a balance that does not suffice, or may soon not, is
-	// re-read before it is used when it is older than this.
+	// LackingAge is the age from which a balance that is too low is re-read before use.
 	LackingAge = time.Second
-	ScarceAge  = 5 * time.Second
-	// TopupWatch is for how long after a visit to the top-up page a balance is re-read
-	// that is older than TopupAge.
+	// ScarceAge is the age from which a balance that may soon be too low is re-read before
+	// use.
+	ScarceAge = 5 * time.Second
+	// TopupWatch is how long after a visit to the top-up page every balance older than
+	// TopupAge is re-read.
 	TopupWatch = 2 * time.Minute
-	TopupAge   = 2 * time.Second
+	// TopupAge is the age from which a balance is re-read during TopupWatch.
+	TopupAge = 2 * time.Second
 )
 
-var errReadsBusy = errors.New("too many users are being asked for at once")
+var errReadsBusy = errors.New("too many concurrent reads of user information")
 
-// userKey tells users apart: the provider's id, and the scope under which the
-// information was read, since a session without the balance scope must neither
-// blind nor inform another.
+// userKey identifies cached user information: the user's id at the provider, and the scope
+// of the session. Sessions with different scopes do not share information: one without the
+// balance scope must neither hide nor reveal the balance of another.
 type userKey struct {
 	id    string
 	scope string
@@ -103,26 +107,26 @@ func keyOf(s *session.Session) userKey {
 	return userKey{id: s.User.ID(), scope: s.Tokens.Scope}
 }
 
-// Users holds the newest user information of each user, and reads it anew:
-// one read at a time per user, whatever the number of sessions and requests.
+// Users caches the newest information of each user and reads it again, with one read at a
+// time per user for any number of sessions and requests.
 type Users struct {
 	users *otter.Cache[userKey, *knownUser]
 	reads flight.Group[struct{}]
-	Slots chan struct{} // one for each read that is under way
+	Slots chan struct{} // holds one value for each running read
 	Now   func() time.Time
 }
 
-// knownUser is one user. Its fields are set by any request at any time.
+// knownUser is one cached user. Requests change its fields concurrently.
 type knownUser struct {
 	info atomic.Pointer[oauth.UserInfo]
-	// changes counts how often the information was said to be outdated, and seen how
-	// many of these the last good read began after.
+	// changes counts the calls of Outdate. seen is the value of changes when the last
+	// successful read began.
 	changes, seen atomic.Int64
-	// reading is true while the provider is being asked.
+	// reading is true while a read is running.
 	reading atomic.Bool
-	// hanging is true while a read goes on that has used up a request's patience.
+	// hanging is true while a read is running that has exceeded the timeout of a request.
 	hanging atomic.Bool
-	// refused is true after the provider accepted no access token of the user's.
+	// refused is true after the provider has refused the user's access tokens.
 	refused atomic.Bool
 	// failedAt is when the last read failed, in Unix milliseconds.
 	failedAt atomic.Int64
@@ -130,21 +134,21 @@ type knownUser struct {
 	topupAt atomic.Int64
 }
 
-// View is what is known of a user, for one request.
+// View is the cached information of a user, for one request.
 type View struct {
 	Info  *oauth.UserInfo
 	State State
 	Age   time.Duration
-	// Told: the provider said something of the balance, not longer ago than max_stale. It
-	// need not be an amount.
+	// Told is true if the provider sent a balance, not longer ago than max_stale. The
+	// balance may not be an amount.
 	Told bool
-	// Refused: the provider accepts no access token of the user's, and what is known
-	// is too old to go by.
+	// Refused is true if the provider refuses the user's access tokens, and the cached
+	// information is older than max_stale.
 	Refused bool
 }
 
-// balance is the balance as a number. It is not known when it is too old, or when what
-// the provider wrote cannot be read as an amount.
+// balance returns the balance as a number. known is false if it is too old or not an
+// amount.
 func (v View) balance() (balance decimal.Decimal, known bool) {
 	if v.State == balanceUnknown {
 		return decimal.Decimal{}, false
@@ -152,8 +156,7 @@ func (v View) balance() (balance decimal.Decimal, known bool) {
 	return v.Info.Amount, true
 }
 
-// owes reports whether the balance is no amount that can be read, and yet shows that it
-// is a negative one.
+// owes reports whether the balance cannot be read as an amount but looks negative.
 func (v View) owes() bool {
 	return v.Told && !v.Info.IsAmount && decimal.LooksNegative(v.Info.Text(oauth.FieldBalance))
 }
@@ -170,6 +173,7 @@ func (k *knownUser) view(limits Ages, now time.Time) View {
 	}
 }
 
+// NewUsers returns an empty cache with the given clock.
 func NewUsers(now func() time.Time) *Users {
 	return &Users{
 		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
@@ -178,8 +182,8 @@ func NewUsers(now func() time.Time) *Users {
 	}
 }
 
-// Known is the user of s; what the session remembers is taken over where it is
-// newer than what is known here.
+// Known returns the cached user of s. The session's own user information replaces the
+// cached information if it is newer.
 func (u *Users) Known(s *session.Session) *knownUser {
 	key := keyOf(s)
 	user, ok := u.users.GetIfPresent(key)
@@ -192,8 +196,8 @@ func (u *Users) Known(s *session.Session) *knownUser {
 	return user
 }
 
-// learn takes information over that is not older than what is known, or when what
-// is known is from the future.
+// learn replaces the cached information, unless that is newer. Cached information from
+// the future is always replaced.
 func (k *knownUser) learn(info *oauth.UserInfo, now time.Time) {
 	for {
 		old := k.info.Load()
@@ -206,10 +210,10 @@ func (k *knownUser) learn(info *oauth.UserInfo, now time.Time) {
 	}
 }
 
-// outdated reports whether the information changed after it was last asked for.
+// outdated reports whether Outdate was called after the last successful read began.
 func (k *knownUser) outdated() bool { return k.seen.Load() < k.changes.Load() }
 
-// sawChanges notes that a good read began after so many changes.
+// sawChanges notes that a successful read began after the given number of changes.
 func (k *knownUser) sawChanges(count int64) {
 	for {
 		old := k.seen.Load()
@@ -219,14 +223,14 @@ func (k *knownUser) sawChanges(count int64) {
 	}
 }
 
-// ReadFunc asks the provider for the user information of one user.
+// ReadFunc reads the information of one user from the provider.
 type ReadFunc func(context.Context) (oauth.UserInfo, error)
 
-// Current is what is known of the user of s, for a request. Fresh information is used
-// as it is. Stale information is used, too, and re-read meanwhile. What is too old,
-// known to be outdated, or about to decide against the user is re-read first; if that
-// fails, or takes longer than ReadPatience, the old information goes out with its age,
-// and its state says so.
+// Current returns the information of the user of s, for a request. Fresh information is
+// returned at once. Stale information is also returned at once, and re-read in the
+// background. Information that is too old, that is known to be outdated, or that is about
+// to decide against the user is re-read first. If that read fails or takes longer than
+// ReadTimeout, Current returns the old information with its age and state.
 func (u *Users) Current(ctx context.Context, s *session.Session, now time.Time, limits Ages, need *Need, read ReadFunc) View {
 	user := u.Known(s)
 	view, outdated := user.view(limits, now), user.outdated()
@@ -242,15 +246,14 @@ func (u *Users) Current(ctx context.Context, s *session.Session, now time.Time, 
 		}
 		return view
 	}
-	ctx, cancel := context.WithTimeout(ctx, ReadPatience)
+	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
 	defer cancel()
 	u.waitForRead(ctx, s, user, read)
 	return user.view(limits, u.Now())
 }
 
-// waitForRead waits for a read that knows of every change so far. The one that is
-// under way may have begun too early for that, or with a session that is over; the
-// next one has not.
+// waitForRead waits for a read that began after every change so far. The running read may
+// have begun too early, or with a session that has ended. Then waitForRead starts another.
 func (u *Users) waitForRead(ctx context.Context, s *session.Session, user *knownUser, read ReadFunc) {
 	changes := user.changes.Load()
 	for range 2 {
@@ -271,14 +274,14 @@ func (k *knownUser) backingOff(now time.Time) bool {
 	return flight.Within(now.Sub(time.UnixMilli(k.failedAt.Load())), ReadBackOff)
 }
 
-// awaitsMoney reports whether the user was sent to the top-up page of late.
+// awaitsMoney reports whether the user was sent to the top-up page within TopupWatch.
 func (k *knownUser) awaitsMoney(now time.Time) bool {
 	return flight.Within(now.Sub(time.UnixMilli(k.topupAt.Load())), TopupWatch)
 }
 
-// Reread asks the provider now, or joins the read that is under way, and waits for
-// the answer. A read that failed because another session of the user's has ended says
-// nothing about this one.
+// Reread reads the user information now, or joins the running read, and waits for the
+// result. If the read failed because another session of the same user has ended, Reread
+// tries once more.
 func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (err error) {
 	for range 2 {
 		select {
@@ -293,37 +296,39 @@ func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (
 	return err
 }
 
-// isOfOneSession reports whether a read failed because of the session that it was made
-// for, and so may go well for another session of the same user.
+// isOfOneSession reports whether a read failed because of its session. It may succeed with
+// another session of the same user.
 func isOfOneSession(err error) bool {
 	return errors.Is(err, session.ErrEnded) || oauth.IsRefusedRefresh(err)
 }
 
-// Outdate makes the next use of s's user information ask the provider first.
+// Outdate marks the user information of s as outdated: its next use re-reads it first.
 func (u *Users) Outdate(s *session.Session) {
 	u.Known(s).changes.Add(1)
 }
 
-// AwaitMoney makes the next use of s's user information ask the provider first, and
-// the uses of the next minutes look more often: nobody knows when the money arrives.
+// AwaitMoney marks the user information of s as outdated, and for TopupWatch re-reads it
+// more often, because the gateway does not learn when the money arrives.
 func (u *Users) AwaitMoney(s *session.Session) {
 	u.Known(s).topupAt.Store(u.Now().UnixMilli())
 	u.Outdate(s)
 }
 
-// TakeSlot waits for the turn of a read.
+// TakeSlot waits until fewer than MaxReads reads are running, and takes a slot. It returns
+// an error after ReadTimeout.
 func (u *Users) TakeSlot() (release func(), err error) {
-	patience := time.NewTimer(ReadPatience)
-	defer patience.Stop()
+	timeout := time.NewTimer(ReadTimeout)
+	defer timeout.Stop()
 	select {
 	case u.Slots <- struct{}{}:
 		return func() { <-u.Slots }, nil
-	case <-patience.C:
+	case <-timeout.C:
 		return nil, errReadsBusy
 	}
 }
 
-// StartRead begins the one read of a user, on a context of its own.
+// StartRead starts a read of the user, or joins the running one. The read has its own
+// context.
 func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
 	key := keyOf(s)
 	return u.reads.Start(key.id+"\x00"+key.scope, func() (done struct{}, err error) {
@@ -341,7 +346,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		changes := user.changes.Load()
 		info, err := read(context.Background())
 		if err == nil && info.ID() != key.id {
-			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the answer is about another user"}
+			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user"}
 		}
 		if err != nil {
 			user.noteFailure(err, u.Now())
@@ -355,8 +360,8 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 	})
 }
 
-// noteFailure makes the next requests wait before they ask again. The end of one
-// session is no failure of the user's others.
+// noteFailure starts the back-off. The end of one session is not a failure: the user's
+// other sessions still work.
 func (k *knownUser) noteFailure(err error, now time.Time) {
 	if errors.Is(err, session.ErrEnded) {
 		return

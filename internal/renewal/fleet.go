@@ -11,38 +11,39 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// LeaseMargin is how much longer than a request to the provider the lock on a session
-// lasts.
+// LeaseMargin is how much longer the lock on a session lasts than a request to the
+// provider.
 const LeaseMargin = 5 * time.Second
 
 const (
-	// claimPause is the pause between two looks at a session that another process is
+	// claimPause is the pause between two reads of a session that another process is
 	// refreshing.
 	claimPause = 50 * time.Millisecond
 
-	// SettlePause is how long a session is watched before a refresh token is sent again
-	// whose answer nobody has written down: a process that has the answer and could not
-	// write it, because the store was away, writes it within a second of its return.
+	// SettlePause is how long a process watches a session before it sends a refresh token
+	// again whose response was never saved. Another process may have the response, and may
+	// not have saved it because the store was down. It saves it within a second after the
+	// store is back.
 	SettlePause = 2 * time.Second
 
-	// savePause is the longest pause between two tries to write down new tokens, and
-	// saveTimeout how long one may take.
+	// savePause is the longest pause between two tries to save new tokens. saveTimeout is
+	// the timeout of one try.
 	savePause   = time.Second
 	saveTimeout = 10 * time.Second
 )
 
-// errRefreshUnknown: a refresh token went out, perhaps from another process, and nobody
-// has written down what came back. While the access token is valid that is left alone.
+// errRefreshUnknown says that a refresh token was sent, perhaps by another process, and
+// that no response was saved. While the access token is valid, the session stays as it is.
 var errRefreshUnknown = &oauth.Error{
 	Endpoint: oauth.EndpointToken, Kind: oauth.FailureUnanswered,
-	Reason: "the answer to the last refresh is not known",
+	Reason: "the result of the last refresh is not known",
 }
 
-// refreshShared refreshes a session that several processes share, or takes over what
-// another one has made of it. At most one of them has the session's lock; it writes
-// down that it is about to send the refresh token, sends it, and writes down the
-// answer. Every write names the revision that it replaces, so that a process that was
-// held up and lost the lock writes over nothing.
+// refreshShared refreshes a session that several processes share, or returns the result of
+// another process. At most one process holds the session's lock. It saves a mark that it
+// is about to send the refresh token, sends it, and saves the new tokens. Every write
+// names the revision that it replaces, so that a process that was paused and lost the lock
+// overwrites nothing.
 func (r *Refresher) refreshShared(s *session.Session, how How) (*session.Session, error) {
 	c := &claim{how: how, name: s.ID.Hash(), release: how.Store.Records.Hold()}
 	claimed, spend, err := c.take(s, r.Now)
@@ -62,7 +63,7 @@ func (r *Refresher) refreshShared(s *session.Session, how How) (*session.Session
 			how.Abandoned(renewed)
 			return renewed, keepErr
 		case errors.Is(keepErr, session.ErrTooLarge):
-			how.Unsaved(keepErr) // and never will be: this process alone has the tokens
+			how.Unsaved(keepErr) // no retry: the tokens will never fit, and only this process has them
 			c.drop()
 		case keepErr != nil:
 			how.Unsaved(keepErr)
@@ -83,16 +84,16 @@ type claim struct {
 	how     How
 	name    string
 	lock    records.Lock
-	release func() // of the store
+	release func() // ends the store's Hold
 	stop    chan struct{}
 	stopped chan struct{}
 }
 
-// take waits for the right to refresh s, and writes down that its token is about to be
-// sent. Where another process has refreshed the session meanwhile it gives what came of
-// that, and false.
+// take waits for the right to refresh s, and saves a mark that the refresh token is about
+// to be sent. If another process has refreshed the session meanwhile, take returns that
+// session and false.
 func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session, bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*c.how.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*c.how.Timeout)
 	defer cancel()
 	began := time.Now()
 	for {
@@ -117,7 +118,7 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 				return orElse(marked, s), err == nil, err
 			}
 		case StepWait:
-			// Whoever has the answer may need the lock to write it down.
+			// A process that has the response may need the lock to save it.
 			c.unlock()
 			select {
 			case <-time.After(claimPause):
@@ -135,19 +136,20 @@ func orElse(s, other *session.Session) *session.Session {
 	return s
 }
 
+// ClaimStep is what a process does next about a session whose refresh is due.
 type ClaimStep int
 
 const (
-	StepWait  ClaimStep = iota
-	StepEnded           // the session is over
-	StepUse             // another process has refreshed it
-	StepLeave           // nobody knows whether the token is spent, and it is not needed yet
-	StepSpend           // refresh it
+	StepWait  ClaimStep = iota // read the session again after a pause
+	StepEnded                  // the session has ended
+	StepUse                    // another process has refreshed it: use the result
+	StepLeave                  // the token may be used up, and it is not needed yet
+	StepSpend                  // send the refresh token
 )
 
-// NextStep says what to do about a session whose refresh is due: s is what this process
-// knows, standing what stands in the store (nil: nothing), watched how long it has been
-// looking.
+// NextStep returns the next step for a session whose refresh is due. s is the session that
+// this process knows. standing is the session in the store, or nil. watched is how long
+// this process has been reading it.
 func NextStep(s, standing *session.Session, locked bool, now time.Time, watched, lease time.Duration) ClaimStep {
 	switch {
 	case standing == nil:
@@ -161,13 +163,13 @@ func NextStep(s, standing *session.Session, locked bool, now time.Time, watched,
 	case s.Tokens.Valid(now):
 		return StepLeave
 	case flight.Within(now.Sub(standing.Kept.Pending), lease) || watched < SettlePause:
-		return StepWait // it may be under way
+		return StepWait // another process may be refreshing it
 	default:
 		return StepSpend // there is nothing left to lose
 	}
 }
 
-// TryLock takes the session's lock where it is free, and keeps it from then on.
+// TryLock takes the session's lock if it is free, and renews it until unlock.
 func (c *claim) TryLock(ctx context.Context) error {
 	if c.lock != nil {
 		return nil
@@ -181,8 +183,8 @@ func (c *claim) TryLock(ctx context.Context) error {
 	return nil
 }
 
-// keepLock renews the lock's lease until unlock. A lock that is lost stays lost: what
-// is under way goes on, and the pending mark keeps others from doing it, too.
+// keepLock renews the lock's lease until unlock. A lost lock is not taken again: the
+// refresh continues, and the pending mark keeps other processes from a second one.
 func (c *claim) keepLock() {
 	go c.renewLock(c.lock, c.stop, c.stopped)
 }
@@ -211,18 +213,18 @@ func (c *claim) unlock() {
 	<-c.stopped
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
-	_ = c.lock.Release(ctx) // else it ends with its lease
+	_ = c.lock.Release(ctx) // if this fails, the lock ends with its lease
 	c.lock = nil
 }
 
-// drop lets go of the lock and the store.
+// drop releases the lock and the store.
 func (c *claim) drop() {
 	c.unlock()
 	c.release()
 }
 
-// keep writes down renewed tokens. What somebody else has written meanwhile, a moment
-// of use, is taken over; a newer generation stays, and so does the end of the session.
+// keep saves renewed tokens. If another process has only updated LastSeen meanwhile, keep
+// takes that over. It overwrites neither a newer generation nor the end of the session.
 func (c *claim) keep(s *session.Session) (*session.Session, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
@@ -246,11 +248,10 @@ func (c *claim) keep(s *session.Session) (*session.Session, error) {
 	}
 }
 
-// keepLater goes on trying to write down renewed tokens, which are served from memory
-// meanwhile.
+// keepLater retries to save renewed tokens. Until then they are served from memory.
 func (r *Refresher) keepLater(c *claim, s *session.Session) {
 	end := r.Running.Begin()
-	go func() { // ends when they are written, when the session is over, or with close
+	go func() { // ends when they are saved, when the session has ended, or with Close
 		defer end()
 		defer c.drop()
 		for pause := savePause / 16; r.Now().Before(s.Kept.Expires); pause = min(2*pause, savePause) {
@@ -272,9 +273,9 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 	}()
 }
 
-// Restore writes down once more what the store has lost: a Redis that fails over forgets
-// what it had not copied, and another process would spend the old token. Stale is what
-// the store gave instead of newest, which this process knows.
+// Restore saves a session again that the store has lost. A Redis that fails over loses the
+// writes that it had not replicated, and another process would then send the old refresh
+// token. stale is the session in the store, and newest the one that this process knows.
 func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 	if _, busy := r.restoring.LoadOrStore(newest.ID, nil); busy {
 		return
@@ -291,10 +292,10 @@ func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 	}()
 }
 
-// concludeFailure writes down that a refresh failed. An answer that says no frees the
-// token for another try; without an answer nobody knows, and the mark stays. Before
-// `invalid_grant` ends the session the store is asked once more: where another process
-// has newer tokens, these hold.
+// concludeFailure saves that a refresh failed. After a refusal the mark is removed, so that
+// the token can be sent again. Without a response the mark stays, because the token may be
+// used up. Before `invalid_grant` ends the session, the store is read once more: if
+// another process has newer tokens, they are used.
 func (c *claim) concludeFailure(s *session.Session, err error) (*session.Session, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
@@ -304,15 +305,15 @@ func (c *claim) concludeFailure(s *session.Session, err error) (*session.Session
 		standing, readErr := c.how.Store.Reread(ctx, s)
 		switch {
 		case readErr != nil:
-			return s, readErr // nobody can tell
+			return s, readErr // unknown whether another process has newer tokens
 		case standing != nil && standing.Generation > s.Generation:
 			return standing, nil
 		}
 		if endErr := c.how.Store.End(ctx, s, time.Time{}); endErr != nil {
-			c.how.Unsaved(endErr) // this process refuses the session all the same
+			c.how.Unsaved(endErr) // this process refuses the session anyway
 		}
 	default:
-		c.takeMarkBack(ctx, s) // else it stays, and the next try waits for the token's end
+		c.takeMarkBack(ctx, s) // if this fails, the retry waits until the token expires
 	}
 	return s, err
 }

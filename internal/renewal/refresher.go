@@ -20,47 +20,52 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// Back-off after a refresh that failed. While the access token is still valid
-// nobody waits for the next try; afterwards people do.
+// Pauses after a failed refresh.
 const (
-	backOffValid   = 30 * time.Second
+	// backOffValid applies while the access token is valid: no request waits for the retry.
+	backOffValid = 30 * time.Second
+	// BackOffExpired applies after the access token has expired: requests wait for the retry.
 	BackOffExpired = 2 * time.Second
-	// BackOffRefused is the pause after a definite refusal, whether or not the access
-	// token is valid: nobody waits for the next try, since people are sent to the sign-in.
+	// BackOffRefused applies after a definite refusal, whether or not the access token is
+	// valid: no request waits for the retry, because users are sent to the sign-in.
 	BackOffRefused = 30 * time.Second
 )
 
-// Refresher makes sure that a refresh token is spent once, however many requests
-// ask, however old the cookies are that they carry, and across config reloads.
+// Refresher sends each refresh token only once: for any number of concurrent requests,
+// with cookies of any age, and across config reloads.
 //
-// The registry has the newest generation of each session that was renewed here, so a
-// browser that comes with an older cookie never makes anybody spend the old tokens again.
+// The registry holds the newest generation of each session that was renewed here, so a
+// browser that sends an older cookie never causes its old refresh token to be sent again.
 type Refresher struct {
+	// Sessions remembers renewed and ended sessions.
 	Sessions *session.Registry
 	flights  flight.Group[*session.Session]
 	// flying holds the sessions whose refresh is under way, so that requests that
 	// need not wait for it do not queue up behind it.
 	flying sync.Map // of ID
-	// restoring holds the sessions that are being written down once more.
+	// restoring holds the sessions that Restore is saving.
 	restoring sync.Map // of ID
-	Failures  *otter.Cache[session.ID, refreshFailure]
-	// Running counts what must not be cut off: refreshes, and tokens that are not
-	// written down yet.
+	// Failures holds the last failed refresh of each session.
+	Failures *otter.Cache[session.ID, refreshFailure]
+	// Running counts the work that a shutdown waits for: refreshes, and tokens that are
+	// not saved yet.
 	Running flight.Counter
-	// closed is closed when nobody waits for these any more.
+	// closed is closed by Close. It stops the retries of keepLater.
 	closed chan struct{}
-	Now    func() time.Time
+	// Now is the clock.
+	Now func() time.Time
 }
 
-// refreshFailure is the last refresh of a session that failed.
+// refreshFailure is the last failed refresh of a session.
 type refreshFailure struct {
 	at         time.Time
 	generation uint64
 	err        error
-	// unanswered: the refresh token went out and nothing came back.
+	// unanswered is true if the refresh token was sent and no response arrived.
 	unanswered bool
 }
 
+// New returns a refresher, which the caller must close. It does not close sessions.
 func New(sessions *session.Registry, now func() time.Time) *Refresher {
 	return &Refresher{
 		Sessions: sessions,
@@ -70,20 +75,21 @@ func New(sessions *session.Registry, now func() time.Time) *Refresher {
 	}
 }
 
-// How is how the tokens of one session are renewed.
+// How says how to refresh the tokens of one session.
 type How struct {
-	// Spend spends the refresh token. It may give new tokens and an error both.
+	// Spend sends the refresh token. It may return both new tokens and an error.
 	Spend func(context.Context, oauth.Tokens) (oauth.Tokens, error)
-	// Store is the server-side store that keeps the session, or nil. The processes that
-	// share it share the one refresh.
+	// Store is the server-side store that keeps the session, or nil. Processes that share
+	// the store refresh the session only once.
 	Store *records.Tickets
-	// Patience is how long anybody waits for the refresh: a little more than one takes.
-	Patience time.Duration
-	// Lease is how long a lock between processes lasts that is not renewed.
+	// Timeout is how long a request waits for the refresh: a little longer than a refresh
+	// takes at most.
+	Timeout time.Duration
+	// Lease is how long a lock between processes lasts if it is not renewed.
 	Lease time.Duration
-	// Unsaved is told why what came of the refresh could not be written down at once.
+	// Unsaved is called with the error if the refreshed tokens could not be saved at once.
 	Unsaved func(error)
-	// Abandoned is told of new tokens whose session has ended meanwhile.
+	// Abandoned is called with the new tokens if their session has ended meanwhile.
 	Abandoned func(*session.Session)
 }
 
@@ -94,9 +100,9 @@ func (r *Refresher) Start(s *session.Session, how How) {
 	}
 }
 
-// Wait refreshes s, or joins the refresh that is under way, and waits for its end
-// or the caller's. The refresh itself runs on a context of its own: a browser that
-// goes away cannot lose a rotated token.
+// Wait refreshes s, or joins the refresh that is under way, and waits for it, but not
+// longer than ctx and how.Timeout. The refresh itself runs on its own context, so that a
+// browser that disconnects cannot lose a rotated token.
 func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*session.Session, error) {
 	if err := r.backingOff(s); err != nil {
 		return nil, err
@@ -104,15 +110,15 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 	select {
 	case done := <-r.fly(s, how):
 		return done.Value, done.Err
-	case <-time.After(how.Patience):
+	case <-time.After(how.Timeout):
 		return nil, errRefreshUnknown
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// fly runs the one refresh of a session. Who comes late, with an older cookie or
-// after the flight has landed, gets the successor and spends nothing.
+// fly runs one refresh per session at a time. A caller that is late, with an older cookie
+// or after the refresh has ended, gets the newer session and sends nothing.
 func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*session.Session] {
 	end := r.Running.Begin() // before the call begins: a shutdown right now has to wait for it
 	landed := r.flights.Start(string(s.ID[:]), func() (*session.Session, error) {
@@ -138,8 +144,7 @@ func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*sessi
 	return result
 }
 
-// refresh spends the refresh token and remembers what came of it, before anybody
-// uses it.
+// refresh sends the refresh token, and remembers the result before anybody uses it.
 func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Session, err error) {
 	if how.Store != nil {
 		renewed, err = r.refreshShared(s, how)
@@ -163,8 +168,7 @@ func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Sessi
 	return nil, err
 }
 
-// Spend spends the refresh token of s. It gives the newest generation there is, also
-// beside an error.
+// Spend sends the refresh token of s. It returns the newest generation, also with an error.
 func (r *Refresher) Spend(s *session.Session, how How) (*session.Session, error) {
 	renewed, err := how.Spend(context.Background(), s.Tokens)
 	if renewed != s.Tokens {
@@ -174,11 +178,11 @@ func (r *Refresher) Spend(s *session.Session, how How) (*session.Session, error)
 	return s, err
 }
 
-// backingOff gives the last failure while it is too early for another try.
+// backingOff returns the last failure while it is too early for a retry, or nil.
 //
-// A refresh token that went out without an answer may have been spent. It is not
-// sent again while the access token is valid; after that there is nothing left to
-// lose, and sending it once more is what can still save the session.
+// A refresh token that was sent without a response may have been used. It is not sent
+// again while the access token is valid. After that there is nothing left to lose, and
+// only another try can save the session.
 func (r *Refresher) backingOff(s *session.Session) error {
 	last, ok := r.Failures.GetIfPresent(s.ID)
 	if !ok || last.generation != s.Generation {
@@ -204,14 +208,14 @@ func (r *Refresher) IsRefused(s *session.Session) bool {
 	return ok && last.generation == s.Generation && oauth.IsRefusedRefresh(last.err)
 }
 
-// Drain waits until no refresh is under way any more and all tokens are written down,
-// but not for longer than the given time.
-func (r *Refresher) Drain(patience time.Duration) {
-	r.Running.Wait(patience)
+// Drain waits until no refresh is running and all tokens are saved, but not longer than
+// the timeout.
+func (r *Refresher) Drain(timeout time.Duration) {
+	r.Running.Wait(timeout)
 }
 
-// Close stops the housekeeping of the tables. Requests that are still under way
-// may go on using them.
+// Close stops the retries and the background work of the tables. Requests that are still
+// being served may use the refresher afterwards.
 func (r *Refresher) Close() {
 	close(r.closed)
 	r.Failures.StopAllGoroutines()

@@ -24,7 +24,7 @@ func TestDrainWaitsForARefreshThatHasJustBegun(t *testing.T) {
 			Spend: func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) {
 				return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: now, Expires: now.Add(time.Hour)}, nil
 			},
-			Patience: time.Second,
+			Timeout: time.Second,
 		})
 		refresher.Drain(10 * time.Second)
 		newest, live := sessions.Latest(s)
