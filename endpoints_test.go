@@ -410,8 +410,7 @@ func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
 		for _, odd := range []string{"//oauth/" + name, "/x/../oauth/" + name, "/oauth/./" + name, "/oauth%2f" + name, "/oauth/" + name + ";x", "/oauth\\" + name, "/%6fauth/" + name + "%00"} {
 			res := rawRequest(t, s, "GET "+odd+" HTTP/1.1", "Host: gateway", "", "")
 			want := http.StatusBadRequest
-			// auth answers 200, 401 and 403 alone. A control character is refused before it.
-			if name == "auth" && !strings.HasSuffix(odd, "%00") {
+			if name == "auth" { // which answers nothing but 200, 401 and 403
 				want = http.StatusUnauthorized
 			}
 			if res.StatusCode != want {

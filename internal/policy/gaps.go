@@ -41,11 +41,13 @@ func RuleGaps(public, optional []string, required [][]string) (gaps []ruleGap) {
 }
 
 // MatcherGaps finds the same paths beside the path patterns of the directive's matcher.
-// There is no login at such a path, unless the operator names it in another place.
+// There is no login at such a path, unless the operator names it in another place. A
+// pattern without a slash in front matches nothing, and may be a value, a secret say,
+// that has come to the wrong place.
 func MatcherGaps(selected, public, optional []string) (warnings []string) {
 	for _, pattern := range selected {
 		open, ok := besidePattern(pattern)
-		if ok && !matchesLiterally(selected, open) && !matchesLiterally(public, open) && !names(optional, open) {
+		if ok && pattern[0] == '/' && !matchesLiterally(selected, open) && !matchesLiterally(public, open) && !names(optional, open) {
 			warnings = append(warnings, fmt.Sprintf("the matcher of tollgate: %s does not match %s, which therefore needs no login; add %s to the matcher, or to `public` if it is open on purpose", pattern, open, open))
 		}
 	}

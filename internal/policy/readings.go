@@ -36,14 +36,15 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 	if len(escaped) > MaxOddPath {
 		return []string{plain}, false
 	}
-	forms = []string{plain, escaped}
+	forms, complete = []string{plain, escaped}, true
 	for i := 0; i < len(forms); i++ { // grows: each form is read again in turn
 		if len(forms) > maxReadings {
 			return forms, false
 		}
 		form := forms[i]
-		if strings.ContainsFunc(form, isControl) {
-			return forms, false
+		if cut := strings.IndexFunc(form, isControl); cut >= 0 {
+			complete = false
+			forms = addForm(forms, form[:cut]) // names the endpoint that it may be for
 		}
 		forms = addForm(forms, CleanPath(form))
 		if strings.HasPrefix(form, "//") {
@@ -61,7 +62,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 			forms = addForm(forms, decoded)
 		}
 	}
-	return forms, true
+	return forms, complete
 }
 
 // maxReadings bounds the work for one path. An honest one has a handful: 16 are those
