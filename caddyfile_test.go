@@ -281,7 +281,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		minimal("session {\nsame_site any\n}"):                                              "session.same_site: \"any\" is none of lax, strict, none, at Caddyfile:10",
 		minimal("session {\ncookie_domain other.com\n}"):                                    "session.cookie_domain: \"other.com\" is not a domain of redirect_uri's host",
 		minimal("session {\ncookie_domain p.example.com\n}"):                                "session.cookie_domain",
-		minimal("session {\ncookie_name \"a b\"\n}"):                                        "session.cookie_name: \"a b\" is not a cookie name",
+		minimal("session {\ncookie_name \"a b\"\n}"):                                        "session.cookie_name: \"a b\" is not a valid cookie name",
 		minimal("session {\ncookie_name __Host-x\ncookie_domain example.com\n}"):            "the prefix __Host- needs an https origin and no cookie_domain",
 		minimal("balance {\nmax_age 20m\nmax_stale 1m\n}"):                                  "balance.max_stale: must not be less than max_age, at Caddyfile:11",
 		replaced("aihubmix", "aihubmx"):                                                     "unknown provider 'aihubmx'; did you mean 'aihubmix'?, at Caddyfile:4",

@@ -1,7 +1,7 @@
-// Package browser knows what a browser holds and how it asks: the gateway's own cookies,
-// pending logins, login loops, and what is a navigation of a person.
+// Package browser reads and writes what a browser holds for the gateway: its cookies,
+// pending logins and login loops. It also decides which requests are page navigations.
 //
-// All cookies are made in one place, Jar. Begin with Jar.Take.
+// Jar is the only place that makes cookies. Begin with Jar.Take.
 package browser
 
 import (
@@ -17,28 +17,27 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// SecondChunk is what the second cookie's name adds to the session cookie's, where
-// a session does not fit into one.
+// SecondChunk is the suffix of the second session cookie's name. The second cookie exists
+// only if the session does not fit into one.
 const SecondChunk = "-2"
 
-// Jar makes and reads all cookies of one site. Nothing else does.
+// Jar makes and reads all cookies of one site. No other code does.
 type Jar struct {
 	Name        string
 	Domain      string // with cookie_domain
 	Secure      bool   // the external origin is https
 	SameSite    http.SameSite
 	Partitioned bool
-	// Others gives the cookie names of all sites of this process: their cookies are kept
-	// from upstreams, too. One site's application must not receive another site's session.
-	// A nil function, or a nil set, means that there are no other names.
+	// Others returns the cookie names of all sites of this process. Their cookies are also
+	// removed before the request reaches an upstream: one site's application must not
+	// receive another site's session. A nil function or a nil set means no other sites.
 	Others func() CookieNames
 }
 
-// DefaultCookieName is the session cookie's name where none is configured. The
-// prefixes make the browser refuse the cookie unless it is Secure and, without a
-// domain, comes from this very host (RFC 6265bis section 4.1.3). On plain http
-// there is neither prefix nor Secure, since not every browser takes Secure
-// cookies there, loopback included.
+// DefaultCookieName returns the session cookie's name if none is configured. The prefix
+// makes the browser refuse the cookie unless it is Secure and, if it has no domain, was
+// set by this very host (RFC 6265bis section 4.1.3). On plain http the cookie has neither
+// prefix nor Secure: not every browser accepts Secure cookies there, even on loopback.
 func DefaultCookieName(secure bool, domain string) string {
 	switch {
 	case !secure:
@@ -57,16 +56,18 @@ func (j *Jar) otherNames() CookieNames {
 	return j.Others()
 }
 
+// LoginName returns the name of a pending login's cookie. flow comes from FlowOf.
 func (j *Jar) LoginName(flow string) string { return j.Name + "-login-" + flow }
 
-// SignedOutName is the cookie that remembers a logout until the next sign-in.
+// SignedOutName returns the name of the cookie that remembers a sign-out until the next
+// sign-in.
 func (j *Jar) SignedOutName() string { return j.Name + "-signed-out" }
 
-// RecentName is the cookie that counts recent sign-ins.
+// RecentName returns the name of the cookie that counts recent sign-ins.
 func (j *Jar) RecentName() string { return j.Name + "-recent" }
 
-// Owns reports whether a cookie of this name is the gateway's. Names are compared
-// exactly, case included.
+// Owns reports whether a cookie with this name belongs to this site's gateway. The
+// comparison is exact and case-sensitive.
 func (j *Jar) Owns(name string) bool {
 	rest, ok := strings.CutPrefix(name, j.Name)
 	if !ok {
@@ -75,15 +76,15 @@ func (j *Jar) Owns(name string) bool {
 	return rest == "" || rest == SecondChunk || rest == "-signed-out" || rest == "-recent" || strings.HasPrefix(rest, "-login-")
 }
 
-// maxCookieName bounds a configured cookie name in bytes.
+// maxCookieName is the maximum length of a configured cookie name, in bytes.
 const maxCookieName = 100
 
-// CookieNames are the session cookies' names of several sites. A set that is read may be
-// shared; it is never changed.
+// CookieNames is a set of session cookie names, one per site. Several goroutines may share
+// a set, so it must not be changed after it is published.
 type CookieNames map[string]struct{}
 
-// own reports whether a cookie of this name is a cookie of one of the sites. It
-// allocates nothing: every cookie of every request is asked about.
+// own reports whether a cookie with this name belongs to one of the sites. It does not
+// allocate, because it runs for every cookie of every request.
 func (n CookieNames) own(name string) bool {
 	if len(n) == 0 {
 		return false
@@ -96,7 +97,8 @@ func (n CookieNames) own(name string) bool {
 			return true
 		}
 	}
-	// A configured name may have these letters in it, too: each place may be the end.
+	// A configured name may itself contain "-login-", so every occurrence may be where
+	// the configured name ends.
 	const login = "-login-"
 	for at := 0; at <= maxCookieName; {
 		next := strings.Index(name[at:], login)
@@ -119,8 +121,8 @@ func (n CookieNames) has(name string) bool {
 	return ok
 }
 
-// make is the one constructor of cookies. A maxAge below zero makes the deletion,
-// which carries the same attributes, since a browser ignores it otherwise.
+// make is the only constructor of cookies. A maxAge of zero or less deletes the cookie. The
+// deletion has the same attributes as the cookie: a browser ignores it otherwise.
 func (j *Jar) make(name, value string, maxAge time.Duration, sameSite http.SameSite, partitioned bool) string {
 	c := http.Cookie{
 		Name:        name,
@@ -139,9 +141,10 @@ func (j *Jar) make(name, value string, maxAge time.Duration, sameSite http.SameS
 	return c.String()
 }
 
-// Session gives the Set-Cookie values for a session's value: one, or two chunks.
-// The first character says how many there are. A second cookie that the browser
-// still holds of an earlier, longer session is deleted.
+// Session returns the Set-Cookie values for a session's value, split into one or two
+// cookies. The first character of the first cookie is the number of cookies. If one cookie
+// is enough and hasSecond is set, Session also deletes the second cookie, which is left
+// over from an earlier, longer session.
 func (j *Jar) Session(value string, maxAge time.Duration, hasSecond bool) []string {
 	fits := keys.MaxCookie - len(j.Name) - len("1.")
 	if len(value) <= fits {
@@ -157,23 +160,23 @@ func (j *Jar) Session(value string, maxAge time.Duration, hasSecond bool) []stri
 	}
 }
 
-// Login gives the Set-Cookie value of one pending login. It is always Lax: the
-// callback comes from another site, where a Strict cookie would be missing.
+// Login returns the Set-Cookie value for one pending login. The cookie is always Lax: the
+// browser reaches the callback from another site, and would not send a Strict cookie.
 func (j *Jar) Login(flow, value string) string {
 	return j.make(j.LoginName(flow), value, loginMemory, http.SameSiteLaxMode, false)
 }
 
-// SignedOut remembers that this browser signed out.
+// SignedOut returns the Set-Cookie value that remembers that this browser signed out.
 func (j *Jar) SignedOut() string {
 	return j.make(j.SignedOutName(), "1", session.MaxLifetime, http.SameSiteLaxMode, false)
 }
 
-// Recent counts a sign-in.
+// Recent returns the Set-Cookie value that stores the count of recent sign-ins.
 func (j *Jar) Recent(l Recent) string {
 	return j.make(j.RecentName(), l.String(), loopWindow, http.SameSiteLaxMode, false)
 }
 
-// Remove gives the deletion of a cookie of ours.
+// Remove returns the Set-Cookie value that deletes one of the gateway's cookies.
 func (j *Jar) Remove(name string) string {
 	if name == j.Name || name == j.Name+SecondChunk {
 		return j.make(name, "", -1, j.SameSite, j.Partitioned)
@@ -181,15 +184,15 @@ func (j *Jar) Remove(name string) string {
 	return j.make(name, "", -1, http.SameSiteLaxMode, false)
 }
 
-// Sent are the gateway's own cookies as one request brought them.
+// Sent holds the gateway's own cookies of one request.
 type Sent struct {
-	First, Second       string // of the session
+	First, Second       string // values of the session's cookies
 	hasFirst, HasSecond bool
-	// Duplicate: two cookies of one name. A browser sends that when a sibling
-	// domain has planted one, and nobody can say which is ours.
+	// Duplicate reports that two session cookies have the same name. That happens if a
+	// sibling domain has set one. The gateway cannot tell which one is its own.
 	Duplicate bool
-	// Logins are all of them, so that a callback finds its own behind any number of
-	// others. They are parts of the header, whose size the server bounds.
+	// Logins holds all login cookies, however many there are, so that a callback always
+	// finds its own. The server's limit on the header's size limits their number.
 	Logins    []sentLogin
 	SignedOut bool
 	Recent    Recent
@@ -200,8 +203,8 @@ type sentLogin struct {
 	Value string
 }
 
-// Take reads the gateway's cookies from a request and removes them from what the
-// upstream will see. All other cookies pass byte for byte.
+// Take reads the gateway's cookies from a request's header, and removes them there, so
+// that the upstream does not see them. All other cookies stay unchanged, byte for byte.
 func (j *Jar) Take(header http.Header) Sent {
 	var sent Sent
 	lines := header["Cookie"]
@@ -227,8 +230,8 @@ func (j *Jar) Take(header http.Header) Sent {
 	return sent
 }
 
-// takeLine takes our cookies out of one Cookie header line. A line without any is
-// returned as it is.
+// takeLine removes the gateway's cookies from one Cookie header line. It returns a line
+// without such cookies unchanged.
 func (j *Jar) takeLine(line string, sent *Sent) string {
 	others := j.otherNames()
 	if len(others) == 0 && !strings.Contains(line, j.Name) {
@@ -283,15 +286,15 @@ func (s *Sent) add(j *Jar, name, value string) {
 	}
 }
 
-// SessionValue puts the session cookie's value together again, or false when
-// there is none, or it is none that we made.
-func (s *Sent) SessionValue() (string, bool) {
+// SessionValue joins the chunks of the session cookie. ok is false if the request has no
+// session cookie, has two of the same name, or the value is not in the gateway's format.
+func (s *Sent) SessionValue() (value string, ok bool) {
 	if s.Duplicate || len(s.First) < 2 || s.First[1] != '.' {
 		return "", false
 	}
 	switch s.First[0] {
 	case '1':
-		return s.First[2:], true // without a copy: this is every request's way
+		return s.First[2:], true // no copy: every request takes this path
 	case '2':
 		if !s.HasSecond || len(s.First)+len(s.Second) > 2*keys.MaxCookie {
 			return "", false
@@ -302,7 +305,8 @@ func (s *Sent) SessionValue() (string, bool) {
 	}
 }
 
-// IsOwnSetCookie reports whether a Set-Cookie line sets a cookie of the gateway.
+// IsOwnSetCookie reports whether a Set-Cookie line sets a cookie of the gateway, of this
+// site or of another site of this process.
 func (j *Jar) IsOwnSetCookie(line string) bool {
 	pair, _, _ := strings.Cut(line, ";")
 	name, value, _ := strings.Cut(pair, "=")
@@ -315,11 +319,12 @@ func (j *Jar) IsOwnSetCookie(line string) bool {
 	return j.Owns(name) || j.otherNames().own(name)
 }
 
-// ValidCookieName says what is wrong with a configured cookie name.
+// ValidCookieName returns the problem with a configured cookie name, or an empty string if
+// the name is valid. The problem reads as the rest of a sentence about the setting.
 func ValidCookieName(name string, secure bool, domain string) string {
 	switch {
 	case !header.IsName(name):
-		return strconv.Quote(name) + " is not a cookie name"
+		return strconv.Quote(name) + " is not a valid cookie name"
 	case len(name) > maxCookieName:
 		return "is longer than 100 bytes"
 	case strings.HasPrefix(strings.ToLower(name), "__host-") && (!secure || domain != ""):
@@ -330,23 +335,23 @@ func ValidCookieName(name string, secure bool, domain string) string {
 	return ""
 }
 
-// A session that has ended leaves its cookie in the browser, with sealed tokens in it
-// where the cookie is the whole session. The answer that denies a request deletes it.
+// ValueHash identifies a cookie value that this process has deleted or replaced.
 //
-// That answer may be late: while a request waits for its refresh, another tab of the same
-// browser may have signed in again, and the deletion would then hit the new session's
-// cookie, since a deletion names no value. So this process remembers for a while which
-// values it has deleted or replaced, and deletes each of them once only. What remains is
-// the time that an answer is on its way, and other gateways.
+// A session that has ended leaves its cookie in the browser. With the cookie store it
+// contains the sealed tokens. The response that denies a request deletes it.
 //
-// Only a value that this site has sealed is deleted. Any other one may belong to another
-// site of the same host and cookie name.
-
-// ValueHash names a cookie value in that memory.
+// That response may be late: while a request waits for its refresh, another tab of the
+// same browser may have signed in again. The deletion names no value, so it would remove
+// the new session's cookie. Therefore this process remembers for a while which values it
+// has deleted or replaced, and deletes each value only once. Two gaps remain: the time in
+// which a response is on its way, and other gateways.
+//
+// Only a value that this site has sealed is deleted. Any other value may belong to another
+// site with the same host and cookie name.
 type ValueHash [sha256.Size]byte
 
-// SessionHash names the session cookie that a request brought, or reports false when it
-// brought none that can be read.
+// SessionHash returns the hash of the request's session cookie. ok is false if the request
+// has no readable session cookie; see SessionValue.
 func (s *Sent) SessionHash() (hash ValueHash, ok bool) {
 	value, ok := s.SessionValue()
 	if !ok {
@@ -355,7 +360,8 @@ func (s *Sent) SessionHash() (hash ValueHash, ok bool) {
 	return sha256.Sum256([]byte(value)), true
 }
 
-// Reaches reports whether a host is in the domain of the cookies.
+// Reaches reports whether the browser sends the cookies to host because it is in their
+// domain. It is false for every host if no domain is configured.
 func (j *Jar) Reaches(host string) bool {
 	return j.Domain != "" && (host == j.Domain || strings.HasSuffix(host, "."+j.Domain))
 }

@@ -4,25 +4,27 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// Destinations remember where logins lead whose cookie cannot tell: those that were
-// dropped from a browser with many tabs, those that were used, and those whose return
-// path does not fit into a cookie. They are remembered in this process only. Another
-// gateway, and this one after a restart, leads to after_login instead.
+// Destinations remembers the return paths of logins whose cookie does not hold it: logins
+// that were dropped from a browser with many tabs, logins that were used, and logins whose
+// return path does not fit into a cookie. The memory is per process. Another gateway, and
+// this one after a restart, redirects to after_login instead.
 //
-// A login is found by the hash of its state, so that only who has the state learns
-// where it led. What is found is a clean return path.
+// The key is the hash of the login's state, so only a caller that has the state learns the
+// return path. All return paths in it have passed origin.CleanPath.
 type Destinations struct {
 	Paths *otter.Cache[string, string]
 }
 
 const (
-	// MaxDestinationBytes bounds the memory of one site. Anybody can begin logins, and
-	// may so displace what is remembered of others: these end at after_login.
+	// MaxDestinationBytes limits the memory of one site, in bytes. Anybody can start
+	// logins and so displace the entries of other people. Their logins then end at
+	// after_login.
 	MaxDestinationBytes = 16 << 20
-	// destinationOverhead is what one entry takes besides its path.
+	// destinationOverhead is the memory of one entry without its path, in bytes.
 	destinationOverhead = 256
 )
 
+// NewDestinations returns an empty memory. Call Close when it is no longer used.
 func NewDestinations() *Destinations {
 	return &Destinations{otter.Must(&otter.Options[string, string]{
 		MaximumWeight:    MaxDestinationBytes,
@@ -31,12 +33,13 @@ func NewDestinations() *Destinations {
 	})}
 }
 
-// Remember keeps the return path of a login.
+// Remember stores the return path of a login. flow comes from FlowOf.
 func (d *Destinations) Remember(flow, returnPath string) { d.Paths.Set(flow, returnPath) }
 
-// Of gives the return path of a login. ok is false if it is not remembered.
+// Of returns the return path of a login. ok is false if it is not stored here.
 func (d *Destinations) Of(flow string) (returnPath string, ok bool) {
 	return d.Paths.GetIfPresent(flow)
 }
 
+// Close stops the goroutines of the memory.
 func (d *Destinations) Close() { d.Paths.StopAllGoroutines() }

@@ -16,36 +16,38 @@ import (
 )
 
 const (
-	// LoginLifetime is how long a started login waits for its callback: time to
-	// register with the provider, to find a password, to confirm an e-mail address.
+	// LoginLifetime is how long a started login waits for its callback. The user may have
+	// to register with the provider, find a password, or confirm an e-mail address.
 	LoginLifetime = time.Hour
 
-	// loginMemory is how long a browser keeps where a started login was to lead to. Who
-	// comes back to the provider's page in the morning is too late to be signed in by
-	// that, and starts anew from there with one click.
+	// loginMemory is how long the browser keeps a started login. A user who returns to the
+	// provider's page the next morning is too late for the sign-in, but the return path is
+	// still known: one click starts a new login.
 	loginMemory = 24 * time.Hour
 
-	// MaxLoginPath bounds the return path that travels in a login's cookie, in bytes. A
-	// longer one is remembered in the process; see destinations.
+	// MaxLoginPath is the maximum length of a return path in a login's cookie, in bytes. A
+	// longer one is kept in the process; see Destinations.
 	MaxLoginPath = 1024
 
-	// maxNonce bounds the nonce that a popup's opener gives, in bytes.
+	// maxNonce is the maximum length of the nonce of a popup's opener, in bytes.
 	maxNonce = 128
 )
 
-// Login is one sign-in that was started and waits for its callback. It travels
-// sealed in a cookie of its own, so that it is bound to the browser, and tabs
-// cannot be mixed up (RFC 9700 sections 2.1 and 4.7.1).
+// Login is one sign-in that was started and waits for its callback. Each login has its own
+// sealed cookie. That binds it to the browser, and keeps tabs apart (RFC 9700 sections 2.1
+// and 4.7.1).
 type Login struct {
 	State    string
 	Verifier string
-	// ReturnPath is empty in a cookie that it does not fit into: the process remembers it.
+	// ReturnPath is empty if it does not fit into the cookie; see Destinations.
 	ReturnPath string
 	Popup      bool
 	Nonce      string // of the popup's opener
 	Started    time.Time
 }
 
+// NewLogin returns a login with a new random state and code verifier. returnPath must be
+// clean. nonce is empty unless a popup's opener sent one.
 func NewLogin(returnPath string, popup bool, nonce string, now time.Time) *Login {
 	state := make([]byte, 32)
 	rand.Read(state) // never fails: the runtime ends the program instead
@@ -59,25 +61,28 @@ func NewLogin(returnPath string, popup bool, nonce string, now time.Time) *Login
 	}
 }
 
-// FlowOf is the part of a login cookie's name that finds the cookie of a state,
-// without giving the state away.
+// FlowOf returns the part of a login cookie's name that belongs to a state. It is a hash, so
+// the name does not reveal the state.
 func FlowOf(state string) string {
 	sum := sha256.Sum256([]byte("tollgate login flow\x00" + state))
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
-// Matches compares the state that came back, in constant time.
+// Matches reports whether state, from the callback, is this login's. It takes constant time.
 func (l *Login) Matches(state string) bool {
 	return subtle.ConstantTimeCompare([]byte(l.State), []byte(state)) == 1
 }
 
+// Expired reports whether the login is older than LoginLifetime at now, or started more than
+// a minute after now.
 func (l *Login) Expired(now time.Time) bool {
 	return now.Sub(l.Started) >= LoginLifetime || l.Started.After(now.Add(time.Minute))
 }
 
-// LoginVersion names the binary form below.
+// LoginVersion is the version of the login's binary form, and its first byte.
 const LoginVersion = 1
 
+// AppendBinary appends the login's binary form to b.
 func (l *Login) AppendBinary(b []byte) []byte {
 	b = append(b, LoginVersion)
 	b = binary.AppendVarint(b, l.Started.UnixMilli())
@@ -92,8 +97,9 @@ func (l *Login) AppendBinary(b []byte) []byte {
 	return b
 }
 
-// Seal gives the value of the login's cookie. whole is false if the return path is not
-// in it, because it is too long, or the value would take more than room bytes with it.
+// Seal returns the value of the login's cookie. whole is false if the value does not contain
+// the return path, because the path is longer than MaxLoginPath or the value would be longer
+// than room bytes. It fails if the value cannot be sealed.
 func (l *Login) Seal(s *keys.Sealer, room int) (value string, whole bool, err error) {
 	if len(l.ReturnPath) <= MaxLoginPath {
 		value, err = s.Seal(l.AppendBinary(nil))
@@ -107,7 +113,9 @@ func (l *Login) Seal(s *keys.Sealer, room int) (value string, whole bool, err er
 	return value, false, err
 }
 
-func ParseLogin(b []byte) (*Login, bool) {
+// ParseLogin reads a login's binary form. ok is false if b is not a complete login of the
+// current LoginVersion.
+func ParseLogin(b []byte) (login *Login, ok bool) {
 	r := wire.NewReader(b)
 	if r.Byte() != LoginVersion {
 		return nil, false
@@ -119,8 +127,9 @@ func ParseLogin(b []byte) (*Login, bool) {
 	return l, r.Done()
 }
 
-// OpenLogin opens a login cookie's value. The login may have expired.
-func OpenLogin(s *keys.Sealer, value string) (*Login, bool) {
+// OpenLogin opens a login cookie's value. ok is false if s did not seal it or it holds no
+// login. The login may have expired.
+func OpenLogin(s *keys.Sealer, value string) (login *Login, ok bool) {
 	plain, _, ok := s.Open(value)
 	if !ok {
 		return nil, false
@@ -128,8 +137,8 @@ func OpenLogin(s *keys.Sealer, value string) (*Login, bool) {
 	return ParseLogin(plain)
 }
 
-// IsNonce reports whether a popup's nonce is one: short, and of plain characters,
-// since it comes from any page that opens us.
+// IsNonce reports whether s is a valid nonce of a popup's opener. It must be short and
+// consist of letters, digits, - and _: any page can open the popup and choose it.
 func IsNonce(s string) bool {
 	for i := range len(s) {
 		if !header.IsAlphanumeric(s[i]) && s[i] != '-' && s[i] != '_' {

@@ -8,22 +8,24 @@ import (
 	"time"
 )
 
-// A login loop: a browser that does not keep the session cookie comes back without
-// it, is sent to the provider, which signs it in at once, and comes back again. So
-// each sign-in leaves a short-lived cookie that counts those of this browser on the
-// way to one page, and the browser that brings the count along, but no session, has
-// lost it in between.
 const (
+	// loopWindow is how long a sign-in counts as recent.
 	loopWindow = 30 * time.Second
-	// LoopLogins is the sign-in that ends on a page instead. A real loop gets there in
-	// a second or two; a person whose session is ended time and again does not.
+	// LoopLogins is the number of recent sign-ins from which on the gateway shows a page
+	// instead of starting another one. A real loop reaches it in a second or two. A person
+	// whose session is ended repeatedly does not.
 	LoopLogins = 5
 )
 
-// Recent is what that cookie says.
+// Recent is the count of recent sign-ins that led to the same page. It detects login loops.
+//
+// In a login loop the browser does not keep the session cookie: it returns without it, is
+// redirected to the provider, is signed in there at once, and returns again. Therefore each
+// sign-in sets a short-lived cookie with this count. A browser that sends the count but no
+// session has lost the session in between.
 type Recent struct {
 	Count  int
-	target string // of the return path, hashed
+	target string // hash of the return path
 }
 
 func targetOf(returnPath string) string {
@@ -31,7 +33,7 @@ func targetOf(returnPath string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:6])
 }
 
-// parseRecentLogins reads the cookie. Whatever else it holds counts as none.
+// parseRecentLogins reads the cookie's value. An invalid value counts as no sign-in.
 func parseRecentLogins(value string) Recent {
 	number, target, _ := strings.Cut(value, ".")
 	count, err := strconv.Atoi(number)
@@ -41,7 +43,8 @@ func parseRecentLogins(value string) Recent {
 	return Recent{count, target}
 }
 
-// Next counts one more sign-in on the way to a page.
+// Next returns the count after one more sign-in that leads to returnPath. The count starts
+// again at 1 if the previous sign-ins led to another page.
 func (l Recent) Next(returnPath string) Recent {
 	target := targetOf(returnPath)
 	if l.target != target {
@@ -50,6 +53,8 @@ func (l Recent) Next(returnPath string) Recent {
 	return Recent{min(l.Count+1, LoopLogins), target}
 }
 
+// IsLoop reports whether the count has reached LoopLogins.
 func (l Recent) IsLoop() bool { return l.Count >= LoopLogins }
 
+// String returns the value of the cookie.
 func (l Recent) String() string { return strconv.Itoa(l.Count) + "." + l.target }

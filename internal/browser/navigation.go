@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// IsNavigation reports whether a person is going to a page: a top-level navigation
-// that may be redirected to the provider. A script, an image, a frame, a WebSocket
-// or a prefetch may not: a redirect would help none of them, and would start
-// logins that nobody asked for.
+// IsNavigation reports whether a request is a page navigation: a top-level GET or HEAD that
+// may be redirected to the provider. Requests of a script, an image, a frame, a WebSocket or
+// a prefetch are not navigations. A redirect would not help them, and would start logins
+// that the user did not request.
 func IsNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
@@ -27,24 +27,24 @@ func IsNavigation(r *http.Request) bool {
 }
 
 // isFromWorker reports whether a request may be a navigation that a service worker has
-// passed on. `fetch(event.request)` loses the destination; the mode stays `navigate` in
-// Chromium and WebKit, and becomes `same-origin` in Firefox, and everywhere if the
-// worker gives options of its own. A script that fetches data has the mode `cors`.
+// forwarded. `fetch(event.request)` loses the destination. The mode stays `navigate` in
+// Chromium and WebKit. It becomes `same-origin` in Firefox, and in every browser if the
+// worker passes its own options. A script that fetches data has the mode `cors`.
 //
-// The destination of a frame is lost, too, so that a site's own worker can pass on a
-// frame that looks like a page. A browser keeps at most MaxPendingLogins of it, and
-// providers do not let themselves be framed.
+// A frame loses its destination in the same way, so a site's own worker can forward a frame
+// that looks like a page. The damage is limited: a browser keeps at most MaxPendingLogins
+// logins, and providers refuse to be framed.
 func isFromWorker(mode, dest string) bool {
 	return dest == "empty" && (mode == "navigate" || mode == "same-origin")
 }
 
-// prefersPage reports whether a request that does not say what it is for looks like a
-// person's: it prefers HTML, and is none of a script library that says so.
+// prefersPage reports whether a request without usable Fetch Metadata looks like a page
+// navigation: it prefers HTML, and does not name a script library in X-Requested-With.
 func prefersPage(header http.Header) bool {
 	return header.Get("X-Requested-With") == "" && prefers(header, "text/html", "application/json")
 }
 
-// isPrefetch reports whether a browser only fetches in advance.
+// isPrefetch reports whether the browser fetches a page before the user visits it.
 func isPrefetch(header http.Header) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
 		if strings.Contains(strings.ToLower(header.Get(name)), "prefetch") {
@@ -54,8 +54,9 @@ func isPrefetch(header http.Header) bool {
 	return false
 }
 
-// prefers reports whether Accept names the wanted media type, and prefers it to
-// the other one and to whatever else it names. A wildcard names nothing.
+// prefers reports whether Accept names the media type wanted and prefers it to other. With
+// equal weights the first one wins. Wildcards do not count, and a request that also accepts
+// an event stream prefers neither.
 func prefers(header http.Header, wanted, other string) bool {
 	best, bestOther := 0.0, 0.0
 	wantedFirst := false
@@ -91,20 +92,19 @@ func parseAccept(item string) (mediaType string, q float64) {
 	return strings.ToLower(strings.TrimSpace(mediaType)), q
 }
 
-// WantsJSON reports whether the client is a script rather than a person.
+// WantsJSON reports whether the client prefers JSON to HTML, as scripts do.
 func WantsJSON(r *http.Request) bool {
 	return prefers(r.Header, "application/json", "text/html")
 }
 
-// IsSameOrigin reports whether a request for an unsafe endpoint comes from this
-// site. An Origin that is exactly the configured external one suffices, whatever else
-// the browser says: WebKit calls a form of our own page that opens a new window
-// `Sec-Fetch-Site: cross-site`. No page can choose its Origin, and a redirect through
-// another site makes it `null` (Fetch, "serializing a request origin").
+// IsSameOrigin reports whether a request to an unsafe endpoint comes from this site. An
+// Origin equal to origin, the external origin, is sufficient: WebKit sends
+// `Sec-Fetch-Site: cross-site` for a form of our own page that opens a new window. No page
+// can choose its Origin, and a redirect through another site makes it `null` (Fetch,
+// "serializing a request origin").
 //
-// Otherwise Fetch Metadata decides where a browser sends it. A request with neither
-// does not come from another site's page: browsers send Origin with every cross-origin
-// POST.
+// Otherwise Fetch Metadata decides if the browser sends it. A request with neither header
+// does not come from another site's page: browsers send Origin with every cross-origin POST.
 func IsSameOrigin(r *http.Request, origin string) bool {
 	from, sent := r.Header["Origin"]
 	if len(from) == 1 && from[0] == origin {

@@ -8,32 +8,33 @@ import (
 )
 
 const (
-	// MaxPendingLogins is how many logins may wait in one browser. The oldest goes:
-	// cookies that pile up end in a request that no server takes.
+	// MaxPendingLogins is the maximum number of pending logins per browser. A further one
+	// replaces the oldest: too many cookies make requests that servers refuse.
 	MaxPendingLogins = 5
 
-	// MaxLoginBytes bounds the pending logins' cookies together, for the same
-	// reason. A long session leaves less.
+	// MaxLoginBytes is the maximum size of all pending logins' cookies together, in bytes,
+	// for the same reason. Less is available next to a long session; see LoginRoom.
 	MaxLoginBytes = 4096
-	// MaxAllBytes bounds them together with the session's.
+	// MaxAllBytes is the maximum size of the login and session cookies together, in bytes.
 	MaxAllBytes = 8192
 
-	// MaxRemovals bounds how many login cookies one response removes. A sibling domain
-	// may plant any number of them, and a proxy in front bounds a response's header.
+	// MaxRemovals is the maximum number of login cookies that one response deletes. A
+	// sibling domain may set any number of them, and a proxy in front of the gateway limits
+	// the size of a response's header.
 	MaxRemovals = 20
 
-	// minLoginValue is less than any sealed login takes, in bytes. A shorter value is not
-	// worth the cryptography.
+	// minLoginValue is shorter than every sealed login, in bytes. Shorter values are
+	// rejected without cryptography.
 	minLoginValue = 200
 )
 
-// PendingLogins are the logins that wait in one browser, as its request brought them.
+// PendingLogins are the pending logins of one browser, read from its request.
 type PendingLogins struct {
-	Live []pendingLogin // the oldest first
-	// Gone are the logins that must leave the browser. Where they lead is worth
-	// remembering.
+	Live []pendingLogin // oldest first
+	// Gone are the logins whose cookies must be deleted. The caller may want to keep their
+	// return paths; see Destinations.
 	Gone []pendingLogin
-	// junk are the cookies that hold no login at all.
+	// junk are the names of login cookies that do not hold a login.
 	junk []string
 }
 
@@ -43,8 +44,8 @@ type pendingLogin struct {
 	size int // of the cookie, in bytes
 }
 
-// ReadLogins opens the login cookies of a request, but for the one named except. The
-// work is bounded by the size of the request's header.
+// ReadLogins opens the login cookies of a request, except the one with the name except. The
+// limit on the request header's size limits the work.
 func ReadLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) *PendingLogins {
 	p := &PendingLogins{}
 	for _, cookie := range sent {
@@ -68,6 +69,7 @@ func ReadLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) 
 	return p
 }
 
+// Size returns the size of the live logins' cookies, names included, in bytes.
 func (p *PendingLogins) Size() int {
 	size := 0
 	for _, l := range p.Live {
@@ -76,8 +78,8 @@ func (p *PendingLogins) Size() int {
 	return size
 }
 
-// Keep drops the oldest logins until at most count of them are left, which take at most
-// size bytes together.
+// Keep moves the oldest logins from Live to Gone until at most count logins with at most size
+// bytes are left.
 func (p *PendingLogins) Keep(count, size int) {
 	for len(p.Live) > 0 && (len(p.Live) > count || p.Size() > size) {
 		p.Gone = append(p.Gone, p.Live[0])
@@ -85,8 +87,8 @@ func (p *PendingLogins) Keep(count, size int) {
 	}
 }
 
-// Removals names the cookies to remove in one response: first those that hold a login,
-// which are ours for certain.
+// Removals returns the names of the cookies to delete in one response, at most MaxRemovals.
+// Cookies that hold a login come first, because they certainly belong to the gateway.
 func (p *PendingLogins) Removals() []string {
 	var names []string
 	for _, l := range p.Gone {
@@ -96,7 +98,8 @@ func (p *PendingLogins) Removals() []string {
 	return names[:min(len(names), MaxRemovals)]
 }
 
-// LoginRoom is how many bytes the login cookies may take next to a session's.
+// LoginRoom returns how many bytes the login cookies may take if the session's cookies take
+// session bytes.
 func LoginRoom(session int) int {
 	return max(min(MaxLoginBytes, MaxAllBytes-session), 0)
 }
