@@ -29,7 +29,7 @@ func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	name := textproto.CanonicalMIMEHeaderKey(r.Text(setting, a.Header, identity.DefaultAssertionHeader))
 	switch {
 	case !header.IsName(name):
-		r.Fail(setting, "%q is not a header name", name)
+		r.Fail(setting, "%q is not a valid header name", name)
 	case header.IsReserved(name) || slices.Contains(authHeaderNames, name):
 		r.Fail(setting, "%s means something else already", name)
 	case s.identity.Forges(name):

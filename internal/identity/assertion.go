@@ -15,29 +15,35 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
+// DefaultAssertionHeader is the header of the assertion if none is configured.
 const DefaultAssertionHeader = "X-Tollgate-Assertion"
 
+// DefaultAssertionLifetime is the lifetime of an assertion if none is configured.
 const DefaultAssertionLifetime = time.Minute
 
-// MinAssertionLifetime is well above the whole seconds that a JWT counts in.
+// MinAssertionLifetime is the shortest lifetime that may be configured. It is well above one
+// second, the unit of a JWT's times.
 const MinAssertionLifetime = 10 * time.Second
 
+// MaxAssertionLifetime is the longest lifetime that may be configured. An assertion cannot be
+// revoked.
 const MaxAssertionLifetime = 5 * time.Minute
 
-// maxAssertions bounds the assertions remembered; one takes about a kilobyte.
+// maxAssertions is the maximum number of cached assertions. One takes about a kilobyte.
 const maxAssertions = 10_000
 
-// AssertionOptions is the assertion block, resolved.
+// AssertionOptions holds the settings of the assertion block.
 type AssertionOptions struct {
 	Audience string
 	Lifetime time.Duration
 }
 
-// AddAssertion adds the assertion's header to the list of what is set and removed.
+// AddAssertion makes name the assertion's header. Headers then sets it, and removes it from
+// client requests.
 func (h *Headers) AddAssertion(name string) {
 	h.assertion = name
 	h.folded[header.Fold(name)] = struct{}{}
-	h.noteBeginnings()
+	h.noteFirstBytes()
 }
 
 // RemoveProofs removes the access token and the assertion from a request. Whoever
@@ -51,8 +57,8 @@ func (h *Headers) RemoveProofs(header http.Header) {
 	}
 }
 
-// assertedIdentity is what an assertion says of the user and the session. What is
-// unknown is left out.
+// assertedIdentity holds the claims about the user and the session. Unknown values are left
+// out.
 type assertedIdentity struct {
 	Issuer       string `json:"iss"`
 	Audience     string `json:"aud"`
@@ -65,7 +71,7 @@ type assertedIdentity struct {
 	BalanceState string `json:"balance_state"`
 }
 
-// assertionClaims are all claims of an assertion; times in Unix seconds.
+// assertionClaims holds all claims of an assertion. Times are Unix seconds.
 type assertionClaims struct {
 	assertedIdentity
 	IssuedAt int64  `json:"iat"`
@@ -73,21 +79,22 @@ type assertionClaims struct {
 	ID       string `json:"jti"`
 }
 
-// madeAssertion is an assertion that may be used again.
+// madeAssertion is a cached assertion.
 type madeAssertion struct {
 	says assertedIdentity
 	made time.Time
 	text string
 }
 
-// Asserter makes the assertions of one handler. It remembers the last one of each
-// session: signing each request would be most of what the gateway costs.
+// Asserter makes the assertions of one handler. It caches the last assertion of each
+// session: signing every request would be most of the gateway's CPU time.
 type Asserter struct {
 	*AssertionOptions
 	origin string
 	recent *otter.Cache[session.ID, madeAssertion]
 }
 
+// NewAsserter returns an Asserter. origin is the external origin of the site: the issuer.
 func NewAsserter(settings *AssertionOptions, origin string) *Asserter {
 	return &Asserter{
 		AssertionOptions: settings,
@@ -96,8 +103,8 @@ func NewAsserter(settings *AssertionOptions, origin string) *Asserter {
 	}
 }
 
-// Assert gives an assertion of id that is valid for half of its lifetime at least, or
-// until the session ends.
+// Assert returns a signed assertion of id. It is valid for at least half of the configured
+// lifetime, but not after end, when the session ends. It fails if the signing fails.
 func (a *Asserter) Assert(ring *keys.Signing, id *Identity, end, now time.Time) (string, error) {
 	says := a.says(id)
 	if last, ok := a.recent.GetIfPresent(id.Session.ID); ok && last.says == says && flight.Within(now.Sub(last.made), a.Lifetime/2) {

@@ -1,7 +1,7 @@
-// Package identity tells the upstream who the user is: it removes what clients claim,
-// sets the headers of the chosen presets, and signs assertions.
+// Package identity tells the upstream who the user is. It removes identity headers that
+// clients send, sets the headers of the configured presets, and signs assertions.
 //
-// All identity headers are set from one list, Headers. Begin with Headers.Strip.
+// Headers is the only list of identity headers. Begin with Headers.Strip.
 package identity
 
 import (
@@ -26,9 +26,10 @@ type IdentityHeader struct {
 	value identityValue
 }
 
-// identityValue is what a header of a preset carries.
+// identityValue names a value of the identity that a header or a placeholder can carry.
 type identityValue int
 
+// The values of an identity. ValueBalanceAge is in whole seconds.
 const (
 	ValueID identityValue = iota
 	ValueUsername
@@ -40,7 +41,8 @@ const (
 	ValueBalanceState
 )
 
-// Presets are the header sets that applications already understand.
+// Presets are the configurable sets of headers, by name. Applications already understand
+// them.
 var Presets = map[string][]IdentityHeader{
 	"default": {
 		{"X-User-Id", ValueID},
@@ -75,34 +77,35 @@ var Presets = map[string][]IdentityHeader{
 	"none": nil,
 }
 
-// ownHeader is a header of the operator's own, with placeholders.
+// ownHeader is a header that the operator configured, with placeholders.
 type ownHeader struct {
 	name     string // canonical
 	template string
 }
 
-// Headers is the one list of everything that tells the upstream who the
-// user is: what is set stands here, and what is removed follows from it.
+// Headers is the list of all identity headers. Set writes the headers in it, and Strip
+// removes the same headers from client requests.
 type Headers struct {
 	preset []IdentityHeader
 	own    []ownHeader
-	// assertion names the header with the signed identity; empty: there is none.
+	// assertion is the name of the header with the signed identity. Empty: no assertion.
 	assertion string
-	// Token is the header that carries the access token, or empty.
+	// Token is the name of the header with the access token. Empty: the token is not sent.
 	Token  string
 	folded map[string]struct{}
-	// begins holds the bytes that a name of ours may begin with: most of a request's
-	// headers are none of ours for that alone.
-	begins [256]bool
+	// firstBytes is a cheap pre-filter: a header whose first byte is not in it cannot be an
+	// identity header.
+	firstBytes [256]bool
 }
 
-// NewHeaders puts presets and own headers together. An own header of the
-// same name takes the preset's place.
+// NewHeaders returns the list of the headers of presets and of own, which maps names to
+// templates. An own header replaces a preset's header of the same name. It fails if a preset
+// is unknown, or if an own name is invalid, reserved or given twice.
 func NewHeaders(presets []string, own map[string]string) (*Headers, error) {
 	h := &Headers{folded: make(map[string]struct{})}
 	for name, template := range own {
 		if !header.IsName(name) {
-			return nil, fmt.Errorf("%q is not a header name", name)
+			return nil, fmt.Errorf("%q is not a valid header name", name)
 		}
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		if header.IsReserved(canonical) {
@@ -114,7 +117,7 @@ func NewHeaders(presets []string, own map[string]string) (*Headers, error) {
 		h.own = append(h.own, ownHeader{canonical, template})
 		h.folded[header.Fold(canonical)] = struct{}{}
 	}
-	defer h.noteBeginnings()
+	defer h.noteFirstBytes()
 	slices.SortFunc(h.own, func(a, b ownHeader) int { return strings.Compare(a.name, b.name) })
 	for _, preset := range presets {
 		headers, known := Presets[preset]
@@ -131,21 +134,22 @@ func NewHeaders(presets []string, own map[string]string) (*Headers, error) {
 	return h, nil
 }
 
-func (h *Headers) noteBeginnings() {
-	for c := range len(h.begins) {
+func (h *Headers) noteFirstBytes() {
+	for c := range len(h.firstBytes) {
 		first := header.AppendFolded(nil, string([]byte{byte(c)}))
 		for folded := range h.folded {
-			h.begins[c] = h.begins[c] || folded[0] == first[0]
+			h.firstBytes[c] = h.firstBytes[c] || folded[0] == first[0]
 		}
 	}
 }
 
-// MaxFolded bounds the names that are folded on the stack.
+// MaxFolded is the maximum length of a name that is folded on the stack, in bytes. Longer
+// names cost an allocation.
 const MaxFolded = 64
 
-// Forges reports whether an upstream could take name for one of ours.
+// Forges reports whether an upstream could mistake name for an identity header.
 func (h *Headers) Forges(name string) bool {
-	if name == "" || !h.begins[name[0]] {
+	if name == "" || !h.firstBytes[name[0]] {
 		return false
 	}
 	var stack [MaxFolded]byte
@@ -153,10 +157,10 @@ func (h *Headers) Forges(name string) bool {
 	return ours
 }
 
-// Strip removes everything by which a client could claim an identity, or take
-// ours away: header fields, the names that Connection lists (a proxy drops those
-// after us: Traefik CVE-2024-45410), and trailers. It runs first, on every
-// request.
+// Strip removes everything with which a client could claim an identity, or make a later
+// proxy drop the gateway's identity headers: header fields, names listed in Connection (a
+// proxy drops those headers after us: Traefik CVE-2024-45410), and trailers. It must run
+// first, on every request.
 func (h *Headers) Strip(r *http.Request) {
 	for name := range r.Header {
 		if h.Forges(name) {
@@ -170,9 +174,9 @@ func (h *Headers) Strip(r *http.Request) {
 	h.stripTrailers(r)
 }
 
-// stripTunnels leaves WebSocket as the only protocol that a request can be upgraded
-// to. Through any other, h2c first of all, requests would follow that nobody here
-// sees, with any header and for any path.
+// stripTunnels allows WebSocket as the only protocol for an upgrade. Through another one,
+// such as h2c, the client could send further requests that the gateway does not see, with
+// any header and for any path.
 func stripTunnels(header http.Header) {
 	delete(header, "Http2-Settings")
 	if to, ok := header["Upgrade"]; ok && (len(to) != 1 || !strings.EqualFold(to[0], "websocket")) {
@@ -180,8 +184,8 @@ func stripTunnels(header http.Header) {
 	}
 }
 
-// stripConnection takes our names out of Connection, and leaves a Connection that
-// names none of them untouched.
+// stripConnection removes identity headers from Connection. A Connection that names none of
+// them stays unchanged.
 func (h *Headers) stripConnection(header http.Header, lines []string) {
 	var kept []string
 	found := false
@@ -206,8 +210,8 @@ func (h *Headers) stripConnection(header http.Header, lines []string) {
 	}
 }
 
-// stripTrailers removes our names from the announced trailers now, and from the
-// ones that arrive when the body has ended: net/http takes them unannounced, too.
+// stripTrailers removes identity headers from the announced trailers now, and from the
+// received trailers at the end of the body: net/http also accepts unannounced ones.
 func (h *Headers) stripTrailers(r *http.Request) {
 	h.stripTrailerMap(r.Trailer)
 	if r.Body != nil && r.ContentLength < 0 {
@@ -223,8 +227,8 @@ func (h *Headers) stripTrailerMap(trailer http.Header) {
 	}
 }
 
-// trailerStripper is a request body that removes forged trailers in the very Read
-// that reports the end, before a proxy can copy them.
+// trailerStripper is a request body that removes forged trailers in the Read call that
+// returns io.EOF, before a proxy can copy them.
 type trailerStripper struct {
 	io.ReadCloser
 	request *http.Request
@@ -239,16 +243,16 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Identity is who a request comes from, as the upstream is to see it.
+// Identity is the user of a request as the upstream sees it.
 type Identity struct {
 	Session *session.Session
 	account.View
-	// Assertion is the whole of it, signed, where that is configured.
+	// Assertion is the signed identity. Empty if no assertion is configured.
 	Assertion string
 }
 
-// fieldOf is the user information's field that a value is, or FieldCount for the
-// two that are not of it.
+// fieldOf returns the user information field of a value. It returns FieldCount for the
+// balance's age and state, which are not fields.
 func fieldOf(v identityValue) oauth.UserField {
 	switch v {
 	case ValueID:
@@ -268,9 +272,9 @@ func fieldOf(v identityValue) oauth.UserField {
 	}
 }
 
-// shows reports whether a value may be shown. The balance, its age and the quotas are
-// passed on only while they are not too old. A balance that is no amount is passed on as
-// the provider wrote it, with the state unknown.
+// shows reports whether a value may be passed on. The balance, its age and the quotas are
+// passed on only while they are not too old. A balance that is not an amount is passed on as
+// the provider sent it, with the state unknown.
 func (id *Identity) shows(v identityValue) bool {
 	switch v {
 	case ValueBalance, ValueQuota, ValueUsedQuota, ValueBalanceAge:
@@ -280,8 +284,7 @@ func (id *Identity) shows(v identityValue) bool {
 	}
 }
 
-// Text is the value of a placeholder. Each is there on every identified request,
-// and empty when unknown.
+// Text returns a value as text, for a placeholder. It is empty if the value is unknown.
 func (id *Identity) Text(v identityValue) string {
 	if !id.shows(v) {
 		return ""
@@ -296,7 +299,7 @@ func (id *Identity) Text(v identityValue) string {
 	}
 }
 
-// header is the value of a preset's header: the text, encoded.
+// header returns the value of a preset's header: the encoded text.
 func (id *Identity) header(v identityValue) string {
 	if f := fieldOf(v); f != oauth.FieldCount && id.shows(v) {
 		return id.Info.Headers[f]
@@ -304,9 +307,9 @@ func (id *Identity) header(v identityValue) string {
 	return id.Text(v)
 }
 
-// Set writes the identity into a request's header. The values of one request
-// share one array, and no two requests share any: a later handler may change a
-// value in place. expand fills in the placeholders of the operator's own headers.
+// Set writes the identity into a request's header. expand fills in the placeholders of the
+// operator's own headers. The values of one request share one array. Two requests never
+// share one, because a later handler may change a value in place.
 func (h *Headers) Set(fields http.Header, id *Identity, expand func(string) string) {
 	values := make([]string, 0, len(h.preset)+len(h.own)+1)
 	put := func(name, value string) {
@@ -325,7 +328,7 @@ func (h *Headers) Set(fields http.Header, id *Identity, expand func(string) stri
 	}
 }
 
-// SetEmpty sets every header of ours, without a value.
+// SetEmpty sets every identity header to an empty value.
 func (h *Headers) SetEmpty(header http.Header) {
 	for _, p := range h.preset {
 		header[p.Name] = []string{""}
@@ -341,8 +344,9 @@ func (h *Headers) SetEmpty(header http.Header) {
 	}
 }
 
-// Largest names the header of ours with the longest value, for whoever has to leave
-// one out.
+// Largest returns the name of the identity header with the longest value. A caller whose
+// response is too large leaves that header out. It returns "" if there are no identity
+// headers.
 func (h *Headers) Largest(header http.Header) (name string) {
 	longest := -1
 	for _, p := range h.preset {
