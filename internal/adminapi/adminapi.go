@@ -1,7 +1,7 @@
-// Package adminapi is the admin API for sessions as it is on the wire: its path, its
-// types, and a client for the commands.
+// Package adminapi is the admin API for sessions as it is on the wire: its path and its
+// types.
 //
-// The server side is in the module, which knows the stores. Begin with Client.
+// The server side is in the module, which knows the stores. Begin with Path.
 package adminapi
 
 import (
