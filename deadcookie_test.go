@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
@@ -84,6 +85,72 @@ func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
 		if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
 			t.Errorf("%s: the late answer: got %d, %q; want 401 without a deletion", name, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
+	}
+}
+
+// The late request brings an older value of the session's cookie than the logout did.
+func TestALateDenialWithAnOlderValueSparesTheNewCookie(t *testing.T) {
+	cases := map[string]struct {
+		inTollgate string
+		pass       time.Duration
+	}{
+		"after a refresh":      {"", due},
+		"after an idle period": {"session {\nidle_timeout 30m\n}", 20 * time.Minute},
+	}
+	for name, c := range cases {
+		for _, ask := range []string{"GET /", "POST /oauth/refresh"} {
+			s := newSite(t, siteOptions{inTollgate: c.inTollgate})
+			b := s.newBrowser().signIn()
+			late := b.copyOf()
+			s.clock.advance(c.pass)
+			b.Get("/")
+			eventually(t, "the cookie is another one", func() bool {
+				b.Get("/")
+				return b.cookies()["tollgate"] != late.cookies()["tollgate"]
+			})
+			b.do("POST", "/oauth/logout", nil)
+			b.pressAllow(b.follow("/"))
+			method, path, _ := strings.Cut(ask, " ")
+			if a := late.do(method, path, nil); a.StatusCode != http.StatusUnauthorized || deletes(a) {
+				t.Errorf("%s, %s: got %d, %q; want 401 without a deletion", name, ask, a.StatusCode, a.Header.Values("Set-Cookie"))
+			}
+		}
+	}
+}
+
+func TestALateDenialSparesTheCookieAfterAMigration(t *testing.T) {
+	s, _, _ := newStoredSite(t, siteOptions{inTollgate: fromCookies})
+	access := s.sessionOf(s.newBrowser().signIn()).Tokens.Access
+	b := s.newBrowser()
+	b.setCookie("tollgate", s.madeUpSession(testUserID, access))
+	late := b.copyOf()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == late.cookies()["tollgate"] {
+		t.Fatalf("the session is not migrated: %d", a.StatusCode)
+	}
+	b.do("POST", "/oauth/logout", nil)
+	b.pressAllow(b.follow("/"))
+	if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
+		t.Errorf("got %d, %q; want 401 without a deletion", a.StatusCode, a.Header.Values("Set-Cookie"))
+	}
+}
+
+func TestTwoCookiesOfOneNameAreLoggedOnceAMinute(t *testing.T) {
+	s := newSite(t, siteOptions{})
+	logs := s.observe()
+	ask := func(times int) {
+		for range times {
+			s.newBrowser().Get("/", "Cookie: tollgate=1.a; tollgate=1.b")
+		}
+	}
+	ask(20)
+	s.clock.advance(time.Minute)
+	ask(5)
+	lines := logs.FilterMessageSnippet("two session cookies").All()
+	if len(lines) != 2 {
+		t.Fatalf("got %d lines, want 2", len(lines))
+	}
+	if got := lines[1].ContextMap()["requests"]; got != int64(20) {
+		t.Errorf("the second line counts %v requests, want 20", got)
 	}
 }
 

@@ -32,6 +32,9 @@ type visit struct {
 	// dead reports whether the browser holds the cookie of a session of this site that has
 	// ended.
 	dead bool
+	// cookieOf is the session whose cookie the browser holds, if this site has sealed it.
+	// The session may have ended.
+	cookieOf session.ID
 	// deletions caches the Set-Cookie values that delete that cookie.
 	deletions []string
 	// streaming reports whether this is a periodic check of a session with open streams.

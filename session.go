@@ -21,11 +21,12 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	value, ok := v.sent.SessionValue()
 	if !ok {
 		if v.sent.Duplicate {
-			h.logger.Warn("two session cookies with the same name: a sibling domain may have planted one", zap.String("cookie", h.settings.cookies.Name))
+			h.logDuplicate()
 		}
 		return nil
 	}
 	found, err := h.store.Load(ctx, value)
+	v.cookieOf = found.ID
 	if err != nil {
 		return err
 	}
@@ -54,6 +55,15 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	}
 	v.session, v.carried, v.rewrite, v.dead = newest, s.Generation, found.Rewrite, false
 	return nil
+}
+
+// logDuplicate writes down that a request brought two session cookies. Any client can send
+// such requests, so they share one line a minute.
+func (h *Handler) logDuplicate() {
+	if requests, due := h.state.duplicates.next(h.now()); due {
+		h.logger.Warn("two session cookies with the same name: a sibling domain may have planted one",
+			zap.String("cookie", h.settings.cookies.Name), zap.Int("requests", requests))
+	}
 }
 
 // openSession finds the session of a visit, and refreshes its tokens if that is due.
@@ -157,22 +167,36 @@ func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSec
 	return h.settings.cookies.Session(value, end.Sub(h.now()), hasSecond), nil
 }
 
-// noteDisplaced remembers that the session cookie of this request has been replaced or
-// deleted in the browser. It reports whether that happened for the first time.
-func (h *Handler) noteDisplaced(v *visit) bool {
-	hash, ok := v.sent.SessionHash()
-	if !ok {
-		return false
+// A session that has ended leaves its cookie in the browser, with sealed tokens in it if
+// the cookie is the whole session. The response that denies a request deletes it.
+//
+// That response may be late. While the request waits, another tab of the same browser may
+// have signed in again, and the deletion would then hit the cookie of the new session: a
+// deletion names no value. So this process remembers for a while the sessions whose cookie
+// it has deleted or replaced. It remembers their ids and not the cookies' values: a
+// session's cookie changes with each refresh, and the late request may bring an older
+// value. Two gaps remain: the time that a response is on its way, and other gateways.
+//
+// Only a value that this site has sealed is deleted. Any other one may belong to another
+// site with the same host and cookie name.
+
+// noteDisplaced remembers that a sign-in or a sign-out has replaced or deleted the session
+// cookie of this request. From then on no response deletes a cookie because of the session
+// that this cookie belonged to.
+func (h *Handler) noteDisplaced(v *visit) {
+	if v.cookieOf != (session.ID{}) {
+		h.state.displaced.Set(v.cookieOf, struct{}{})
 	}
-	_, first := h.state.displaced.SetIfAbsent(hash, struct{}{})
-	return first
 }
 
 // deadCookies gives the Set-Cookie values that delete the cookie of an ended session. It is
 // nil if there is nothing to delete. It may be called more than once per response.
 func (h *Handler) deadCookies(v *visit) []string {
-	if !v.dead || v.deletions != nil || !h.noteDisplaced(v) {
+	if !v.dead || v.deletions != nil {
 		return v.deletions
+	}
+	if _, first := h.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
+		return nil
 	}
 	v.deletions = []string{h.settings.cookies.Remove(h.settings.cookies.Name)}
 	if v.sent.HasSecond {

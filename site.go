@@ -41,8 +41,10 @@ type shared struct {
 	unconfirmed *otter.Cache[session.ID, error]
 	// otherHosts are the hosts under which sign-ins began that are not redirect_uri's.
 	otherHosts otherHosts
-	// displaced holds the session cookies that were deleted or replaced of late.
-	displaced *otter.Cache[browser.ValueHash, struct{}]
+	// duplicates limits the log line about two session cookies in one request.
+	duplicates rareLine
+	// displaced holds the sessions whose cookie was deleted or replaced a short time ago.
+	displaced *otter.Cache[session.ID, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.
 	exchanges flight.Group[*session.Session]
 	// spent holds the logins that were used: none is used twice.
@@ -67,8 +69,8 @@ const (
 	spentLifetime = browser.LoginLifetime
 	maxSpent      = 50_000
 
-	// displacedMemory is how long a deleted or replaced session cookie is remembered:
-	// longer than any request is under way.
+	// displacedMemory is how long a session is remembered whose cookie was deleted or
+	// replaced: longer than any request is under way.
 	displacedMemory = 5 * time.Minute
 
 	// futileInterval is how long no access token is refreshed for the sake of a 401
@@ -84,9 +86,9 @@ func newShared(now func() time.Time) *shared {
 	s := &shared{
 		streams:    relay.NewTable[*passing](),
 		endedNames: session.NewEndedNames(now),
-		displaced: otter.Must(&otter.Options[browser.ValueHash, struct{}]{
+		displaced: otter.Must(&otter.Options[session.ID, struct{}]{
 			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[browser.ValueHash, struct{}](displacedMemory),
+			ExpiryCalculator: otter.ExpiryWriting[session.ID, struct{}](displacedMemory),
 		}),
 		unconfirmed: otter.Must(&otter.Options[session.ID, error]{
 			MaximumSize:      maxSpent,

@@ -5,7 +5,6 @@
 package browser
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -335,33 +334,6 @@ func ValidCookieName(name string, secure bool, domain string) string {
 	return ""
 }
 
-// ValueHash identifies a cookie value that this process has deleted or replaced.
-//
-// A session that has ended leaves its cookie in the browser. With the cookie store it
-// contains the sealed tokens. The response that denies a request deletes it.
-//
-// That response may be late: while a request waits for its refresh, another tab of the
-// same browser may have signed in again. The deletion names no value, so it would remove
-// the new session's cookie. Therefore this process remembers for a while which values it
-// has deleted or replaced, and deletes each value only once. Two gaps remain: the time in
-// which a response is on its way, and other gateways.
-//
-// Only a value that this site has sealed is deleted. Any other value may belong to another
-// site with the same host and cookie name.
-type ValueHash [sha256.Size]byte
-
-// SessionHash returns the hash of the request's session cookie. ok is false if the request
-// has no readable session cookie; see SessionValue.
-func (s *Sent) SessionHash() (hash ValueHash, ok bool) {
-	value, ok := s.SessionValue()
-	if !ok {
-		return ValueHash{}, false
-	}
-	return sha256.Sum256([]byte(value)), true
-}
-
-// Reaches reports whether the browser sends the cookies to host because it is in their
-// domain. It is false for every host if no domain is configured.
 func (j *Jar) Reaches(host string) bool {
 	return j.Domain != "" && (host == j.Domain || strings.HasSuffix(host, "."+j.Domain))
 }

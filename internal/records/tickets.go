@@ -151,19 +151,20 @@ func (t *Tickets) Load(ctx context.Context, value string) (session.Found, error)
 		}
 		t.opened.Put(value, o)
 	}
+	found := session.Found{Ours: true, ID: o.ID, Rewrite: o.rewrite}
 	if o.moved && !t.cookies.Open(t.Now()) {
-		return session.Found{Ours: true}, nil
+		return session.Found{Ours: true, ID: o.ID}, nil
 	}
-	s, err := t.read(ctx, o.Ticket, o.name, false)
-	if err != nil {
-		return session.Found{}, err
+	var err error
+	if found.Session, err = t.read(ctx, o.Ticket, o.name, false); err != nil {
+		return found, err
 	}
-	if s == nil && o.moved {
-		if s, err = t.moveInTime(ctx, o, value); err != nil {
-			return session.Found{}, err
+	if found.Session == nil && o.moved {
+		if found.Session, err = t.moveInTime(ctx, o, value); err != nil {
+			return found, err
 		}
 	}
-	return session.Found{Session: s, Ours: true, Rewrite: o.rewrite}, nil
+	return found, nil
 }
 
 // openTicketOrSession opens a cookie value that holds a ticket, or a whole session from the

@@ -171,6 +171,8 @@ type Found struct {
 	Session *Session // nil if there is none
 	// Ours is true if this site sealed the value, even if its session has ended.
 	Ours bool
+	// ID is the session's id, if the value is ours. It is set with an error, too.
+	ID ID
 	// Rewrite is true if the browser should get a new cookie, because the secret or the
 	// store has changed.
 	Rewrite bool

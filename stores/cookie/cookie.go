@@ -54,7 +54,7 @@ type Sessions struct {
 
 func (c *Sessions) Load(ctx context.Context, value string) (session.Found, error) {
 	if s, ok := c.opened.Get(value); ok {
-		return session.Found{Session: s, Ours: true}, nil
+		return session.Found{Session: s, Ours: true, ID: s.ID}, nil
 	}
 	keys, err := c.Keys(ctx)
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Sessions) Load(ctx context.Context, value string) (session.Found, error
 	if which == 0 {
 		c.opened.Put(value, s)
 	}
-	return session.Found{Session: s, Ours: true, Rewrite: which > 0}, nil
+	return session.Found{Session: s, Ours: true, ID: s.ID, Rewrite: which > 0}, nil
 }
 
 // Create implements Store. There is nothing to write down: the cookie's value
