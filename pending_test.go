@@ -92,6 +92,7 @@ func TestADroppedTabLeadsToItsPageWithOneClick(t *testing.T) {
 			}
 			s.clock.advance(time.Second)
 		}
+		b.copyOf().visit(first) // starts anew; with the second visit it is the person's turn
 		a := b.visit(first)
 		link := startLink.FindStringSubmatch(a.text)
 		if a.StatusCode != http.StatusBadRequest || link == nil {
@@ -254,7 +255,7 @@ func TestTheMemoryOfDestinationsIsBounded(t *testing.T) {
 	defer d.Close()
 	path := "/" + strings.Repeat("a", origin.MaxPath-1)
 	for i := range 20_000 {
-		d.Remember(fmt.Sprint(i), path)
+		d.Remember(fmt.Sprint(i), browser.Destination{ReturnPath: path})
 	}
 	d.Paths.CleanUp()
 	if got := d.Paths.WeightedSize(); got > browser.MaxDestinationBytes || got == 0 {

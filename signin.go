@@ -69,7 +69,7 @@ func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l 
 		return "", err
 	}
 	if !whole {
-		h.state.destinations.Remember(flow, l.ReturnPath)
+		h.state.destinations.Remember(flow, browser.DestinationOf(l))
 	}
 	pending.Keep(browser.MaxPendingLogins-1, room-len(sealed))
 	h.dropLogins(w, pending)
@@ -80,9 +80,11 @@ func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l 
 // remembers their return paths, so that each tab still comes back to its own page.
 func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogins) {
 	for _, l := range pending.Gone {
-		if l.ReturnPath != "" {
-			h.state.destinations.Remember(browser.FlowOf(l.State), l.ReturnPath)
-		}
+		flow := browser.FlowOf(l.State)
+		to := browser.DestinationOf(l.Login)
+		to.ReturnPath = h.destinationOf(flow, l.Login)
+		to.Dropped = !l.Expired(h.now())
+		h.state.destinations.Remember(flow, to)
 	}
 	for _, name := range pending.Removals() {
 		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
@@ -131,7 +133,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	flow := browser.FlowOf(answer.state)
 	l := h.pendingLogin(keys, v, flow, answer.state)
 	if l == nil {
-		return h.lateCallback(w, r, v, h.goneLogin(flow))
+		return h.goneCallback(w, r, v, flow, answer)
 	}
 	w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.LoginName(flow)))
 	if l.Expired(h.now()) {
@@ -231,19 +233,9 @@ func (h *Handler) destinationOf(flow string, l *browser.Login) string {
 		return l.ReturnPath
 	}
 	if remembered, ok := h.state.destinations.Of(flow); ok {
-		return remembered
+		return remembered.ReturnPath
 	}
 	return h.settings.afterLogin
-}
-
-// goneLogin gives a login that is not in the browser any more, with nothing but the return
-// path that this process remembers. It is nil if the process does not remember one.
-func (h *Handler) goneLogin(flow string) *browser.Login {
-	returnPath, ok := h.state.destinations.Of(flow)
-	if !ok {
-		return nil
-	}
-	return &browser.Login{ReturnPath: returnPath}
 }
 
 // lateCallback answers a callback whose login is over, or was not started by this browser.
@@ -274,7 +266,7 @@ func (h *Handler) signIn(r *http.Request, l *browser.Login, flow, code string) (
 		if _, first := h.state.spent.SetIfAbsent(flow, struct{}{}); !first {
 			return nil, errLoginSpent
 		}
-		h.state.destinations.Remember(flow, l.ReturnPath)
+		h.state.destinations.Remember(flow, browser.DestinationOf(l))
 		t, err := h.settings.client.Exchange(ctx, code, l.Verifier)
 		if err != nil {
 			return nil, err

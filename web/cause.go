@@ -7,6 +7,7 @@ var explanations = map[string]string{
 	// Found by the gateway.
 	"missing_parameters": "incomplete",
 	"invalid_state":      "expired",
+	"expired":            "aside",
 	"login_loop":         "loop",
 	"invalid_response":   "response",
 

@@ -9,6 +9,7 @@ func TestEachCauseIsExplained(t *testing.T) {
 	for cause, want := range map[string]string{
 		"missing_parameters":        "Something was missing",
 		"invalid_state":             "This sign-in is no longer valid",
+		"expired":                   "This sign-in made room for a newer one",
 		"invalid_response":          "The response from AIHubMix cannot be used",
 		"topup_failed":              "Topping up is not possible right now",
 		"access_denied":             "Sign-in was declined",

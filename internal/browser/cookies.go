@@ -334,6 +334,8 @@ func ValidCookieName(name string, secure bool, domain string) string {
 	return ""
 }
 
+// Reaches reports whether the browser sends the cookies to host because it is in their
+// domain. It is false for every host if no domain is configured.
 func (j *Jar) Reaches(host string) bool {
 	return j.Domain != "" && (host == j.Domain || strings.HasSuffix(host, "."+j.Domain))
 }

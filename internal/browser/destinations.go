@@ -12,7 +12,23 @@ import (
 // The key is the hash of the login's state, so only a caller that has the state learns the
 // return path. All return paths in it have passed origin.CleanPath.
 type Destinations struct {
-	Paths *otter.Cache[string, string]
+	Paths *otter.Cache[string, Destination]
+}
+
+// Destination is the memory of one login.
+type Destination struct {
+	ReturnPath string
+	Popup      bool
+	Nonce      string // of the popup's opener
+	// Dropped is true if the login's cookie was deleted to make room for newer ones.
+	Dropped bool
+	// Restarted is true if the dropped login has been started again.
+	Restarted bool
+}
+
+// DestinationOf returns the destination of a login. It is not marked as dropped.
+func DestinationOf(l *Login) Destination {
+	return Destination{ReturnPath: l.ReturnPath, Popup: l.Popup, Nonce: l.Nonce}
 }
 
 const (
@@ -26,18 +42,20 @@ const (
 
 // NewDestinations returns an empty memory. Call Close when it is no longer used.
 func NewDestinations() *Destinations {
-	return &Destinations{otter.Must(&otter.Options[string, string]{
-		MaximumWeight:    MaxDestinationBytes,
-		Weigher:          func(_, path string) uint32 { return uint32(len(path)) + destinationOverhead },
-		ExpiryCalculator: otter.ExpiryWriting[string, string](loginMemory),
+	return &Destinations{otter.Must(&otter.Options[string, Destination]{
+		MaximumWeight: MaxDestinationBytes,
+		Weigher: func(_ string, d Destination) uint32 {
+			return uint32(len(d.ReturnPath)+len(d.Nonce)) + destinationOverhead
+		},
+		ExpiryCalculator: otter.ExpiryWriting[string, Destination](loginMemory),
 	})}
 }
 
-// Remember stores the return path of a login. flow comes from FlowOf.
-func (d *Destinations) Remember(flow, returnPath string) { d.Paths.Set(flow, returnPath) }
+// Remember stores where a login leads. flow comes from FlowOf.
+func (d *Destinations) Remember(flow string, to Destination) { d.Paths.Set(flow, to) }
 
-// Of returns the return path of a login. ok is false if it is not stored here.
-func (d *Destinations) Of(flow string) (returnPath string, ok bool) {
+// Of returns where a login leads. ok is false if it is not stored here.
+func (d *Destinations) Of(flow string) (to Destination, ok bool) {
 	return d.Paths.GetIfPresent(flow)
 }
 
