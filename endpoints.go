@@ -184,7 +184,8 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 // signed in: a browser would log a 401 as an error in its console.
 func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if queryOf(r).Get("optional") != "1" {
-		return h.denyScript(w, r, v)
+		h.deleteDead(w, v)
+		return writeChallenge(w, r, problem{Error: notAuthenticated, LoginURL: h.settings.startURL(h.returnPathOf(r))})
 	}
 	h.deleteDead(w, v)
 	writeOwnHeaders(w.Header())
@@ -193,9 +194,14 @@ func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit)
 }
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return h.serveUser(w, r, v, (*Handler).denyUserinfo)
+}
+
+// serveUser sends the user information. deny answers if the session has ended.
+func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, deny endpointFunc) error {
 	id := h.identify(r.Context(), v.session, nil)
 	if h.hasEnded(v) || id.Refused && h.needsSignIn(v.session) {
-		return h.denyUserinfo(w, r, v)
+		return deny(h, w, r, v)
 	}
 	if !h.mayPass(id) {
 		return h.writeForbidden(w, r)
@@ -217,7 +223,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 			return h.writeUnavailable(w, r, h.returnPathOf(r))
 		}
 	}
-	return h.serveUserinfo(w, r, v)
+	return h.serveUser(w, r, v, (*Handler).denyScript)
 }
 
 // signedOutQuery is the query parameter that a logout adds to the URL of the logout page.

@@ -64,7 +64,7 @@ func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
 			t.Errorf("%s: Content-Type %q", name, got)
 		}
 		document := a.json(t)
-		if document["error"] != "Not authenticated" || document["status"] != json.Number("401") || document["type"] != "about:blank" ||
+		if document["error"] != "not_authenticated" || document["error_description"] != "Not authenticated" || document["status"] != json.Number("401") || document["type"] != "about:blank" ||
 			document["title"] != "Authentication required" || !strings.HasPrefix(document["login_url"].(string), "/oauth/start?return_to=%2F") {
 			t.Errorf("%s: got %v", name, document)
 		}

@@ -39,14 +39,19 @@ func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) 
 // password prompt for it.
 const challenge = `Cookie realm="tollgate"`
 
+// notAuthenticated is the text of a 401. The provider's sample backend sends it as the
+// `error` of its user information, so the endpoint userinfo does too.
+const notAuthenticated = "Not authenticated"
+
 func writeUnauthenticated(w http.ResponseWriter, r *http.Request, loginURL string) error {
+	return writeChallenge(w, r, problem{Error: "not_authenticated", Description: notAuthenticated, LoginURL: loginURL})
+}
+
+// writeChallenge completes a problem document of 401 and sends it.
+func writeChallenge(w http.ResponseWriter, r *http.Request, p problem) error {
 	w.Header().Set("WWW-Authenticate", challenge)
-	return writeProblem(w, r, problem{
-		Title:    "Authentication required",
-		Status:   http.StatusUnauthorized,
-		Error:    "Not authenticated",
-		LoginURL: loginURL,
-	})
+	p.Title, p.Status = "Authentication required", http.StatusUnauthorized
+	return writeProblem(w, r, p)
 }
 
 // returnPathOf is where the person comes back to after signing in: the page they
@@ -235,14 +240,15 @@ const (
 	typeProblem = "application/problem+json"
 )
 
-// problem is an RFC 9457 problem document. Its error member is what the provider's
-// own sample backend calls it.
+// problem is an RFC 9457 problem document. Its member error is a code in snake_case,
+// except at the endpoint userinfo: see notAuthenticated.
 type problem struct {
-	Type     string `json:"type"`
-	Title    string `json:"title"`
-	Status   int    `json:"status"`
-	Error    string `json:"error"`
-	LoginURL string `json:"login_url,omitempty"`
+	Type        string `json:"type"`
+	Title       string `json:"title"`
+	Status      int    `json:"status"`
+	Error       string `json:"error"`
+	Description string `json:"error_description,omitempty"`
+	LoginURL    string `json:"login_url,omitempty"`
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, p problem) error {
@@ -285,7 +291,7 @@ func (h *Handler) writeSignInUnavailable(w http.ResponseWriter, r *http.Request)
 func (h *Handler) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	if !browser.IsNavigation(r) {
-		return writeProblem(w, r, problem{Title: "The sign-in service does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+		return writeProblem(w, r, problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
 	d.retryAfter = retrySeconds
@@ -314,9 +320,9 @@ type lackingProblem struct {
 // anybody, so that no button of ours has to ask for it.
 func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
 	if !browser.IsNavigation(r) {
-		title := "The balance does not suffice"
+		title := "Insufficient balance"
 		if short.Balance == nil {
-			title = "The balance is not known"
+			title = "Unknown balance"
 		}
 		return writeJSON(w, r, http.StatusPaymentRequired, typeProblem, lackingProblem{
 			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
@@ -328,7 +334,7 @@ func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *ac
 	return h.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: h.returnPathOf(r), short: *short})
 }
 
-// writeBadRequest answers a request whose path can be read in two ways.
+// writeBadRequest refuses a request with an ambiguous path.
 func writeBadRequest(w http.ResponseWriter, r *http.Request) error {
-	return writeProblem(w, r, problem{Title: "The path can be read in two ways", Status: http.StatusBadRequest, Error: "ambiguous_path"})
+	return writeProblem(w, r, problem{Title: "Ambiguous path", Status: http.StatusBadRequest, Error: "bad_request"})
 }

@@ -1,0 +1,41 @@
+package tollgate
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestProblemDocumentsCarryCodes checks the `error` of problem documents. At userinfo it
+// is the text of the provider's sample backend.
+func TestProblemDocumentsCarryCodes(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	for _, c := range []struct {
+		method, target string
+		status         int
+		code           string
+		description    any
+	}{
+		{"GET", "/page", http.StatusUnauthorized, "not_authenticated", "Not authenticated"},
+		{"GET", "/oauth/userinfo", http.StatusUnauthorized, "Not authenticated", nil},
+		{"POST", "/oauth/refresh", http.StatusUnauthorized, "not_authenticated", "Not authenticated"},
+		{"POST", "/oauth/topup", http.StatusMethodNotAllowed, "method_not_allowed", nil},
+		{"GET", "/public/..%2fadmin", http.StatusBadRequest, "bad_request", nil},
+	} {
+		a := s.newBrowser().do(c.method, c.target, nil, "Sec-Fetch-Site: same-origin")
+		got := a.json(t)
+		if a.StatusCode != c.status || got["error"] != c.code || got["error_description"] != c.description {
+			t.Errorf("%s %s: got %d %s, want %d with %q and %v", c.method, c.target, a.StatusCode, a.text, c.status, c.code, c.description)
+		}
+	}
+}
+
+// TestSpendingPageQuotesTheProblemDocument compares docs/spending.md with a response.
+func TestSpendingPageQuotesTheProblemDocument(t *testing.T) {
+	s := newSite(t, siteOptions{inTollgate: "require /paid/* {\nbalance 800\n}"})
+	text := s.newBrowser().signIn().Get("/paid/x").text
+	quoted := strings.Replace(text, `"balance":"750.00","required":"800"`, `"balance":"0.30","required":"0.50"`, 1)
+	if quoted == text || !strings.Contains(readFile(t, "docs/spending.md"), quoted) {
+		t.Errorf("docs/spending.md does not quote the response: %s", quoted)
+	}
+}
