@@ -192,6 +192,10 @@ var ownAuthorizeParams = []string{
 	"code_challenge", "code_challenge_method",
 }
 
+// tokenParams are the parameters that only the token endpoint takes. At the authorization
+// endpoint they would show a secret to the browser.
+var tokenParams = []string{"client_secret", "code", "code_verifier", "grant_type", "refresh_token"}
+
 // resolveParams reads parameters for the authorization endpoint, by name.
 func resolveParams(r *config.Resolver, setting string, params map[string]string) []oauth2.AuthCodeOption {
 	var options []oauth2.AuthCodeOption
@@ -199,6 +203,8 @@ func resolveParams(r *config.Resolver, setting string, params map[string]string)
 		switch {
 		case slices.Contains(ownAuthorizeParams, name) || name == "":
 			r.Fail(setting, "%q is set by tollgate itself", name)
+		case slices.Contains(tokenParams, name):
+			r.Fail(setting, "%q is for the token endpoint: here it would be sent through the browser", name)
 		default:
 			r.Check(setting, "", oauth.CheckParamName(name))
 		}

@@ -216,7 +216,12 @@ func isGlob(pattern string) bool {
 	return err == nil
 }
 
-// Address gives a host and a port.
+// hostLetters are what a host is written with: a name, an IP address, or an IPv6 address
+// with a zone. An @ is not among them: what stands before it may be a password.
+var hostLetters = regexp.MustCompile(`^[\p{L}\p{N}._:%-]+$`)
+
+// Address gives a host and a port. The error does not repeat the text, because some clients
+// of Redis take an address with a password in it.
 func (r *Resolver) Address(setting, raw string) string {
 	text := r.Text(setting, raw, "")
 	if r.Err != nil {
@@ -224,8 +229,8 @@ func (r *Resolver) Address(setting, raw string) string {
 	}
 	host, port, err := net.SplitHostPort(text)
 	number, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || host == "" || portErr != nil || number == 0 {
-		r.Check(setting, raw, fmt.Errorf("%q is not <host>:<port>", text))
+	if err != nil || !hostLetters.MatchString(host) || portErr != nil || number == 0 {
+		r.Check(setting, raw, errors.New("must be <host>:<port> and nothing else, for example 127.0.0.1:6379"))
 	}
 	return text
 }

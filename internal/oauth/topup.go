@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
@@ -38,11 +40,22 @@ func checkTopupURL(raw string, hosts []string) (u *url.URL, reason string) {
 	if err != nil || u.User != nil || !origin.IsSecure(u) {
 		return nil, "the topup_url is not an https URL"
 	}
-	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
+	if !hasUsableHost(u) {
 		return nil, "the topup_url's host is not one that browsers can open"
 	}
 	if len(hosts) > 0 && !slices.Contains(hosts, origin.HostAndPort(u)) {
 		return nil, "the topup_url's host is not one of topup_hosts"
 	}
 	return u, ""
+}
+
+// hasUsableHost reports whether browsers can open the host and the port of u. DNS knows no
+// empty label but the last one (RFC 1034 section 3.1), and a port has 16 bits.
+func hasUsableHost(u *url.URL) bool {
+	host, err := origin.CanonicalHost(u.Hostname())
+	if err != nil || slices.Contains(strings.Split(strings.TrimSuffix(host, "."), "."), "") {
+		return false
+	}
+	_, err = strconv.ParseUint(u.Port(), 10, 16)
+	return u.Port() == "" || err == nil
 }
