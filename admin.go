@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,7 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -65,71 +65,71 @@ func (a adminSessions) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// list answers with the sessions of a user, the newest first. During a reload the old
-// and the new handler of a site find the same ones, and the new one's word counts.
+// list answers with the sessions of a user, the newest first. During a reload the old and
+// the new handler of a site find the same sessions, and the new one's times count.
 func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
-	user, sites, err := userAndSites(r)
+	user, err := requestedUser(r)
 	if err != nil {
 		return err
 	}
-	defer sites.release()
-
 	var found []foundSession
 	listed := map[string]bool{}
-	for _, h := range sites.stores {
-		sessions, err := h.tickets.SessionsOf(r.Context(), user)
-		if err != nil {
-			return adminError(http.StatusServiceUnavailable, "%w", storeFault(h, err))
-		}
+	asked := askSites(func(h *Handler) error {
+		sessions, err := h.store.SessionsOf(r.Context(), user)
 		for _, s := range sessions {
 			if !listed[s.Name] && h.now().Before(h.endOf(s)) {
 				found = append(found, foundSession{s, h})
 			}
 			listed[s.Name] = true
 		}
+		return err
+	})
+	switch {
+	case len(asked.faults) > 0:
+		return adminError(http.StatusServiceUnavailable, "%w", asked.faults[0])
+	case asked.onServers == 0:
+		return asked.noServerStore()
 	}
 	slices.SortFunc(found, func(a, b foundSession) int { return b.Created.Compare(a.Created) })
-	answer := adminapi.Sessions{Sessions: []adminapi.Session{}, CookieSites: sites.cookies}
+	response := adminapi.Sessions{Sessions: []adminapi.Session{}, CookieSites: asked.inCookies}
 	for _, s := range found {
-		answer.Sessions = append(answer.Sessions, adminapi.Session{
+		response.Sessions = append(response.Sessions, adminapi.Session{
 			Session: s.Name, User: user, Site: s.at.settings.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
 		})
 	}
-	return writeAdmin(w, answer)
+	return writeAdmin(w, response)
 }
 
 // foundSession is a session, and the handler that found it.
 type foundSession struct {
-	records.Summary
+	session.Summary
 	at *Handler
 }
 
-// endUser ends the sessions of a user, as many as it can: a site whose store does not
-// answer does not spare those of the others. A session that an idle timeout has ended
-// is ended for good, should the timeout be made longer one day.
+// endUser ends the sessions of a user, as many as it can: if the store of one site does not
+// answer, the sessions of the other sites end all the same. A session that an idle timeout
+// has ended is ended for good, in case the timeout is made longer one day.
 func (adminSessions) endUser(w http.ResponseWriter, r *http.Request) error {
-	user, sites, err := userAndSites(r)
+	user, err := requestedUser(r)
 	if err != nil {
 		return err
 	}
-	defer sites.release()
-
-	answer := adminapi.Ended{CookieSites: sites.cookies}
-	var faults []error
-	for _, h := range sites.stores {
+	count := 0
+	asked := askSites(func(h *Handler) error {
 		ended, err := h.endSessionsOf(r, user)
-		answer.Ended += ended
-		if err != nil {
-			faults = append(faults, storeFault(h, err))
-		}
+		count += ended
+		return err
+	})
+	switch {
+	case len(asked.faults) > 0:
+		return adminError(http.StatusServiceUnavailable, "%w; sessions ended all the same: %d; try again for the rest", asked.faults[0], count)
+	case asked.onServers == 0:
+		return asked.noServerStore()
 	}
-	if len(faults) > 0 {
-		return adminError(http.StatusServiceUnavailable, "%w; sessions ended all the same: %d; try again for the rest", faults[0], answer.Ended)
-	}
-	return writeAdmin(w, answer)
+	return writeAdmin(w, adminapi.Ended{Ended: count, CookieSites: asked.inCookies})
 }
 
-// endOne ends one session, whichever site it belongs to.
+// endOne ends one session, at whichever site it is.
 func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session string) error {
 	switch {
 	case !adminapi.IsName(session):
@@ -137,27 +137,22 @@ func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session stri
 	case r.URL.RawQuery != "":
 		return adminError(http.StatusBadRequest, "name either a session or a user, and nothing else")
 	}
-	sites, err := reachSites()
-	if err != nil {
-		return err
-	}
-	defer sites.release()
-
-	var faults []error
-	for _, h := range sites.stores {
-		ended, err := h.endNamed(r, session, "")
-		switch {
-		case ended:
-			return writeAdmin(w, adminapi.Ended{Ended: 1})
-		case err != nil:
-			faults = append(faults, storeFault(h, err))
+	ended := false
+	asked := askSites(func(h *Handler) (err error) {
+		if !ended {
+			ended, err = h.endNamed(r, session, "")
 		}
-	}
+		return err
+	})
 	switch {
-	case len(faults) > 0:
-		return adminError(http.StatusServiceUnavailable, "%w; the session was not found elsewhere", faults[0])
-	case len(sites.cookies) > 0:
-		return adminError(http.StatusNotFound, "there is no session %s on the server, and %w", session, adminapi.CookieSitesError(sites.cookies))
+	case ended:
+		return writeAdmin(w, adminapi.Ended{Ended: 1})
+	case len(asked.faults) > 0:
+		return adminError(http.StatusServiceUnavailable, "%w; the session was not found elsewhere", asked.faults[0])
+	case asked.onServers == 0:
+		return asked.noServerStore()
+	case len(asked.inCookies) > 0:
+		return adminError(http.StatusNotFound, "there is no session %s on the server, and %w", session, adminapi.CookieSitesError(asked.inCookies))
 	default:
 		return adminError(http.StatusNotFound, "there is no session %s; it may have ended already", session)
 	}
@@ -166,7 +161,7 @@ func (adminSessions) endOne(w http.ResponseWriter, r *http.Request, session stri
 // endSessionsOf ends the sessions of a user in the handler's store, and says how many,
 // also beside an error.
 func (h *Handler) endSessionsOf(r *http.Request, user string) (int, error) {
-	sessions, err := h.tickets.SessionsOf(r.Context(), user)
+	sessions, err := h.store.SessionsOf(r.Context(), user)
 	if err != nil {
 		return 0, err
 	}
@@ -186,7 +181,7 @@ func (h *Handler) endSessionsOf(r *http.Request, user string) (int, error) {
 // endNamed ends a session, and reports whether there was one. Once its record is gone it
 // has ended; what may be left of it in the index is tidied away by the next list.
 func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) {
-	ended, err := h.tickets.EndByName(r.Context(), session, time.Time{})
+	ended, err := h.store.EndByName(r.Context(), session, time.Time{})
 	if !ended {
 		return false, err
 	}
@@ -197,69 +192,53 @@ func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) 
 }
 
 // endOf is when a session ends, as this handler counts.
-func (h *Handler) endOf(s records.Summary) time.Time {
+func (h *Handler) endOf(s session.Summary) time.Time {
 	times := session.Session{Created: s.Created, LastSeen: s.LastSeen}
 	return session.Earlier(s.Expires, times.End(h.settings.lifetime, h.settings.idleTimeout))
 }
 
-// reachedSites are the sites of this process, for one admin request.
-type reachedSites struct {
-	// stores are the handlers whose sessions are on the server; of each site the newest
-	// comes first.
-	stores []*Handler
-	// cookies are the origins of the sites whose sessions are in cookies.
-	cookies []string
-	release func()
+// askedSites is what the sites of this process answered to one admin request.
+type askedSites struct {
+	// onServers counts the handlers whose sessions are on a server.
+	onServers int
+	// inCookies are the origins of the sites whose sessions are in cookies, sorted.
+	inCookies []string
+	// faults are the errors of stores that did not answer.
+	faults []error
 }
 
-// reachSites finds the sites of this process. It fails where there is none whose
-// sessions are on the server.
-func reachSites() (*reachedSites, error) {
-	sites := &reachedSites{}
-	var releases []func()
+// askSites calls ask for each handler of this process; of each site the newest comes first.
+// An ask that returns session.ErrInCookies is no fault.
+func askSites(ask func(*Handler) error) *askedSites {
+	asked := &askedSites{}
 	sharedStates.Range(func(_, state any) bool {
 		handlers, release := state.(*shared).heldHandlers()
-		releases = append(releases, release)
+		defer release()
 		for _, h := range handlers {
-			if h.tickets == nil {
-				sites.cookies = append(sites.cookies, h.settings.origin)
-			} else {
-				sites.stores = append(sites.stores, h)
+			err := ask(h)
+			if errors.Is(err, session.ErrInCookies) {
+				asked.inCookies = append(asked.inCookies, h.settings.origin)
+				continue
+			}
+			asked.onServers++
+			if err != nil {
+				asked.faults = append(asked.faults, fmt.Errorf("the session store of %s does not answer: %w", h.settings.origin, err))
 			}
 		}
 		return true
 	})
-	sites.release = func() {
-		for _, release := range releases {
-			release()
-		}
-	}
-	slices.Sort(sites.cookies)
-	sites.cookies = slices.Compact(sites.cookies)
-	switch {
-	case len(sites.stores) > 0:
-		return sites, nil
-	case len(sites.cookies) > 0:
-		sites.release()
-		return nil, adminError(http.StatusConflict, "%w", adminapi.CookieSitesError(sites.cookies))
-	default:
-		sites.release()
-		return nil, adminError(http.StatusNotFound, "no site of this Caddy has tollgate")
-	}
+	slices.Sort(asked.inCookies)
+	asked.inCookies = slices.Compact(asked.inCookies)
+	return asked
 }
 
-func storeFault(h *Handler, err error) error {
-	return fmt.Errorf("the session store of %s does not answer: %w", h.settings.origin, err)
-}
-
-// userAndSites gives the user that a request names, and the sites to ask.
-func userAndSites(r *http.Request) (string, *reachedSites, error) {
-	user, err := requestedUser(r)
-	if err != nil {
-		return "", nil, err
+// noServerStore is the error of a request to which no site with a server-side store could
+// answer.
+func (a *askedSites) noServerStore() error {
+	if len(a.inCookies) == 0 {
+		return adminError(http.StatusNotFound, "no site of this Caddy has tollgate")
 	}
-	sites, err := reachSites()
-	return user, sites, err
+	return adminError(http.StatusConflict, "%w", adminapi.CookieSitesError(a.inCookies))
 }
 
 // requestedUser reads the one parameter there is. A request that names another thing

@@ -430,12 +430,12 @@ func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { handlers[0].Cleanup() })
-	records := &heldRecords{Store: handlers[0].tickets.Records, t: t}
-	handlers[0].tickets.Records = records
+	watched := &heldRecords{Store: handlers[0].store.(*records.Tickets).Records, t: t}
+	handlers[0].store.(*records.Tickets).Records = watched
 	o.start()
 	for uri, status := range map[string]int{"?user=1": 200, "": 400, "?user=2": 200, "/" + strings.Repeat("0", 32): 404} {
 		o.ask("DELETE", "/tollgate/sessions"+uri, status)
-		if held := records.held.Load(); held != 0 {
+		if held := watched.held.Load(); held != 0 {
 			t.Errorf("%s: held by %d afterwards", uri, held)
 		}
 	}

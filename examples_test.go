@@ -3,6 +3,7 @@ package tollgate
 import (
 	"bytes"
 	"encoding/json"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +44,7 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 				t.Error("no tollgate in it")
 			}
 			for _, h := range handlers {
-				if h.tickets != nil && len(h.Secret) == 0 {
+				if _, onServer := h.store.(*records.Tickets); onServer && len(h.Secret) == 0 {
 					t.Error("sessions are on the server, and no secret is configured: it would lie beside them")
 				}
 			}

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"fmt"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -351,7 +352,7 @@ func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
 	for _, what := range []string{"broken", "hanging"} {
 		kind.broken.Store(what == "broken")
 		kind.hangs.Store(what == "hanging")
-		s.handlers[0].tickets.Records.(*storage.Records).Read.InvalidateAll()
+		s.handlers[0].store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 		a := b.promptly("/oauth/auth", "X-Forwarded-Uri: /page")
 		a.wantAuth(t, what, 403, "unavailable", "")
 		if a.Header.Get("Set-Cookie") != "" {

@@ -20,7 +20,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/stores/cookie"
@@ -194,12 +193,10 @@ type Handler struct {
 
 	settings *settings
 	store    session.Store
-	// tickets is the store where it is a server-side one, or nil.
-	tickets *records.Tickets
-	keys    *keys.Source
-	sdk     *web.SDK
-	state   *shared
-	users   *account.Users
+	keys     *keys.Source
+	sdk      *web.SDK
+	state    *shared
+	users    *account.Users
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease time.Duration
 	// authTimeout bounds an answer of the auth endpoint. Only tests change it.
@@ -322,9 +319,9 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Ended:       h.state.endedNames,
 		Takeover:    h.state.takeover,
 		Lifetime:    h.settings.lifetime,
+		IdleTimeout: h.settings.idleTimeout,
 		Now:         func() time.Time { return h.now() },
 	})
-	h.tickets, _ = h.store.(*records.Tickets)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 	"io"
 	"net"
 	"net/http"
@@ -59,7 +60,7 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	s.Load()
 	// These tests are about proxies, and hold on a busy machine, too.
 	s.handlers[0].authTimeout = time.Minute
-	records := s.handlers[0].tickets.Records.(*storage.Records)
+	records := s.handlers[0].store.(*records.Tickets).Records.(*storage.Records)
 	kind := &breakableStorage{Storage: records.Storage}
 	records.Storage = kind
 	log := filepath.Join(t.TempDir(), "proxy.log")
@@ -500,7 +501,7 @@ func (s *proxiedSite) testStoreFault(t *testing.T) {
 	b := s.newBrowser().signIn()
 	ticket := b.cookies()["tollgate"]
 	s.storage.broken.Store(true)
-	s.handlers[0].tickets.Records.(*storage.Records).Read.InvalidateAll()
+	s.handlers[0].store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}

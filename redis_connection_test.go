@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"math/big"
 	"net"
 	"os"
@@ -339,7 +340,7 @@ func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 			text, _, _ := store.Records.Get(t.Context(), name, true)
 			next, _ := records.ParseRecord(text)
 			next.Revision++
-			var lock records.Lock
+			var lock session.Lock
 			for _, step := range []struct {
 				what string
 				do   func() (bool, error)

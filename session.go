@@ -10,7 +10,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -40,7 +39,7 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 	if !live {
 		return nil
 	}
-	if h.tickets != nil && newest.Generation > s.Generation {
+	if found.Stored && newest.Generation > s.Generation {
 		h.state.renewals.Restore(newest, s, h.renewal(s))
 	}
 	if s.LastSeen.After(newest.LastSeen) {
@@ -72,7 +71,7 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 		return err
 	}
 	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
-	if err == nil && h.tickets != nil && renewed.IsUnconfirmed() {
+	if err == nil && renewed.IsUnconfirmed() {
 		renewed, err = h.confirm(ctx, renewed)
 	}
 	v.session = renewed
@@ -92,9 +91,7 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 // so a refresh that finished meanwhile is delivered, and an older generation never
 // overwrites a newer one.
 func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
-	// A ticket does not change when its session changes.
-	carried := h.tickets != nil || (v.version == h.state.sessions.Version.Load() && v.session.Generation == v.carried)
-	if carried && !v.rewrite && h.settings.idleTimeout == 0 {
+	if !v.rewrite && h.settings.idleTimeout == 0 && v.session.Generation == v.carried && v.version == h.state.sessions.Version.Load() {
 		return nil
 	}
 	newest, live := h.state.sessions.Latest(v.session)
@@ -102,18 +99,19 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 		return nil // another session may have taken its place in the browser
 	}
 	now := h.now()
-	slide := newest.SlideDue(now, h.settings.idleTimeout)
-	carried = h.tickets != nil || newest.Generation <= v.carried
-	if carried && !v.rewrite && !slide {
-		return nil
+	change := session.Change{
+		Rewrite: v.rewrite,
+		Renewed: newest.Generation > v.carried,
+		Used:    newest.SlideDue(now, h.settings.idleTimeout),
 	}
 	if h.settings.idleTimeout > 0 {
 		newest = newest.Seen(now)
 	}
-	if h.tickets != nil && slide {
-		newest = h.noteSeen(ctx, newest)
+	needed := h.store.Deliver(change)
+	if needed.Save {
+		newest = h.saveSeen(ctx, newest, now)
 	}
-	if h.tickets != nil && !v.rewrite {
+	if !needed.Cookie {
 		return nil
 	}
 	cookies, err := h.sessionCookies(ctx, newest, v.sent.HasSecond)
@@ -125,44 +123,30 @@ func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
 	return cookies
 }
 
-// noteSeen saves the time at which a session was last used. It continues if the browser
-// goes away. If another writer changed the record meanwhile, it keeps that change, reads the
-// record again and retries: a refresh writes twice.
-func (h *Handler) noteSeen(ctx context.Context, s *session.Session) *session.Session {
-	ctx = context.WithoutCancel(ctx)
-	next := s
-	for range 10 {
-		saved, err := h.tickets.Save(ctx, next)
-		if err == nil {
-			return saved
+// saveSeen saves that a session was used now. It continues if the browser goes away.
+func (h *Handler) saveSeen(ctx context.Context, s *session.Session, now time.Time) *session.Session {
+	first := true
+	saved, err := session.Update(context.WithoutCancel(ctx), h.store, s, func(standing *session.Session) *session.Session {
+		if !first && !standing.LastSeen.Before(now) {
+			return nil
 		}
-		var standing *session.Session
-		if errors.Is(err, records.ErrMoved) {
-			standing, err = h.tickets.Reread(ctx, next)
-		}
-		switch {
-		case err != nil:
-			h.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
-			return s
-		case standing == nil:
-			return s // it has ended
-		case !standing.LastSeen.Before(s.LastSeen):
-			return standing
-		}
-		next = standing.Seen(s.LastSeen)
+		first = false
+		return standing.Seen(now)
+	})
+	switch {
+	case err == nil:
+		return saved
+	case !errors.Is(err, session.ErrEnded):
+		h.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return s
 }
 
 // sessionCookies gives the Set-Cookie values of a session.
 func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSecond bool) ([]string, error) {
-	value, err := h.store.Cookie(ctx, s)
+	value, end, err := h.store.Cookie(ctx, s)
 	if err != nil {
 		return nil, err
-	}
-	end := s.End(h.settings.lifetime, h.settings.idleTimeout)
-	if h.tickets != nil {
-		end = s.End(h.settings.lifetime, 0) // the idle timeout is kept in the record
 	}
 	return h.settings.cookies.Session(value, end.Sub(h.now()), hasSecond), nil
 }
@@ -233,7 +217,7 @@ func (h *Handler) confirm(ctx context.Context, s *session.Session) (*session.Ses
 }
 
 func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.Session, error) {
-	standing, err := h.tickets.Reread(ctx, s)
+	standing, err := h.store.Reread(ctx, s)
 	switch {
 	case err != nil:
 		return nil, err
@@ -254,7 +238,11 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 	}
 	switch {
 	case err == nil:
-		return h.keepConfirmed(ctx, standing, info)
+		return session.Update(ctx, h.store, standing, func(standing *session.Session) *session.Session {
+			confirmed := *standing
+			confirmed.User = info
+			return &confirmed
+		})
 	case errors.Is(err, errUserMismatch), oauth.FailureOf(err) == oauth.FailureUnauthorized:
 		h.logger.Warn("a session from a cookie is not taken over: the provider does not confirm its user",
 			zap.String("session", s.ID.Hash()), zap.Error(err))
@@ -265,26 +253,6 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 	default:
 		return nil, err
 	}
-}
-
-// keepConfirmed saves the confirmed user information. If a refresh changed the record
-// meanwhile, it reads the record again and retries.
-func (h *Handler) keepConfirmed(ctx context.Context, s *session.Session, info oauth.UserInfo) (*session.Session, error) {
-	for range 10 {
-		next := *s
-		next.User = info
-		saved, err := h.tickets.Save(ctx, &next)
-		if !errors.Is(err, records.ErrMoved) {
-			return saved, err
-		}
-		if s, err = h.tickets.Reread(ctx, s); err != nil {
-			return nil, err
-		}
-		if s == nil {
-			return nil, session.ErrEnded
-		}
-	}
-	return nil, records.ErrMoved
 }
 
 // endSession ends a session in the store and in this process. from is the moment from which

@@ -160,17 +160,15 @@ func (s *shared) leave(h *Handler) {
 	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
 }
 
-// heldHandlers gives the handlers of the site, the newest first. Their server-side
-// stores stay open until they are let go, whatever a reload does meanwhile.
+// heldHandlers gives the handlers of the site, the newest first. Their stores stay open
+// until release is called, even if a reload replaces them meanwhile.
 func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var releases []func()
 	for _, h := range slices.Backward(s.handlers) {
 		handlers = append(handlers, h)
-		if h.tickets != nil {
-			releases = append(releases, h.tickets.Records.Hold())
-		}
+		releases = append(releases, h.store.Hold())
 	}
 	return handlers, func() {
 		for _, release := range releases {

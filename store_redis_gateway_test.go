@@ -122,11 +122,11 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.calls("get")-asked)
 	}
 
-	client := s.handlers[0].tickets.Records.(*redis.Records).Client
+	client := s.handlers[0].store.(*records.Tickets).Records.(*redis.Records).Client
 	client.Mu.Lock()
 	client.Linger = 400 * time.Millisecond
 	client.Mu.Unlock()
-	release := s.handlers[0].tickets.Records.Hold()
+	release := s.handlers[0].store.(*records.Tickets).Records.Hold()
 	for _, h := range s.handlers {
 		if err := h.Cleanup(); err != nil {
 			t.Error(err)

@@ -220,7 +220,7 @@ func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
 		t.Errorf("a lease that was renewed ends in %s ms", left)
 	}
 	server.must("PEXPIRE", key, "1") // all of it is over
-	var held records.Lock
+	var held session.Lock
 	eventually(t, "the lease ends", func() bool { held, ok, err = there.TryLock(t.Context(), name, time.Minute); return ok && err == nil })
 	if err := lost.Renew(t.Context()); err == nil {
 		t.Error("a lock that was lost was renewed")

@@ -79,7 +79,7 @@ func keepInStore(t *testing.T, store session.Store, s *session.Session) (*sessio
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := store.Cookie(t.Context(), s)
+	value, _, err := store.Cookie(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,10 +152,10 @@ func testCompareAndSet(t *testing.T, p placeUnderTest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Hour))); !errors.Is(err, records.ErrMoved) {
+	if _, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Hour))); !errors.Is(err, session.ErrMoved) {
 		t.Errorf("a write over a revision that is gone: %v", err)
 	}
-	if _, err := store.Create(t.Context(), s); !errors.Is(err, records.ErrMoved) {
+	if _, err := store.Create(t.Context(), s); !errors.Is(err, session.ErrMoved) {
 		t.Errorf("creating what is there: %v", err)
 	}
 	if got, _ := store.Reread(t.Context(), s); !got.LastSeen.Equal(first.LastSeen) {
@@ -181,7 +181,7 @@ func testConcurrentSaves(t *testing.T, p placeUnderTest) {
 			switch {
 			case err == nil:
 				won.Add(1)
-			case !errors.Is(err, records.ErrMoved):
+			case !errors.Is(err, session.ErrMoved):
 				t.Error(err)
 			}
 		})
@@ -207,7 +207,7 @@ func testEndIsFinal(t *testing.T, p placeUnderTest) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if _, err := there.Save(t.Context(), s.Renewed(s.Tokens)); !errors.Is(err, records.ErrMoved) {
+	if _, err := there.Save(t.Context(), s.Renewed(s.Tokens)); !errors.Is(err, session.ErrMoved) {
 		t.Errorf("a late write: %v", err)
 	}
 	if got, err := there.Reread(t.Context(), s); got != nil || err != nil {
@@ -381,7 +381,7 @@ func testFaults(t *testing.T, p placeUnderTest) {
 		"locking":     func() error { _, _, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); return err },
 		"being ready": func() error { time.Sleep(records.ProbeInterval); return store.Ready(t.Context()) },
 	} {
-		if err := do(); err == nil || errors.Is(err, records.ErrMoved) {
+		if err := do(); err == nil || errors.Is(err, session.ErrMoved) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -419,7 +419,7 @@ func testMovingIn(t *testing.T, p placeUnderTest) {
 	store := p.suiteStore(t)
 	keys, _ := store.Keys(t.Context())
 	before := freshSession("12345")
-	sent, err := (&cookie.Sessions{Keys: store.Keys}).Cookie(t.Context(), before)
+	sent, _, err := (&cookie.Sessions{Env: session.Env{Keys: store.Keys}}).Cookie(t.Context(), before)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,7 +438,7 @@ func testMovingIn(t *testing.T, p placeUnderTest) {
 	if moved == nil || moved.Kept.Revision != 1 {
 		t.Fatalf("moved: %+v", moved)
 	}
-	ticketValue, err := store.Cookie(t.Context(), moved)
+	ticketValue, _, err := store.Cookie(t.Context(), moved)
 	if err != nil || len(ticketValue) > 300 {
 		t.Fatalf("%d bytes, %v", len(ticketValue), err)
 	}
@@ -491,7 +491,7 @@ func testSecretChange(t *testing.T, p placeUnderTest) {
 	if err != nil || found.Session == nil || !found.Rewrite {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	renewed, err := both.Cookie(t.Context(), found.Session)
+	renewed, _, err := both.Cookie(t.Context(), found.Session)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,7 +527,7 @@ func BenchmarkLoad(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			value, err := store.Cookie(b.Context(), s)
+			value, _, err := store.Cookie(b.Context(), s)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -170,8 +170,8 @@ func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamL
 	switch now := h.now(); {
 	case err != nil:
 		h.logFault(ctx, err)
-	case v.session != nil && h.tickets != nil && v.session.SlideDue(now, h.settings.idleTimeout):
-		h.noteSeen(ctx, v.session.Seen(now))
+	case v.session != nil && h.store.Deliver(session.Change{Used: v.session.SlideDue(now, h.settings.idleTimeout)}).Save:
+		h.saveSeen(ctx, v.session, now)
 	}
 	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}
 }

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"encoding/json"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -189,7 +190,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with its record back: got %d, want 401", a.StatusCode)
 	}
-	if sessions, err := s.handlers[0].tickets.SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
+	if sessions, err := s.handlers[0].store.(*records.Tickets).SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
 	s.Load()

@@ -40,7 +40,7 @@ func (h *Handler) renewal(s *session.Session) renewal.How {
 			h.logRefresh(s, err)
 			return renewed, err
 		},
-		Store:   h.tickets,
+		Store:   h.store,
 		Timeout: h.settings.client.Timeout + renewal.LeaseMargin,
 		Lease:   h.lease,
 		Unsaved: func(err error) {

@@ -50,7 +50,7 @@ type Store interface {
 
 	// TryLock takes the lock of a name. It returns false if another process holds it. A lock
 	// that is not renewed ends with its lease.
-	TryLock(ctx context.Context, name string, lease time.Duration) (Lock, bool, error)
+	TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error)
 
 	// Ready returns nil if records can be written now.
 	Ready(ctx context.Context) error
@@ -61,17 +61,6 @@ type Store interface {
 	// Close releases the store's resources.
 	Close()
 }
-
-// Lock is a lock that TryLock has taken.
-type Lock interface {
-	// Renew restarts the lease. It returns an error if the lock was lost.
-	Renew(ctx context.Context) error
-	// Release releases the lock if it is still held.
-	Release(ctx context.Context) error
-}
-
-// ErrMoved says that the store does not hold the revision that was to be replaced.
-var ErrMoved = errors.New("another process changed or deleted the session's record")
 
 // MaxRecord is the maximum size of a sealed session in bytes. The largest honest one holds
 // two tokens of a few kilobytes.
@@ -151,7 +140,7 @@ func (t *Tickets) Load(ctx context.Context, value string) (session.Found, error)
 		}
 		t.opened.Put(value, o)
 	}
-	found := session.Found{Ours: true, ID: o.ID, Rewrite: o.rewrite}
+	found := session.Found{Ours: true, Stored: true, ID: o.ID, Rewrite: o.rewrite}
 	if o.moved && !t.cookies.Open(t.Now()) {
 		return session.Found{Ours: true, ID: o.ID}, nil
 	}
@@ -256,7 +245,7 @@ func (t *Tickets) moveIn(ctx context.Context, o openedTicket, value string) (*se
 	moved.User = session.UnconfirmedUser(s.User)
 	moved.Kept = session.Kept{Key: o.Key, Head: session.Head{Kind: session.RecordMoved}}
 	switch s, err = t.Save(ctx, &moved); {
-	case errors.Is(err, ErrMoved):
+	case errors.Is(err, session.ErrMoved):
 		return t.read(ctx, o.Ticket, o.name, true)
 	default:
 		return s, err
@@ -271,8 +260,7 @@ func (t *Tickets) Create(ctx context.Context, s *session.Session) (*session.Sess
 	return t.Save(ctx, &made)
 }
 
-// Save writes s over the revision that it was read from, and returns s with its new
-// revision. It returns ErrMoved if the store holds another revision.
+// Save implements session.Store.
 func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Session, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
@@ -305,32 +293,47 @@ func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Sessio
 	case err != nil:
 		return nil, fmt.Errorf("writing the session: %w", err)
 	case !replaced:
-		return nil, ErrMoved
+		return nil, session.ErrMoved
 	}
 	return &next, nil
 }
 
-// Reread reads the current record of s from the store, without a cache. It returns nil if
-// the session has ended.
+// Reread implements session.Store.
 func (t *Tickets) Reread(ctx context.Context, s *session.Session) (*session.Session, error) {
 	return t.read(ctx, Ticket{s.ID, s.Kept.Key}, s.ID.Hash(), true)
 }
 
 // Cookie implements session.Store.
-func (t *Tickets) Cookie(ctx context.Context, s *session.Session) (string, error) {
+//
+// The cookie lasts for the absolute lifetime: the idle timeout is kept in the record.
+func (t *Tickets) Cookie(ctx context.Context, s *session.Session) (value string, end time.Time, err error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	if UserIndexName(keys.Index[0], s.User.ID()) != s.Kept.User {
 		// The secret has changed. Update the index, so that the user's sessions are still
 		// found when the previous secret is no longer configured.
-		if _, err := t.Save(ctx, s); err != nil && !errors.Is(err, ErrMoved) {
-			return "", err
+		if _, err := t.Save(ctx, s); err != nil && !errors.Is(err, session.ErrMoved) {
+			return "", time.Time{}, err
 		}
 	}
-	return keys.Ticket.Seal(Ticket{s.ID, s.Kept.Key}.AppendBinary(nil))
+	value, err = keys.Ticket.Seal(Ticket{s.ID, s.Kept.Key}.AppendBinary(nil))
+	return value, s.End(t.Lifetime, 0), err
 }
+
+// Deliver implements session.Store. A ticket does not change when its session changes.
+func (t *Tickets) Deliver(c session.Change) session.Delivery {
+	return session.Delivery{Save: c.Used, Cookie: c.Rewrite}
+}
+
+// TryLock implements session.Store.
+func (t *Tickets) TryLock(ctx context.Context, s *session.Session, lease time.Duration) (session.Lock, bool, error) {
+	return t.Records.TryLock(ctx, s.ID.Hash(), lease)
+}
+
+// Hold implements session.Store.
+func (t *Tickets) Hold() (release func()) { return t.Records.Hold() }
 
 // End implements session.Store.
 func (t *Tickets) End(ctx context.Context, s *session.Session, from time.Time) error {
@@ -338,8 +341,7 @@ func (t *Tickets) End(ctx context.Context, s *session.Session, from time.Time) e
 	return err
 }
 
-// EndByName ends the session of a record at the given time, which may be in the future. It
-// reports whether there was a session.
+// EndByName implements session.Store.
 func (t *Tickets) EndByName(ctx context.Context, name string, from time.Time) (bool, error) {
 	for range 10 { // try again if another write came in between
 		text, ok, err := t.Records.Get(ctx, name, true)
@@ -361,7 +363,7 @@ func (t *Tickets) EndByName(ctx context.Context, name string, from time.Time) (b
 			return done, err
 		}
 	}
-	return false, ErrMoved
+	return false, session.ErrMoved
 }
 
 func (t *Tickets) endRecord(ctx context.Context, name string, r *Record, from time.Time) (bool, error) {
@@ -387,20 +389,13 @@ func (t *Tickets) endRecord(ctx context.Context, name string, r *Record, from ti
 	return t.Records.Replace(ctx, name, r.Revision, &next)
 }
 
-// Summary describes a session, as far as that is possible without its ticket.
-type Summary struct {
-	Name string
-	session.Head
-}
-
-// SessionsOf returns the sessions of a user. It removes index entries whose session has
-// ended.
-func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]Summary, error) {
+// SessionsOf implements session.Store. It removes index entries whose session has ended.
+func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]session.Summary, error) {
 	keys, err := t.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var sessions []Summary
+	var sessions []session.Summary
 	for _, key := range keys.Index {
 		user := UserIndexName(key, userID)
 		names, err := t.Records.Index(ctx, user)
@@ -419,7 +414,7 @@ func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]Summary, err
 					return nil, err
 				}
 			case r.User == user:
-				sessions = append(sessions, Summary{name, r.Head})
+				sessions = append(sessions, session.Summary{Name: name, Head: r.Head})
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -39,13 +38,13 @@ var errRefreshUnknown = &oauth.Error{
 	Reason: "the result of the last refresh is not known",
 }
 
-// refreshShared refreshes a session that several processes share, or returns the result of
+// refreshOnce refreshes a session, which several processes may share, or returns the result of
 // another process. At most one process holds the session's lock. It saves a mark that it
 // is about to send the refresh token, sends it, and saves the new tokens. Every write
 // names the revision that it replaces, so that a process that was paused and lost the lock
 // overwrites nothing.
-func (r *Refresher) refreshShared(s *session.Session, how How) (*session.Session, error) {
-	c := &claim{how: how, name: s.ID.Hash(), release: how.Store.Records.Hold()}
+func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, error) {
+	c := &claim{how: how, release: how.Store.Hold()}
 	claimed, spend, err := c.take(s, r.Now)
 	if err != nil || !spend {
 		c.drop()
@@ -82,8 +81,7 @@ func (r *Refresher) refreshShared(s *session.Session, how How) (*session.Session
 // claim is one process's right to refresh one session.
 type claim struct {
 	how     How
-	name    string
-	lock    records.Lock
+	lock    session.Lock
 	release func() // ends the store's Hold
 	stop    chan struct{}
 	stopped chan struct{}
@@ -97,7 +95,7 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 	defer cancel()
 	began := time.Now()
 	for {
-		if err := c.TryLock(ctx); err != nil {
+		if err := c.tryLock(ctx, s); err != nil {
 			return s, false, err
 		}
 		standing, err := c.how.Store.Reread(ctx, s)
@@ -114,7 +112,7 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 		case StepSpend:
 			marked := s.KeptAs(standing.Kept)
 			marked.Kept.Pending = now()
-			if marked, err = c.how.Store.Save(ctx, marked); !errors.Is(err, records.ErrMoved) {
+			if marked, err = c.how.Store.Save(ctx, marked); !errors.Is(err, session.ErrMoved) {
 				return orElse(marked, s), err == nil, err
 			}
 		case StepWait:
@@ -169,12 +167,12 @@ func NextStep(s, standing *session.Session, locked bool, now time.Time, watched,
 	}
 }
 
-// TryLock takes the session's lock if it is free, and renews it until unlock.
-func (c *claim) TryLock(ctx context.Context) error {
+// tryLock takes the session's lock if it is free, and renews it until unlock.
+func (c *claim) tryLock(ctx context.Context, s *session.Session) error {
 	if c.lock != nil {
 		return nil
 	}
-	lock, ok, err := c.how.Store.Records.TryLock(ctx, c.name, c.how.Lease)
+	lock, ok, err := c.how.Store.TryLock(ctx, s, c.how.Lease)
 	if err != nil || !ok {
 		return err
 	}
@@ -189,7 +187,7 @@ func (c *claim) keepLock() {
 	go c.renewLock(c.lock, c.stop, c.stopped)
 }
 
-func (c *claim) renewLock(lock records.Lock, stop, stopped chan struct{}) {
+func (c *claim) renewLock(lock session.Lock, stop, stopped chan struct{}) {
 	defer close(stopped)
 	ticker := time.NewTicker(c.how.Lease / 3)
 	defer ticker.Stop()
@@ -232,7 +230,7 @@ func (c *claim) keep(s *session.Session) (*session.Session, error) {
 		next := s.KeptAs(s.Kept)
 		next.Kept.Pending = time.Time{}
 		saved, err := c.how.Store.Save(ctx, next)
-		if !errors.Is(err, records.ErrMoved) {
+		if !errors.Is(err, session.ErrMoved) {
 			return saved, err
 		}
 		standing, err := c.how.Store.Reread(ctx, s)
@@ -284,7 +282,7 @@ func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 	go func() { // ends with saveTimeout
 		defer end()
 		defer r.restoring.Delete(newest.ID)
-		c := &claim{how: how, name: newest.ID.Hash(), release: how.Store.Records.Hold()}
+		c := &claim{how: how, release: how.Store.Hold()}
 		defer c.drop()
 		if kept, err := c.keep(newest.KeptAs(stale.Kept)); err == nil {
 			r.Sessions.Remember(kept)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -79,9 +78,9 @@ func New(sessions *session.Registry, now func() time.Time) *Refresher {
 type How struct {
 	// Spend sends the refresh token. It may return both new tokens and an error.
 	Spend func(context.Context, oauth.Tokens) (oauth.Tokens, error)
-	// Store is the server-side store that keeps the session, or nil. Processes that share
-	// the store refresh the session only once.
-	Store *records.Tickets
+	// Store keeps the session. Processes that share the store refresh the session only
+	// once.
+	Store session.Store
 	// Timeout is how long a request waits for the refresh: a little longer than a refresh
 	// takes at most.
 	Timeout time.Duration
@@ -146,11 +145,7 @@ func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*sessi
 
 // refresh sends the refresh token, and remembers the result before anybody uses it.
 func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Session, err error) {
-	if how.Store != nil {
-		renewed, err = r.refreshShared(s, how)
-	} else {
-		renewed, err = r.Spend(s, how)
-	}
+	renewed, err = r.refreshOnce(s, how)
 	if err == nil {
 		r.Failures.Invalidate(s.ID)
 		return renewed, nil

@@ -6,7 +6,6 @@
 package session
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -139,44 +138,6 @@ func Earlier(a, b time.Time) time.Time {
 
 // ErrTooLarge says that the session, with its tokens, is too large for the store.
 var ErrTooLarge = errors.New("the session is too large for its store: with `session { store storage }` tokens may have any ordinary size")
-
-// Store keeps sessions between requests. No store knows the handler, and the handler
-// knows no store by name. All methods may be called concurrently.
-//
-// Load has three results, which must not be confused. It finds a session. Or it finds
-// none, with a nil error: the value is missing, foreign, outdated or forged. Or it returns
-// an error, because the store cannot tell; an error never signs anybody out.
-type Store interface {
-	// Load returns the session of a cookie value.
-	Load(ctx context.Context, value string) (Found, error)
-
-	// Create saves a new session, and returns it with its Kept.
-	Create(ctx context.Context, s *Session) (*Session, error)
-
-	// Cookie returns the cookie value of a saved session.
-	Cookie(ctx context.Context, s *Session) (value string, err error)
-
-	// End ends s at the given time, as far as the store can.
-	End(ctx context.Context, s *Session, from time.Time) error
-
-	// Ready returns nil if the store can serve every request now, also a sign-in.
-	Ready(ctx context.Context) error
-
-	// Close releases the store's resources. Requests may still be using the store.
-	Close()
-}
-
-// Found is the result of Store.Load.
-type Found struct {
-	Session *Session // nil if there is none
-	// Ours is true if this site sealed the value, even if its session has ended.
-	Ours bool
-	// ID is the session's id, if the value is ours. It is set with an error, too.
-	ID ID
-	// Rewrite is true if the browser should get a new cookie, because the secret or the
-	// store has changed.
-	Rewrite bool
-}
 
 // RecordVersion is the version of the binary form below. ParseSession refuses any other
 // version.

@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -41,17 +40,18 @@ func (*Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Open implements Module.
+// Open implements session.Module.
 func (*Store) Open(env session.Env) session.Store {
-	return &Sessions{Keys: env.Keys, opened: session.NewOpenedValues[*session.Session]()}
+	return &Sessions{Env: env, opened: session.NewOpenedValues[*session.Session]()}
 }
 
 // Sessions seals sessions into cookie values.
 type Sessions struct {
-	Keys   func(context.Context) (*keys.Ring, error)
+	session.Env
 	opened *session.OpenedValues[*session.Session]
 }
 
+// Load implements session.Store.
 func (c *Sessions) Load(ctx context.Context, value string) (session.Found, error) {
 	if s, ok := c.opened.Get(value); ok {
 		return session.Found{Session: s, Ours: true, ID: s.ID}, nil
@@ -70,33 +70,76 @@ func (c *Sessions) Load(ctx context.Context, value string) (session.Found, error
 	return session.Found{Session: s, Ours: true, ID: s.ID, Rewrite: which > 0}, nil
 }
 
-// Create implements Store. There is nothing to write down: the cookie's value
-// is the session.
+// Create implements session.Store. The cookie is the session, so nothing is written.
 func (c *Sessions) Create(_ context.Context, s *session.Session) (*session.Session, error) {
 	return s, nil
 }
 
-func (c *Sessions) Cookie(ctx context.Context, s *session.Session) (string, error) {
-	keys, err := c.Keys(ctx)
-	if err != nil {
-		return "", err
-	}
-	value, err := keys.Session.Seal(s.AppendBinary(nil))
-	if err != nil {
-		return "", fmt.Errorf("%w (%w)", session.ErrTooLarge, err)
-	}
-	return value, nil
+// Deliver implements session.Store. The cookie is the session, so each change needs a new
+// cookie.
+func (c *Sessions) Deliver(change session.Change) session.Delivery {
+	return session.Delivery{Cookie: change.Rewrite || change.Renewed || change.Used}
 }
 
-// End implements Store. The browser holds the session; what can be done here
-// is to refuse it, which renewals does.
+// Cookie implements session.Store. It returns session.ErrTooLarge if the session does not
+// fit into two cookies.
+func (c *Sessions) Cookie(ctx context.Context, s *session.Session) (value string, end time.Time, err error) {
+	keys, err := c.Keys(ctx)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	value, err = keys.Session.Seal(s.AppendBinary(nil))
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("%w (%w)", session.ErrTooLarge, err)
+	}
+	return value, s.End(c.Lifetime, c.IdleTimeout), nil
+}
+
+// Save implements session.Store. Nothing is written before Cookie.
+func (c *Sessions) Save(_ context.Context, s *session.Session) (*session.Session, error) {
+	return s, nil
+}
+
+// Reread implements session.Store. No other process can have changed the session.
+func (c *Sessions) Reread(_ context.Context, s *session.Session) (*session.Session, error) {
+	return s, nil
+}
+
+// TryLock implements session.Store. No other process can hold the session.
+func (c *Sessions) TryLock(context.Context, *session.Session, time.Duration) (session.Lock, bool, error) {
+	return free{}, true, nil
+}
+
+// free is the lock of a session that no other process can hold.
+type free struct{}
+
+func (free) Renew(context.Context) error   { return nil }
+func (free) Release(context.Context) error { return nil }
+
+// End implements session.Store. The browser holds the session; the session.Registry of this
+// process refuses it.
 func (c *Sessions) End(context.Context, *session.Session, time.Time) error { return nil }
 
+// SessionsOf implements session.Store.
+func (c *Sessions) SessionsOf(context.Context, string) ([]session.Summary, error) {
+	return nil, session.ErrInCookies
+}
+
+// EndByName implements session.Store.
+func (c *Sessions) EndByName(context.Context, string, time.Time) (bool, error) {
+	return false, session.ErrInCookies
+}
+
+// Ready implements session.Store.
 func (c *Sessions) Ready(ctx context.Context) error {
 	_, err := c.Keys(ctx)
 	return err
 }
 
+// Hold implements session.Store.
+func (c *Sessions) Hold() (release func()) { return func() {} }
+
+// Close implements session.Store.
 func (c *Sessions) Close() { c.opened.Close() }
 
 // Interface guards.
@@ -105,4 +148,5 @@ var (
 	_ caddyfile.Unmarshaler = (*Store)(nil)
 	_ session.Module        = (*Store)(nil)
 	_ session.Store         = (*Sessions)(nil)
+	_ session.Lock          = free{}
 )

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // Kinds of keys, behind the prefix. All that one command touches is one key, so that
@@ -201,7 +202,7 @@ func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 	return names, nil
 }
 
-func (r *Records) TryLock(_ context.Context, name string, lease time.Duration) (records.Lock, bool, error) {
+func (r *Records) TryLock(_ context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
 	lock := &redisLockHeld{r, redisLock + name, rand.Text(), strconv.FormatInt(lease.Milliseconds(), 10)}
 	ok, err := r.run(redisTryLock, lock.key, "locking the session in Redis", lock.owner, lock.lease)
 	if err != nil || !ok {
@@ -251,5 +252,5 @@ func (r *Records) Close() { r.Release() }
 // Interface guards.
 var (
 	_ records.Store = (*Records)(nil)
-	_ records.Lock  = (*redisLockHeld)(nil)
+	_ session.Lock  = (*redisLockHeld)(nil)
 )

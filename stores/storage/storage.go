@@ -310,7 +310,7 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 	return ok, err
 }
 
-func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (records.Lock, bool, error) {
+func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	ok, err := s.tryLockStorage(ctx, storageSessionLock+name)
@@ -432,5 +432,5 @@ var (
 	_ caddyfile.Unmarshaler = (*Store)(nil)
 	_ session.Module        = (*Store)(nil)
 	_ records.Store         = (*Records)(nil)
-	_ records.Lock          = (*storageLock)(nil)
+	_ session.Lock          = (*storageLock)(nil)
 )
