@@ -291,7 +291,7 @@ func TestAFaultNamesItsWordAndItsLine(t *testing.T) {
 		replaced("client_id id", "client_authentication none\nclient_id id"):                "provider.client_secret: contradicts client_authentication none, at Caddyfile:7",
 		replaced("client_id id", "client_authentication post\nclient_id id"):                "provider.client_authentication: \"post\" is none of",
 		replaced("client_id id", "base_url http://x.example\nclient_id id"):                 "provider.base_url: \"http://x.example\" must be https, or http on loopback, at Caddyfile:5",
-		replaced("client_id id", "token_endpoint x\nclient_id id"):                          "provider.token_endpoint: \"x\" is not an absolute URL, at Caddyfile:5",
+		replaced("client_id id", "token_endpoint x\nclient_id id"):                          "provider.token_endpoint: is not an absolute URL: it must begin with https:// and a host, at Caddyfile:5",
 		replaced("client_id id", "authorize_param state x\nclient_id id"):                   "provider.authorize_param: \"state\" is set by tollgate itself, at Caddyfile:5",
 		replaced("client_id id", "fields {\nnmae x\n}\nclient_id id"):                       "unknown word 'nmae'",
 		replaced("client_id id", "fields {\nid a..b\n}\nclient_id id"):                      "provider.fields.id: \"a..b\" is not a dotted path of member names, at Caddyfile:6",

@@ -233,7 +233,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
 func (h *Handler) UnmarshalJSON(text []byte) error {
 	type plain Handler
-	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(h)), nil)
+	return config.UnmarshalStrict(text, (*plain)(h))
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {

@@ -112,7 +112,7 @@ func (s *settings) resolveRedirectURI(r *config.Resolver, h *Handler) *url.URL {
 	case r.Err != nil:
 		return &url.URL{}
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		r.Check(setting, h.RedirectURI, fmt.Errorf("%q is not an absolute http(s) URL", s.redirectURI))
+		r.Check(setting, h.RedirectURI, errors.New("is not an absolute URL: it must begin with https:// or http:// and a host"))
 		return &url.URL{}
 	case strings.Contains(s.redirectURI, " "):
 		r.Check(setting, h.RedirectURI, errors.New("must not hold a blank"))
@@ -187,7 +187,7 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Endpoints)) {
 		if !slices.Contains(endpointNames(), name) {
-			r.Fail("endpoints", "unknown endpoint %q", name)
+			r.Fail("endpoints", "unknown endpoint %s", config.UnknownName(name, endpointNames()))
 		}
 	}
 	for _, name := range endpointNames() {

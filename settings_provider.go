@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -122,7 +121,8 @@ func (e endpointResolver) optional(name, raw, defaultPath string) string {
 		return e.r.Url(setting, text, "")
 	}
 	if e.base == "" || strings.HasPrefix(text, "//") {
-		e.r.Check(setting, raw, fmt.Errorf("%q is neither an absolute URL nor a path below base_url", text))
+		// The text is not repeated: a secret may be part of it.
+		e.r.Check(setting, raw, errors.New("is neither an absolute URL nor a path below base_url"))
 	}
 	return e.r.Url(setting, e.base+text, "")
 }
@@ -226,7 +226,7 @@ func resolveFields(r *config.Resolver, fields map[string]string) oauth.FieldPath
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(oauth.UserFieldWords[:], name) {
-			r.Fail("provider.fields", "unknown field %q", name)
+			r.Fail("provider.fields", "unknown field %s", config.UnknownName(name, oauth.UserFieldWords[:]))
 		}
 	}
 	return paths

@@ -77,10 +77,10 @@ func TestEndpointsMayBePathsBelowBaseURL(t *testing.T) {
 func TestProviderSettingsThatCannotBeUsed(t *testing.T) {
 	with := func(line string) string { return strings.Replace(plainProvider, "client_id", line+"\nclient_id", 1) }
 	for block, want := range map[string]string{
-		strings.Replace(plainProvider, "https://login.example.com/t", "/t", 1):                                       `provider.token_endpoint: "/t" is neither an absolute URL nor a path below base_url, at Caddyfile:`,
-		with("base_url https://x.example\nrevocation_endpoint //evil.example"):                                       `provider.revocation_endpoint: "//evil.example" is neither`,
-		with(`balance_endpoint "https://x.example/a b"`):                                                             `provider.balance_endpoint: "https://x.example/a b" holds a blank`,
-		with(`balance_endpoint "https://x.example/a "`):                                                              `provider.balance_endpoint: "https://x.example/a " holds a blank`,
+		strings.Replace(plainProvider, "https://login.example.com/t", "/t", 1):                                       `provider.token_endpoint: is neither an absolute URL nor a path below base_url, at Caddyfile:`,
+		with("base_url https://x.example\nrevocation_endpoint //evil.example"):                                       `provider.revocation_endpoint: is neither`,
+		with(`balance_endpoint "https://x.example/a b"`):                                                             `provider.balance_endpoint: must not hold a blank`,
+		with(`balance_endpoint "https://x.example/a "`):                                                              `provider.balance_endpoint: must not hold a blank`,
 		with("balance_endpoint https://user:hunter2@x.example"):                                                      `provider.balance_endpoint: must have neither a user nor a fragment`,
 		with("balance_endpoint \"https://user:hunt er2@x.example\""):                                                 `provider.balance_endpoint: must have neither a user nor a fragment`,
 		with("issuer http://issuer.example"):                                                                         `provider.issuer: "http://issuer.example" must be https`,

@@ -135,7 +135,8 @@ func (r *Resolver) Duration(setting string, d caddy.Duration, byDefault time.Dur
 	return time.Duration(d)
 }
 
-// Url gives an absolute URL that is https, or http on loopback.
+// Url gives an absolute URL that is https, or http on loopback. Its errors show the scheme
+// and the host at most.
 func (r *Resolver) Url(setting, raw, byDefault string) string {
 	text := r.Text(setting, raw, byDefault)
 	if r.Err != nil || text == "" {
@@ -146,12 +147,12 @@ func (r *Resolver) Url(setting, raw, byDefault string) string {
 	case strings.Contains(text, "@") && (err != nil || u.User != nil), err == nil && strings.Contains(text, "#"):
 		// The text is not repeated: a password may be part of it.
 		r.Check(setting, raw, errors.New("must have neither a user nor a fragment"))
-	case err != nil || u.Host == "":
-		r.Check(setting, raw, fmt.Errorf("%q is not an absolute URL", text))
+	case SchemeAndHost(text) == "":
+		r.Check(setting, raw, errors.New("is not an absolute URL: it must begin with https:// and a host"))
 	case strings.Contains(text, " "):
-		r.Check(setting, raw, fmt.Errorf("%q holds a blank", text))
+		r.Check(setting, raw, errors.New("must not hold a blank"))
 	case !origin.IsSecure(u):
-		r.Check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", text))
+		r.Check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", SchemeAndHost(text)))
 	}
 	return text
 }

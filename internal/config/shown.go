@@ -118,9 +118,13 @@ func shownRead(value, raw string) string {
 }
 
 // Shown is a literal value as it may be shown. A typing mistake must be recognisable, so it
-// is the value itself, but for the user and the password in an address, and for a value
-// that looks like a secret which a program made.
+// is the value itself, but for the user and the password in an address, for what follows
+// the name of a secret and a `:` or a `=`, and for a value that looks like a secret which a
+// program made.
 func Shown(value string) string {
+	if name := assignedSecret.FindString(value); name != "" && len(name) < len(value) {
+		return name + Hidden
+	}
 	value = withoutUser(value)
 	if looksGenerated(value) {
 		return Hidden
@@ -150,6 +154,9 @@ const (
 )
 
 var (
+	// assignedSecret is the beginning of such a text as `client_secret:x` or `password="x"`.
+	assignedSecret = regexp.MustCompile(`^(?i:[\w.,?&-]*(secret|passw(or)?d)[:=])`)
+
 	generated     = regexp.MustCompile(`^[A-Za-z0-9_+=.-][A-Za-z0-9_+/=.-]*$`)
 	generatedPart = regexp.MustCompile(`[A-Za-z0-9_-]+`)
 	letterOrDigit = regexp.MustCompile(`[A-Za-z]+|[0-9]+`)

@@ -3,9 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -100,7 +100,7 @@ func (p *Parser) Block(path string, known Words) error {
 		name := p.Val()
 		w, ok := known[name]
 		if !ok {
-			return p.Errf("unknown word '%s'%s", name, DidYouMean(name, slices.Sorted(maps.Keys(known))))
+			return p.unknownWord(name, known)
 		}
 		full := name
 		if path != "" {
@@ -319,18 +319,41 @@ func (p *Parser) put(path string, target *map[string]string, name, value string)
 }
 
 // DidYouMean names the known word that is nearest to what was written, if any is
-// near.
+// near, or the only one that begins with it.
 func DidYouMean(written string, known []string) string {
 	best, bestDistance := "", max(2, len(written)/3)+1
 	for _, candidate := range known {
-		if d := editDistance(written, candidate); d < bestDistance {
+		if d := editDistance(foldWord(written), foldWord(candidate)); d < bestDistance {
 			best, bestDistance = candidate, d
 		}
+	}
+	if best == "" {
+		best = onlyBeginning(written, known)
 	}
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean '%s'?", best)
+}
+
+// foldWord makes words equal that differ in upper case or in hyphens.
+func foldWord(word string) string { return strings.ReplaceAll(strings.ToLower(word), "-", "_") }
+
+// onlyBeginning gives the known word of which the written one is the beginning, if there is
+// exactly one.
+func onlyBeginning(written string, known []string) string {
+	const minBeginning = 3
+	only := ""
+	for _, candidate := range known {
+		if len(written) < minBeginning || !strings.HasPrefix(candidate, written) {
+			continue
+		}
+		if only != "" {
+			return ""
+		}
+		only = candidate
+	}
+	return only
 }
 
 // editDistance counts the letters to insert, delete or replace.

@@ -237,7 +237,7 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 // UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
 func (s *Store) UnmarshalJSON(text []byte) error {
 	type plain Store
-	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
+	return config.UnmarshalStrict(text, (*plain)(s))
 }
 
 // redisTLSFiles are the settings of TLS with their placeholders read.

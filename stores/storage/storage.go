@@ -78,7 +78,7 @@ func (s *Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
 func (s *Store) UnmarshalJSON(text []byte) error {
 	type plain Store
-	return config.WithoutSecrets(caddy.StrictUnmarshalJSON(text, (*plain)(s)), nil)
+	return config.UnmarshalStrict(text, (*plain)(s))
 }
 
 // Provision checks the settings.
