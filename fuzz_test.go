@@ -20,7 +20,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/records"
@@ -359,81 +358,6 @@ func FuzzCallback(f *testing.F) {
 		}
 		if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
 			t.Fatalf("%q passes", query)
-		}
-	})
-}
-
-// FuzzTokenAnswer: a rotated refresh token that a strict reader finds is never lost,
-// and no token ever holds a control byte.
-func FuzzTokenAnswer(f *testing.F) {
-	for _, seed := range []string{
-		`{"access_token":"a","refresh_token":"r","expires_in":7200}`, `{"refresh_token":"r","x":[{`, `{"expires_in":"1e9","access_token":"a"}`,
-		`{"error":"invalid_grant"}`, `{"success":false}`, `[]`, `{"access_token":"a\u0000"}`, `{"access_token":"a","access_token":"b"}`,
-		`access_token=a&refresh_token=r&expires_in=7200`, `error=bad_verification_code`, `refresh_token=r&access_token=a%0`, `access_token=a%0d&success=false`,
-	} {
-		f.Add([]byte(seed), 200)
-	}
-	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		a := oauth.ParseTokenAnswer(body, true)
-		for _, token := range []string{a.Access, a.Refresh} {
-			if strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
-				t.Fatalf("%q: a token is %q", body, token)
-			}
-		}
-		if a.ExpiresIn < 0 || a.ExpiresIn > oauth.MaxExpiresIn {
-			t.Fatalf("%q: %d seconds", body, a.ExpiresIn)
-		}
-		err := a.Judge(status, nil)
-		if err == nil && (a.Access == "" || a.Refused || a.ErrorCode != "" || (status != 200 && status != 201)) {
-			t.Fatalf("%d %q passes", status, body)
-		}
-		if err != nil && oauth.FailureOf(err) == oauth.FailureEnded && a.ErrorCode != "invalid_grant" && a.ErrorCode != "bad_verification_code" {
-			t.Fatalf("%d %q ends a session", status, body)
-		}
-		var strict map[string]json.RawMessage
-		if json.Unmarshal(body, &strict) == nil {
-			if want := oauth.TokenText(oauth.JsonText(strict["refresh_token"])); want != "" && a.Refresh != want {
-				t.Fatalf("%q: the refresh token %q is read as %q", body, want, a.Refresh)
-			}
-		}
-	})
-}
-
-// FuzzUserInfo: an answer that passes is about one user, whose id is the exact text
-// that the provider wrote.
-func FuzzUserInfo(f *testing.F) {
-	for _, seed := range []string{
-		`{"id":12345,"username":"a","balance_formatted":"1.00"}`, `{"id":"x"}`, `{"id":1,"id":2}`, `{"id":9007199254740993}`,
-		`{"success":false,"id":1}`, `{"id":null}`, `{"id":{"id":1}}`, `{"id":1e400}`, `{"id":"\u0000"}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	paths := resolveFields(&config.Resolver{}, nil)
-	f.Fuzz(func(t *testing.T, body []byte) {
-		u, err := oauth.ParseUserInfo(body, paths, time.Now())
-		if err != nil {
-			return
-		}
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.UseNumber()
-		var strict map[string]any
-		if err := d.Decode(&strict); err != nil {
-			t.Fatalf("%q passes: %v", body, err)
-		}
-		var want string
-		switch id := strict["id"].(type) {
-		case string:
-			want = id
-		case json.Number:
-			want = id.String()
-		}
-		if want == "" || u.ID() != want || strict["success"] == false {
-			t.Fatalf("%q: the id is %q, want %q", body, u.ID(), want)
-		}
-		for field := range oauth.FieldCount {
-			if raw := u.Fields[field]; raw != "" && !json.Valid([]byte(raw)) {
-				t.Fatalf("%q: %s is %q", body, oauth.UserFieldJSON[field], raw)
-			}
 		}
 	})
 }

@@ -263,7 +263,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.warnOfDestinations()
 	h.warnOfSameSite()
 	h.settings.client.Now = h.now
-	h.settings.client.Http = oauth.NewHTTPClient(h.settings.client.Timeout)
+	h.settings.client.HTTPClient = oauth.NewHTTPClient(h.settings.client.Timeout)
 	h.lease = h.settings.client.Timeout + renewal.LeaseMargin
 
 	if h.sdk, err = h.settings.newSDK(); err != nil {
@@ -341,8 +341,8 @@ func (h *Handler) Cleanup() error {
 	if h.store != nil {
 		h.store.Close()
 	}
-	if h.settings != nil && h.settings.client.Http != nil {
-		h.settings.client.Http.CloseIdleConnections()
+	if h.settings != nil && h.settings.client.HTTPClient != nil {
+		h.settings.client.HTTPClient.CloseIdleConnections()
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -187,20 +186,6 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 	s.clock.advance(renewal.BackOffRefused + time.Second)
 	if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
 		t.Errorf("with a refresh that works again: got %d: %s", a.StatusCode, a.text)
-	}
-}
-
-// TestTruncatedFormYieldsNoToken: a form that is cut off reads like a whole one.
-func TestTruncatedFormYieldsNoToken(t *testing.T) {
-	const form = "refresh_token=r2&token_type=bearer&access_token=abcdef"
-	for cut := range len(form) {
-		a := oauth.ParseTokenAnswer([]byte(form[:cut]), false)
-		if a.Access != "" || (a.Refresh != "" && a.Refresh != "r2") {
-			t.Errorf("%q: got the tokens %q, %q", form[:cut], a.Access, a.Refresh)
-		}
-	}
-	if a := oauth.ParseTokenAnswer([]byte(form), true); a.Access != "abcdef" || a.Refresh != "r2" {
-		t.Errorf("the whole form: got the tokens %q, %q", a.Access, a.Refresh)
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *settings) resolveProvider(r *config.Resolver, p *Provider) {
 	preset := providerPresets[r.OneOf("provider", p.Preset, "aihubmix", providerPresetNames()...)]
 	endpoints := endpointResolver{r: r, base: strings.TrimRight(r.Url("provider.base_url", p.BaseURL, preset.baseURL), "/")}
 	c := &oauth.Client{
-		Pkce:          p.PKCE == nil || *p.PKCE,
+		PKCE:          p.PKCE == nil || *p.PKCE,
 		AutoAuthorize: preset.autoAuthorize,
 		TokenLifetime: r.Duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
 		Timeout:       r.Duration("provider.timeout", p.Timeout, defaultTimeout),

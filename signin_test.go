@@ -10,10 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/caddy-tollgate/tollgate/internal/browser"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -565,27 +562,6 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 	}
 	if a := b.Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("topup: %d", a.StatusCode)
-	}
-}
-
-func TestExpiresInIsReadAsItComes(t *testing.T) {
-	for text, want := range map[string]int64{
-		`7200`: 7200, `"7200"`: 7200, `3600.5`: 3600, `"299"`: 299, `" 60 "`: 60, `1e3`: 1000,
-		`null`: 0, `""`: 0, `0`: 0, `-5`: 0, `"soon"`: 0, `[]`: 0, `{}`: 0, `true`: 0,
-		`1e300`: oauth.MaxExpiresIn, `99999999999`: oauth.MaxExpiresIn, `"NaN"`: 0, `"Inf"`: oauth.MaxExpiresIn,
-	} {
-		a := oauth.ParseTokenAnswer([]byte(`{"access_token":"a","expires_in":`+text+`}`), true)
-		if a.ExpiresIn != want || a.Access != "a" {
-			t.Errorf("%s: got %d, want %d", text, a.ExpiresIn, want)
-		}
-	}
-	if a := oauth.ParseTokenAnswer([]byte(`{"access_token":"a"}`), true); a.ExpiresIn != 0 {
-		t.Errorf("missing: got %d", a.ExpiresIn)
-	}
-	c := &oauth.Client{TokenLifetime: 90 * time.Minute}
-	now := time.Unix(1000, 0)
-	if got := c.NewTokens(oauth.Tokens{}, &oauth2.Token{}, now).Expires.Sub(now); got != 90*time.Minute {
-		t.Errorf("token_lifetime is not used: %v", got)
 	}
 }
 

@@ -179,7 +179,7 @@ type Client struct {
 	AuthorizeParams []oauth2.AuthCodeOption
 	// LogoutParams are sent with the first sign-in after a logout.
 	LogoutParams  []oauth2.AuthCodeOption
-	Pkce          bool
+	PKCE          bool
 	AutoAuthorize bool
 
 	UserinfoEndpoint   string
@@ -192,7 +192,7 @@ type Client struct {
 
 	TokenLifetime time.Duration
 	Timeout       time.Duration
-	Http          *http.Client
+	HTTPClient    *http.Client
 	Now           func() time.Time
 }
 
@@ -217,7 +217,7 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 // RFC 7636 section 4.3).
 func (c *Client) AuthorizationURL(state, verifier string, signedOut bool) string {
 	options := slices.Clone(c.AuthorizeParams)
-	if c.Pkce {
+	if c.PKCE {
 		options = append(options, oauth2.S256ChallengeOption(verifier))
 	}
 	switch {
@@ -233,7 +233,7 @@ func (c *Client) AuthorizationURL(state, verifier string, signedOut bool) string
 // is sent once: after an ambiguous failure the user signs in anew.
 func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, error) {
 	var options []oauth2.AuthCodeOption
-	if c.Pkce {
+	if c.PKCE {
 		options = append(options, oauth2.VerifierOption(verifier))
 	}
 	asked := c.Now()
@@ -258,8 +258,8 @@ func (c *Client) Refresh(ctx context.Context, old Tokens) (Tokens, error) {
 func (c *Client) requestTokens(ctx context.Context, old Tokens, asked time.Time, ask func(context.Context) (*oauth2.Token, error)) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	client := *c.Http
-	client.Transport = &tokenAnswers{next: c.Http.Transport}
+	client := *c.HTTPClient
+	client.Transport = &tokenAnswers{next: c.HTTPClient.Transport}
 	answer, err := ask(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
 		if partial, ok := errors.AsType[*partialTokenAnswer](err); ok && old.Refreshable() {
@@ -271,15 +271,15 @@ func (c *Client) requestTokens(ctx context.Context, old Tokens, asked time.Time,
 		}
 		return old, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "no usable answer"}
 	}
-	return c.NewTokens(old, answer, asked), nil
+	return c.newTokens(old, answer, asked), nil
 }
 
-// NewTokens turns an answer into tokens. An answer without a refresh token leaves
+// newTokens turns an answer into tokens. An answer without a refresh token leaves
 // the old one in force (RFC 6749 section 6), one without a scope the old scope.
-func (c *Client) NewTokens(old Tokens, answer *oauth2.Token, asked time.Time) Tokens {
+func (c *Client) newTokens(old Tokens, answer *oauth2.Token, asked time.Time) Tokens {
 	lifetime := c.TokenLifetime
 	if answer.ExpiresIn > 0 {
-		lifetime = time.Duration(min(answer.ExpiresIn, MaxExpiresIn)) * time.Second
+		lifetime = time.Duration(min(answer.ExpiresIn, maxExpiresIn)) * time.Second
 	}
 	t := Tokens{
 		Access:  answer.AccessToken,
@@ -298,18 +298,18 @@ func (c *Client) NewTokens(old Tokens, answer *oauth2.Token, asked time.Time) To
 // its own. An access token that is not accepted gives FailureUnauthorized.
 func (c *Client) UserInfo(ctx context.Context, access string) (UserInfo, error) {
 	asked := c.Now()
-	body, err := c.Get(ctx, EndpointUserinfo, c.UserinfoEndpoint, access)
+	body, err := c.get(ctx, EndpointUserinfo, c.UserinfoEndpoint, access)
 	if err != nil {
 		return UserInfo{}, err
 	}
-	u, err := ParseUserInfo(body, c.Fields, asked)
+	u, err := parseUserInfo(body, c.Fields, asked)
 	if err != nil {
 		return UserInfo{}, answerError(EndpointUserinfo, err)
 	}
 	if c.BalanceEndpoint == "" {
 		return u, nil
 	}
-	if body, err = c.Get(ctx, endpointBalance, c.BalanceEndpoint, access); err != nil {
+	if body, err = c.get(ctx, endpointBalance, c.BalanceEndpoint, access); err != nil {
 		return UserInfo{}, err
 	}
 	if err := u.addBalance(body, c.Fields); err != nil {
@@ -328,9 +328,9 @@ func answerError(endpoint providerEndpoint, err error) error {
 	return &Error{Endpoint: endpoint, Kind: kind, Status: http.StatusOK, Reason: err.Error()}
 }
 
-// Get asks a resource endpoint with the access token in the header
+// get asks a resource endpoint with the access token in the header
 // (RFC 6750 section 2.1).
-func (c *Client) Get(ctx context.Context, endpoint providerEndpoint, address, access string) ([]byte, error) {
+func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, access string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -339,7 +339,7 @@ func (c *Client) Get(ctx context.Context, endpoint providerEndpoint, address, ac
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	req.Header.Set("Accept", acceptedType)
-	res, err := c.Http.Do(req)
+	res, err := c.HTTPClient.Do(req)
 	if err != nil {
 		return nil, &Error{Endpoint: endpoint, Reason: transportReason(err)}
 	}
@@ -381,7 +381,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	if inHeader {
 		req.SetBasicAuth(url.QueryEscape(c.Config.ClientID), url.QueryEscape(c.Config.ClientSecret))
 	}
-	res, err := c.Http.Do(req)
+	res, err := c.HTTPClient.Do(req)
 	if err != nil {
 		return &Error{Endpoint: endpointRevocation, Reason: transportReason(err)}
 	}

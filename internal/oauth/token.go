@@ -12,9 +12,9 @@ import (
 	"sync/atomic"
 )
 
-// MaxExpiresIn clamps expires_in, in seconds. Nothing honest lives longer than a
+// maxExpiresIn clamps expires_in, in seconds. Nothing honest lives longer than a
 // year, and a larger number would overflow a duration.
-const MaxExpiresIn = 366 * 24 * 60 * 60
+const maxExpiresIn = 366 * 24 * 60 * 60
 
 // tokenAnswers stands between x/oauth2 and the network. x/oauth2 retries nothing
 // here, since the client authentication is fixed; but it gives up a whole answer,
@@ -42,8 +42,8 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body, readErr := readAnswer(res.Body)
 	res.Body.Close()
-	answer := ParseTokenAnswer(body, readErr == nil)
-	if err := answer.Judge(res.StatusCode, readErr); err != nil {
+	answer := parseTokenAnswer(body, readErr == nil)
+	if err := answer.judge(res.StatusCode, readErr); err != nil {
 		return nil, err
 	}
 	plain, err := json.Marshal(answer.plain())
@@ -58,20 +58,20 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // tokenAnswer is what could be read of a token endpoint's answer.
 type tokenAnswer struct {
-	Access    string
-	Refresh   string
+	access    string
+	refresh   string
 	tokenType string
 	scope     string
-	ExpiresIn int64 // seconds; 0 where nothing usable was said
-	ErrorCode string
-	Refused   bool // success:false
+	expiresIn int64 // seconds; 0 where nothing usable was said
+	errorCode string
+	refused   bool // success:false
 	readable  bool // a JSON object, or a form with at least one of these members
 }
 
-// ParseTokenAnswer reads a JSON object, or a form, whatever Content-Type says. It keeps
+// parseTokenAnswer reads a JSON object, or a form, whatever Content-Type says. It keeps
 // what came before the first fault, so that a refresh token survives an answer that is
 // broken further on. Whole is false where the body may have been cut off.
-func ParseTokenAnswer(body []byte, whole bool) tokenAnswer {
+func parseTokenAnswer(body []byte, whole bool) tokenAnswer {
 	if isForm(body) {
 		return parseTokenForm(string(body), whole)
 	}
@@ -122,7 +122,7 @@ func parseTokenForm(body string, whole bool) tokenAnswer {
 }
 
 func (a *tokenAnswer) takeJSON(name json.Token, value json.RawMessage) {
-	text := JsonText(value)
+	text := jsonText(value)
 	if len(value) > 0 && value[0] != '"' && (name == "expires_in" || name == "success") {
 		text = string(value)
 	}
@@ -135,30 +135,30 @@ func (a *tokenAnswer) takeJSON(name json.Token, value json.RawMessage) {
 func (a *tokenAnswer) take(name, text string) bool {
 	switch name {
 	case "access_token":
-		a.Access = TokenText(text)
+		a.access = tokenText(text)
 	case "refresh_token":
-		a.Refresh = TokenText(text)
+		a.refresh = tokenText(text)
 	case "token_type":
 		a.tokenType = text
 	case "scope":
 		a.scope = text
 	case "error":
-		a.ErrorCode = text
+		a.errorCode = text
 	case "success":
-		a.Refused = text == "false"
+		a.refused = text == "false"
 	case "expires_in":
-		a.ExpiresIn = parseExpiresIn(text)
+		a.expiresIn = parseExpiresIn(text)
 	default:
 		return false
 	}
 	return true
 }
 
-// Judge says what the answer is worth, in this order: the status and the body's
+// judge says what the answer is worth, in this order: the status and the body's
 // own error, then whether it holds an access token.
-func (a *tokenAnswer) Judge(status int, readErr error) error {
+func (a *tokenAnswer) judge(status int, readErr error) error {
 	pe := &Error{Endpoint: EndpointToken, Status: status}
-	code, known := tokenErrorCodes[a.ErrorCode]
+	code, known := tokenErrorCodes[a.errorCode]
 	outage := isOutage(status)
 	switch {
 	case known && (code.final || !outage):
@@ -170,7 +170,7 @@ func (a *tokenAnswer) Judge(status int, readErr error) error {
 	case status == http.StatusUnauthorized:
 		pe.Kind, pe.Reason = FailureOperator, "the client authentication is not accepted"
 		return pe
-	case a.ErrorCode != "" || a.Refused:
+	case a.errorCode != "" || a.refused:
 		pe.Kind, pe.Reason = FailureRefused, "refused without a known error code"
 		return pe
 	case status >= 400:
@@ -179,7 +179,7 @@ func (a *tokenAnswer) Judge(status int, readErr error) error {
 	case status != http.StatusOK && status != http.StatusCreated:
 		pe.Reason = "status " + strconv.Itoa(status)
 		return pe
-	case a.Access != "" && (a.tokenType == "" || strings.EqualFold(a.tokenType, "bearer")):
+	case a.access != "" && (a.tokenType == "" || strings.EqualFold(a.tokenType, "bearer")):
 		return nil
 	}
 
@@ -191,13 +191,13 @@ func (a *tokenAnswer) Judge(status int, readErr error) error {
 		pe.Reason = readErr.Error()
 	case !a.readable:
 		pe.Reason = "the answer is neither a JSON object nor a form"
-	case a.Access != "":
+	case a.access != "":
 		pe.Kind, pe.Reason = FailureOperator, "the token type is not Bearer"
 	default:
 		pe.Reason = "the answer has no access_token"
 	}
-	if a.Refresh != "" {
-		return &partialTokenAnswer{cause: pe, refresh: a.Refresh}
+	if a.refresh != "" {
+		return &partialTokenAnswer{cause: pe, refresh: a.refresh}
 	}
 	return pe
 }
@@ -215,20 +215,21 @@ func (p *partialTokenAnswer) Unwrap() error { return p.cause }
 
 // plain is the answer as RFC 6749 section 5.1 writes it.
 func (a *tokenAnswer) plain() map[string]any {
-	plain := map[string]any{"access_token": a.Access, "token_type": "Bearer"}
-	if a.Refresh != "" {
-		plain["refresh_token"] = a.Refresh
+	plain := map[string]any{"access_token": a.access, "token_type": "Bearer"}
+	if a.refresh != "" {
+		plain["refresh_token"] = a.refresh
 	}
 	if a.scope != "" {
 		plain["scope"] = a.scope
 	}
-	if a.ExpiresIn > 0 {
-		plain["expires_in"] = a.ExpiresIn
+	if a.expiresIn > 0 {
+		plain["expires_in"] = a.expiresIn
 	}
 	return plain
 }
 
-func JsonText(value json.RawMessage) string {
+// jsonText is the text of a JSON string, or nothing for any other value.
+func jsonText(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
 		return ""
@@ -236,9 +237,9 @@ func JsonText(value json.RawMessage) string {
 	return text
 }
 
-// TokenText is a token, or nothing where it holds bytes that RFC 6749 appendix A
+// tokenText is a token, or nothing where it holds bytes that RFC 6749 appendix A
 // does not allow: those would end up in a header.
-func TokenText(text string) string {
+func tokenText(text string) string {
 	if !isVisibleText(text) {
 		return ""
 	}
@@ -252,5 +253,5 @@ func parseExpiresIn(text string) int64 {
 	if err != nil || math.IsNaN(seconds) || seconds < 1 {
 		return 0
 	}
-	return int64(min(seconds, MaxExpiresIn))
+	return int64(min(seconds, maxExpiresIn))
 }

@@ -15,7 +15,7 @@ import (
 // TopupURL asks where the user can top up. Only an https URL, or an http one on loopback,
 // is ever given out, and only one on a host of topup_hosts where these are configured.
 func (c *Client) TopupURL(ctx context.Context, access string) (string, error) {
-	body, err := c.Get(ctx, endpointTopup, c.TopupEndpoint, access)
+	body, err := c.get(ctx, endpointTopup, c.TopupEndpoint, access)
 	if err != nil {
 		return "", err
 	}

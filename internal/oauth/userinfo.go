@@ -86,8 +86,8 @@ func (u *UserInfo) Text(f UserField) string { return u.texts[f] }
 // are told apart.
 func (u *UserInfo) ID() string { return u.Text(FieldID) }
 
-// MaxField bounds one field in bytes; the fields stand in the session cookie.
-const MaxField = 512
+// maxField bounds one field in bytes; the fields stand in the session cookie.
+const maxField = 512
 
 var (
 	errUserInfoRefused = errors.New("the answer says that it is no success")
@@ -98,10 +98,10 @@ var (
 // FieldPaths says where each field stands: member names, from the outside in.
 type FieldPaths [FieldCount][]string
 
-// ParseUserInfo reads a user information answer. An answer without an id, or one
+// parseUserInfo reads a user information answer. An answer without an id, or one
 // that says success:false, is an error whatever its HTTP status was: the product
 // family answers a bad token or a banned user that way under 200.
-func ParseUserInfo(body []byte, paths FieldPaths, now time.Time) (UserInfo, error) {
+func parseUserInfo(body []byte, paths FieldPaths, now time.Time) (UserInfo, error) {
 	object, err := parseAnswer(body)
 	if err != nil {
 		return UserInfo{}, err
@@ -196,7 +196,7 @@ func lookUp(object map[string]json.RawMessage, path []string) Scalar {
 }
 
 func toScalar(raw json.RawMessage) Scalar {
-	if len(raw) == 0 || len(raw) > MaxField {
+	if len(raw) == 0 || len(raw) > maxField {
 		return ""
 	}
 	switch raw[0] {
