@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestAScriptComesBackToItsPageOnAnyHost: scripts name their page in Referer, and post
@@ -38,25 +36,6 @@ func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
 		if got, want := location.Query().Get("redirect_uri"), configured+"/oauth/callback"; got != want {
 			t.Errorf("%s: the provider is sent %q, want %q", configured, got, want)
 		}
-	}
-}
-
-func TestAForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
-	for forwarded, want := range map[string]string{
-		"https://xn--bcher-kva.example/p?q=1": "/p?q=1", "https://bücher.example:443/p": "/p", "http://XN--BCHER-KVA.example:80/p": "/p",
-		"https://bucher.example/p": "", "https://xn--bcher-kva.example:444/p": "",
-	} {
-		asked, err := url.Parse(forwarded)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := policy.ForwardedPath(asked, "https://xn--bcher-kva.example"); got != want {
-			t.Errorf("%s: got %q, want %q", forwarded, got, want)
-		}
-	}
-	header := http.Header{"X-Forwarded-Uri": {"https://app.example.com:443/p"}, "X-Original-Url": {"https://APP.example.com/p"}}
-	if _, ok := policy.ForwardedURL(header); !ok {
-		t.Error("two spellings of one URL are taken for a contradiction")
 	}
 }
 

@@ -249,16 +249,3 @@ func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 		}
 	}
 }
-
-func TestTheMemoryOfDestinationsIsBounded(t *testing.T) {
-	d := browser.NewDestinations()
-	defer d.Close()
-	path := "/" + strings.Repeat("a", origin.MaxPath-1)
-	for i := range 20_000 {
-		d.Remember(fmt.Sprint(i), browser.Destination{ReturnPath: path})
-	}
-	d.Paths.CleanUp()
-	if got := d.Paths.WeightedSize(); got > browser.MaxDestinationBytes || got == 0 {
-		t.Errorf("destinations take %d bytes, at most %d are allowed", got, browser.MaxDestinationBytes)
-	}
-}

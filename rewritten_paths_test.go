@@ -3,15 +3,9 @@ package tollgate
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestRewriteDoesNotTakeARequestOutOfItsRules: Caddy runs rewrite, uri and try_files
@@ -137,25 +131,6 @@ func TestStreamEndsByTheRulesOfItsOriginalPath(t *testing.T) {
 	wantClosed(t, bySent, 4403, "refused", withinRecheck)
 	wantClosed(t, byCurrent, 4403, "refused", withinRecheck)
 	wantEcho(t, passing)
-}
-
-// TestDecidingByPathAllocatesNothing: every request pays for this decision.
-func TestDecidingByPathAllocatesNothing(t *testing.T) {
-	rt, err := newRoutes(caddy.Context{}, nil, []string{"/public/*", "*.css"}, []string{"/optional/*"}, []string{"/paid", "/paid/*"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]policy.Demand{
-		"/public/a": {Access: policy.AccessPublic, Blocks: 0}, "/optional/a": {Access: policy.AccessOptional, Blocks: 2}, "/paid/a": {Access: policy.AccessProtected, Blocks: 3}, "/page": {Access: policy.AccessProtected, Blocks: 2},
-	} {
-		r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, path, nil), caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		if d, ok := rt.Demand(originalURL(r), r); !ok || d != want {
-			t.Errorf("%s: got %+v, %v, want %+v", path, d, ok, want)
-		}
-		if n := testing.AllocsPerRun(100, func() { rt.Demand(originalURL(r), r) }); n != 0 {
-			t.Errorf("%s: got %v allocations, want none", path, n)
-		}
-	}
 }
 
 func TestAuthAppliesRulesToTheForwardedURLAlone(t *testing.T) {

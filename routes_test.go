@@ -2,15 +2,7 @@ package tollgate
 
 import (
 	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestAPathThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
@@ -84,55 +76,5 @@ func TestEndpointsGoByTheOriginalPathAndRulesByBoth(t *testing.T) {
 	}
 	if a := s.newBrowser().Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
-	}
-}
-
-// accessAt decides about one path, without an endpoint's say.
-func accessAt(t *testing.T, rt *policy.Routes, target string) (policy.Access, bool) {
-	t.Helper()
-	u, err := url.ParseRequestURI(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.URL = u
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-	d, ok := rt.Demand(originalURL(r), r)
-	return d.Access, ok
-}
-
-// TestAccessAloneRefusesWhatCanBeReadInTwoWays: a rewrite may have made the path
-// after the endpoints were compared.
-func TestAccessAloneRefusesWhatCanBeReadInTwoWays(t *testing.T) {
-	rt, err := newRoutes(caddy.Context{}, nil, []string{"/public/*"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for target, want := range map[string]bool{
-		"/public/a": true, "/admin": true, "/public/caf%C3%A9": true, "/admin/x%2Fy": true,
-		"/public/..%2fadmin": false, "//public/a": false,
-		"/public/%" + strings.Repeat("25", 40) + "41": false, // more readings than are looked at
-	} {
-		if a, ok := accessAt(t, rt, target); ok != want {
-			t.Errorf("%s: got %v, %v", target, a, ok)
-		}
-	}
-}
-
-// TestTheLiteralMatcherIsCaddysOnOrdinaryPaths: the two are compared on odd paths, so
-// they must not differ on any other.
-func TestTheLiteralMatcherIsCaddysOnOrdinaryPaths(t *testing.T) {
-	paths := []string{"/", "/a", "/A", "/a/", "/a/b", "/a/x/b", "/a/x/y/b", "/ab", "/axb", "/x.css", "/d/x.css", "/d/xcssy", "/a/b.css/c"}
-	for _, pattern := range []string{"*", "/*", "/a", "/a*", "/a/*", "*.css", "*css*", "/a/*/b", "/a*b", "/a*b*", "*a*b", "/A/B"} {
-		rt, err := newRoutes(caddy.Context{}, nil, []string{pattern}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			cleaned, _ := accessAt(t, rt, path)
-			if literal := rt.LiteralAccess(path); literal != cleaned {
-				t.Errorf("%s at %s: literally %v, cleaned %v", pattern, path, literal, cleaned)
-			}
-		}
 	}
 }

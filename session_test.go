@@ -1,22 +1,15 @@
 package tollgate
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -34,97 +27,6 @@ func sampleSession(accessLength int) *session.Session {
 }
 
 var sessionsEqual = cmp.AllowUnexported(session.Session{}, oauth.Tokens{}, oauth.UserInfo{}, session.Kept{}, session.Head{}, decimal.Decimal{})
-
-func TestARecordReadsBackAsItWas(t *testing.T) {
-	want := sampleSession(800)
-	got, err := session.ParseSession(want.AppendBinary(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got, sessionsEqual); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestInexactRecordIsRejected(t *testing.T) {
-	record := sampleSession(10).AppendBinary(nil)
-	for n := range record {
-		if _, err := session.ParseSession(record[:n]); !errors.Is(err, session.ErrRecord) {
-			t.Fatalf("the first %d of %d bytes: %v", n, len(record), err)
-		}
-	}
-	if _, err := session.ParseSession(append(bytes.Clone(record), 0)); !errors.Is(err, session.ErrRecord) {
-		t.Errorf("one byte more: %v", err)
-	}
-	other := bytes.Clone(record)
-	other[0]++
-	if _, err := session.ParseSession(other); !errors.Is(err, session.ErrRecord) {
-		t.Errorf("another version: %v", err)
-	}
-}
-
-func TestCookieAttributes(t *testing.T) {
-	for name, c := range map[string]struct {
-		jar  browser.Jar
-		want string
-	}{
-		"https":         {browser.Jar{Name: "__Host-tollgate", Secure: true, SameSite: http.SameSiteLaxMode}, "__Host-tollgate=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=Lax"},
-		"plain http":    {browser.Jar{Name: "tollgate", SameSite: http.SameSiteLaxMode}, "tollgate=1.v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"},
-		"a domain":      {browser.Jar{Name: "__Secure-tollgate", Domain: "example.com", Secure: true, SameSite: http.SameSiteStrictMode}, "__Secure-tollgate=1.v; Path=/; Domain=example.com; Max-Age=60; HttpOnly; Secure; SameSite=Strict"},
-		"other frames'": {browser.Jar{Name: "x", Secure: true, SameSite: http.SameSiteNoneMode, Partitioned: true}, "x=1.v; Path=/; Max-Age=60; HttpOnly; Secure; SameSite=None; Partitioned"},
-	} {
-		if got := c.jar.Session("v", time.Minute, false); len(got) != 1 || got[0] != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
-		}
-		removed := c.jar.Remove(c.jar.Name)
-		if want := strings.Replace(strings.Replace(c.want, "=1.v;", "=;", 1), "Max-Age=60", "Max-Age=0", 1); removed != want {
-			t.Errorf("%s: the deletion is %q, want %q", name, removed, want)
-		}
-		if login := c.jar.Login("f", "v"); !strings.Contains(login, "SameSite=Lax") || !strings.Contains(login, "Max-Age=86400") {
-			t.Errorf("%s: the login cookie is %q", name, login)
-		}
-	}
-}
-
-func TestASessionOfAnySizeTravelsInTwoCookiesAtMost(t *testing.T) {
-	jar := browser.Jar{Name: "__Host-tollgate", Secure: true, SameSite: http.SameSiteLaxMode}
-	for size := 1; size <= keys.MaxSessionValue; size++ {
-		if size > 100 && size < keys.MaxCookie-300 {
-			continue
-		}
-		value := strings.Repeat("x", size-1) + "y"
-		cookies := jar.Session(value, time.Hour, false)
-		header := http.Header{}
-		for _, line := range cookies {
-			pair, _, _ := strings.Cut(line, ";")
-			if len(pair)-1 > keys.MaxCookie {
-				t.Fatalf("size %d: a cookie of %d bytes", size, len(pair)-1)
-			}
-			header.Add("Cookie", pair)
-		}
-		sent := jar.Take(header)
-		if got, ok := sent.SessionValue(); !ok || got != value {
-			t.Fatalf("size %d: came back as %d bytes, %v", size, len(got), ok)
-		}
-		if len(cookies) > 2 {
-			t.Fatalf("size %d: %d cookies", size, len(cookies))
-		}
-	}
-}
-
-func TestChunksThatDoNotBelongTogetherAreNoSession(t *testing.T) {
-	jar := browser.Jar{Name: "tollgate"}
-	for _, line := range []string{
-		"tollgate=2.x", "tollgate-2=x", "tollgate=3.x; tollgate-2=y", "tollgate=x", "tollgate=", "tollgate=1", "tollgate=1.x; tollgate=1.y",
-		"tollgate=1.x; tollgate=1.x", "tollgate=2.x; tollgate-2=y; tollgate-2=y", "tollgate=999999999.x", "tollgate=; tollgate=1.x",
-		"tollgate=2." + strings.Repeat("x", keys.MaxCookie) + "; tollgate-2=" + strings.Repeat("y", 2*keys.MaxCookie),
-	} {
-		sent := jar.Take(http.Header{"Cookie": {line}})
-		if value, ok := sent.SessionValue(); ok {
-			t.Errorf("%.60q: %.60q", line, value)
-		}
-	}
-}
 
 func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
 	options := siteOptions{}
@@ -182,26 +84,6 @@ func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
 	none.Header.Del("Date")
 	if cmp.Diff(none.Header, first.Header) != "" || none.text != first.text {
 		t.Errorf("no cookie at all: %v", none.Header)
-	}
-}
-
-func TestThousandsOfCookiesAreRejectedCheaply(t *testing.T) {
-	jar := browser.Jar{Name: "tollgate"}
-	var line strings.Builder
-	for i := range 5000 {
-		fmt.Fprintf(&line, "tollgate-login-%d=x; other%d=y; ", i, i)
-	}
-	header := http.Header{"Cookie": {line.String()}}
-	sent := jar.Take(header)
-	if len(sent.Logins) != 5000 || strings.Contains(header.Get("Cookie"), "tollgate") || strings.Count(header.Get("Cookie"), "other") != 5000 {
-		t.Errorf("%d logins, %d bytes left", len(sent.Logins), len(header.Get("Cookie")))
-	}
-	if _, ok := sent.SessionValue(); ok {
-		t.Error("a session")
-	}
-	// No key is needed: none of these values is long enough to be opened.
-	if pending := browser.ReadLogins(nil, sent.Logins, "", time.Now()); len(pending.Live) != 0 || len(pending.Removals()) != browser.MaxRemovals {
-		t.Errorf("%d logins, %d removals", len(pending.Live), len(pending.Removals()))
 	}
 }
 
@@ -360,37 +242,4 @@ func ownGoroutines() int {
 		}
 	}
 	return count
-}
-
-// slowStorage fails after a while.
-type slowStorage struct{ certmagic.Storage }
-
-func (slowStorage) Load(context.Context, string) ([]byte, error) {
-	time.Sleep(200 * time.Millisecond)
-	return nil, errors.New("out of order")
-}
-
-func TestFailingStorageDoesNotQueueRequests(t *testing.T) {
-	ring, err := keys.NewSource(nil, slowStorage{}, "client", "https://app.example.com/oauth/callback")
-	if err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	var callers sync.WaitGroup
-	for range 20 {
-		callers.Go(func() {
-			if _, err := ring.Ring(t.Context()); err == nil {
-				t.Error("there are keys")
-			}
-		})
-	}
-	callers.Wait()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := ring.Ring(ctx); err == nil {
-		t.Error("there are keys")
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("20 callers waited %v", took)
-	}
 }

@@ -3,13 +3,10 @@ package tollgate
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // smuggled is a request in the body of another one.
@@ -190,38 +187,6 @@ func TestAPathThatIsStrippedWhollyIsTheRoot(t *testing.T) {
 	b := s.newBrowser().signIn()
 	if a := b.Get("/app"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/" {
 		t.Errorf("got %d: %s", a.StatusCode, a.text)
-	}
-}
-
-func TestTargetsAreJudgedByMethodAndBothPaths(t *testing.T) {
-	parse := func(target string) *url.URL {
-		u, err := url.ParseRequestURI(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u
-	}
-	for _, c := range []struct {
-		method            string
-		webSocket         bool
-		original, current *url.URL
-		want              policy.Target
-	}{
-		{"GET", false, parse("/a"), parse("/b"), policy.TargetOK},
-		{"CONNECT", true, parse("/a"), parse("/a"), policy.TargetOK},
-		{"CONNECT", false, parse("/a"), parse("/a"), policy.TargetMethod},
-		{"TRACE", true, parse("/a"), parse("/a"), policy.TargetMethod},
-		{"GET", false, parse("http://host"), parse("/b"), policy.TargetOK},
-		{"GET", false, parse("/a"), &url.URL{}, policy.TargetOK},
-		{"GET", false, &url.URL{}, parse("/a"), policy.TargetNoPath},
-		{"GET", false, parse("a:http://x/api"), parse("/a"), policy.TargetNoPath},
-		{"GET", false, parse("/a"), parse("a:http://x/api"), policy.TargetNoPath},
-		{"GET", false, parse("/a"), &url.URL{Path: "a"}, policy.TargetNoPath},
-		{"OPTIONS", false, parse("*"), parse("*"), policy.TargetNoPath},
-	} {
-		if got := policy.JudgeTarget(c.method, c.webSocket, c.original, c.current); got != c.want {
-			t.Errorf("%s %v, %q, %q: got %v, want %v", c.method, c.webSocket, c.original, c.current, got, c.want)
-		}
 	}
 }
 

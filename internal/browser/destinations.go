@@ -12,7 +12,7 @@ import (
 // The key is the hash of the login's state, so only a caller that has the state learns the
 // return path. All return paths in it have passed origin.CleanPath.
 type Destinations struct {
-	Paths *otter.Cache[string, Destination]
+	paths *otter.Cache[string, Destination]
 }
 
 // Destination is the memory of one login.
@@ -32,10 +32,10 @@ func DestinationOf(l *Login) Destination {
 }
 
 const (
-	// MaxDestinationBytes limits the memory of one site, in bytes. Anybody can start
+	// maxDestinationBytes limits the memory of one site, in bytes. Anybody can start
 	// logins and so displace the entries of other people. Their logins then end at
 	// after_login.
-	MaxDestinationBytes = 16 << 20
+	maxDestinationBytes = 16 << 20
 	// destinationOverhead is the memory of one entry without its path, in bytes.
 	destinationOverhead = 256
 )
@@ -43,7 +43,7 @@ const (
 // NewDestinations returns an empty memory. Call Close when it is no longer used.
 func NewDestinations() *Destinations {
 	return &Destinations{otter.Must(&otter.Options[string, Destination]{
-		MaximumWeight: MaxDestinationBytes,
+		MaximumWeight: maxDestinationBytes,
 		Weigher: func(_ string, d Destination) uint32 {
 			return uint32(len(d.ReturnPath)+len(d.Nonce)) + destinationOverhead
 		},
@@ -52,12 +52,12 @@ func NewDestinations() *Destinations {
 }
 
 // Remember stores where a login leads. flow comes from FlowOf.
-func (d *Destinations) Remember(flow string, to Destination) { d.Paths.Set(flow, to) }
+func (d *Destinations) Remember(flow string, to Destination) { d.paths.Set(flow, to) }
 
 // Of returns where a login leads. ok is false if it is not stored here.
 func (d *Destinations) Of(flow string) (to Destination, ok bool) {
-	return d.Paths.GetIfPresent(flow)
+	return d.paths.GetIfPresent(flow)
 }
 
 // Close stops the goroutines of the memory.
-func (d *Destinations) Close() { d.Paths.StopAllGoroutines() }
+func (d *Destinations) Close() { d.paths.StopAllGoroutines() }

@@ -43,7 +43,7 @@ type Login struct {
 	ReturnPath string
 	Popup      bool
 	Nonce      string // of the popup's opener
-	Started    time.Time
+	started    time.Time
 }
 
 // NewLogin returns a login with a new random state and code verifier. returnPath must be
@@ -57,7 +57,7 @@ func NewLogin(returnPath string, popup bool, nonce string, now time.Time) *Login
 		ReturnPath: returnPath,
 		Popup:      popup,
 		Nonce:      nonce,
-		Started:    now,
+		started:    now,
 	}
 }
 
@@ -76,16 +76,16 @@ func (l *Login) Matches(state string) bool {
 // Expired reports whether the login is older than LoginLifetime at now, or started more than
 // a minute after now.
 func (l *Login) Expired(now time.Time) bool {
-	return now.Sub(l.Started) >= LoginLifetime || l.Started.After(now.Add(time.Minute))
+	return now.Sub(l.started) >= LoginLifetime || l.started.After(now.Add(time.Minute))
 }
 
-// LoginVersion is the version of the login's binary form, and its first byte.
-const LoginVersion = 1
+// loginVersion is the version of the login's binary form, and its first byte.
+const loginVersion = 1
 
-// AppendBinary appends the login's binary form to b.
-func (l *Login) AppendBinary(b []byte) []byte {
-	b = append(b, LoginVersion)
-	b = binary.AppendVarint(b, l.Started.UnixMilli())
+// appendBinary appends the login's binary form to b.
+func (l *Login) appendBinary(b []byte) []byte {
+	b = append(b, loginVersion)
+	b = binary.AppendVarint(b, l.started.UnixMilli())
 	popup := byte(0)
 	if l.Popup {
 		popup = 1
@@ -102,25 +102,25 @@ func (l *Login) AppendBinary(b []byte) []byte {
 // than room bytes. It fails if the value cannot be sealed.
 func (l *Login) Seal(s *keys.Sealer, room int) (value string, whole bool, err error) {
 	if len(l.ReturnPath) <= MaxLoginPath {
-		value, err = s.Seal(l.AppendBinary(nil))
+		value, err = s.Seal(l.appendBinary(nil))
 		if err != nil || len(value) <= room {
 			return value, true, err
 		}
 	}
 	pathless := *l
 	pathless.ReturnPath = ""
-	value, err = s.Seal(pathless.AppendBinary(nil))
+	value, err = s.Seal(pathless.appendBinary(nil))
 	return value, false, err
 }
 
-// ParseLogin reads a login's binary form. ok is false if b is not a complete login of the
-// current LoginVersion.
-func ParseLogin(b []byte) (login *Login, ok bool) {
+// parseLogin reads a login's binary form. ok is false if b is not a complete login of the
+// current loginVersion.
+func parseLogin(b []byte) (login *Login, ok bool) {
 	r := wire.NewReader(b)
-	if r.Byte() != LoginVersion {
+	if r.Byte() != loginVersion {
 		return nil, false
 	}
-	l := &Login{Started: time.UnixMilli(r.Varint()), Popup: r.Byte() == 1}
+	l := &Login{started: time.UnixMilli(r.Varint()), Popup: r.Byte() == 1}
 	for _, text := range []*string{&l.State, &l.Verifier, &l.ReturnPath, &l.Nonce} {
 		*text = r.Text()
 	}
@@ -134,7 +134,7 @@ func OpenLogin(s *keys.Sealer, value string) (login *Login, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return ParseLogin(plain)
+	return parseLogin(plain)
 }
 
 // IsNonce reports whether s is a valid nonce of a popup's opener. It must be short and

@@ -30,7 +30,7 @@ const (
 
 // PendingLogins are the pending logins of one browser, read from its request.
 type PendingLogins struct {
-	Live []pendingLogin // oldest first
+	live []pendingLogin // oldest first
 	// Gone are the logins whose cookies must be deleted. The caller may want to keep their
 	// return paths; see Destinations.
 	Gone []pendingLogin
@@ -62,17 +62,17 @@ func ReadLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) 
 		case l.Expired(now):
 			p.Gone = append(p.Gone, pending)
 		default:
-			p.Live = append(p.Live, pending)
+			p.live = append(p.live, pending)
 		}
 	}
-	slices.SortStableFunc(p.Live, func(a, b pendingLogin) int { return a.Started.Compare(b.Started) })
+	slices.SortStableFunc(p.live, func(a, b pendingLogin) int { return a.started.Compare(b.started) })
 	return p
 }
 
 // Size returns the size of the live logins' cookies, names included, in bytes.
 func (p *PendingLogins) Size() int {
 	size := 0
-	for _, l := range p.Live {
+	for _, l := range p.live {
 		size += l.size
 	}
 	return size
@@ -81,9 +81,9 @@ func (p *PendingLogins) Size() int {
 // Keep moves the oldest logins from Live to Gone until at most count logins with at most size
 // bytes are left.
 func (p *PendingLogins) Keep(count, size int) {
-	for len(p.Live) > 0 && (len(p.Live) > count || p.Size() > size) {
-		p.Gone = append(p.Gone, p.Live[0])
-		p.Live = p.Live[1:]
+	for len(p.live) > 0 && (len(p.live) > count || p.Size() > size) {
+		p.Gone = append(p.Gone, p.live[0])
+		p.live = p.live[1:]
 	}
 }
 

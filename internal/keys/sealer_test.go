@@ -31,13 +31,16 @@ func TestSealerOpensOnlyItsSiteSecretAndPurpose(t *testing.T) {
 	if _, which, ok := sampleSealer(t, "https://a.example/cb", purposeSession, "new", "x").Open(sealed); !ok || which != 1 {
 		t.Errorf("as a previous secret: %v %v", which, ok)
 	}
-	for name, other := range map[string]*Sealer{
-		"another site":    sampleSealer(t, "https://b.example/cb", purposeSession, "x"),
-		"another purpose": sampleSealer(t, "https://a.example/cb", purposeLogin, "x"),
-		"another secret":  sampleSealer(t, "https://a.example/cb", purposeSession, "y"),
+	for _, c := range []struct {
+		name  string
+		other *Sealer
+	}{
+		{"another site", sampleSealer(t, "https://b.example/cb", purposeSession, "x")},
+		{"another purpose", sampleSealer(t, "https://a.example/cb", purposeLogin, "x")},
+		{"another secret", sampleSealer(t, "https://a.example/cb", purposeSession, "y")},
 	} {
-		if _, _, ok := other.Open(sealed); ok {
-			t.Errorf("%s opens it", name)
+		if _, _, ok := c.other.Open(sealed); ok {
+			t.Errorf("%s opens it", c.name)
 		}
 	}
 }

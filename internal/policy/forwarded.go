@@ -9,10 +9,10 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// OriginalURLHeaders are the headers in which a proxy says what it was asked for, in
+// originalURLHeaders are the headers in which a proxy says what it was asked for, in
 // the order in which they are read: Traefik's and Caddy's, ingress-nginx's, and the
 // one of oauth2-proxy's users.
-var OriginalURLHeaders = []string{"X-Forwarded-Uri", "X-Original-Url", "X-Auth-Request-Redirect"}
+var originalURLHeaders = []string{"X-Forwarded-Uri", "X-Original-Url", "X-Auth-Request-Redirect"}
 
 // TrustedProxies are the peers whose word about the original request counts.
 type TrustedProxies []netip.Prefix
@@ -47,7 +47,7 @@ func (t TrustedProxies) Everybody() bool {
 // it does not set itself; so all that are there have to agree, each of them once, and
 // ok is false otherwise.
 func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
-	for _, name := range OriginalURLHeaders {
+	for _, name := range originalURLHeaders {
 		lines, sent := header[name]
 		if !sent {
 			continue

@@ -29,7 +29,7 @@ const (
 // looked at: such a path is refused, too.
 func Readings(u *url.URL) (forms []string, complete bool) {
 	plain := u.Path
-	if IsOrdinary(u) {
+	if isOrdinary(u) {
 		return []string{plain}, true
 	}
 	escaped := u.EscapedPath()
@@ -84,8 +84,8 @@ func addForm(forms []string, form string) []string {
 	return append(forms, form)
 }
 
-// IsOrdinary reports whether every server reads the path in the same way.
-func IsOrdinary(u *url.URL) bool {
+// isOrdinary reports whether every server reads the path in the same way.
+func isOrdinary(u *url.URL) bool {
 	if u.RawPath != "" {
 		return false
 	}

@@ -48,7 +48,7 @@ func NewRoutes(endpoints map[string]string, public, optional Patterns, required 
 // false when an endpoint is meant by some readings of the path and not by others; the
 // name is then auth's where one of them means that, which has its own way to refuse.
 func (rt *Routes) Endpoint(u *url.URL) (name string, ok bool) {
-	if IsOrdinary(u) {
+	if isOrdinary(u) {
 		return rt.EndpointAt(u.Path), true
 	}
 	forms, complete := Readings(u)
@@ -77,14 +77,14 @@ func (rt *Routes) Strictest() Demand {
 	return Demand{AccessProtected, 1<<len(rt.required) - 1}
 }
 
-func (rt *Routes) CleanBlocks(r *http.Request) Blocks {
+func (rt *Routes) cleanBlocks(r *http.Request) Blocks {
 	return blocksWhere(rt.required, func(p Patterns) bool {
 		ok, err := p.Match(r)
 		return ok || err != nil // what cannot be matched demands, and lets nobody pass
 	})
 }
 
-func (rt *Routes) LiteralBlocks(path string) Blocks {
+func (rt *Routes) literalBlocks(path string) Blocks {
 	return blocksWhere(rt.required, func(p Patterns) bool { return matchesLiterally(p.List, path) })
 }
 
@@ -97,11 +97,11 @@ func blocksWhere(required []Patterns, match func(Patterns) bool) (which Blocks) 
 	return which
 }
 
-func (rt *Routes) CleanAccess(r *http.Request) Access {
+func (rt *Routes) cleanAccess(r *http.Request) Access {
 	return accessIf(matches(rt.public, r), func() bool { return matches(rt.optional, r) })
 }
 
-func (rt *Routes) LiteralAccess(path string) Access {
+func (rt *Routes) literalAccess(path string) Access {
 	return accessIf(matchesLiterally(rt.public.List, path), func() bool { return matchesLiterally(rt.optional.List, path) })
 }
 

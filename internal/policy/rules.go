@@ -57,7 +57,7 @@ func (rs Rules) Need(passUnknown bool) *account.Need {
 func (rs Rules) Refuse(u *oauth.UserInfo) (reason string) {
 	for _, r := range rs {
 		switch {
-		case len(r.Domains) > 0 && !slices.Contains(r.Domains, DomainOf(u.Text(oauth.FieldEmail))):
+		case len(r.Domains) > 0 && !slices.Contains(r.Domains, domainOf(u.Text(oauth.FieldEmail))):
 			return "domain"
 		case len(r.Users) > 0 && !slices.Contains(r.Users, u.ID()):
 			return "user"
@@ -66,10 +66,10 @@ func (rs Rules) Refuse(u *oauth.UserInfo) (reason string) {
 	return ""
 }
 
-// DomainOf is the domain of an e-mail address, in lower case. Of an address with
+// domainOf is the domain of an e-mail address, in lower case. Of an address with
 // another number of `@` than one nobody can say for certain what its domain is: it has
 // none.
-func DomainOf(email string) string {
+func domainOf(email string) string {
 	local, domain, _ := strings.Cut(email, "@")
 	if local == "" || strings.Contains(domain, "@") {
 		return ""

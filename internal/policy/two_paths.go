@@ -44,7 +44,7 @@ func isSamePath(a, b *url.URL) bool {
 func (rt *Routes) demandAt(paths ...readPath) (d Demand, ok bool) {
 	d.Access = AccessPublic
 	for i := range paths {
-		a, ok := decideAlike(&paths[i], rt.CleanAccess, rt.LiteralAccess)
+		a, ok := decideAlike(&paths[i], rt.cleanAccess, rt.literalAccess)
 		if !ok {
 			return Demand{}, false
 		}
@@ -54,7 +54,7 @@ func (rt *Routes) demandAt(paths ...readPath) (d Demand, ok bool) {
 		return d, true // a public path asks nothing of anybody
 	}
 	for i := range paths {
-		which, ok := decideAlike(&paths[i], rt.CleanBlocks, rt.LiteralBlocks)
+		which, ok := decideAlike(&paths[i], rt.cleanBlocks, rt.literalBlocks)
 		if !ok {
 			return Demand{}, false
 		}
@@ -71,7 +71,7 @@ type readPath struct {
 }
 
 func read(r *http.Request) readPath {
-	if IsOrdinary(r.URL) {
+	if isOrdinary(r.URL) {
 		return readPath{request: r, complete: true}
 	}
 	forms, complete := Readings(r.URL)

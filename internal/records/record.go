@@ -94,9 +94,9 @@ func SealRecord(key session.RecordKey, name string, plain []byte) (string, error
 	return string(aead.Seal(nil, nil, plain, []byte(name))), nil //nolint:gosec // G407: this cipher makes the nonce, and takes none
 }
 
-// OpenRecord opens what SealRecord sealed. The boolean is false if the key or the name is
+// openRecord opens what SealRecord sealed. The boolean is false if the key or the name is
 // another one, or if the sealed text was changed.
-func OpenRecord(key session.RecordKey, name, sealed string) ([]byte, bool) {
+func openRecord(key session.RecordKey, name, sealed string) ([]byte, bool) {
 	aead, err := newRecordCipher(key)
 	if err != nil {
 		return nil, false

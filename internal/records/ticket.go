@@ -16,19 +16,19 @@ type Ticket struct {
 	Key session.RecordKey
 }
 
-// TicketVersion is the version of the binary form below.
-const TicketVersion = 1
+// ticketVersion is the version of the binary form below.
+const ticketVersion = 1
 
 // AppendBinary appends the binary form of t: version, id, key.
 func (t Ticket) AppendBinary(b []byte) []byte {
-	b = append(b, TicketVersion)
+	b = append(b, ticketVersion)
 	b = append(b, t.ID[:]...)
 	return append(b, t.Key[:]...)
 }
 
-// ParseTicket reads the binary form. ok is false if b is anything else.
-func ParseTicket(b []byte) (t Ticket, ok bool) {
-	if len(b) != 1+len(t.ID)+len(t.Key) || b[0] != TicketVersion {
+// parseTicket reads the binary form. ok is false if b is anything else.
+func parseTicket(b []byte) (t Ticket, ok bool) {
+	if len(b) != 1+len(t.ID)+len(t.Key) || b[0] != ticketVersion {
 		return Ticket{}, false
 	}
 	copy(t.ID[:], b[1:])
@@ -43,7 +43,7 @@ func openTicket(ring *keys.Ring, value string) (t Ticket, which int, ok bool) {
 	if !ok {
 		return Ticket{}, 0, false
 	}
-	t, ok = ParseTicket(plain)
+	t, ok = parseTicket(plain)
 	return t, which, ok
 }
 

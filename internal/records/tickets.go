@@ -201,7 +201,7 @@ func readRecord(text string, of Ticket, name string) (*session.Session, bool) {
 	if !ok || r.Kind == session.RecordGone {
 		return nil, false
 	}
-	plain, ok := OpenRecord(of.Key, name, r.Sealed)
+	plain, ok := openRecord(of.Key, name, r.Sealed)
 	if !ok {
 		return nil, false
 	}

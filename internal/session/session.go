@@ -139,14 +139,14 @@ func Earlier(a, b time.Time) time.Time {
 // ErrTooLarge says that the session, with its tokens, is too large for the store.
 var ErrTooLarge = errors.New("the session is too large for its store: with `session { store storage }` tokens may have any ordinary size")
 
-// RecordVersion is the version of the binary form below. ParseSession refuses any other
+// recordVersion is the version of the binary form below. ParseSession refuses any other
 // version.
-const RecordVersion = 1
+const recordVersion = 1
 
 // AppendBinary appends the compact binary form of s: version, id, numbers as
 // uvarints, times in Unix milliseconds, texts behind their length.
 func (s *Session) AppendBinary(b []byte) []byte {
-	b = append(b, RecordVersion)
+	b = append(b, recordVersion)
 	b = append(b, s.ID[:]...)
 	b = binary.AppendUvarint(b, s.Generation)
 	for _, t := range []time.Time{s.Created, s.LastSeen, s.Tokens.Issued, s.Tokens.Expires, s.User.ReadAt} {
@@ -161,14 +161,14 @@ func (s *Session) AppendBinary(b []byte) []byte {
 	return b
 }
 
-// ErrRecord says that the bytes are not exactly one session record of RecordVersion.
-var ErrRecord = errors.New("not a session record of this version")
+// errRecord says that the bytes are not exactly one session record of recordVersion.
+var errRecord = errors.New("not a session record of this version")
 
-// ParseSession reads the binary form. It returns ErrRecord if b is not exactly one record.
+// ParseSession reads the binary form. It returns errRecord if b is not exactly one record.
 func ParseSession(b []byte) (*Session, error) {
 	r := wire.NewReader(b)
-	if r.Byte() != RecordVersion {
-		return nil, ErrRecord
+	if r.Byte() != recordVersion {
+		return nil, errRecord
 	}
 	s := &Session{}
 	copy(s.ID[:], r.Bytes(len(s.ID)))
@@ -186,7 +186,7 @@ func ParseSession(b []byte) (*Session, error) {
 	}
 	s.User = oauth.NewUserInfo(fields, readAt)
 	if !r.Done() {
-		return nil, ErrRecord
+		return nil, errRecord
 	}
 	return s, nil
 }
