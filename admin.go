@@ -95,6 +95,7 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range found {
 		response.Sessions = append(response.Sessions, adminapi.Session{
 			Session: s.Name, User: user, Site: s.at.settings.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
+			Unconfirmed: s.Kind == session.RecordClaimed,
 		})
 	}
 	return writeAdmin(w, response)

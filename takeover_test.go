@@ -2,17 +2,20 @@ package tollgate
 
 import (
 	"encoding/json"
+	"fmt"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 	"github.com/caddy-tollgate/tollgate/stores/storage"
@@ -121,6 +124,72 @@ func TestMigratedSessionReadsItsUserBeforeFirstUse(t *testing.T) {
 	if seen := s.upstream.last.Load(); seen.Header.Get("X-User-Id") != testUserID {
 		t.Errorf("the upstream got %v", seen.Header)
 	}
+}
+
+// runningHandlers finds the handlers of a site of this process.
+func runningHandlers(t *testing.T, origin string) (handlers []*Handler) {
+	t.Helper()
+	sharedStates.Range(func(_, state any) bool {
+		held, release := state.(*shared).heldHandlers()
+		defer release()
+		for _, h := range held {
+			if h.settings.origin == origin {
+				handlers = append(handlers, h)
+			}
+		}
+		return true
+	})
+	if len(handlers) != 1 {
+		t.Fatalf("got %d handlers, want 1", len(handlers))
+	}
+	return handlers
+}
+
+func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
+	o := operateCaddy(t, fromCookies)
+	o.handlers = runningHandlers(t, o.url)
+	access := o.sessionOf(o.newBrowser().signIn()).Tokens.Access
+	forged, genuine := "tollgate="+o.madeUpSession("1", "access_made_up"), "tollgate="+o.madeUpSession(testUserID, access)
+	get := func(cookie string, want int) {
+		t.Helper()
+		if a := o.newBrowser().Get("/", "Cookie: "+cookie); a.StatusCode != want {
+			t.Errorf("got %d, want %d", a.StatusCode, want)
+		}
+	}
+	unconfirmed := func(user string, want ...bool) []adminapi.Session {
+		t.Helper()
+		sessions := o.list(user).Sessions
+		var got []bool
+		for _, s := range sessions {
+			got = append(got, s.Unconfirmed)
+		}
+		slices.SortFunc(got, func(a, b bool) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		if !slices.Equal(got, want) {
+			t.Fatalf("user %s: unconfirmed %v, want %v", user, got, want)
+		}
+		return sessions
+	}
+	o.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusServiceUnavailable})
+	get(forged, http.StatusServiceUnavailable)
+	get(genuine, http.StatusServiceUnavailable)
+	unconfirmed(testUserID, false, true)
+	name := unconfirmed("1", true)[0].Session
+	if got := o.run("list", "--user", "1"); !strings.Contains(got.out, name) || !strings.Contains(got.out, ") (unconfirmed)\n") {
+		t.Errorf("the command does not mark it: %s", got.all())
+	}
+	if got := o.run("list", "--user", testUserID); strings.Count(got.out, "(unconfirmed)") != 1 {
+		t.Errorf("the command does not mark one of two: %s", got.all())
+	}
+
+	o.provider.ClearFaults()
+	o.handlers[0].state.unconfirmed.InvalidateAll() // the back-off runs on the real clock
+	get(forged, http.StatusUnauthorized)
+	get(genuine, http.StatusOK)
+	unconfirmed("1")
+	for _, s := range unconfirmed(testUserID, false, false) {
+		o.wantEnded("/tollgate/sessions/"+s.Session, `{"ended":1}`)
+	}
+	get(genuine, http.StatusUnauthorized) // a confirmed session's cookie stays worthless, too
 }
 
 func TestAReloadDoesNotProlongTheTakeover(t *testing.T) {

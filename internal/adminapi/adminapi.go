@@ -30,6 +30,9 @@ type Session struct {
 	// LastSeenAt moves with an idle timeout only: without one nobody writes it down.
 	LastSeenAt int64 `json:"last_seen_at"`
 	ExpiresAt  int64 `json:"expires_at"`
+	// Unconfirmed sessions were in a cookie, and the provider has not confirmed yet that they
+	// belong to this user. Such a session signs nobody in.
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
 }
 
 // Ended says how many sessions were ended.

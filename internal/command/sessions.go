@@ -55,6 +55,9 @@ func newSessionsListCommand() *cobra.Command {
 Lists the sessions of a user, the newest first. The user is named by the provider's
 id, as in the header X-User-Id and in the audit lines. When a session was used last is
 known where ` + "`idle_timeout`" + ` is configured, to about a minute.
+
+A session is marked as unconfirmed if it comes from a cookie and the provider has not
+confirmed yet that it belongs to this user. Until then it signs nobody in.
 `,
 		Args:                  cobra.NoArgs,
 		DisableFlagsInUseLine: true,
@@ -134,8 +137,11 @@ func printSessions(cmd *cobra.Command, sessions []adminapi.Session, now time.Tim
 		if s.LastSeenAt > s.CreatedAt {
 			lastSeen = LocalTime(s.LastSeenAt, now)
 		}
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", s.Session, s.Site,
-			LocalTime(s.CreatedAt, now), lastSeen, LocalTime(s.ExpiresAt, now)); err != nil {
+		expires := LocalTime(s.ExpiresAt, now)
+		if s.Unconfirmed {
+			expires += " (unconfirmed)"
+		}
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", s.Session, s.Site, LocalTime(s.CreatedAt, now), lastSeen, expires); err != nil {
 			return err
 		}
 	}

@@ -55,7 +55,7 @@ func ParseRecord(text string) (*Record, bool) {
 		r.User = ""
 	}
 	revision, err := strconv.ParseUint(fields[1], 10, 64)
-	if err != nil || (r.Kind != session.RecordLive && r.Kind != session.RecordMoved && r.Kind != session.RecordGone) {
+	if err != nil || !r.Kind.Known() {
 		return nil, false
 	}
 	r.Revision = revision

@@ -243,7 +243,7 @@ func (t *Tickets) moveIn(ctx context.Context, o openedTicket, value string) (*se
 	}
 	moved := *s
 	moved.User = session.UnconfirmedUser(s.User)
-	moved.Kept = session.Kept{Key: o.Key, Head: session.Head{Kind: session.RecordMoved}}
+	moved.Kept = session.Kept{Key: o.Key, Head: session.Head{Kind: session.RecordClaimed}}
 	switch s, err = t.Save(ctx, &moved); {
 	case errors.Is(err, session.ErrMoved):
 		return t.read(ctx, o.Ticket, o.name, true)
@@ -271,6 +271,9 @@ func (t *Tickets) Save(ctx context.Context, s *session.Session) (*session.Sessio
 	next.Kept.Created, next.Kept.LastSeen = s.Created, s.LastSeen
 	if end := s.Created.Add(t.Lifetime); next.Kept.Expires.IsZero() {
 		next.Kept.Expires = end
+	}
+	if s.Kept.Kind == session.RecordClaimed && !s.IsUnconfirmed() {
+		next.Kept.Kind = session.RecordMoved
 	}
 	name := s.ID.Hash()
 	if user := UserIndexName(keys.Index[0], s.User.ID()); user != s.Kept.User {
@@ -370,7 +373,7 @@ func (t *Tickets) endRecord(ctx context.Context, name string, r *Record, from ti
 	next := *r
 	next.Revision++
 	switch {
-	case r.Kind == session.RecordMoved:
+	case r.Kind.FromCookie():
 		// The cookie from which the session was moved still opens. End it at once, and
 		// remember that until the cookie would have ended.
 		next = Record{Head: session.Head{

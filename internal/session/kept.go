@@ -33,6 +33,15 @@ const (
 	// RecordMoved is a session that was in a cookie before. That cookie still opens, so
 	// the end of the session must be remembered.
 	RecordMoved RecordKind = "moved"
+	// RecordClaimed is a session like RecordMoved whose user the provider has not confirmed
+	// yet: only the cookie says whose session it is. It becomes RecordMoved.
+	RecordClaimed RecordKind = "claimed"
 	// RecordGone remembers the end of a session that was moved from a cookie.
 	RecordGone RecordKind = "gone"
 )
+
+// FromCookie reports whether the record's session was in a cookie before and has not ended.
+func (k RecordKind) FromCookie() bool { return k == RecordMoved || k == RecordClaimed }
+
+// Known reports whether this version has such records.
+func (k RecordKind) Known() bool { return k == RecordLive || k == RecordGone || k.FromCookie() }
