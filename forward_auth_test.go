@@ -327,7 +327,8 @@ func (b *visitor) promptly(target string, headers ...string) (a *answer) {
 
 func TestParallelAuthChecksShareOneRefresh(t *testing.T) {
 	s := newSite(t, asked(noPeer))
-	s.handlers[0].authTimeout = time.Minute // all questions wait for one refresh, on a busy machine, too
+	s.clock.authTimeout = time.Minute // all questions wait for one refresh, on a busy machine, too
+	s.Load()
 	b := s.newBrowser().signIn()
 	for _, later := range []time.Duration{2*time.Hour - time.Minute, 3 * time.Hour} {
 		s.provider.ResetCounts()

@@ -26,6 +26,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	siteclock "github.com/caddy-tollgate/tollgate/internal/clock"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -94,21 +95,75 @@ type site struct {
 	caddyfile   string
 	server      *swappable
 	options     siteOptions
-	clock       *clock
-	clocked     *shared // the state that runs on the clock already
+	clock       *testClock
 }
 
-// clock stands still until a test moves it on, however slow the machine is.
-type clock struct {
-	began time.Time
+// testClock stands still until a test moves it on, however slow the machine is.
+type testClock struct {
+	began time.Time // the zero time on a clock that runs
 	moved atomic.Int64
+	// lease and authTimeout replace the usual ones, unless they are 0.
+	lease, authTimeout time.Duration
 }
 
-func newClock() *clock { return &clock{began: time.Now().Round(0)} }
+func newClock() *testClock { return &testClock{began: time.Now().Round(0)} }
 
-func (c *clock) now() time.Time { return c.began.Add(time.Duration(c.moved.Load())) }
+func (c *testClock) now() time.Time {
+	began := c.began
+	if began.IsZero() {
+		began = time.Now()
+	}
+	return began.Add(time.Duration(c.moved.Load()))
+}
 
-func (c *clock) advance(d time.Duration) { c.moved.Add(int64(d)) }
+// clocks holds the clocks of the configurations of this process, by number: a
+// configuration is text.
+var (
+	clocks    sync.Map
+	lastClock atomic.Int64
+)
+
+// addTo adds the clock to a configuration.
+func (c *testClock) addTo(config []byte) ([]byte, error) {
+	var parsed map[string]any
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		return nil, err
+	}
+	number := lastClock.Add(1)
+	clocks.Store(number, c)
+	parsed["apps"].(map[string]any)[siteclock.App] = clockApp{Number: number}
+	return json.Marshal(parsed)
+}
+
+// clockApp is the Caddy app that gives the sites of a configuration their clock.
+type clockApp struct {
+	Number int64 `json:"number"`
+	clock  *testClock
+}
+
+func init() { caddy.RegisterModule(clockApp{}) }
+
+func (clockApp) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: siteclock.App, New: func() caddy.Module { return new(clockApp) }}
+}
+
+func (a *clockApp) Provision(caddy.Context) error {
+	found, ok := clocks.Load(a.Number)
+	if !ok {
+		return fmt.Errorf("there is no clock %d", a.Number)
+	}
+	a.clock = found.(*testClock)
+	return nil
+}
+
+func (a *clockApp) Start() error { return nil }
+func (a *clockApp) Stop() error  { return nil }
+
+func (a *clockApp) Now() time.Time             { return a.clock.now() }
+func (a *clockApp) Lease() time.Duration       { return a.clock.lease }
+func (a *clockApp) AuthTimeout() time.Duration { return a.clock.authTimeout }
+
+func (c *testClock) advance(d time.Duration) { c.moved.Add(int64(d)) }
 
 // siteOptions are what a test wants otherwise than usual.
 type siteOptions struct {
@@ -242,12 +297,9 @@ http:// {
 // way finish on the handlers of before.
 func (s *site) Load() {
 	s.t.Helper()
-	server, handlers, err := provision(s.caddyfile)
+	server, handlers, err := provisionWith(s.clock, s.caddyfile)
 	if err != nil {
 		s.t.Fatalf("loading the config: %v\n%s", err, s.caddyfile)
-	}
-	for _, h := range handlers {
-		s.useClock(h)
 	}
 	old := s.handlers
 	s.handlers = handlers
@@ -260,22 +312,25 @@ func (s *site) Load() {
 	}
 }
 
-// useClock lets a handler, before it serves, run on the test's clock.
-func (s *site) useClock(h *Handler) {
-	h.now, h.settings.client.Now = s.clock.now, s.clock.now
-	if h.state != s.clocked {
-		h.state.sessions.Now, h.state.renewals.Now, h.users.Now = s.clock.now, s.clock.now, s.clock.now
-		s.clocked = h.state
-	}
-}
-
 // provision builds a Caddyfile through Caddy's own adapter and provisioning.
-func provision(text string) (*caddyhttp.Server, []*Handler, error) {
-	config, err := adapt(text)
+func provision(text string) (*caddyhttp.Server, []*Handler, error) { return provisionWith(nil, text) }
+
+// provisionWith builds a Caddyfile whose sites run on a clock.
+func provisionWith(c *testClock, text string) (*caddyhttp.Server, []*Handler, error) {
+	config, err := adaptWith(c, text)
 	if err != nil {
 		return nil, nil, err
 	}
 	return provisionJSON(config)
+}
+
+// adaptWith adapts a Caddyfile, and adds the clock on which its sites run.
+func adaptWith(c *testClock, text string) ([]byte, error) {
+	config, err := adapt(text)
+	if err != nil || c == nil {
+		return config, err
+	}
+	return c.addTo(config)
 }
 
 func adapt(text string) ([]byte, error) {

@@ -5,6 +5,7 @@
 package tollgate
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -15,10 +16,10 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/clock"
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -199,7 +200,7 @@ type Handler struct {
 	users    *account.Users
 	// lease is how long a lock between processes lasts that is not renewed.
 	lease time.Duration
-	// authTimeout bounds an answer of the auth endpoint. Only tests change it.
+	// authTimeout limits an auth check.
 	authTimeout time.Duration
 	routes      *policy.Routes
 	// matchers are those of Match. Without any every request is selected.
@@ -238,10 +239,9 @@ func (h *Handler) UnmarshalJSON(text []byte) error {
 
 func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
-	if h.now == nil {
-		h.now = time.Now
-	}
-	h.authTimeout = defaultAuthTimeout
+	site := clock.Of(ctx)
+	h.now = site.Now
+	h.authTimeout = cmp.Or(site.AuthTimeout(), defaultAuthTimeout)
 	resolved, err := h.resolve(caddy.NewReplacer())
 	if err != nil {
 		return err
@@ -262,9 +262,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.warnOfDestinations()
 	h.warnOfSameSite()
-	h.settings.client.Now = h.now
-	h.settings.client.HTTPClient = oauth.NewHTTPClient(h.settings.client.Timeout)
-	h.lease = h.settings.client.Timeout + renewal.LeaseMargin
+	h.lease = cmp.Or(site.Lease(), h.settings.client.Timeout+renewal.LeaseMargin)
 
 	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
@@ -320,7 +318,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Takeover:    h.state.takeover,
 		Lifetime:    h.settings.lifetime,
 		IdleTimeout: h.settings.idleTimeout,
-		Now:         func() time.Time { return h.now() },
+		Now:         h.now,
 	})
 	return nil
 }
@@ -341,8 +339,8 @@ func (h *Handler) Cleanup() error {
 	if h.store != nil {
 		h.store.Close()
 	}
-	if h.settings != nil && h.settings.client.HTTPClient != nil {
-		h.settings.client.HTTPClient.CloseIdleConnections()
+	if h.settings != nil {
+		h.settings.client.Close()
 	}
 	return err
 }

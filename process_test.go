@@ -10,12 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -34,7 +32,7 @@ type replicaOrder struct {
 // does, at its end or at SIGTERM. After each order it says "done".
 func runReplica() error {
 	caddy.TrapSignals()
-	var moved atomic.Int64
+	var c testClock // which runs
 	orders := json.NewDecoder(os.Stdin)
 	for {
 		var order replicaOrder
@@ -43,9 +41,12 @@ func runReplica() error {
 		} else if err != nil {
 			return err
 		}
-		moved.Add(int64(order.Advance))
+		c.advance(order.Advance)
+		if order.Lease != 0 {
+			c.lease = order.Lease
+		}
 		if order.Caddyfile != "" {
-			if err := loadReplica(order, func() time.Time { return time.Now().Add(time.Duration(moved.Load())) }); err != nil {
+			if err := loadReplica(order.Caddyfile, &c); err != nil {
 				return err
 			}
 		}
@@ -53,25 +54,12 @@ func runReplica() error {
 	}
 }
 
-func loadReplica(order replicaOrder, now func() time.Time) error {
-	config, err := adapt(order.Caddyfile)
+func loadReplica(text string, c *testClock) error {
+	config, err := adaptWith(c, text)
 	if err != nil {
 		return err
 	}
-	if err := caddy.Load(config, true); err != nil {
-		return err
-	}
-	app, err := caddy.ActiveContext().App("http")
-	if err != nil {
-		return err
-	}
-	for _, server := range app.(*caddyhttp.App).Servers {
-		for _, h := range handlersIn(server.Routes) {
-			h.now, h.settings.client.Now, h.lease = now, now, order.Lease
-			h.state.sessions.Now, h.state.renewals.Now, h.users.Now = now, now, now
-		}
-	}
-	return nil
+	return caddy.Load(config, true)
 }
 
 // fleet is one gateway in several processes, in front of the same upstream.

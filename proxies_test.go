@@ -57,9 +57,9 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
 			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
-	s.Load()
 	// These tests are about proxies, and hold on a busy machine, too.
-	s.handlers[0].authTimeout = time.Minute
+	s.clock.authTimeout = time.Minute
+	s.Load()
 	records := s.handlers[0].store.(*records.Tickets).Records.(*storage.Records)
 	kind := &breakableStorage{Storage: records.Storage}
 	records.Storage = kind

@@ -81,7 +81,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	r := &config.Resolver{Repl: repl}
 	s := &settings{}
 	origin := s.resolveRedirectURI(r, h)
-	s.resolveProvider(r, h.Provider)
+	s.resolveProvider(r, h.Provider, h.now)
 	s.resolveSecrets(r, h.Secret)
 	s.resolveEndpoints(r, h, origin)
 	s.resolvePages(r, h)

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -51,19 +52,17 @@ var providerPresets = map[string]providerPreset{
 
 func providerPresetNames() []string { return slices.Sorted(maps.Keys(providerPresets)) }
 
-func (s *settings) resolveProvider(r *config.Resolver, p *Provider) {
+func (s *settings) resolveProvider(r *config.Resolver, p *Provider, now func() time.Time) {
 	if p == nil {
 		r.Fail("provider", "is required")
 		return
 	}
 	preset := providerPresets[r.OneOf("provider", p.Preset, "aihubmix", providerPresetNames()...)]
 	endpoints := endpointResolver{r: r, base: strings.TrimRight(r.Url("provider.base_url", p.BaseURL, preset.baseURL), "/")}
-	c := &oauth.Client{
-		PKCE:          p.PKCE == nil || *p.PKCE,
-		AutoAuthorize: preset.autoAuthorize,
-		TokenLifetime: r.Duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime),
-		Timeout:       r.Duration("provider.timeout", p.Timeout, defaultTimeout),
-	}
+	c := oauth.NewClient(r.Duration("provider.timeout", p.Timeout, defaultTimeout), now)
+	c.PKCE = p.PKCE == nil || *p.PKCE
+	c.AutoAuthorize = preset.autoAuthorize
+	c.TokenLifetime = r.Duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime)
 	if p.AutoAuthorize != nil {
 		c.AutoAuthorize = *p.AutoAuthorize
 	}

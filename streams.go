@@ -134,7 +134,7 @@ func (s *shared) endAllStreams(name string) {
 // sessionEnds ends the streams of a session when the session ends: now, or later if from is
 // in the future.
 func (s *shared) sessionEnds(id session.ID, from time.Time) {
-	if wait := from.Sub(s.sessions.Now()); wait > 0 {
+	if wait := from.Sub(s.now()); wait > 0 {
 		s.streams.LookBefore(id.Hash(), wait)
 		return
 	}

@@ -113,7 +113,7 @@ type Users struct {
 	users *otter.Cache[userKey, *knownUser]
 	reads flight.Group[struct{}]
 	Slots chan struct{} // holds one value for each running read
-	Now   func() time.Time
+	now   func() time.Time
 }
 
 // knownUser is one cached user. Requests change its fields concurrently.
@@ -178,7 +178,7 @@ func NewUsers(now func() time.Time) *Users {
 	return &Users{
 		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
 		Slots: make(chan struct{}, MaxReads),
-		Now:   now,
+		now:   now,
 	}
 }
 
@@ -191,7 +191,7 @@ func (u *Users) Known(s *session.Session) *knownUser {
 		user, _ = u.users.SetIfAbsent(key, &knownUser{})
 	}
 	if info := user.info.Load(); info == nil || s.User.ReadAt.After(info.ReadAt) {
-		user.learn(&s.User, u.Now())
+		user.learn(&s.User, u.now())
 	}
 	return user
 }
@@ -249,7 +249,7 @@ func (u *Users) Current(ctx context.Context, s *session.Session, now time.Time, 
 	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
 	defer cancel()
 	u.waitForRead(ctx, s, user, read)
-	return user.view(limits, u.Now())
+	return user.view(limits, u.now())
 }
 
 // waitForRead waits for a read that began after every change so far. The running read may
@@ -310,7 +310,7 @@ func (u *Users) Outdate(s *session.Session) {
 // AwaitMoney marks the user information of s as outdated, and for TopupWatch re-reads it
 // more often, because the gateway does not learn when the money arrives.
 func (u *Users) AwaitMoney(s *session.Session) {
-	u.Known(s).topupAt.Store(u.Now().UnixMilli())
+	u.Known(s).topupAt.Store(u.now().UnixMilli())
 	u.Outdate(s)
 }
 
@@ -339,7 +339,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		}()
 		release, err := u.TakeSlot()
 		if err != nil {
-			user.noteFailure(err, u.Now())
+			user.noteFailure(err, u.now())
 			return done, err
 		}
 		defer release()
@@ -349,12 +349,12 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user"}
 		}
 		if err != nil {
-			user.noteFailure(err, u.Now())
+			user.noteFailure(err, u.now())
 			return done, err
 		}
 		user.failedAt.Store(0)
 		user.refused.Store(false)
-		user.learn(&info, u.Now())
+		user.learn(&info, u.now())
 		user.sawChanges(changes)
 		return done, nil
 	})

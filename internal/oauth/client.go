@@ -192,9 +192,18 @@ type Client struct {
 
 	TokenLifetime time.Duration
 	Timeout       time.Duration
-	HTTPClient    *http.Client
-	Now           func() time.Time
+	httpClient    *http.Client
+	now           func() time.Time
 }
+
+// NewClient returns a client whose requests take at most timeout each, and which reads
+// the time from now. The caller sets the other fields before the first request.
+func NewClient(timeout time.Duration, now func() time.Time) *Client {
+	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now}
+}
+
+// Close closes the connections to the provider that are idle.
+func (c *Client) Close() { c.httpClient.CloseIdleConnections() }
 
 // NewHTTPClient is the http.Client for every request to the provider. It follows no
 // redirect: a 307 from the token endpoint would carry the client secret and the
@@ -236,7 +245,7 @@ func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, e
 	if c.PKCE {
 		options = append(options, oauth2.VerifierOption(verifier))
 	}
-	asked := c.Now()
+	asked := c.now()
 	return c.requestTokens(ctx, Tokens{}, asked, func(ctx context.Context) (*oauth2.Token, error) {
 		return c.Config.Exchange(ctx, code, options...)
 	})
@@ -248,7 +257,7 @@ func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, e
 // With an error the result may still differ from old: a rotated refresh token is
 // kept even when the rest of the answer was of no use.
 func (c *Client) Refresh(ctx context.Context, old Tokens) (Tokens, error) {
-	asked := c.Now()
+	asked := c.now()
 	return c.requestTokens(ctx, old, asked, func(ctx context.Context) (*oauth2.Token, error) {
 		return c.Config.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
 	})
@@ -258,8 +267,8 @@ func (c *Client) Refresh(ctx context.Context, old Tokens) (Tokens, error) {
 func (c *Client) requestTokens(ctx context.Context, old Tokens, asked time.Time, ask func(context.Context) (*oauth2.Token, error)) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	client := *c.HTTPClient
-	client.Transport = &tokenAnswers{next: c.HTTPClient.Transport}
+	client := *c.httpClient
+	client.Transport = &tokenAnswers{next: c.httpClient.Transport}
 	answer, err := ask(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
 		if partial, ok := errors.AsType[*partialTokenAnswer](err); ok && old.Refreshable() {
@@ -297,7 +306,7 @@ func (c *Client) newTokens(old Tokens, answer *oauth2.Token, asked time.Time) To
 // UserInfo reads the user information, and the balance where it has an endpoint of
 // its own. An access token that is not accepted gives FailureUnauthorized.
 func (c *Client) UserInfo(ctx context.Context, access string) (UserInfo, error) {
-	asked := c.Now()
+	asked := c.now()
 	body, err := c.get(ctx, EndpointUserinfo, c.UserinfoEndpoint, access)
 	if err != nil {
 		return UserInfo{}, err
@@ -339,7 +348,7 @@ func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, ac
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	req.Header.Set("Accept", acceptedType)
-	res, err := c.HTTPClient.Do(req)
+	res, err := c.httpClient.Do(req)
 	if err != nil {
 		return nil, &Error{Endpoint: endpoint, Reason: transportReason(err)}
 	}
@@ -381,7 +390,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	if inHeader {
 		req.SetBasicAuth(url.QueryEscape(c.Config.ClientID), url.QueryEscape(c.Config.ClientSecret))
 	}
-	res, err := c.HTTPClient.Do(req)
+	res, err := c.httpClient.Do(req)
 	if err != nil {
 		return &Error{Endpoint: endpointRevocation, Reason: transportReason(err)}
 	}

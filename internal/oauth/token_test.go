@@ -94,13 +94,10 @@ func tokenEndpoint(t *testing.T, status int, body string) *Client {
 		w.Write([]byte(body))
 	}))
 	t.Cleanup(server.Close)
-	return &Client{
-		Config:        oauth2.Config{Endpoint: oauth2.Endpoint{TokenURL: server.URL, AuthStyle: oauth2.AuthStyleInParams}},
-		TokenLifetime: time.Hour,
-		Timeout:       5 * time.Second,
-		HTTPClient:    NewHTTPClient(5 * time.Second),
-		Now:           time.Now,
-	}
+	client := NewClient(5*time.Second, time.Now)
+	client.Config.Endpoint = oauth2.Endpoint{TokenURL: server.URL, AuthStyle: oauth2.AuthStyleInParams}
+	client.TokenLifetime = time.Hour
+	return client
 }
 
 func TestRefreshAnswersAreClassified(t *testing.T) {

@@ -45,7 +45,7 @@ var errRefreshUnknown = &oauth.Error{
 // overwrites nothing.
 func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, error) {
 	c := &claim{how: how, release: how.Store.Hold()}
-	claimed, spend, err := c.take(s, r.Now)
+	claimed, spend, err := c.take(s, r.now)
 	if err != nil || !spend {
 		c.drop()
 		if err == nil {
@@ -252,7 +252,7 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 	go func() { // ends when they are saved, when the session has ended, or with Close
 		defer end()
 		defer c.drop()
-		for pause := savePause / 16; r.Now().Before(s.Kept.Expires); pause = min(2*pause, savePause) {
+		for pause := savePause / 16; r.now().Before(s.Kept.Expires); pause = min(2*pause, savePause) {
 			select {
 			case <-time.After(pause):
 			case <-r.closed:
@@ -264,7 +264,7 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 				r.Sessions.Remember(kept)
 				return
 			case errors.Is(err, session.ErrEnded):
-				r.Sessions.End(s, r.Now())
+				r.Sessions.End(s, r.now())
 				return
 			}
 		}

@@ -51,8 +51,7 @@ type Refresher struct {
 	Running flight.Counter
 	// closed is closed by Close. It stops the retries of keepLater.
 	closed chan struct{}
-	// Now is the clock.
-	Now func() time.Time
+	now    func() time.Time
 }
 
 // refreshFailure is the last failed refresh of a session.
@@ -70,7 +69,7 @@ func New(sessions *session.Registry, now func() time.Time) *Refresher {
 		Sessions: sessions,
 		Failures: otter.Must(&otter.Options[session.ID, refreshFailure]{MaximumSize: session.MaxRemembered}),
 		closed:   make(chan struct{}),
-		Now:      now,
+		now:      now,
 	}
 }
 
@@ -151,11 +150,11 @@ func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Sessi
 		return renewed, nil
 	}
 	if oauth.FailureOf(err) == oauth.FailureEnded || errors.Is(err, session.ErrEnded) {
-		r.Sessions.End(s, r.Now())
+		r.Sessions.End(s, r.now())
 		return nil, errors.Join(session.ErrEnded, err)
 	}
 	r.Failures.Set(s.ID, refreshFailure{
-		at:         r.Now(),
+		at:         r.now(),
 		generation: renewed.Generation,
 		err:        err,
 		unanswered: oauth.FailureOf(err) == oauth.FailureUnanswered,
@@ -183,7 +182,7 @@ func (r *Refresher) backingOff(s *session.Session) error {
 	if !ok || last.generation != s.Generation {
 		return nil
 	}
-	now := r.Now()
+	now := r.now()
 	valid := s.Tokens.Valid(now)
 	pause := BackOffExpired
 	if _, asked := errors.AsType[*oauth.Error](last.err); valid && asked {

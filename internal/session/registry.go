@@ -34,8 +34,7 @@ type Registry struct {
 	// Version counts the changes of Newest and ended. While it is unchanged, a caller
 	// need not check again.
 	Version atomic.Uint64
-	// Now is the clock.
-	Now func() time.Time
+	now     func() time.Time
 	// onEnd is called for each end of a session, with the time from which it counts.
 	onEnd func(id ID, from time.Time)
 }
@@ -50,7 +49,7 @@ type ending struct {
 // each end of a session, with the time from which the end counts.
 func NewRegistry(now func() time.Time, onEnd func(id ID, from time.Time)) *Registry {
 	return &Registry{
-		Now:   now,
+		now:   now,
 		onEnd: onEnd,
 		Newest: otter.Must(&otter.Options[ID, *Session]{
 			MaximumSize: MaxRemembered,
@@ -69,7 +68,7 @@ func NewRegistry(now func() time.Time, onEnd func(id ID, from time.Time)) *Regis
 
 // Latest returns the newest known generation of s. ok is false if s has ended.
 func (r *Registry) Latest(s *Session) (latest *Session, ok bool) {
-	if end, ok := r.ended.GetIfPresent(s.ID); ok && !r.Now().Before(end.from) {
+	if end, ok := r.ended.GetIfPresent(s.ID); ok && !r.now().Before(end.from) {
 		return nil, false
 	}
 	if newest, ok := r.Newest.GetIfPresent(s.ID); ok && newest.Generation > s.Generation {
