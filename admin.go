@@ -77,7 +77,7 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 	asked := askSites(func(h *Handler) error {
 		sessions, err := h.store.SessionsOf(r.Context(), user)
 		for _, s := range sessions {
-			if !listed[s.Name] && h.now().Before(h.endOf(s)) {
+			if !listed[s.Name] && h.now().Before(h.sessions.endOf(s)) {
 				found = append(found, foundSession{s, h})
 			}
 			listed[s.Name] = true
@@ -94,7 +94,7 @@ func (adminSessions) list(w http.ResponseWriter, r *http.Request) error {
 	response := adminapi.Sessions{Sessions: []adminapi.Session{}, CookieSites: asked.inCookies}
 	for _, s := range found {
 		response.Sessions = append(response.Sessions, adminapi.Session{
-			Session: s.Name, User: user, Site: s.at.settings.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.endOf(s.Summary).Unix(),
+			Session: s.Name, User: user, Site: s.at.settings.origin, CreatedAt: s.Created.Unix(), LastSeenAt: s.LastSeen.Unix(), ExpiresAt: s.at.sessions.endOf(s.Summary).Unix(),
 			Unconfirmed: s.Kind == session.RecordClaimed,
 		})
 	}
@@ -188,14 +188,14 @@ func (h *Handler) endNamed(r *http.Request, session, user string) (bool, error) 
 	}
 	h.state.sessions.Version.Add(1) // requests that are under way look again
 	h.state.endAllStreams(session)
-	h.auditRevoked(r, session, user)
+	h.audit.revoked(r, session, user)
 	return true, nil
 }
 
 // endOf is when a session ends, as this handler counts.
-func (h *Handler) endOf(s session.Summary) time.Time {
+func (ss *sessions) endOf(s session.Summary) time.Time {
 	times := session.Session{Created: s.Created, LastSeen: s.LastSeen}
-	return session.Earlier(s.Expires, times.End(h.settings.lifetime, h.settings.idleTimeout))
+	return session.Earlier(s.Expires, times.End(ss.settings.lifetime, ss.settings.idleTimeout))
 }
 
 // askedSites is what the sites of this process answered to one admin request.

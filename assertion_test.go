@@ -432,6 +432,7 @@ http:// {
 			defer h.Cleanup()
 			now := time.Now()
 			h.now = func() time.Time { return now }
+			h.sessions.now, h.tokens.now = h.now, h.now
 			if h.asserter != nil && c.pause > 0 {
 				h.asserter.Lifetime = time.Second // less than any configuration may say
 			}
@@ -440,7 +441,7 @@ http:// {
 			if s, err = h.store.Create(b.Context(), s); err != nil {
 				b.Fatal(err)
 			}
-			lines, err := h.sessionCookies(b.Context(), s, false)
+			lines, err := h.sessions.cookies(b.Context(), s, false)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -14,19 +14,24 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// audit writes one audit event: who, which session, from where. The session is
+// audit writes the audit events, and the log lines that must not hold a secret.
+type audit struct {
+	logger *zap.Logger
+}
+
+// event writes one audit event: who, which session, from where. The session is
 // named by its hash; no token, code, state, cookie or secret is ever part of it.
-func (h *Handler) audit(event string, r *http.Request, s *session.Session, fields ...zap.Field) {
+func (a *audit) event(event string, r *http.Request, s *session.Session, fields ...zap.Field) {
 	fields = append(fields, requestFields(r)...)
 	if s != nil {
 		fields = append(fields, zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash()))
 	}
-	h.logger.Named("audit").Info(event, fields...)
+	a.logger.Named("audit").Info(event, fields...)
 }
 
-// auditRevoked writes down that an operator ended a session. Whose it was is known
+// revoked writes down that an operator ended a session. Whose it was is known
 // only where the operator named the user.
-func (h *Handler) auditRevoked(r *http.Request, session, user string) {
+func (a *audit) revoked(r *http.Request, session, user string) {
 	fields := []zap.Field{zap.String("session", session), zap.String("reason", "admin")}
 	if user != "" {
 		fields = append(fields, zap.String("user_id", user))
@@ -34,7 +39,7 @@ func (h *Handler) auditRevoked(r *http.Request, session, user string) {
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // a Unix socket has none
 		fields = append(fields, zap.String("client_ip", ip))
 	}
-	h.logger.Named("audit").Info("session_revoked", fields...)
+	a.logger.Named("audit").Info("session_revoked", fields...)
 }
 
 // requestFields say from where, and which, a request was.
@@ -51,10 +56,10 @@ func requestFields(r *http.Request) []zap.Field {
 	return fields
 }
 
-// logRefresh writes down how a refresh went. It runs apart from any request. A
+// refresh writes down how a refresh went. It runs apart from any request. A
 // failure that only the operator can mend is an error; one that will pass is not.
-func (h *Handler) logRefresh(s *session.Session, err error) {
-	log := h.logger.Named("audit")
+func (a *audit) refresh(s *session.Session, err error) {
+	log := a.logger.Named("audit")
 	fields := []zap.Field{zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash())}
 	if err == nil {
 		log.Info("refresh", fields...)
@@ -65,27 +70,27 @@ func (h *Handler) logRefresh(s *session.Session, err error) {
 	}
 	fields = append(fields, zap.String("reason", err.Error()))
 	if oauth.FailureOf(err) == oauth.FailureOperator {
-		h.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
+		a.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
 	}
 	if oauth.FailureOf(err) == oauth.FailureRefused {
-		h.logger.Warn("the provider refuses to refresh this session: its user has to sign in again when the access token ends", fields...)
+		a.logger.Warn("the provider refuses to refresh this session: its user has to sign in again when the access token ends", fields...)
 	}
 	log.Info("refresh_failed", fields...)
 }
 
-// logOwn takes a request out of the access log, whose line would hold the code and
+// ownRequest takes a request out of the access log, whose line would hold the code and
 // the state, and writes a line of our own without them.
-func (h *Handler) logOwn(r *http.Request, endpoint string) {
+func (a *audit) ownRequest(r *http.Request, endpoint string) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	h.logger.Info("handled request", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
+	a.logger.Info("handled request", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
 }
 
-// logFault writes down that nobody can tell whether there is a session. A refresh
+// fault writes down that nobody can tell whether there is a session. A refresh
 // that failed has been written down already, once for all who waited; a client
 // that went away, or whose time is up, is nobody's fault.
-func (h *Handler) logFault(ctx context.Context, err error) {
+func (a *audit) fault(ctx context.Context, err error) {
 	if _, told := errors.AsType[*oauth.Error](err); told || ctx.Err() != nil {
 		return
 	}
-	h.logger.Error("the session store does not answer", zap.Error(err))
+	a.logger.Error("the session store does not answer", zap.Error(err))
 }

@@ -49,12 +49,12 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked p
 		return anonymous
 	}
 	optional := asked.Access == policy.AccessOptional
-	err := h.openSession(ctx, v)
+	err := h.sessions.open(ctx, v)
 	switch {
 	case optional && (err != nil || v.session == nil):
 		return anonymous
 	case err != nil:
-		h.logFault(ctx, err)
+		h.audit.fault(ctx, err)
 		return decision{verdict: verdictUnavailable}
 	case v.session == nil:
 		return decision{verdict: verdictLogin}
@@ -65,7 +65,7 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked p
 	case optional && decided.verdict != verdictPass:
 		return anonymous
 	case decided.reason != "":
-		h.audit("denied", r, v.session, zap.String("reason", decided.reason))
+		h.audit.event("denied", r, v.session, zap.String("reason", decided.reason))
 	}
 	return decided
 }
@@ -77,10 +77,10 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 	if need != nil && v.streaming {
 		need.AmpleAge = h.recheckInterval() / 2
 	}
-	id := h.identify(ctx, v.session, need)
-	ended, reason := h.hasEnded(v), h.refusal(id, rules)
+	id := h.tokens.identify(ctx, v.session, need)
+	ended, reason := h.sessions.hasEnded(v), h.refusal(id, rules)
 	switch {
-	case ended, id.Refused && h.needsSignIn(v.session):
+	case ended, id.Refused && h.tokens.needsSignIn(v.session):
 		return decision{verdict: verdictLogin}
 	case reason != "":
 		return decision{verdict: verdictRefused, reason: reason}
@@ -105,24 +105,24 @@ func (h *Handler) mayPass(id *identity.Identity) bool {
 }
 
 // hasEnded reports whether the session ended while the user information was being read.
-func (h *Handler) hasEnded(v *visit) bool {
-	if v.version == h.state.sessions.Version.Load() {
+func (ss *sessions) hasEnded(v *visit) bool {
+	if v.version == ss.state.sessions.Version.Load() {
 		return false
 	}
-	_, live := h.state.sessions.Latest(v.session)
-	v.dead = !live || h.state.endedNames.Has(v.session.ID.Hash(), h.now())
+	_, live := ss.state.sessions.Latest(v.session)
+	v.dead = !live || ss.state.endedNames.Has(v.session.ID.Hash(), ss.now())
 	return v.dead
 }
 
 // needsSignIn reports whether the session can get a valid access token only by a new
 // sign-in: it has no refresh token, or the provider refuses the refresh token.
-func (h *Handler) needsSignIn(s *session.Session) bool {
-	return !s.Tokens.Refreshable() || h.state.renewals.IsRefused(s)
+func (t *tokens) needsSignIn(s *session.Session) bool {
+	return !s.Tokens.Refreshable() || t.state.renewals.IsRefused(s)
 }
 
 // needsSignInAfter reports whether a new sign-in is needed after a request to the provider
 // with the session's tokens failed with err.
-func (h *Handler) needsSignInAfter(err error, s *session.Session) bool {
+func (t *tokens) needsSignInAfter(err error, s *session.Session) bool {
 	// Reads are shared per user, so err may come from another session of the same user.
-	return (oauth.IsRefusedRefresh(err) || oauth.FailureOf(err) == oauth.FailureUnauthorized) && h.needsSignIn(s)
+	return (oauth.IsRefusedRefresh(err) || oauth.FailureOf(err) == oauth.FailureUnauthorized) && t.needsSignIn(s)
 }

@@ -28,35 +28,35 @@ func (h *Handler) goneCallback(w http.ResponseWriter, r *http.Request, v *visit,
 	case !gone.Dropped:
 		return h.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath})
 	}
-	if err := h.findSession(r.Context(), v); err == nil && v.session != nil {
+	if err := h.sessions.find(r.Context(), v); err == nil && v.session != nil {
 		return redirect(w, http.StatusSeeOther, gone.ReturnPath)
 	}
-	if answer.errorCode == "" && h.mayRestart(w, v, flow, gone) {
-		return redirect(w, http.StatusSeeOther, h.restartURL(gone))
+	if answer.errorCode == "" && h.logins.mayRestart(w, v, flow, gone) {
+		return redirect(w, http.StatusSeeOther, h.logins.restartURL(gone))
 	}
 	return h.showDropped(w, r, gone)
 }
 
 // mayRestart reports whether a dropped login is to be started again, and notes that.
-func (h *Handler) mayRestart(w http.ResponseWriter, v *visit, flow string, gone browser.Destination) bool {
+func (lg *logins) mayRestart(w http.ResponseWriter, v *visit, flow string, gone browser.Destination) bool {
 	recent := v.sent.Recent.Next("restarted login")
 	if gone.Restarted || recent.IsLoop() {
 		return false
 	}
 	gone.Restarted = true
-	h.state.destinations.Remember(flow, gone)
-	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
+	lg.state.destinations.Remember(flow, gone)
+	w.Header().Add("Set-Cookie", lg.settings.cookies.Recent(recent))
 	return true
 }
 
 // restartURL is the address of `start` for a dropped login.
-func (h *Handler) restartURL(gone browser.Destination) string {
-	start := h.settings.startURL(gone.ReturnPath)
+func (lg *logins) restartURL(gone browser.Destination) string {
+	start := lg.settings.startURL(gone.ReturnPath)
 	if !gone.Popup {
 		return start
 	}
 	separator := "?"
-	if start != h.settings.endpoints["start"] {
+	if start != lg.settings.endpoints["start"] {
 		separator = "&"
 	}
 	start += separator + "popup=1"
@@ -71,10 +71,10 @@ func (h *Handler) restartURL(gone browser.Destination) string {
 // count of failed sign-ins.
 func (h *Handler) showDropped(w http.ResponseWriter, r *http.Request, gone browser.Destination) error {
 	const cause = "expired"
-	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
+	h.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
 	if gone.Popup {
-		return h.writePage(w, r, http.StatusBadRequest, pagePopup,
+		return h.responses.writePage(w, r, http.StatusBadRequest, pagePopup,
 			pageData{home: gone.ReturnPath, popup: web.PopupMessage{Nonce: gone.Nonce, Error: cause}})
 	}
-	return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause})
+	return h.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause})
 }

@@ -32,7 +32,11 @@ type endpoint struct {
 	serve   endpointFunc
 }
 
-type endpointFunc func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error
+type (
+	endpointFunc func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error
+	// denyFunc answers a request that has no session.
+	denyFunc func(rs *responses, w http.ResponseWriter, r *http.Request, v *visit) error
+)
 
 var (
 	methodGet  = []string{http.MethodGet}
@@ -45,9 +49,9 @@ var (
 var endpoints = []endpoint{
 	{"start", methodGet, (*Handler).serveStart},
 	{"callback", methodGet, (*Handler).serveCallback},
-	{"userinfo", methodRead, withSession((*Handler).denyUserinfo, (*Handler).serveUserinfo)},
-	{"refresh", methodPost, sameOriginOnly(withSession((*Handler).denyScript, (*Handler).serveRefresh))},
-	{"topup", methodRead, withSession((*Handler).demandLogin, (*Handler).serveTopup)},
+	{"userinfo", methodRead, withSession((*responses).denyUserinfo, (*Handler).serveUserinfo)},
+	{"refresh", methodPost, sameOriginOnly(withSession((*responses).denyScript, (*Handler).serveRefresh))},
+	{"topup", methodRead, withSession((*responses).demandLogin, (*Handler).serveTopup)},
 	{"logout", methodRead, (*Handler).serveLogoutPage},
 	{"logout", methodPost, sameOriginOnly((*Handler).serveLogout)},
 	{"auth", nil, (*Handler).serveAuth},
@@ -99,14 +103,14 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	setPlaceholders(replacerOf(r), nil)
 	if name == "start" || name == "callback" {
-		h.logOwn(r, name)
+		h.audit.ownRequest(r, name)
 	}
 	row, allowed := endpointFor(name, r.Method)
 	switch {
 	case row != nil:
 		return row.serve(h, w, r, v)
 	case name == "start" && h.isForwarded(r):
-		return h.denyScript(w, r, v) // a proxy in front forwards the client's method
+		return h.responses.denyScript(w, r, v) // a proxy in front forwards the client's method
 	default:
 		return denyMethod(w, r, strings.Join(allowed, ", "))
 	}
@@ -124,22 +128,22 @@ func sameOriginOnly(serve endpointFunc) endpointFunc {
 
 // denyScript always answers 401, also to a browser navigation, because these endpoints have
 // no page to return to.
-func (h *Handler) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
-	h.deleteDead(w, v)
-	return writeUnauthenticated(w, r, h.settings.startURL(h.returnPathOf(r)))
+func (rs *responses) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
+	rs.sessions.deleteDead(w, v)
+	return writeUnauthenticated(w, r, rs.settings.startURL(rs.returnPathOf(r)))
 }
 
 // withSession serves an endpoint that needs a session, and denies requests without one.
 // The response carries the session cookie if it was renewed.
-func withSession(deny, serve endpointFunc) endpointFunc {
+func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
-		err := h.openSession(r.Context(), v)
+		err := h.sessions.open(r.Context(), v)
 		switch {
 		case err != nil:
-			h.logFault(r.Context(), err)
-			return h.writeUnavailable(w, r, h.returnPathOf(r))
+			h.audit.fault(r.Context(), err)
+			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
 		case v.session == nil:
-			return deny(h, w, r, v)
+			return deny(h.responses, w, r, v)
 		}
 		rw := &relay.Writer{
 			ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies,
@@ -182,29 +186,29 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 // denyUserinfo answers that the caller is not signed in: with 204 if the query has
 // optional=1, otherwise with 401. The 204 is for pages that only check whether a user is
 // signed in: a browser would log a 401 as an error in its console.
-func (h *Handler) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
+func (rs *responses) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if queryOf(r).Get("optional") != "1" {
-		h.deleteDead(w, v)
-		return writeChallenge(w, r, problem{Error: notAuthenticated, LoginURL: h.settings.startURL(h.returnPathOf(r))})
+		rs.sessions.deleteDead(w, v)
+		return writeChallenge(w, r, problem{Error: notAuthenticated, LoginURL: rs.settings.startURL(rs.returnPathOf(r))})
 	}
-	h.deleteDead(w, v)
+	rs.sessions.deleteDead(w, v)
 	writeOwnHeaders(w.Header())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 func (h *Handler) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
-	return h.serveUser(w, r, v, (*Handler).denyUserinfo)
+	return h.serveUser(w, r, v, (*responses).denyUserinfo)
 }
 
 // serveUser sends the user information. deny answers if the session has ended.
-func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, deny endpointFunc) error {
-	id := h.identify(r.Context(), v.session, nil)
-	if h.hasEnded(v) || id.Refused && h.needsSignIn(v.session) {
-		return deny(h, w, r, v)
+func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, deny denyFunc) error {
+	id := h.tokens.identify(r.Context(), v.session, nil)
+	if h.sessions.hasEnded(v) || id.Refused && h.tokens.needsSignIn(v.session) {
+		return deny(h.responses, w, r, v)
 	}
 	if !h.mayPass(id) {
-		return h.writeForbidden(w, r)
+		return h.responses.writeForbidden(w, r)
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON,
 		userinfoAnswer{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
@@ -214,16 +218,16 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 // it answers with the cached user information.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
-		err := h.users.Reread(r.Context(), v.session, h.userReader(v.session))
+		err := h.tokens.users.Reread(r.Context(), v.session, h.tokens.userReader(v.session))
 		v.dead = errors.Is(err, session.ErrEnded)
 		switch {
-		case v.dead, h.needsSignInAfter(err, v.session):
-			return h.denyScript(w, r, v)
+		case v.dead, h.tokens.needsSignInAfter(err, v.session):
+			return h.responses.denyScript(w, r, v)
 		case err != nil:
-			return h.writeUnavailable(w, r, h.returnPathOf(r))
+			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
 		}
 	}
-	return h.serveUser(w, r, v, (*Handler).denyScript)
+	return h.serveUser(w, r, v, (*responses).denyScript)
 }
 
 // signedOutQuery is the query parameter that a logout adds to the URL of the logout page.
@@ -231,29 +235,29 @@ const signedOutQuery = "done"
 
 func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if r.URL.Query().Has(signedOutQuery) {
-		return h.writePage(w, r, http.StatusOK, pageSignedOut, pageData{})
+		return h.responses.writePage(w, r, http.StatusOK, pageSignedOut, pageData{})
 	}
-	return h.writePage(w, r, http.StatusOK, pageLogout, pageData{})
+	return h.responses.writePage(w, r, http.StatusOK, pageLogout, pageData{})
 }
 
 // serveLogout ends the session and deletes all tollgate cookies. If the store does not
 // answer, the session cannot be ended and the cookies stay: the user must not appear signed
 // out while the session is live.
 func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) error {
-	err := h.findSession(r.Context(), v)
+	err := h.sessions.find(r.Context(), v)
 	if err == nil && v.session != nil {
-		err = h.endSession(r.Context(), v.session, h.now())
+		err = h.sessions.end(r.Context(), v.session, h.now())
 	}
 	if err != nil {
-		h.logFault(r.Context(), err)
-		return h.writeUnavailable(w, r, h.settings.endpoints["logout"])
+		h.audit.fault(r.Context(), err)
+		return h.responses.writeUnavailable(w, r, h.settings.endpoints["logout"])
 	}
 	if v.session != nil {
-		h.revoke(v.session)
-		h.audit("logout", r, v.session)
+		h.tokens.revoke(v.session)
+		h.audit.event("logout", r, v.session)
 	}
-	h.noteDisplaced(v)
-	for _, name := range h.cookiesToClear(v) {
+	h.sessions.noteDisplaced(v)
+	for _, name := range h.sessions.cookiesToClear(v) {
 		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
 	}
 	w.Header().Add("Set-Cookie", h.settings.cookies.SignedOut())
@@ -271,13 +275,13 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 }
 
-func (h *Handler) cookiesToClear(v *visit) []string {
-	names := []string{h.settings.cookies.Name}
+func (ss *sessions) cookiesToClear(v *visit) []string {
+	names := []string{ss.settings.cookies.Name}
 	if v.sent.HasSecond {
-		names = append(names, h.settings.cookies.Name+browser.SecondChunk)
+		names = append(names, ss.settings.cookies.Name+browser.SecondChunk)
 	}
 	if v.sent.Recent.Count > 0 {
-		names = append(names, h.settings.cookies.RecentName())
+		names = append(names, ss.settings.cookies.RecentName())
 	}
 	for _, cookie := range v.sent.Logins[:min(len(v.sent.Logins), browser.MaxRemovals)] {
 		names = append(names, cookie.Name)
@@ -309,22 +313,22 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
 	}
 	var location string
-	err := h.withAccessToken(r.Context(), v.session, func(access string) (err error) {
+	err := h.tokens.withAccessToken(r.Context(), v.session, func(access string) (err error) {
 		location, err = h.settings.client.TopupURL(r.Context(), access)
 		return err
 	})
 	v.dead = errors.Is(err, session.ErrEnded)
 	switch {
-	case v.dead, h.needsSignInAfter(err, v.session):
-		return h.demandLogin(w, r, v)
+	case v.dead, h.tokens.needsSignInAfter(err, v.session):
+		return h.responses.demandLogin(w, r, v)
 	case err != nil:
 		h.logger.Warn("the provider gave no usable top-up URL", zap.String("session", v.session.ID.Hash()), zap.Error(err))
 		if isDefinite(err) {
-			return h.writeTopupFailed(w, r)
+			return h.responses.writeTopupFailed(w, r)
 		}
-		return h.writeUnavailable(w, r, h.returnPathOf(r))
+		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
 	}
-	h.users.AwaitMoney(v.session)
+	h.tokens.users.AwaitMoney(v.session)
 	if browser.WantsJSON(r) {
 		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
 	}
@@ -343,11 +347,11 @@ func isDefinite(err error) bool {
 
 // writeTopupFailed answers that the provider gave no usable top-up URL. Its page links back
 // to the site, because a sign-in would not help.
-func (h *Handler) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
+func (rs *responses) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
 	}
-	return h.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
+	return rs.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
 }
 
 // resolveTopupHosts parses topup_hosts, in the form of origin.HostAndPort.

@@ -166,7 +166,7 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Iden
 		return nil
 	}
 	made := make(chan []string, 1)
-	go func() { made <- h.renewedCookies(ctx, v) }()
+	go func() { made <- h.sessions.renewedCookies(ctx, v) }()
 	select {
 	case cookies := <-made:
 		return cookies
@@ -190,7 +190,7 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.
 	}
 	header[h.settings.identity.Token] = []string{""}
 	if h.mayHandToken(r) {
-		h.setAccessToken(header, id.Session)
+		h.tokens.setAccessToken(header, id.Session)
 	}
 }
 

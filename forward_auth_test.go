@@ -386,6 +386,7 @@ func (s *site) observe() *observer.ObservedLogs {
 	core, logs := observer.New(zapcore.InfoLevel)
 	for _, h := range s.handlers {
 		h.logger = zap.New(core)
+		h.sessions.logger, h.tokens.logger, h.logins.logger, h.responses.logger, h.audit.logger = h.logger, h.logger, h.logger, h.logger, h.logger
 	}
 	return logs
 }

@@ -59,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case !unambiguous && name == "auth":
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
-		h.logOwn(r, "ambiguous") // it may be the callback, with a code in its URL
+		h.audit.ownRequest(r, "ambiguous") // it may be the callback, with a code in its URL
 		return writeBadRequest(w, r)
 	}
 	if name != "" {
@@ -85,13 +85,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case verdictPass:
 		return h.pass(w, r, v, demand, decided.id, next)
 	case verdictLogin:
-		return h.demandLogin(w, r, v)
+		return h.responses.demandLogin(w, r, v)
 	case verdictRefused:
-		return h.writeForbidden(w, r)
+		return h.responses.writeForbidden(w, r)
 	case verdictLacking:
-		return h.writeLacking(w, r, decided.short)
+		return h.responses.writeLacking(w, r, decided.short)
 	default:
-		return h.writeUnavailable(w, r, h.returnPathOf(r))
+		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
 	}
 }
 
@@ -114,7 +114,7 @@ func (h *Handler) checkTarget(r *http.Request) policy.Target {
 // hold a code and a state, so it stays out of the access log.
 func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged policy.Target) error {
 	setPlaceholders(replacerOf(r), nil)
-	h.logOwn(r, "none")
+	h.audit.ownRequest(r, "none")
 	if policy.IsConnect(r.Method) && r.ProtoMajor == 1 {
 		// The next bytes on the connection were meant for the tunnel, not for us.
 		w.Header().Set("Connection", "close")
@@ -138,7 +138,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	if id != nil {
 		id.Assertion = h.assert(r.Context(), id)
 		h.settings.identity.Set(r.Header, id, func(template string) string { return expand(repl, template) })
-		h.setAccessToken(r.Header, id.Session)
+		h.tokens.setAccessToken(r.Header, id.Session)
 		if h.settings.retryUnauthorized {
 			next = h.retrying(next, v)
 		}

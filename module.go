@@ -15,7 +15,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/clock"
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
@@ -192,14 +191,16 @@ type Handler struct {
 	// way can then read and steal sessions.
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
-	settings *settings
-	store    session.Store
-	keys     *keys.Source
-	sdk      *web.SDK
-	state    *shared
-	users    *account.Users
-	// lease is how long a lock between processes lasts that is not renewed.
-	lease time.Duration
+	settings  *settings
+	store     session.Store
+	keys      *keys.Source
+	sdk       *web.SDK
+	state     *shared
+	sessions  *sessions
+	tokens    *tokens
+	logins    *logins
+	responses *responses
+	audit     *audit
 	// authTimeout limits an auth check.
 	authTimeout time.Duration
 	routes      *policy.Routes
@@ -262,7 +263,6 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.warnOfDestinations()
 	h.warnOfSameSite()
-	h.lease = cmp.Or(site.Lease(), h.settings.client.Timeout+renewal.LeaseMargin)
 
 	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
@@ -282,9 +282,25 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.openStore(ctx); err != nil {
 		return err
 	}
+	h.assemble(site)
 	h.state.join(h)
 	h.joinNeighbours(ctx)
 	return h.guardErrorRoutes(ctx)
+}
+
+// assemble makes the handler's parts, once everything they share is there.
+func (h *Handler) assemble(site clock.Clock) {
+	h.audit = &audit{logger: h.logger}
+	h.tokens = &tokens{
+		settings: h.settings, store: h.store, state: h.state,
+		users:  h.state.usersAt(h.settings.client.UserinfoEndpoint),
+		lease:  cmp.Or(site.Lease(), h.settings.client.Timeout+renewal.LeaseMargin),
+		now:    h.now,
+		logger: h.logger, audit: h.audit,
+	}
+	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
+	h.logins = &logins{settings: h.settings, state: h.state, keys: h.keys, now: h.now, logger: h.logger}
+	h.responses = &responses{settings: h.settings, sessions: h.sessions, logger: h.logger}
 }
 
 func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {

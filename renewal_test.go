@@ -321,7 +321,7 @@ func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
 	oldTab := b.copyOf()
 	b.visit(b.authorize("")) // signs in anew, as the same user
 	old, renewals := s.sessionOf(oldTab), s.handlers[0].state.renewals
-	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].renewal(old)); err != nil {
+	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].tokens.renewal(old)); err != nil {
 		t.Fatal(err)
 	}
 	if a := oldTab.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {

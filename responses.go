@@ -15,23 +15,30 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
+// responses writes the gateway's own pages and problem documents.
+type responses struct {
+	settings *settings
+	sessions *sessions
+	logger   *zap.Logger
+}
+
 // demandLogin answers a request that needs a session and has none: a person goes to
 // the provider, or to the sign-in page; everything else gets a 401.
-func (h *Handler) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
+func (rs *responses) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if v.sent.Duplicate {
-		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.Name))
+		w.Header().Add("Set-Cookie", rs.settings.cookies.Remove(rs.settings.cookies.Name))
 	}
-	h.deleteDead(w, v)
+	rs.sessions.deleteDead(w, v)
 	w.Header().Add("Vary", "Accept, Sec-Fetch-Mode, Sec-Fetch-Dest, X-Requested-With")
-	returnTo := h.returnPathOf(r)
+	returnTo := rs.returnPathOf(r)
 	switch {
 	case !browser.IsNavigation(r):
-		return writeUnauthenticated(w, r, h.settings.startURL(returnTo))
-	case h.LoginPage:
+		return writeUnauthenticated(w, r, rs.settings.startURL(returnTo))
+	case rs.settings.loginPage:
 		w.Header().Set("WWW-Authenticate", challenge)
-		return h.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
+		return rs.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
 	default:
-		return redirect(w, http.StatusFound, h.settings.startURL(returnTo))
+		return redirect(w, http.StatusFound, rs.settings.startURL(returnTo))
 	}
 }
 
@@ -57,27 +64,27 @@ func writeChallenge(w http.ResponseWriter, r *http.Request, p problem) error {
 // returnPathOf is where the person comes back to after signing in: the page they
 // were going to. A script's request leads back to the page that it runs on, where
 // the browser says which, so that nobody lands on JSON.
-func (h *Handler) returnPathOf(r *http.Request) string {
+func (rs *responses) returnPathOf(r *http.Request) string {
 	target := ""
 	if browser.IsNavigation(r) {
 		target = originalURL(r).RequestURI()
-	} else if referer, err := url.Parse(r.Referer()); err == nil && origin.Of(referer) == h.settings.origin {
+	} else if referer, err := url.Parse(r.Referer()); err == nil && origin.Of(referer) == rs.settings.origin {
 		target = referer.RequestURI()
 	}
-	return h.returnPath(target)
+	return rs.returnPath(target)
 }
 
 // returnPath gives a safe return path, or after_login. Going back to the endpoints
 // that make up a sign-in would begin another one.
-func (h *Handler) returnPath(raw string) string {
-	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, h.settings.origin))
+func (rs *responses) returnPath(raw string) string {
+	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, rs.settings.origin))
 	if !ok {
-		return h.settings.afterLogin
+		return rs.settings.afterLogin
 	}
 	path, _, _ := strings.Cut(cleaned, "?")
 	path, _, _ = strings.Cut(path, "#")
-	if path == h.settings.endpoints["start"] || path == h.settings.endpoints["callback"] {
-		return h.settings.afterLogin
+	if path == rs.settings.endpoints["start"] || path == rs.settings.endpoints["callback"] {
+		return rs.settings.afterLogin
 	}
 	return cleaned
 }
@@ -189,12 +196,12 @@ func writeOwnHeaders(header http.Header) {
 }
 
 // writePage answers with one of the gateway's pages.
-func (h *Handler) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
+func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
-	document, err := renderPage(h.settings, page, d, language)
-	if err != nil && h.settings.builtinPages != nil {
-		h.logger.Error("an own template failed, so the built-in page is shown", zap.String("page", string(page)), zap.Error(err))
-		document, err = h.settings.builtinPages.Render(page, h.settings.pageContent(d, language))
+	document, err := renderPage(rs.settings, page, d, language)
+	if err != nil && rs.settings.builtinPages != nil {
+		rs.logger.Error("an own template failed, so the built-in page is shown", zap.String("page", string(page)), zap.Error(err))
+		document, err = rs.settings.builtinPages.Render(page, rs.settings.pageContent(d, language))
 	}
 	if err != nil {
 		return err
@@ -278,33 +285,33 @@ const retrySeconds = 5
 
 // writeUnavailable answers that the provider, or the store, does not answer. The
 // session is kept: no cookie is touched. The page tries again by itself.
-func (h *Handler) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
-	return h.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo})
+func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
+	return rs.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo})
 }
 
 // writeSignInUnavailable is writeUnavailable for a sign-in that cannot go on. There is
 // no session yet, and the page does not say that one is kept.
-func (h *Handler) writeSignInUnavailable(w http.ResponseWriter, r *http.Request) error {
-	return h.writeRetry(w, r, pageData{signingIn: true})
+func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Request) error {
+	return rs.writeRetry(w, r, pageData{signingIn: true})
 }
 
-func (h *Handler) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
+func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
 	d.retryAfter = retrySeconds
-	return h.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable, d)
+	return rs.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable, d)
 }
 
 // writeForbidden answers a user whom the provider does not call active, or who is not
 // among those that the rules let in.
-func (h *Handler) writeForbidden(w http.ResponseWriter, r *http.Request) error {
+func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
 		return writeProblem(w, r, problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
 	}
-	return h.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
+	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
 }
 
 // lackingProblem is the problem document of a balance that does not suffice.
@@ -318,7 +325,7 @@ type lackingProblem struct {
 // writeLacking answers a user whose balance does not suffice. "Try again" is a plain
 // link to the page itself: a balance that does not suffice is re-read before it refuses
 // anybody, so that no button of ours has to ask for it.
-func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
+func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
 	if !browser.IsNavigation(r) {
 		title := "Insufficient balance"
 		if short.Balance == nil {
@@ -328,10 +335,10 @@ func (h *Handler) writeLacking(w http.ResponseWriter, r *http.Request, short *ac
 			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
 			Balance:  short.Balance,
 			Required: short.Required,
-			TopupURL: h.settings.topupURL(),
+			TopupURL: rs.settings.topupURL(),
 		})
 	}
-	return h.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: h.returnPathOf(r), short: *short})
+	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: *short})
 }
 
 // writeBadRequest refuses a request with an ambiguous path.

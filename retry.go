@@ -35,7 +35,7 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 				original.Forget()
 				return false
 			}
-			refresh = h.renewRefused(r.Context(), v.session, original.Token)
+			refresh = h.tokens.renewRefused(r.Context(), v.session, original.Token)
 			return errors.Is(refresh, session.ErrEnded) || refresh == nil && original.Rewind()
 		}}
 		err := next.ServeHTTP(first, r)
@@ -44,9 +44,9 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 		}
 		original.PutBack(w, r)
 		if refresh != nil {
-			return h.demandLogin(w, r, v)
+			return h.responses.demandLogin(w, r, v)
 		}
-		h.setAccessToken(r.Header, v.session)
+		h.tokens.setAccessToken(r.Header, v.session)
 		return next.ServeHTTP(&relay.Gate{ResponseWriterWrapper: relay.Wrap(w), HoldBack: func(status int) bool {
 			if status != http.StatusUnauthorized {
 				h.state.doubted.Invalidate(v.session.ID)
@@ -59,25 +59,25 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 // renewRefused refreshes the tokens of a session, unless its access token already differs
 // from the refused one. doubted holds the first generation of tokens that must not be
 // refreshed for this reason: the upstream has not accepted it yet.
-func (h *Handler) renewRefused(ctx context.Context, s *session.Session, refused string) error {
-	s, live := h.state.sessions.Latest(s)
+func (t *tokens) renewRefused(ctx context.Context, s *session.Session, refused string) error {
+	s, live := t.state.sessions.Latest(s)
 	switch {
 	case !live:
 		return session.ErrEnded
-	case h.settings.identity.TokenValue(s) != refused:
+	case t.settings.identity.TokenValue(s) != refused:
 		return nil // another request has refreshed it meanwhile
 	case !s.Tokens.Refreshable():
 		return errFutile
 	}
-	if doubted, ok := h.state.doubted.GetIfPresent(s.ID); ok && s.Generation >= doubted {
+	if doubted, ok := t.state.doubted.GetIfPresent(s.ID); ok && s.Generation >= doubted {
 		return errFutile
 	}
 	// Before the refresh: another request may use the new token, and get a 401, first.
-	h.state.doubted.Set(s.ID, s.Generation+1)
-	_, err := h.state.renewals.Wait(ctx, s, h.renewal(s))
+	t.state.doubted.Set(s.ID, s.Generation+1)
+	_, err := t.state.renewals.Wait(ctx, s, t.renewal(s))
 	if err != nil {
-		h.state.doubted.Invalidate(s.ID)
-		h.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
+		t.state.doubted.Invalidate(s.ID)
+		t.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return err
 }

@@ -13,18 +13,29 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// findSession finds the newest generation of the visit's session that this process knows.
+// sessions finds, renews and ends the sessions of requests.
+type sessions struct {
+	settings *settings
+	store    session.Store
+	state    *shared
+	tokens   *tokens
+	now      func() time.Time
+	logger   *zap.Logger
+	audit    *audit
+}
+
+// find finds the newest generation of the visit's session that this process knows.
 // Without a session v.session stays nil and the error is nil. An error means that the
 // store could not answer.
-func (h *Handler) findSession(ctx context.Context, v *visit) error {
+func (ss *sessions) find(ctx context.Context, v *visit) error {
 	value, ok := v.sent.SessionValue()
 	if !ok {
 		if v.sent.Duplicate {
-			h.logDuplicate()
+			ss.logDuplicate()
 		}
 		return nil
 	}
-	found, err := h.store.Load(ctx, value)
+	found, err := ss.store.Load(ctx, value)
 	v.cookieOf = found.ID
 	if err != nil {
 		return err
@@ -34,22 +45,22 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 		return nil
 	}
 	s := found.Session
-	v.version = h.state.sessions.Version.Load()
-	newest, live := h.state.sessions.Latest(s)
+	v.version = ss.state.sessions.Version.Load()
+	newest, live := ss.state.sessions.Latest(s)
 	if !live {
 		return nil
 	}
 	if found.Stored && newest.Generation > s.Generation {
-		h.state.renewals.Restore(newest, s, h.renewal(s))
+		ss.state.renewals.Restore(newest, s, ss.tokens.renewal(s))
 	}
 	if s.LastSeen.After(newest.LastSeen) {
 		newest = newest.Seen(s.LastSeen)
 	}
-	idle := h.settings.idleTimeout
+	idle := ss.settings.idleTimeout
 	if v.streaming {
 		idle = 0
 	}
-	if !h.now().Before(newest.End(h.settings.lifetime, idle)) {
+	if !ss.now().Before(newest.End(ss.settings.lifetime, idle)) {
 		return nil
 	}
 	v.session, v.carried, v.rewrite, v.dead = newest, s.Generation, found.Rewrite, false
@@ -58,21 +69,21 @@ func (h *Handler) findSession(ctx context.Context, v *visit) error {
 
 // logDuplicate writes down that a request brought two session cookies. Any client can send
 // such requests, so they share one line a minute.
-func (h *Handler) logDuplicate() {
-	if requests, due := h.state.duplicates.next(h.now()); due {
-		h.logger.Warn("two session cookies with the same name: a sibling domain may have planted one",
-			zap.String("cookie", h.settings.cookies.Name), zap.Int("requests", requests))
+func (ss *sessions) logDuplicate() {
+	if requests, due := ss.state.duplicates.next(ss.now()); due {
+		ss.logger.Warn("two session cookies with the same name: a sibling domain may have planted one",
+			zap.String("cookie", ss.settings.cookies.Name), zap.Int("requests", requests))
 	}
 }
 
-// openSession finds the session of a visit, and refreshes its tokens if that is due.
-func (h *Handler) openSession(ctx context.Context, v *visit) error {
-	if err := h.findSession(ctx, v); err != nil || v.session == nil {
+// open finds the session of a visit, and refreshes its tokens if that is due.
+func (ss *sessions) open(ctx context.Context, v *visit) error {
+	if err := ss.find(ctx, v); err != nil || v.session == nil {
 		return err
 	}
-	renewed, err := h.renewWhenDue(ctx, v.session, h.now())
+	renewed, err := ss.tokens.renewWhenDue(ctx, v.session, ss.now())
 	if err == nil && renewed.IsUnconfirmed() {
-		renewed, err = h.confirm(ctx, renewed)
+		renewed, err = ss.confirm(ctx, renewed)
 	}
 	v.session = renewed
 	switch {
@@ -90,43 +101,43 @@ func (h *Handler) openSession(ctx context.Context, v *visit) error {
 // session cookie than the one it sent. It is called when the response header is written:
 // so a refresh that finished meanwhile is delivered, and an older generation never
 // overwrites a newer one.
-func (h *Handler) renewedCookies(ctx context.Context, v *visit) []string {
-	if !v.rewrite && h.settings.idleTimeout == 0 && v.session.Generation == v.carried && v.version == h.state.sessions.Version.Load() {
+func (ss *sessions) renewedCookies(ctx context.Context, v *visit) []string {
+	if !v.rewrite && ss.settings.idleTimeout == 0 && v.session.Generation == v.carried && v.version == ss.state.sessions.Version.Load() {
 		return nil
 	}
-	newest, live := h.state.sessions.Latest(v.session)
-	if !live || h.state.sessions.IsEnding(newest) {
+	newest, live := ss.state.sessions.Latest(v.session)
+	if !live || ss.state.sessions.IsEnding(newest) {
 		return nil // another session may have taken its place in the browser
 	}
-	now := h.now()
+	now := ss.now()
 	change := session.Change{
 		Rewrite: v.rewrite,
 		Renewed: newest.Generation > v.carried,
-		Used:    newest.SlideDue(now, h.settings.idleTimeout),
+		Used:    newest.SlideDue(now, ss.settings.idleTimeout),
 	}
-	if h.settings.idleTimeout > 0 {
+	if ss.settings.idleTimeout > 0 {
 		newest = newest.Seen(now)
 	}
-	needed := h.store.Deliver(change)
+	needed := ss.store.Deliver(change)
 	if needed.Save {
-		newest = h.saveSeen(ctx, newest, now)
+		newest = ss.saveSeen(ctx, newest, now)
 	}
 	if !needed.Cookie {
 		return nil
 	}
-	cookies, err := h.sessionCookies(ctx, newest, v.sent.HasSecond)
+	cookies, err := ss.cookies(ctx, newest, v.sent.HasSecond)
 	if err != nil {
 		// The session stays in memory, and the next response tries again.
-		h.logger.Error("cannot write the session cookie; the next response tries again", zap.String("session", newest.ID.Hash()), zap.Error(err))
+		ss.logger.Error("cannot write the session cookie; the next response tries again", zap.String("session", newest.ID.Hash()), zap.Error(err))
 		return nil
 	}
 	return cookies
 }
 
 // saveSeen saves that a session was used now. It continues if the browser goes away.
-func (h *Handler) saveSeen(ctx context.Context, s *session.Session, now time.Time) *session.Session {
+func (ss *sessions) saveSeen(ctx context.Context, s *session.Session, now time.Time) *session.Session {
 	first := true
-	saved, err := session.Update(context.WithoutCancel(ctx), h.store, s, func(standing *session.Session) *session.Session {
+	saved, err := session.Update(context.WithoutCancel(ctx), ss.store, s, func(standing *session.Session) *session.Session {
 		if !first && !standing.LastSeen.Before(now) {
 			return nil
 		}
@@ -137,18 +148,18 @@ func (h *Handler) saveSeen(ctx context.Context, s *session.Session, now time.Tim
 	case err == nil:
 		return saved
 	case !errors.Is(err, session.ErrEnded):
-		h.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
+		ss.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return s
 }
 
-// sessionCookies gives the Set-Cookie values of a session.
-func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSecond bool) ([]string, error) {
-	value, end, err := h.store.Cookie(ctx, s)
+// cookies gives the Set-Cookie values of a session.
+func (ss *sessions) cookies(ctx context.Context, s *session.Session, hasSecond bool) ([]string, error) {
+	value, end, err := ss.store.Cookie(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return h.settings.cookies.Session(value, end.Sub(h.now()), hasSecond), nil
+	return ss.settings.cookies.Session(value, end.Sub(ss.now()), hasSecond), nil
 }
 
 // A session that has ended leaves its cookie in the browser, with sealed tokens in it if
@@ -167,32 +178,32 @@ func (h *Handler) sessionCookies(ctx context.Context, s *session.Session, hasSec
 // noteDisplaced remembers that a sign-in or a sign-out has replaced or deleted the session
 // cookie of this request. From then on no response deletes a cookie because of the session
 // that this cookie belonged to.
-func (h *Handler) noteDisplaced(v *visit) {
+func (ss *sessions) noteDisplaced(v *visit) {
 	if v.cookieOf != (session.ID{}) {
-		h.state.displaced.Set(v.cookieOf, struct{}{})
+		ss.state.displaced.Set(v.cookieOf, struct{}{})
 	}
 }
 
 // deadCookies gives the Set-Cookie values that delete the cookie of an ended session. It is
 // nil if there is nothing to delete. It may be called more than once per response.
-func (h *Handler) deadCookies(v *visit) []string {
+func (ss *sessions) deadCookies(v *visit) []string {
 	if !v.dead || v.deletions != nil {
 		return v.deletions
 	}
-	if _, first := h.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
+	if _, first := ss.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
 		return nil
 	}
-	v.deletions = []string{h.settings.cookies.Remove(h.settings.cookies.Name)}
+	v.deletions = []string{ss.settings.cookies.Remove(ss.settings.cookies.Name)}
 	if v.sent.HasSecond {
-		v.deletions = append(v.deletions, h.settings.cookies.Remove(h.settings.cookies.Name+browser.SecondChunk))
+		v.deletions = append(v.deletions, ss.settings.cookies.Remove(ss.settings.cookies.Name+browser.SecondChunk))
 	}
 	return v.deletions
 }
 
 // deleteDead adds the deletion of an ended session's cookie to a response that denies a
 // request.
-func (h *Handler) deleteDead(w http.ResponseWriter, v *visit) {
-	for _, cookie := range h.deadCookies(v) {
+func (ss *sessions) deleteDead(w http.ResponseWriter, v *visit) {
+	for _, cookie := range ss.deadCookies(v) {
 		w.Header().Add("Set-Cookie", cookie)
 	}
 }
@@ -203,21 +214,21 @@ var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "th
 // its first use. Concurrent requests share one read. If the provider or the store does not
 // answer, it returns an error and keeps the session. If the provider does not accept the
 // access token, or the token belongs to another user, it ends the session.
-func (h *Handler) confirm(ctx context.Context, s *session.Session) (*session.Session, error) {
-	if err, failed := h.state.unconfirmed.GetIfPresent(s.ID); failed {
+func (ss *sessions) confirm(ctx context.Context, s *session.Session) (*session.Session, error) {
+	if err, failed := ss.state.unconfirmed.GetIfPresent(s.ID); failed {
 		return nil, err
 	}
-	return h.state.confirming.Do(ctx, string(s.ID[:]), func(ctx context.Context) (*session.Session, error) {
-		confirmed, err := h.confirmNow(ctx, s)
+	return ss.state.confirming.Do(ctx, string(s.ID[:]), func(ctx context.Context) (*session.Session, error) {
+		confirmed, err := ss.confirmNow(ctx, s)
 		if err != nil && !errors.Is(err, session.ErrEnded) {
-			_, _ = h.state.unconfirmed.Set(s.ID, err) // the previous failure
+			_, _ = ss.state.unconfirmed.Set(s.ID, err) // the previous failure
 		}
 		return confirmed, err
 	})
 }
 
-func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.Session, error) {
-	standing, err := h.store.Reread(ctx, s)
+func (ss *sessions) confirmNow(ctx context.Context, s *session.Session) (*session.Session, error) {
+	standing, err := ss.store.Reread(ctx, s)
 	switch {
 	case err != nil:
 		return nil, err
@@ -227,26 +238,26 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 		return standing, nil // another process has confirmed it
 	}
 	// The reads of Users are shared by user id, and the user id is not confirmed yet.
-	release, err := h.users.TakeSlot()
+	release, err := ss.tokens.users.TakeSlot()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	info, err := h.userReader(s)(ctx)
+	info, err := ss.tokens.userReader(s)(ctx)
 	if err == nil && info.ID() != s.User.ID() {
 		err = errUserMismatch
 	}
 	switch {
 	case err == nil:
-		return session.Update(ctx, h.store, standing, func(standing *session.Session) *session.Session {
+		return session.Update(ctx, ss.store, standing, func(standing *session.Session) *session.Session {
 			confirmed := *standing
 			confirmed.User = info
 			return &confirmed
 		})
 	case errors.Is(err, errUserMismatch), oauth.FailureOf(err) == oauth.FailureUnauthorized:
-		h.logger.Warn("a session from a cookie is not taken over: the provider does not confirm its user",
+		ss.logger.Warn("a session from a cookie is not taken over: the provider does not confirm its user",
 			zap.String("session", s.ID.Hash()), zap.Error(err))
-		if err := h.endSession(ctx, s, h.now()); err != nil {
+		if err := ss.end(ctx, s, ss.now()); err != nil {
 			return nil, err
 		}
 		return nil, session.ErrEnded
@@ -255,12 +266,12 @@ func (h *Handler) confirmNow(ctx context.Context, s *session.Session) (*session.
 	}
 }
 
-// endSession ends a session in the store and in this process. from is the moment from which
+// end ends a session in the store and in this process. from is the moment from which
 // on requests are refused.
-func (h *Handler) endSession(ctx context.Context, s *session.Session, from time.Time) error {
-	if err := h.store.End(ctx, s, from); err != nil {
+func (ss *sessions) end(ctx context.Context, s *session.Session, from time.Time) error {
+	if err := ss.store.End(ctx, s, from); err != nil {
 		return err
 	}
-	h.state.sessions.End(s, from)
+	ss.state.sessions.End(s, from)
 	return nil
 }

@@ -52,6 +52,7 @@ type settings struct {
 	optional     []string
 	rules        policy.Rules
 	required     [][]string // the path patterns of each of the rules
+	loginPage    bool
 	afterLogin   string
 	afterLogout  string // empty: the signed-out page
 	errorPath    string // empty: an error page

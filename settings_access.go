@@ -54,7 +54,7 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 	}
 	keys, err := h.keys.Ring(ctx)
 	if err != nil {
-		h.logFault(ctx, err)
+		h.audit.fault(ctx, err)
 		return ""
 	}
 	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
@@ -70,8 +70,8 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
-		h.logFault(r.Context(), err)
-		return h.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
+		h.audit.fault(r.Context(), err)
+		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
 	}
 	return writeJSON(w, r, http.StatusOK, typeJSON, keys.Assertion.Public)
 }

@@ -18,6 +18,7 @@ import (
 
 // resolvePages reads where people go, and what the gateway's own pages look like.
 func (s *settings) resolvePages(r *config.Resolver, h *Handler) {
+	s.loginPage = h.LoginPage
 	s.afterLogin = r.Path("after_login", h.AfterLogin, defaultAfterLogin)
 	s.afterLogout = r.Path("after_logout", h.AfterLogout, "")
 	s.errorPath = r.Path("error_redirect", h.ErrorRedirect, "")

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,20 +23,29 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
+// logins keeps the pending logins of the browsers.
+type logins struct {
+	settings *settings
+	state    *shared
+	keys     *keys.Source
+	now      func() time.Time
+	logger   *zap.Logger
+}
+
 // serveStart redirects the browser to the provider. A cookie binds the state to this
 // browser. Only a top-level navigation may start a login: otherwise images or scripts
 // could fill the browser with pending logins.
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !browser.IsNavigation(r) {
-		return h.denyScript(w, r, v)
+		return h.responses.denyScript(w, r, v)
 	}
-	if location, ok := h.toExternalHost(r); ok {
+	if location, ok := h.logins.toExternalHost(r); ok {
 		return redirect(w, http.StatusFound, location)
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("cannot start sign-in: session store or secret unavailable", zap.Error(err))
-		return h.writeSignInUnavailable(w, r)
+		return h.responses.writeSignInUnavailable(w, r)
 	}
 	query := queryOf(r)
 	returnTo := query.Get("return_to")
@@ -43,11 +53,11 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		returnTo = asked
 	}
 	now := h.now()
-	l := browser.NewLogin(h.returnPath(returnTo), query.Get("popup") == "1", "", now)
+	l := browser.NewLogin(h.responses.returnPath(returnTo), query.Get("popup") == "1", "", now)
 	if nonce := query.Get("nonce"); browser.IsNonce(nonce) {
 		l.Nonce = nonce
 	}
-	sealed, err := h.sealLogin(w, keys, v, l)
+	sealed, err := h.logins.seal(w, keys, v, l)
 	if err != nil {
 		return err
 	}
@@ -55,47 +65,47 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	return redirect(w, http.StatusFound, h.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
 }
 
-// sealLogin gives the value of a login's cookie, and makes room for it in the browser. If
+// seal gives the value of a login's cookie, and makes room for it in the browser. If
 // the return path does not fit next to the pending logins, this process remembers it
 // instead: a pending login is worth more than a return path.
-func (h *Handler) sealLogin(w http.ResponseWriter, ring *keys.Ring, v *visit, l *browser.Login) (string, error) {
-	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", h.now())
+func (lg *logins) seal(w http.ResponseWriter, ring *keys.Ring, v *visit, l *browser.Login) (string, error) {
+	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", lg.now())
 	pending.Keep(browser.MaxPendingLogins-1, browser.MaxLoginBytes)
 	flow := browser.FlowOf(l.State)
-	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(h.settings.cookies.LoginName(flow))
+	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(lg.settings.cookies.LoginName(flow))
 
 	sealed, whole, err := l.Seal(ring.Login, room-pending.Size())
 	if err != nil {
 		return "", err
 	}
 	if !whole {
-		h.state.destinations.Remember(flow, browser.DestinationOf(l))
+		lg.state.destinations.Remember(flow, browser.DestinationOf(l))
 	}
 	pending.Keep(browser.MaxPendingLogins-1, room-len(sealed))
-	h.dropLogins(w, pending)
+	lg.drop(w, pending)
 	return sealed, nil
 }
 
-// dropLogins deletes the login cookies that do not fit into the browser. The process
+// drop deletes the login cookies that do not fit into the browser. The process
 // remembers their return paths, so that each tab still comes back to its own page.
-func (h *Handler) dropLogins(w http.ResponseWriter, pending *browser.PendingLogins) {
+func (lg *logins) drop(w http.ResponseWriter, pending *browser.PendingLogins) {
 	for _, l := range pending.Gone {
 		flow := browser.FlowOf(l.State)
 		to := browser.DestinationOf(l.Login)
-		to.ReturnPath = h.destinationOf(flow, l.Login)
-		to.Dropped = !l.Expired(h.now())
-		h.state.destinations.Remember(flow, to)
+		to.ReturnPath = lg.destinationOf(flow, l.Login)
+		to.Dropped = !l.Expired(lg.now())
+		lg.state.destinations.Remember(flow, to)
 	}
 	for _, name := range pending.Removals() {
-		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
+		w.Header().Add("Set-Cookie", lg.settings.cookies.Remove(name))
 	}
 }
 
-// trimLogins makes room for a new session next to the logins that are still pending: tabs
+// trim makes room for a new session next to the logins that are still pending: tabs
 // that started at the same time did not know of each other. The callbacks of the dropped
 // logins are late, and lead to their pages with the new session.
-func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, ended *browser.Login, session []string) {
-	keys, err := h.keys.Ring(r.Context())
+func (lg *logins) trim(w http.ResponseWriter, r *http.Request, v *visit, ended *browser.Login, session []string) {
+	keys, err := lg.keys.Ring(r.Context())
 	if err != nil {
 		return // the next sign-in makes room
 	}
@@ -103,9 +113,9 @@ func (h *Handler) trimLogins(w http.ResponseWriter, r *http.Request, v *visit, e
 	for _, cookie := range session {
 		size += len(cookie)
 	}
-	pending := browser.ReadLogins(keys.Login, v.sent.Logins, h.settings.cookies.LoginName(browser.FlowOf(ended.State)), h.now())
+	pending := browser.ReadLogins(keys.Login, v.sent.Logins, lg.settings.cookies.LoginName(browser.FlowOf(ended.State)), lg.now())
 	pending.Keep(browser.MaxPendingLogins, browser.LoginRoom(size))
-	h.dropLogins(w, pending)
+	lg.drop(w, pending)
 }
 
 // readyForLogin gives the keys if a new session could be saved now. Otherwise a user would
@@ -128,10 +138,10 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("cannot finish sign-in: session store or secret unavailable", zap.Error(err))
-		return h.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
+		return h.responses.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
 	}
 	flow := browser.FlowOf(answer.state)
-	l := h.pendingLogin(keys, v, flow, answer.state)
+	l := h.logins.find(keys, v, flow, answer.state)
 	if l == nil {
 		return h.goneCallback(w, r, v, flow, answer)
 	}
@@ -143,7 +153,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
 	}
 	if !h.settings.client.IsIssuer(answer.issuer) {
-		h.logIssuer(answer.issuer)
+		h.audit.issuer(answer.issuer, h.settings.client.Issuer)
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
 
@@ -198,28 +208,28 @@ func authorizationErrorCode(code string) string {
 // maxLoggedIssuer limits the length of an issuer in the log, in bytes.
 const maxLoggedIssuer = 256
 
-// logIssuer logs that a callback named an issuer that is not the configured one: either the
+// issuer logs that a callback named an issuer that is not the configured one: either the
 // provider's issuer is on another host, or it is an attack (RFC 9207 section 4). An attacker
 // can write anything into the callback's URL, so a value that does not have the form of an
 // issuer is not logged.
-func (h *Handler) logIssuer(issuer string) {
+func (a *audit) issuer(issuer, expected string) {
 	u, err := url.Parse(issuer)
 	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		issuer = "(not an issuer identifier)"
 	}
-	h.logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", h.settings.client.Issuer))
+	a.logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
+		zap.String("iss", issuer), zap.String("expected", expected))
 }
 
-// pendingLogin gives the login that this browser started with this state. It is nil if there
+// find gives the login that this browser started with this state. It is nil if there
 // is none. The login may have expired.
-func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
+func (lg *logins) find(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
 	for _, cookie := range v.sent.Logins {
-		if cookie.Name != h.settings.cookies.LoginName(flow) {
+		if cookie.Name != lg.settings.cookies.LoginName(flow) {
 			continue
 		}
 		if l, ok := browser.OpenLogin(ring.Login, cookie.Value); ok && l.Matches(state) {
-			l.ReturnPath = h.destinationOf(flow, l)
+			l.ReturnPath = lg.destinationOf(flow, l)
 			return l
 		}
 	}
@@ -228,14 +238,14 @@ func (h *Handler) pendingLogin(ring *keys.Ring, v *visit, flow, state string) *b
 
 // destinationOf gives the return path of a login: from its cookie, or else from the memory
 // of this process, or else after_login.
-func (h *Handler) destinationOf(flow string, l *browser.Login) string {
+func (lg *logins) destinationOf(flow string, l *browser.Login) string {
 	if l.ReturnPath != "" {
 		return l.ReturnPath
 	}
-	if remembered, ok := h.state.destinations.Of(flow); ok {
+	if remembered, ok := lg.state.destinations.Of(flow); ok {
 		return remembered.ReturnPath
 	}
-	return h.settings.afterLogin
+	return lg.settings.afterLogin
 }
 
 // lateCallback answers a callback whose login is over, or was not started by this browser.
@@ -243,7 +253,7 @@ func (h *Handler) destinationOf(flow string, l *browser.Login) string {
 // button that starts a new login, for the same page if that is known. It never starts a
 // login by itself: that could loop.
 func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login) error {
-	if err := h.findSession(r.Context(), v); err != nil || v.session == nil {
+	if err := h.sessions.find(r.Context(), v); err != nil || v.session == nil {
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
 	}
 	target := h.settings.afterLogin
@@ -300,21 +310,21 @@ func signInStatus(err error) int {
 // finishLogin gives the browser its session and sends it on.
 func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, s *session.Session) error {
 	// The code is spent, so continue even if the browser has gone away.
-	cookies, err := h.sessionCookies(context.Background(), s, v.sent.HasSecond)
+	cookies, err := h.sessions.cookies(context.Background(), s, v.sent.HasSecond)
 	if err != nil {
 		h.logger.Error("cannot save the new session", zap.Error(err))
 		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	h.replaceSession(r, v, s)
-	h.noteDisplaced(v)
+	h.sessions.noteDisplaced(v)
 	for _, cookie := range cookies {
 		w.Header().Add("Set-Cookie", cookie)
 	}
-	h.trimLogins(w, r, v, l, cookies)
+	h.logins.trim(w, r, v, l, cookies)
 	if v.sent.SignedOut {
 		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.SignedOutName()))
 	}
-	h.audit("login", r, s, zap.String("scope", s.Tokens.Scope))
+	h.audit.event("login", r, s, zap.String("scope", s.Tokens.Scope))
 
 	recent := browser.Recent{}
 	if v.session == nil {
@@ -326,15 +336,15 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	case recent.IsLoop() && !l.Popup:
 		h.logger.Warn("sign-in loop: the browser does not keep the session cookie",
 			zap.String("cookie", h.settings.cookies.Name), zap.String("origin", h.settings.origin), zap.String("session", s.ID.Hash()))
-		return h.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
+		return h.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
 	case l.Popup:
-		return h.writePage(w, r, http.StatusOK, pagePopup,
+		return h.responses.writePage(w, r, http.StatusOK, pagePopup,
 			pageData{home: l.ReturnPath, popup: web.PopupMessage{OK: true, Nonce: l.Nonce}})
 	case h.settings.cookies.SameSite == http.SameSiteStrictMode:
 		// After a redirect from the provider, a browser does not send a Strict cookie, and
 		// tollgate would demand a login again. So a page of ours leads on instead.
 		w.Header().Set("Refresh", "0;url="+l.ReturnPath)
-		return h.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.ReturnPath})
+		return h.responses.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.ReturnPath})
 	default:
 		return redirect(w, http.StatusSeeOther, l.ReturnPath)
 	}
@@ -343,14 +353,14 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 // replaceSession ends the previous session of this browser. If it belonged to the same
 // user, it ends after a grace period, so that requests in other tabs can finish.
 func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) {
-	if err := h.findSession(r.Context(), v); err != nil || v.session == nil || v.session.ID == s.ID {
+	if err := h.sessions.find(r.Context(), v); err != nil || v.session == nil || v.session.ID == s.ID {
 		return
 	}
 	from := h.now()
 	if v.session.User.ID() == s.User.ID() {
 		from = from.Add(session.EndGrace)
 	}
-	if err := h.endSession(r.Context(), v.session, from); err != nil {
+	if err := h.sessions.end(r.Context(), v.session, from); err != nil {
 		h.logger.Error("cannot end the browser's previous session", zap.String("session", v.session.ID.Hash()), zap.Error(err))
 	}
 }
@@ -358,7 +368,7 @@ func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) 
 // failLogin answers a failed login: with the popup's page, a redirect to the application's
 // own error path, or an error page with a button to start again.
 func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, cause string) error {
-	h.audit("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
+	h.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	}
@@ -368,26 +378,26 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 	}
 	switch {
 	case l != nil && l.Popup:
-		return h.writePage(w, r, status, pagePopup,
+		return h.responses.writePage(w, r, status, pagePopup,
 			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: cause}})
-	case h.settings.errorPath != "" && !h.goesRound(w, v):
+	case h.settings.errorPath != "" && !h.logins.goesRound(w, v):
 		return redirect(w, http.StatusSeeOther, withError(h.settings.errorPath, cause))
 	case status == http.StatusForbidden:
-		return h.writePage(w, r, status, pageForbidden, pageData{})
+		return h.responses.writePage(w, r, status, pageForbidden, pageData{})
 	default:
-		return h.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
+		return h.responses.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
 	}
 }
 
 // goesRound counts a failed sign-in that leads to error_redirect. It reports whether the
 // browser is in a loop: the page at error_redirect may start the next sign-in by itself.
-func (h *Handler) goesRound(w http.ResponseWriter, v *visit) bool {
-	recent := v.sent.Recent.Next("failed " + h.settings.errorPath)
-	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
+func (lg *logins) goesRound(w http.ResponseWriter, v *visit) bool {
+	recent := v.sent.Recent.Next("failed " + lg.settings.errorPath)
+	w.Header().Add("Set-Cookie", lg.settings.cookies.Recent(recent))
 	if !recent.IsLoop() {
 		return false
 	}
-	h.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", zap.String("error_redirect", h.settings.errorPath))
+	lg.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", zap.String("error_redirect", lg.settings.errorPath))
 	return true
 }
 
@@ -422,19 +432,19 @@ const externalHostQuery = "at_origin"
 // toExternalHost gives the URL of `start` at the external origin. ok is false if the request
 // is for that host already. The login cookie belongs to the host that sets it, and the
 // callback arrives at the host of redirect_uri.
-func (h *Handler) toExternalHost(r *http.Request) (location string, ok bool) {
+func (lg *logins) toExternalHost(r *http.Request) (location string, ok bool) {
 	query := queryOf(r)
 	host := browserHost(r)
-	if h.ForwardAuth != nil || query.Has(externalHostQuery) || isSameHost(host, h.settings.origin) {
+	if lg.settings.endpoints["auth"] != "" || query.Has(externalHostQuery) || isSameHost(host, lg.settings.origin) {
 		return "", false
 	}
-	if h.state.otherHosts.isNew(host) {
-		h.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
+	if lg.state.otherHosts.isNew(host) {
+		lg.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
 			"open the site under redirect_uri's host, or let the proxy in front keep the Host header",
-			zap.String("host", host), zap.String("redirect_uri_host", hostOfOrigin(h.settings.origin)))
+			zap.String("host", host), zap.String("redirect_uri_host", hostOfOrigin(lg.settings.origin)))
 	}
 	query.Set(externalHostQuery, "1")
-	return h.settings.origin + h.settings.endpoints["start"] + "?" + query.Encode(), true
+	return lg.settings.origin + lg.settings.endpoints["start"] + "?" + query.Encode(), true
 }
 
 // browserHost gives the host in the browser's URL: from the X-Forwarded-Host of a proxy that

@@ -210,7 +210,6 @@ func (h *Handler) holdState() error {
 		return err
 	}
 	h.state, h.stateKey = state.(*shared), key
-	h.users = h.state.usersAt(h.settings.client.UserinfoEndpoint)
 	return nil
 }
 

@@ -33,9 +33,9 @@ type passing struct {
 // NewCookies implements relay.Owner.
 func (p *passing) NewCookies() []string {
 	if p.visit.dead {
-		return p.handler.deadCookies(p.visit)
+		return p.handler.sessions.deadCookies(p.visit)
 	}
-	return p.handler.renewedCookies(p.request.Context(), p.visit)
+	return p.handler.sessions.renewedCookies(p.request.Context(), p.visit)
 }
 
 // BalanceChanged implements relay.Owner.
@@ -44,7 +44,7 @@ func (p *passing) BalanceChanged() {
 	if s == nil {
 		return // an anonymous request has no balance
 	}
-	h.users.Outdate(s)
+	h.tokens.users.Outdate(s)
 	h.state.streams.LookBefore(s.ID.Hash(), balanceLook)
 }
 
@@ -166,12 +166,12 @@ type streamLook struct {
 // timeout does not end the session.
 func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamLook {
 	v := &visit{sent: sent, streaming: true}
-	err := h.openSession(ctx, v)
+	err := h.sessions.open(ctx, v)
 	switch now := h.now(); {
 	case err != nil:
-		h.logFault(ctx, err)
+		h.audit.fault(ctx, err)
 	case v.session != nil && h.store.Deliver(session.Change{Used: v.session.SlideDue(now, h.settings.idleTimeout)}).Save:
-		h.saveSeen(ctx, v.session, now)
+		h.sessions.saveSeen(ctx, v.session, now)
 	}
 	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}
 }

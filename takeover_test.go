@@ -96,7 +96,7 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 		t.Errorf("no warning: %v", logs.All())
 	}
 	// The victim's own reads must not vouch for somebody else's cookie.
-	s.handlers[0].users.Outdate(s.sessionOf(attacker))
+	s.handlers[0].tokens.users.Outdate(s.sessionOf(attacker))
 	if a := attacker.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the attacker's own session: %d", a.StatusCode)
 	}

@@ -14,10 +14,23 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
+// tokens keeps the tokens of sessions valid, and uses them at the provider.
+type tokens struct {
+	settings *settings
+	store    session.Store
+	state    *shared
+	users    *account.Users
+	// lease is how long a lock between processes lasts if it is not renewed.
+	lease  time.Duration
+	now    func() time.Time
+	logger *zap.Logger
+	audit  *audit
+}
+
 // renewWhenDue refreshes the tokens of a session shortly before they expire. While the
 // tokens are valid, the refresh runs in the background. After that, all requests of the
 // session wait for the same refresh.
-func (h *Handler) renewWhenDue(ctx context.Context, s *session.Session, now time.Time) (*session.Session, error) {
+func (t *tokens) renewWhenDue(ctx context.Context, s *session.Session, now time.Time) (*session.Session, error) {
 	valid := s.Tokens.Valid(now)
 	switch {
 	case !s.Tokens.Refreshable():
@@ -25,50 +38,50 @@ func (h *Handler) renewWhenDue(ctx context.Context, s *session.Session, now time
 			return nil, session.ErrEnded
 		}
 	case !valid:
-		return h.state.renewals.Wait(ctx, s, h.renewal(s))
-	case !now.Before(s.RefreshAt(h.settings.refreshBefore)):
-		h.state.renewals.Start(s, h.renewal(s))
+		return t.state.renewals.Wait(ctx, s, t.renewal(s))
+	case !now.Before(s.RefreshAt(t.settings.refreshBefore)):
+		t.state.renewals.Start(s, t.renewal(s))
 	}
 	return s, nil
 }
 
 // renewal gives the renewal package what it needs to refresh the tokens of s.
-func (h *Handler) renewal(s *session.Session) renewal.How {
+func (t *tokens) renewal(s *session.Session) renewal.How {
 	return renewal.How{
 		Spend: func(ctx context.Context, old oauth.Tokens) (oauth.Tokens, error) {
-			renewed, err := h.settings.client.Refresh(ctx, old)
-			h.logRefresh(s, err)
+			renewed, err := t.settings.client.Refresh(ctx, old)
+			t.audit.refresh(s, err)
 			return renewed, err
 		},
-		Store:   h.store,
-		Timeout: h.settings.client.Timeout + renewal.LeaseMargin,
-		Lease:   h.lease,
+		Store:   t.store,
+		Timeout: t.settings.client.Timeout + renewal.LeaseMargin,
+		Lease:   t.lease,
 		Unsaved: func(err error) {
-			h.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
+			t.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
 				zap.String("session", s.ID.Hash()), zap.Error(err))
 		},
-		Abandoned: h.revoke,
+		Abandoned: t.revoke,
 	}
 }
 
 // identify gives the identity of the session's user, from the provider's last answer. If
 // need would decide on a balance that is too old, the user information is read again first.
-func (h *Handler) identify(ctx context.Context, s *session.Session, need *account.Need) *identity.Identity {
-	view := h.users.Current(ctx, s, h.now(), h.settings.ages, need, h.userReader(s))
+func (t *tokens) identify(ctx context.Context, s *session.Session, need *account.Need) *identity.Identity {
+	view := t.users.Current(ctx, s, t.now(), t.settings.ages, need, t.userReader(s))
 	return &identity.Identity{Session: s, View: view}
 }
 
 // userReader gives a function that reads the user information with the session's access
 // token. If the provider answers 401, it refreshes the token once and retries once.
-func (h *Handler) userReader(s *session.Session) account.ReadFunc {
+func (t *tokens) userReader(s *session.Session) account.ReadFunc {
 	return func(ctx context.Context) (oauth.UserInfo, error) {
 		var info oauth.UserInfo
-		err := h.withAccessToken(ctx, s, func(access string) (err error) {
-			info, err = h.settings.client.UserInfo(ctx, access)
+		err := t.withAccessToken(ctx, s, func(access string) (err error) {
+			info, err = t.settings.client.UserInfo(ctx, access)
 			return err
 		})
 		if err != nil {
-			h.logger.Warn("cannot read the user information", zap.String("session", s.ID.Hash()), zap.Error(err))
+			t.logger.Warn("cannot read the user information", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 		return info, err
 	}
@@ -78,8 +91,8 @@ func (h *Handler) userReader(s *session.Session) account.ReadFunc {
 // refreshes the token once and calls ask once more. Concurrent callers share that refresh.
 // futile remembers a session whose new token was answered with 401, too: its tokens are
 // not refreshed again for this reason.
-func (h *Handler) withAccessToken(ctx context.Context, s *session.Session, ask func(access string) error) error {
-	s, live := h.state.sessions.Latest(s)
+func (t *tokens) withAccessToken(ctx context.Context, s *session.Session, ask func(access string) error) error {
+	s, live := t.state.sessions.Latest(s)
 	if !live {
 		return session.ErrEnded
 	}
@@ -87,42 +100,42 @@ func (h *Handler) withAccessToken(ctx context.Context, s *session.Session, ask f
 	if err == nil || oauth.FailureOf(err) != oauth.FailureUnauthorized || !s.Tokens.Refreshable() {
 		return err
 	}
-	if _, futile := h.state.futile.GetIfPresent(s.ID); futile {
+	if _, futile := t.state.futile.GetIfPresent(s.ID); futile {
 		return err
 	}
-	renewed, renewErr := h.state.renewals.Wait(ctx, s, h.renewal(s))
+	renewed, renewErr := t.state.renewals.Wait(ctx, s, t.renewal(s))
 	if renewErr != nil {
 		return renewErr
 	}
 	err = ask(renewed.Tokens.Access)
 	if err != nil && oauth.FailureOf(err) == oauth.FailureUnauthorized {
-		h.state.futile.Set(s.ID, struct{}{})
+		t.state.futile.Set(s.ID, struct{}{})
 	}
 	return err
 }
 
 // revoke revokes the refresh token at the provider, if the provider has a revocation
 // endpoint. It runs in the background, and the session is over even if it fails.
-func (h *Handler) revoke(s *session.Session) {
-	if h.settings.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
+func (t *tokens) revoke(s *session.Session) {
+	if t.settings.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
 		return
 	}
-	end := h.state.renewals.Running.Begin() // a shutdown waits for it
+	end := t.state.renewals.Running.Begin() // a shutdown waits for it
 	go func() {                             // ends with the request's own timeout
 		defer end()
-		if err := h.settings.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
-			h.logger.Warn("cannot revoke a refresh token at the provider", zap.String("session", s.ID.Hash()), zap.Error(err))
+		if err := t.settings.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
+			t.logger.Warn("cannot revoke a refresh token at the provider", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 	}()
 }
 
 // setAccessToken sets the access token header to the newest token of the session, because a
 // refresh may have finished meanwhile. It sets nothing if the session has just ended.
-func (h *Handler) setAccessToken(header http.Header, s *session.Session) {
-	if h.settings.identity.Token == "" {
+func (t *tokens) setAccessToken(header http.Header, s *session.Session) {
+	if t.settings.identity.Token == "" {
 		return
 	}
-	if newest, live := h.state.sessions.Latest(s); live {
-		header[h.settings.identity.Token] = []string{h.settings.identity.TokenValue(newest)}
+	if newest, live := t.state.sessions.Latest(s); live {
+		header[t.settings.identity.Token] = []string{t.settings.identity.TokenValue(newest)}
 	}
 }
