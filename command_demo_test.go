@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
@@ -23,7 +24,7 @@ type demoBrowser struct {
 }
 
 // startDemoCommand starts the demo on a free port.
-func startDemoCommand(t *testing.T, more ...string) (*runningCommand, *demoBrowser) {
+func startDemoCommand(t *testing.T, more ...string) (*commandtest.Running, *demoBrowser) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	home := t.TempDir()
@@ -38,11 +39,11 @@ func startDemoCommand(t *testing.T, more ...string) (*runningCommand, *demoBrows
 		}
 	})
 	began := time.Now()
-	r := startCommand(t, "Ctrl-C stops the demo", append([]string{"demo", "--listen", "127.0.0.1:0"}, more...)...)
+	r := commands.Start(t, "Ctrl-C stops the demo", append([]string{"demo", "--listen", "127.0.0.1:0"}, more...)...)
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the demo took %v to start", took)
 	}
-	origin := r.between("Open   ", "/\n")
+	origin := r.Between("Open   ", "/\n")
 	b := (&site{t: t, url: origin}).newBrowser()
 	b.Transport = &http.Transport{}
 	t.Cleanup(b.CloseIdleConnections)
@@ -191,11 +192,11 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 		t.Errorf("the next visit is not asked: status %d from %s", asked.StatusCode, asked.Request.URL)
 	}
 
-	r.stop()
-	if err := r.ended(); err != nil {
+	r.Stop()
+	if err := r.Ended(); err != nil {
 		t.Error(err)
 	}
-	for _, origin := range []string{b.url, r.between("simulated AIHubMix at ", ".\n")} {
+	for _, origin := range []string{b.url, r.Between("simulated AIHubMix at ", ".\n")} {
 		u, err := url.Parse(origin)
 		if err != nil {
 			t.Fatal(err)
@@ -324,11 +325,11 @@ func TestTheDemoRefreshesShortTokens(t *testing.T) {
 }
 
 func TestTheDemoUnderTheNameLocalhost(t *testing.T) {
-	r := startCommand(t, "Ctrl-C stops the demo", "demo", "--listen", "localhost:0", "--verbose")
-	if origin := r.between("Open   ", "/\n"); !strings.HasPrefix(origin, "http://localhost:") {
+	r := commands.Start(t, "Ctrl-C stops the demo", "demo", "--listen", "localhost:0", "--verbose")
+	if origin := r.Between("Open   ", "/\n"); !strings.HasPrefix(origin, "http://localhost:") {
 		t.Errorf("it is at %s", origin)
 	}
-	if provider := r.between("simulated AIHubMix at ", ".\n"); !strings.HasPrefix(provider, "http://127.0.0.1:") {
+	if provider := r.Between("simulated AIHubMix at ", ".\n"); !strings.HasPrefix(provider, "http://127.0.0.1:") {
 		t.Errorf("the provider is at %s, which shares its cookies", provider)
 	}
 }

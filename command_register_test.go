@@ -1,414 +1,47 @@
 package tollgate
 
 import (
-	"encoding/json"
-	"io/fs"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/caddy-tollgate/tollgate/internal/command"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-const testDeveloperToken = "developer_token_of_the_tests"
-
-// registration is a provider to register at, and a folder to register from.
-type registration struct {
-	t        *testing.T
-	provider *simulator.Provider
-	url      string
-	envFile  string
-}
-
-func newRegistration(t *testing.T) *registration {
-	t.Setenv(command.EnvDeveloperToken, testDeveloperToken)
-	t.Setenv("TMPDIR", t.TempDir())
-	provider := simulator.New(simulator.Options{DeveloperToken: testDeveloperToken})
-	server := httptest.NewServer(provider)
-	t.Cleanup(server.Close)
-	return &registration{t: t, provider: provider, url: server.URL, envFile: filepath.Join(t.TempDir(), "app.env")}
-}
-
-// answering replaces the provider by one that always answers the same.
-func (r *registration) answering(handler http.HandlerFunc) {
-	server := httptest.NewServer(handler)
-	r.t.Cleanup(server.Close)
-	r.url = server.URL
-}
-
-func (r *registration) run(more ...string) commandRun {
-	r.t.Helper()
-	args := []string{
-		"register-app", "--name", "My App", "--description", "What it does",
-		"--redirect-uri", "https://app.example.com/oauth/callback", "--base-url", r.url, "--env-file", r.envFile,
-	}
-	return runCommand(append(args, more...)...)
-}
-
-func (r *registration) asked() int { return r.provider.Count(simulator.Apps) }
-
-// env reads the env file, and checks who can read it.
-func (r *registration) env() map[string]string {
-	r.t.Helper()
-	info, err := os.Stat(r.envFile)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if info.Mode() != 0o600 {
-		r.t.Errorf("the env file has mode %v", info.Mode())
-	}
-	content, err := os.ReadFile(r.envFile)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	env := map[string]string{}
-	for line := range strings.Lines(string(content)) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		env[name] = value
-	}
-	return env
-}
-
-// wantNothingLeft checks that a run that failed left no file.
-func (r *registration) wantNothingLeft() {
-	r.t.Helper()
-	for _, folder := range []string{filepath.Dir(r.envFile), os.TempDir()} {
-		entries, err := os.ReadDir(folder)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		for _, entry := range entries {
-			r.t.Errorf("%s was left in %s", entry.Name(), folder)
-		}
-	}
-}
-
-func TestRegisteringWritesTheEnvFileAndPrintsTheCaddyfile(t *testing.T) {
-	r := newRegistration(t)
-	got := r.run()
-	if got.err != nil {
-		t.Fatal(got.err)
-	}
-	env := r.env()
-	if !strings.HasPrefix(env["OAUTH_CLIENT_ID"], "client_") || !strings.HasPrefix(env["OAUTH_CLIENT_SECRET"], "secret_") ||
-		env["OAUTH_REDIRECT_URI"] != "https://app.example.com/oauth/callback" || len(env) != 3 {
-		t.Errorf("the env file holds %v", env)
-	}
-	for name, secret := range map[string]string{"client secret": env["OAUTH_CLIENT_SECRET"], "developer token": testDeveloperToken} {
-		if strings.Contains(got.all(), secret) {
-			t.Errorf("the %s was printed:\n%s", name, got.all())
-		}
-	}
-	want := `app.example.com {
-	tollgate {
-		provider aihubmix {
-			base_url      ` + r.url + `
-			client_id     {env.OAUTH_CLIENT_ID}
-			client_secret {env.OAUTH_CLIENT_SECRET}
-		}
-		redirect_uri {env.OAUTH_REDIRECT_URI}
-	}
-	reverse_proxy localhost:3000
-}
-`
-	if got.out != want {
-		t.Errorf("printed\n%s\nwant\n%s", got.out, want)
-	}
-	for name, value := range env {
-		t.Setenv(name, value)
-	}
-	server, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + t.TempDir() + "\n}\n" + got.out)
-	if err != nil || server == nil {
-		t.Fatalf("the printed Caddyfile does not load: %v", err)
-	}
-	for _, h := range handlers {
-		if err := h.Cleanup(); err != nil {
-			t.Error(err)
-		}
-	}
-	sent := r.provider.Requests(simulator.Apps)[0]
-	var body map[string]string
-	if err := json.Unmarshal([]byte(sent.Body), &body); err != nil || body["name"] != "My App" || body["description"] != "What it does" {
-		t.Errorf("sent %s: %v", sent.Body, err)
-	}
-}
-
-func TestExistingEnvFileIsKeptWithoutARegistration(t *testing.T) {
-	r := newRegistration(t)
-	if err := os.WriteFile(r.envFile, []byte("in use"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	got := r.run()
-	if got.err == nil || !strings.Contains(got.err.Error(), "exists") || !strings.Contains(got.err.Error(), "--force") {
-		t.Errorf("got %v", got.err)
-	}
-	if content, _ := os.ReadFile(r.envFile); string(content) != "in use" || r.asked() != 0 {
-		t.Errorf("the file holds %q, and the provider was asked %d times", content, r.asked())
-	}
-
-	if got := r.run("--force"); got.err != nil {
-		t.Fatal(got.err)
-	}
-	if env := r.env(); env["OAUTH_CLIENT_SECRET"] == "" {
-		t.Errorf("the env file holds %v", env)
-	}
-	if entries, _ := os.ReadDir(filepath.Dir(r.envFile)); len(entries) != 1 {
-		t.Errorf("the folder holds %v", entries)
-	}
-}
-
-func TestAFailureWithForceKeepsTheOldEnvFile(t *testing.T) {
-	r := newRegistration(t)
-	if err := os.WriteFile(r.envFile, []byte("in use"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.answering(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-	if got := r.run("--force"); got.err == nil {
-		t.Error("it succeeded")
-	}
-	content, _ := os.ReadFile(r.envFile)
-	if entries, _ := os.ReadDir(filepath.Dir(r.envFile)); string(content) != "in use" || len(entries) != 1 {
-		t.Errorf("the file holds %q, the folder %v", content, entries)
-	}
-}
-
-func TestOnlyRegularFilesAreReplaced(t *testing.T) {
-	r := newRegistration(t)
-	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	if err := os.Symlink(elsewhere, r.envFile); err != nil {
-		t.Fatal(err)
-	}
-	for _, more := range [][]string{nil, {"--force"}, {"--env-file", t.TempDir(), "--force"}} {
-		if got := r.run(more...); got.err == nil || !strings.Contains(got.err.Error(), "not a regular file") {
-			t.Errorf("%v: got %v", more, got.err)
-		}
-	}
-	if got := r.run("--env-file", filepath.Join(elsewhere, "app.env")); got.err == nil || !strings.HasPrefix(got.err.Error(), "--env-file: ") {
-		t.Errorf("a folder that is not there: got %v", got.err)
-	}
-	if r.asked() != 0 {
-		t.Error("the provider was asked")
-	}
-}
-
-func TestTheDeveloperTokenComesFromTheEnvironment(t *testing.T) {
-	r := newRegistration(t)
-	t.Setenv(command.EnvDeveloperToken, "")
-	if got := r.run(); got.err == nil || !strings.Contains(got.err.Error(), command.EnvDeveloperToken) {
-		t.Errorf("without a token: got %v", got.err)
-	}
-	t.Setenv(command.EnvDeveloperToken, "two\nlines")
-	if got := r.run(); got.err == nil || strings.Contains(got.all(), "lines") {
-		t.Errorf("with a broken token: got %v", got.err)
-	}
-	if r.asked() != 0 {
-		t.Error("the provider was asked")
-	}
-	r.wantNothingLeft()
-	t.Setenv(command.EnvDeveloperToken, testDeveloperToken+"\n")
-	if got := r.run(); got.err != nil {
-		t.Errorf("with a newline at its end: got %v", got.err)
-	}
-}
-
-func TestAProviderThatSaysNoUnder200IsAFailure(t *testing.T) {
-	r := newRegistration(t)
-	t.Setenv(command.EnvDeveloperToken, "a_wrong_token")
-	got := r.run()
-	if got.err == nil || got.err.Error() != "the provider did not register the application: invalid developer token" {
-		t.Errorf("got %v", got.err)
-	}
-	if r.asked() != 1 {
-		t.Errorf("the provider was asked %d times", r.asked())
-	}
-	r.wantNothingLeft()
-}
-
-func TestWhatTheProviderAnswersIsNotTrusted(t *testing.T) {
-	const good = `{"success":true,"message":"ok","data":{"client_id":"c","client_secret":"the-secret"}}`
-	for _, test := range []struct {
-		name    string
-		handler http.HandlerFunc
-		want    string
-	}{
-		{"no client_secret", answerJSON(200, `{"success":true,"data":{"client_id":"c"}}`), "no client_secret"},
-		{"no client_id", answerJSON(200, `{"success":true,"data":{"client_secret":"the-secret"}}`), "no client_id"},
-		{"no data", answerJSON(200, `{"success":true,"message":"ok"}`), "no client_id"},
-		{"no success", answerJSON(200, `{"data":{"client_id":"c","client_secret":"the-secret"}}`), "did not register"},
-		{"no JSON", answerJSON(200, `<html>`), "not the JSON"},
-		{"another type", answerJSON(200, `{"success":"yes"}`), "not the JSON"},
-		{"two answers", answerJSON(200, good+good), "not the JSON"},
-		{"401", answerJSON(401, `{"success":false,"message":"expired"}`), "does not accept the developer token (status 401): expired"},
-		{"500", answerJSON(500, `oops`), "(status 500)"},
-		{"an endless answer", func(w http.ResponseWriter, _ *http.Request) {
-			for range oauth.MaxAnswer/1024 + 1 {
-				w.Write([]byte(strings.Repeat(" ", 1024)))
-			}
-		}, "too long; it may be registered all the same"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-		}, "redirect (status 307)"},
-		{"a cut connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was cut; it may be registered all the same"},
-		{
-			"a message for the terminal",
-			answerJSON(200, `{"success":false,"message":"a\u001b[31m red\r\nline\u202e, `+testDeveloperToken+` `+strings.Repeat("q", 500)+`"}`),
-			"the application: a [31m red line , [developer token] qqq",
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := newRegistration(t)
-			var asked atomic.Int64
-			r.answering(func(w http.ResponseWriter, req *http.Request) {
-				asked.Add(1)
-				test.handler(w, req)
-			})
-			got := r.run()
-			if got.err == nil || !strings.Contains(got.err.Error(), test.want) {
-				t.Errorf("got %v, want %s", got.err, test.want)
-			}
-			if n := asked.Load(); n != 1 {
-				t.Errorf("the provider was asked %d times", n)
-			}
-			if text := got.all(); strings.Contains(text, testDeveloperToken) || strings.Contains(text, "the-secret") || len(text) > 400 || strings.ContainsAny(text, "\n\r\x1b") {
-				t.Errorf("printed %q", text)
-			}
-			r.wantNothingLeft()
-		})
-	}
-}
-
-func answerJSON(status int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		w.Write([]byte(body))
-	}
-}
-
-func TestCredentialsAreKeptIfTheEnvFileCannotBeWritten(t *testing.T) {
-	for name, secret := range map[string]string{"a quote": "it's", "a comment": "a#b", "two lines": "a\nb"} {
-		t.Run(name, func(t *testing.T) {
-			r := newRegistration(t)
-			data, err := json.Marshal(map[string]any{"success": true, "data": oauth.RegisteredApp{ClientID: "c", ClientSecret: secret}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.answering(answerJSON(200, string(data)))
-			got := r.run()
-			if got.err == nil || strings.Contains(got.all(), secret) {
-				t.Fatalf("got %v", got.err)
-			}
-			if _, err := os.Stat(r.envFile); !os.IsNotExist(err) {
-				t.Errorf("the env file: %v", err)
-			}
-			wantSaved(t, got.err, secret)
-		})
-	}
-
-	t.Run("the folder is gone", func(t *testing.T) {
-		r := newRegistration(t)
-		r.envFile = filepath.Join(t.TempDir(), "folder", "app.env")
-		if err := os.Mkdir(filepath.Dir(r.envFile), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		r.answering(func(w http.ResponseWriter, req *http.Request) {
-			os.RemoveAll(filepath.Dir(r.envFile))
-			answerJSON(200, `{"success":true,"data":{"client_id":"c","client_secret":"the-secret"}}`)(w, req)
-		})
-		wantSaved(t, r.run("--force").err, "the-secret")
-	})
-}
-
-// wantSaved finds the one file in the temporary folder that an error names.
-func wantSaved(t *testing.T, err error, secret string) {
-	t.Helper()
-	found, _ := filepath.Glob(filepath.Join(os.TempDir(), "tollgate-credentials-*.json"))
-	if err == nil || len(found) != 1 || !strings.Contains(err.Error(), found[0]) {
-		t.Fatalf("got %v; there is %v", err, found)
-	}
-	info, statErr := os.Stat(found[0])
-	content, readErr := os.ReadFile(found[0])
-	var saved oauth.RegisteredApp
-	if statErr != nil || readErr != nil || info.Mode() != fs.FileMode(0o600) || json.Unmarshal(content, &saved) != nil || saved.ClientSecret != secret || saved.ClientID != "c" {
-		t.Errorf("the file has mode %v and holds %s", info.Mode(), content)
-	}
-}
-
-func TestAnEnvFileIsReadTheSameByCaddyAndAShell(t *testing.T) {
-	for value, want := range map[string]string{
-		"plain-._~+/=:@": "A=plain-._~+/=:@\n",
-		"with $ and `":   "A='with $ and `'\n",
-		`"quoted"`:       "A='\"quoted\"'\n",
-		"a'b":            "", `a\b`: "", "a#b": "", "a\nb": "", "ключ": "",
-	} {
-		got, err := command.EnvFileContent([]command.EnvVariable{{Name: "A", Value: value}})
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: got %q, %v", value, got, err)
-		}
-		if err != nil && strings.Contains(err.Error(), value) {
-			t.Errorf("the error repeats the value: %v", err)
-		}
-	}
-}
-
-func TestBadRegistrationFlagsFailBeforeAnyRequest(t *testing.T) {
-	r := newRegistration(t)
-	for _, test := range []struct{ flag, value, want string }{
-		{"--name", " ", "--name is required"},
-		{"--redirect-uri", "", "--redirect-uri is required"},
-		{"--redirect-uri", "app.example.com/cb", "absolute"},
-		{"--redirect-uri", "ftp://app.example.com/cb", "absolute"},
-		{"--redirect-uri", "https:///cb", "absolute"},
-		{"--redirect-uri", "http://app.example.com/cb", "must be https"},
-		{"--redirect-uri", "http://127.0.0.1.example.com/cb", "must be https"},
-		{"--redirect-uri", "https://user@app.example.com/cb", "no user"},
-		{"--redirect-uri", "https://app.example.com/cb?x=1", "no user, query"},
-		{"--redirect-uri", "https://app.example.com/cb?", "no user, query"},
-		{"--redirect-uri", "https://app.example.com/cb#f", "no user, query or fragment"},
-		{"--redirect-uri", "https://app.example.com/cb#", "no user, query or fragment"},
-		{"--redirect-uri", "https://app.example.com", "plain"},
-		{"--redirect-uri", "https://app.example.com/", "path of its own"},
-		{"--redirect-uri", "https://app.example.com/cb/", "plain"},
-		{"--redirect-uri", "https://app.example.com/a/../cb", "plain"},
-		{"--redirect-uri", "https://app.example.com/c%62", "plain"},
-		{"--redirect-uri", "https://app.example.com/c b", "plain"},
-		{"--redirect-uri", "https://app(x).example.com/cb", "plain"},
-		{"--redirect-uri", "https://:443/cb", "plain"},
-		{"--base-url", "http://api.example.com", "--base-url: must be https"},
-		{"--base-url", "https://u:p@api.example.com", "--base-url: must have no user"},
-		{"--base-url", "https://api.example.com?x", "--base-url: must have no user, query"},
-		{"--base-url", "api.example.com", "--base-url: is not"},
-		{"--env-file", "", "--env-file: is empty"},
-	} {
-		got := r.run(test.flag, test.value)
-		if got.err == nil || !strings.HasPrefix(got.err.Error(), test.flag) || !strings.Contains(got.err.Error(), test.want) {
-			t.Errorf("%s %q: got %v, want %s", test.flag, test.value, got.err, test.want)
-		}
-	}
-	if r.asked() != 0 {
-		t.Errorf("the provider was asked %d times", r.asked())
-	}
-	r.wantNothingLeft()
-}
-
-func TestRegisteredRedirectURIsAreValidSettings(t *testing.T) {
+// TestPrintedCaddyfileOfRegisterAppLoads: every redirect URI that the command registers is
+// one that the gateway accepts.
+func TestPrintedCaddyfileOfRegisterAppLoads(t *testing.T) {
+	t.Setenv("AIHUBMIX_DEVELOPER_TOKEN", "developer-token")
+	provider := httptest.NewServer(simulator.New(simulator.Options{DeveloperToken: "developer-token"}))
+	t.Cleanup(provider.Close)
 	for _, uri := range []string{
 		"https://app.example.com/cb", "https://app.example.com:8443/auth/callback", "http://127.0.0.1:8080/oauth/callback",
 		"http://localhost:8080/cb", "http://[::1]:8080/cb", "https://APP.example.com/Some_Path-1.2~x",
 	} {
-		if _, err := command.CheckRedirectURI(uri); err != nil {
-			t.Errorf("%s: %v", uri, err)
+		envFile := filepath.Join(t.TempDir(), "app.env")
+		got := commands.Run("register-app", "--name", "My App", "--redirect-uri", uri, "--base-url", provider.URL, "--env-file", envFile)
+		if got.Err != nil {
+			t.Errorf("%s: got %v", uri, got.Err)
 			continue
 		}
-		_, err := adapt(strings.ReplaceAll("http:// {\n tollgate {\n provider aihubmix {\n client_id a\n client_secret b\n }\n redirect_uri URI\n }\n}\n", "URI", uri))
+		env, err := os.ReadFile(envFile)
 		if err != nil {
-			t.Errorf("%s: %v", uri, err)
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(env)) {
+			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			t.Setenv(name, strings.Trim(value, "'")) // quoted as for a shell
+		}
+		_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + t.TempDir() + "\n}\n" + got.Out)
+		if err != nil || len(handlers) != 1 {
+			t.Errorf("%s: got %d handlers, %v, want one:\n%s", uri, len(handlers), err, got.Out)
+		}
+		for _, h := range handlers {
+			if err := h.Cleanup(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -105,7 +105,7 @@ func TestManualCommandsExist(t *testing.T) {
 // checkCommand reports an error if the words name no command, or a flag that the
 // command does not have. It looks up to the first comment or redirection.
 func checkCommand(words []string) error {
-	subcommand := &cobra.Command{Use: command.CommandName}
+	subcommand := &cobra.Command{Use: "tollgate"}
 	command.AddCommands(subcommand)
 	if words[0] == "…" { // stands for every command
 		return nil

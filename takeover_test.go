@@ -174,11 +174,11 @@ func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
 	get(genuine, http.StatusServiceUnavailable)
 	unconfirmed(testUserID, false, true)
 	name := unconfirmed("1", true)[0].Session
-	if got := o.run("list", "--user", "1"); !strings.Contains(got.out, name) || !strings.Contains(got.out, ") (unconfirmed)\n") {
-		t.Errorf("the command does not mark it: %s", got.all())
+	if got := o.run("list", "--user", "1"); !strings.Contains(got.Out, name) || !strings.Contains(got.Out, ") (unconfirmed)\n") {
+		t.Errorf("the command does not mark it: %s", got.All())
 	}
-	if got := o.run("list", "--user", testUserID); strings.Count(got.out, "(unconfirmed)") != 1 {
-		t.Errorf("the command does not mark one of two: %s", got.all())
+	if got := o.run("list", "--user", testUserID); strings.Count(got.Out, "(unconfirmed)") != 1 {
+		t.Errorf("the command does not mark one of two: %s", got.All())
 	}
 
 	o.provider.ClearFaults()

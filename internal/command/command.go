@@ -20,12 +20,12 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// CommandName is the subcommand of caddy below which all of these are.
-const CommandName = "tollgate"
+// commandName is the subcommand of caddy below which all of these are.
+const commandName = "tollgate"
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  CommandName,
+		Name:  commandName,
 		Usage: "<command>",
 		Short: "Tries out and sets up the authentication gateway tollgate",
 		Long: `
@@ -103,9 +103,9 @@ func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
-// ListenLoopback listens on an address of this machine that no other machine can
+// listenLoopback listens on an address of this machine that no other machine can
 // reach. What the commands serve has no passwords, so they serve nobody else.
-func ListenLoopback(address string) (net.Listener, error) {
+func listenLoopback(address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8080", address)

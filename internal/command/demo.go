@@ -94,7 +94,7 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	}
 	// Caddy shares a taken port with the process that holds it, where the system
 	// lets it (SO_REUSEPORT), so whether it is free is found out by taking it.
-	front, err := ListenLoopback(o.listen)
+	front, err := listenLoopback(o.listen)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 
 // startBehind starts what stands behind the gateway, and says how to reach it.
 func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) {
-	providerListener, err := ListenLoopback("127.0.0.1:0")
+	providerListener, err := listenLoopback("127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) 
 	})
 	s.provider = startLocal(providerListener, provider)
 
-	upstreamListener, err := ListenLoopback("127.0.0.1:0")
+	upstreamListener, err := listenLoopback("127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // keepCredentials writes the env file, or else saves the credentials somewhere: the
 // provider does not show the secret again.
 func keepCredentials(file *envFile, app oauth.RegisteredApp, redirectURI string) error {
-	content, err := EnvFileContent([]EnvVariable{
+	content, err := envFileContent([]envVariable{
 		{"OAUTH_CLIENT_ID", app.ClientID},
 		{"OAUTH_CLIENT_SECRET", app.ClientSecret},
 		{"OAUTH_REDIRECT_URI", redirectURI},
@@ -51,25 +51,25 @@ func saveCredentials(app oauth.RegisteredApp) (string, error) {
 	return file.Name(), errors.Join(err, file.Close())
 }
 
-type EnvVariable struct{ Name, Value string }
+type envVariable struct{ name, value string }
 
-// EnvFileContent writes variables so that Caddy's --envfile, systemd's
+// envFileContent writes variables so that Caddy's --envfile, systemd's
 // EnvironmentFile and a shell read the same. Docker's --env-file does, too, as long
 // as no value needs quotes.
-func EnvFileContent(variables []EnvVariable) (string, error) {
+func envFileContent(variables []envVariable) (string, error) {
 	var b strings.Builder
 	for _, v := range variables {
-		value := v.Value
+		value := v.value
 		if !isPlainText(value) {
 			// Caddy takes # for a comment, even between quotes.
 			for _, r := range value {
 				if r < ' ' || r > '~' || strings.ContainsRune(`'\#`, r) {
-					return "", fmt.Errorf("%s holds a character that an env file cannot", v.Name)
+					return "", fmt.Errorf("%s holds a character that an env file cannot", v.name)
 				}
 			}
 			value = "'" + value + "'"
 		}
-		b.WriteString(v.Name + "=" + value + "\n")
+		b.WriteString(v.name + "=" + value + "\n")
 	}
 	return b.String(), nil
 }

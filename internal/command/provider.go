@@ -74,7 +74,7 @@ func runProvider(ctx context.Context, out io.Writer, o providerOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := ListenLoopback(o.listen)
+	l, err := listenLoopback(o.listen)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func newSimulatedProvider(o providerOptions) (*simulator.Provider, error) {
 		}
 	}
 	for _, uri := range o.redirectURIs {
-		if _, err := CheckRedirectURI(uri); err != nil {
+		if _, err := checkRedirectURI(uri); err != nil {
 			return nil, fmt.Errorf("--redirect-uri: %w", err)
 		}
 	}

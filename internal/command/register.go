@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// EnvDeveloperToken is where register-app finds the developer token. It is no flag:
+// envDeveloperToken is where register-app finds the developer token. It is no flag:
 // every user of a machine can read the arguments of its processes.
-const EnvDeveloperToken = "AIHUBMIX_DEVELOPER_TOKEN"
+const envDeveloperToken = "AIHUBMIX_DEVELOPER_TOKEN"
 
 // registerOptions are the flags of the register-app command.
 type registerOptions struct {
@@ -40,7 +40,7 @@ which the provider shows only once, are written to an env file that only you can
 read; what goes into the Caddyfile is printed.
 
 The developer token is read from the environment variable
-` + EnvDeveloperToken + `, or asked for in the terminal. It is never an
+` + envDeveloperToken + `, or asked for in the terminal. It is never an
 argument, and neither it nor the client secret is ever printed.
 `,
 		Example: `  $ caddy tollgate register-app --name "My App" --redirect-uri https://app.example.com/oauth/callback
@@ -105,7 +105,7 @@ func (o registerOptions) check() (site *url.URL, base string, err error) {
 	if o.RedirectURI == "" {
 		return nil, "", errors.New("--redirect-uri is required: the callback's full URL, such as https://app.example.com/oauth/callback")
 	}
-	if site, err = CheckRedirectURI(o.RedirectURI); err != nil {
+	if site, err = checkRedirectURI(o.RedirectURI); err != nil {
 		return nil, "", fmt.Errorf("--redirect-uri: %w", err)
 	}
 	if base, err = checkBaseURL(o.baseURL); err != nil {
@@ -117,9 +117,9 @@ func (o registerOptions) check() (site *url.URL, base string, err error) {
 	return site, base, nil
 }
 
-// CheckRedirectURI accepts what the gateway accepts as its redirect_uri, in a
+// checkRedirectURI accepts what the gateway accepts as its redirect_uri, in a
 // spelling that needs no quotes in any file.
-func CheckRedirectURI(raw string) (*url.URL, error) {
+func checkRedirectURI(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
@@ -168,11 +168,11 @@ const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // developerToken reads the developer token from the environment, or asks for it.
 func developerToken(cmd *cobra.Command) (string, error) {
-	token := strings.TrimSpace(os.Getenv(EnvDeveloperToken))
+	token := strings.TrimSpace(os.Getenv(envDeveloperToken))
 	if token == "" {
 		stdin, ok := cmd.InOrStdin().(*os.File)
 		if !ok || !term.IsTerminal(int(stdin.Fd())) {
-			return "", fmt.Errorf("the developer token is missing: set %s, or run this in a terminal to be asked for it", EnvDeveloperToken)
+			return "", fmt.Errorf("the developer token is missing: set %s, or run this in a terminal to be asked for it", envDeveloperToken)
 		}
 		var err error
 		if token, err = askForToken(cmd, stdin); err != nil {

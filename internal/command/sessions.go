@@ -135,21 +135,21 @@ func printSessions(cmd *cobra.Command, sessions []adminapi.Session, now time.Tim
 	for _, s := range sessions {
 		lastSeen := "-" // nobody wrote it down
 		if s.LastSeenAt > s.CreatedAt {
-			lastSeen = LocalTime(s.LastSeenAt, now)
+			lastSeen = localTime(s.LastSeenAt, now)
 		}
-		expires := LocalTime(s.ExpiresAt, now)
+		expires := localTime(s.ExpiresAt, now)
 		if s.Unconfirmed {
 			expires += " (unconfirmed)"
 		}
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", s.Session, s.Site, LocalTime(s.CreatedAt, now), lastSeen, expires); err != nil {
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", s.Session, s.Site, localTime(s.CreatedAt, now), lastSeen, expires); err != nil {
 			return err
 		}
 	}
 	return table.Flush()
 }
 
-// LocalTime writes a moment as the local time, and how far away it is.
-func LocalTime(unix int64, now time.Time) string {
+// localTime writes a moment as the local time, and how far away it is.
+func localTime(unix int64, now time.Time) string {
 	t := time.Unix(unix, 0)
 	distance := roughly(now.Sub(t)) + " ago"
 	if t.After(now) {
