@@ -430,8 +430,8 @@ func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { handlers[0].Cleanup() })
-	watched := &heldRecords{Store: handlers[0].store.(*records.Tickets).Records, t: t}
-	handlers[0].store.(*records.Tickets).Records = watched
+	watched := &heldRecords{Store: handlers[0].Internals().Store.(*records.Tickets).Records, t: t}
+	handlers[0].Internals().Store.(*records.Tickets).Records = watched
 	o.start()
 	for uri, status := range map[string]int{"?user=1": 200, "": 400, "?user=2": 200, "/" + strings.Repeat("0", 32): 404} {
 		o.ask("DELETE", "/tollgate/sessions"+uri, status)

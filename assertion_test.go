@@ -438,7 +438,7 @@ http:// {
 			}
 			s := session.NewSession(now, oauth.Tokens{Access: "a", Refresh: "r", Issued: now, Expires: now.Add(720 * time.Hour)},
 				oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: testUserID, oauth.FieldStatus: "1", oauth.FieldUsername: `"user123"`, oauth.FieldEmail: `"user@example.com"`, oauth.FieldBalance: `"750.00"`}, now))
-			if s, err = h.store.Create(b.Context(), s); err != nil {
+			if s, err = h.Internals().Store.Create(b.Context(), s); err != nil {
 				b.Fatal(err)
 			}
 			lines, err := h.sessions.cookies(b.Context(), s, false)

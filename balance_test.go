@@ -190,12 +190,12 @@ func TestReadThatStartedBeforeAChangeDoesNotHideIt(t *testing.T) {
 	load := func() *session.Session { return s.sessionOf(b) }
 	// A read is under way; its answer is made before the change, and comes after it.
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 400 * time.Millisecond, DelayAfterWork: true, Times: 1})
-	h.tokens.users.Outdate(load())
+	h.Internals().Users.Outdate(load())
 	var slow sync.WaitGroup
 	slow.Go(func() { b.copyOf().Get("/") })
 	eventually(t, "the first read is under way", func() bool { return s.provider.Count(simulator.UserInfo) == 2 })
 	s.provider.Spend(12345, 100)
-	h.tokens.users.Outdate(load())
+	h.Internals().Users.Outdate(load())
 
 	if got := b.balanceSeen(); got != "749.00 fresh 0" {
 		t.Errorf("after the change: %q", got)
@@ -298,7 +298,7 @@ func TestEndingOneSessionDoesNotFailOthers(t *testing.T) {
 	over := s.sessionOf(ended)
 	// The ended session's read is under way when the live one asks.
 	release := make(chan struct{})
-	reading := h.tokens.users.StartRead(over, h.tokens.users.Known(over), func(context.Context) (oauth.UserInfo, error) {
+	reading := h.Internals().Users.StartRead(over, h.Internals().Users.Known(over), func(context.Context) (oauth.UserInfo, error) {
 		<-release
 		return oauth.UserInfo{}, session.ErrEnded
 	})

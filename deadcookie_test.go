@@ -53,7 +53,7 @@ func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
 func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
 	s, _, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).ID.Hash(), ""); !ended || err != nil {
+	if ended, err := s.handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).ID.Hash(), ""); !ended || err != nil {
 		t.Fatal(ended, err)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized || !deletes(a) {

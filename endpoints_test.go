@@ -151,7 +151,7 @@ func TestRefreshReadsTheBalanceAtMostOnceASecond(t *testing.T) {
 		t.Errorf("the upstream then saw %q", got)
 	}
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 500})
-	time.Sleep(rereadInterval + 100*time.Millisecond)
+	time.Sleep(RereadInterval + 100*time.Millisecond)
 	if a := b.do("POST", "/oauth/refresh", nil, "Origin: "+s.url); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("while the provider fails: %d", a.StatusCode)
 	}
@@ -397,7 +397,7 @@ func (b *visitor) signInWithConsent() {
 func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "public *\nforward_auth\nassertion\nsession {\nstore storage\n}"})
 	before := s.upstream.requests.Load()
-	for _, name := range endpointNames() {
+	for _, name := range EndpointNames() {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "TRACE"} {
 			a := s.newBrowser().do(method, "/oauth/"+name, nil, navigation...)
 			if a.StatusCode == http.StatusMethodNotAllowed && a.Header.Get("Allow") == "" {

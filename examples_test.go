@@ -44,7 +44,7 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 				t.Error("no tollgate in it")
 			}
 			for _, h := range handlers {
-				if _, onServer := h.store.(*records.Tickets); onServer && len(h.Secret) == 0 {
+				if _, onServer := h.Internals().Store.(*records.Tickets); onServer && len(h.Secret) == 0 {
 					t.Error("sessions are on the server, and no secret is configured: it would lie beside them")
 				}
 			}

@@ -44,7 +44,7 @@ func (a *answer) wantAuth(t *testing.T, what string, status int, reason, userID 
 			t.Errorf("%s: %s is %q", what, fields.Name, lines)
 		}
 	}
-	if a.Header.Get("Cache-Control") != "no-store" || a.text != "" || len(a.Header.Values("Set-Cookie")) > 1 || header.Size(a.Header) > maxAuthHeaders {
+	if a.Header.Get("Cache-Control") != "no-store" || a.text != "" || len(a.Header.Values("Set-Cookie")) > 1 || header.Size(a.Header) > MaxAuthHeaders {
 		t.Errorf("%s: %q, body %q, headers of %d bytes", what, a.Header, a.text, header.Size(a.Header))
 	}
 }
@@ -353,7 +353,7 @@ func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
 	for _, what := range []string{"broken", "hanging"} {
 		kind.broken.Store(what == "broken")
 		kind.hangs.Store(what == "hanging")
-		s.handlers[0].store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
+		s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 		a := b.promptly("/oauth/auth", "X-Forwarded-Uri: /page")
 		a.wantAuth(t, what, 403, "unavailable", "")
 		if a.Header.Get("Set-Cookie") != "" {
@@ -385,8 +385,7 @@ func TestAuthRefusesAnInactiveUserAndAuditsItOnce(t *testing.T) {
 func (s *site) observe() *observer.ObservedLogs {
 	core, logs := observer.New(zapcore.InfoLevel)
 	for _, h := range s.handlers {
-		h.logger = zap.New(core)
-		h.sessions.logger, h.tokens.logger, h.logins.logger, h.responses.logger, h.audit.logger = h.logger, h.logger, h.logger, h.logger, h.logger
+		h.SetLogger(zap.New(core))
 	}
 	return logs
 }

@@ -73,7 +73,7 @@ func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
 	if a := s.newBrowser().Get("/other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
-	if n := len(s.handlers[0].matchers); n != 0 {
+	if n := len(*s.handlers[0].Internals().Matchers); n != 0 {
 		t.Errorf("%d matcher sets", n)
 	}
 }
@@ -195,7 +195,7 @@ func (failingMatcher) MatchWithError(*http.Request) (bool, error) {
 
 func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
 	s := newSite(t, siteOptions{})
-	s.handlers[0].matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
+	*s.handlers[0].Internals().Matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
 	logs := s.observe()
 	if a := s.newBrowser().Get("/page"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)

@@ -84,7 +84,7 @@ func TestAServiceWorkerDoesNotMakeScriptsNavigations(t *testing.T) {
 	} {
 		for _, path := range []string{"/page", "/oauth/start"} {
 			a := s.newBrowser().Get(path, headers...)
-			if a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("Set-Cookie")) != 0 || a.Header.Get("Content-Type") != typeProblem {
+			if a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("Set-Cookie")) != 0 || a.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s at %s: got %d %s, cookies %q", name, path, a.StatusCode, a.Header.Get("Content-Type"), a.Header.Values("Set-Cookie"))
 			}
 		}

@@ -60,7 +60,7 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	// These tests are about proxies, and hold on a busy machine, too.
 	s.clock.authTimeout = time.Minute
 	s.Load()
-	records := s.handlers[0].store.(*records.Tickets).Records.(*storage.Records)
+	records := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records)
 	kind := &breakableStorage{Storage: records.Storage}
 	records.Storage = kind
 	log := filepath.Join(t.TempDir(), "proxy.log")
@@ -441,7 +441,7 @@ func (s *proxiedSite) testRefresh(t *testing.T) {
 			t.Fatalf("at the %d. refresh: %d, %q", i+1, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
 		eventually(t, "the tokens are renewed", func() bool {
-			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].state.renewals.Running.Count() == 0
+			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].Internals().Renewals.Running.Count() == 0
 		})
 	}
 	if b.cookies()["tollgate"] != ticket || s.provider.DoubleSpends() != 0 {
@@ -501,7 +501,7 @@ func (s *proxiedSite) testStoreFault(t *testing.T) {
 	b := s.newBrowser().signIn()
 	ticket := b.cookies()["tollgate"]
 	s.storage.broken.Store(true)
-	s.handlers[0].store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
+	s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}

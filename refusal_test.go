@@ -80,7 +80,7 @@ func TestRefusedRefreshDemandsASignInAndKeepsTheSession(t *testing.T) {
 func (s *site) waitForRefusal() {
 	s.t.Helper()
 	eventually(s.t, "the refresh was refused", func() bool {
-		return s.handlers[0].state.renewals.Failures.EstimatedSize() > 0
+		return s.handlers[0].Internals().Renewals.Failures.EstimatedSize() > 0
 	})
 }
 

@@ -356,7 +356,7 @@ func TestShutdownWaitsForRefreshesUpToALimit(t *testing.T) {
 		s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: time.Second})
 		b.Get("/")
 		eventually(t, "the refresh is under way", func() bool { return s.refreshes() == 1 })
-		renewals := s.handlers[0].state.renewals
+		renewals := s.handlers[0].Internals().Renewals
 		began := time.Now()
 		s.handlers[0].Cleanup()
 		s.handlers = nil
@@ -448,7 +448,7 @@ func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
 	}
 	s.clock.advance(over)
 	b.Get("/")
-	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Count() == 0 })
+	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].Internals().Renewals.Running.Count() == 0 })
 	// The store fails over to a copy that has not seen the refresh.
 	if err := kind.Storage.Store(t.Context(), key, before); err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func TestParallelRequestsShareOneRefresh(t *testing.T) {
 // newestGeneration is the highest generation that the gateway remembers.
 func (s *site) newestGeneration() uint64 {
 	newest := uint64(1)
-	for remembered := range s.handlers[0].state.sessions.Newest.Values() {
+	for remembered := range s.handlers[0].Internals().Sessions.Newest.Values() {
 		newest = max(newest, remembered.Generation)
 	}
 	return newest
@@ -320,8 +320,8 @@ func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
 	b := s.newBrowser().signIn()
 	oldTab := b.copyOf()
 	b.visit(b.authorize("")) // signs in anew, as the same user
-	old, renewals := s.sessionOf(oldTab), s.handlers[0].state.renewals
-	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].tokens.renewal(old)); err != nil {
+	old, renewals := s.sessionOf(oldTab), s.handlers[0].Internals().Renewals
+	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].Renewal(old)); err != nil {
 		t.Fatal(err)
 	}
 	if a := oldTab.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
@@ -332,7 +332,7 @@ func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
 // sessionOf is the session that a browser's cookie holds.
 func (s *site) sessionOf(b *visitor) *session.Session {
 	s.t.Helper()
-	found, err := s.handlers[0].store.Load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+	found, err := s.handlers[0].Internals().Store.Load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
 	if found.Session == nil || err != nil {
 		s.t.Fatalf("no session: %v", err)
 	}

@@ -76,7 +76,7 @@ const straight = "reverse_proxy UPSTREAM"
 // revoke makes the upstream refuse the token that a browser's session has.
 func (p *picky) revoke(b *visitor) {
 	h := b.site.handlers[0]
-	s, _ := h.state.sessions.Latest(b.site.sessionOf(b))
+	s, _ := h.Internals().Sessions.Latest(b.site.sessionOf(b))
 	p.revoked.Store("Bearer "+s.Tokens.Access, true)
 }
 
@@ -212,7 +212,7 @@ func TestUpstreams401PassesIfTheRefreshFails(t *testing.T) {
 	s.clock.advance(time.Minute)
 	s.provider.RevokeUser(12345)
 	a := b.Get("/")
-	if a.StatusCode != 401 || !strings.Contains(a.text, "login_url") || a.Header.Get("X-First") != "" || a.Header.Get("WWW-Authenticate") != challenge {
+	if a.StatusCode != 401 || !strings.Contains(a.text, "login_url") || a.Header.Get("X-First") != "" || a.Header.Get("WWW-Authenticate") != `Cookie realm="tollgate"` {
 		t.Errorf("when the session is over: %d %q %v", a.StatusCode, a.text, a.Header)
 	}
 	if a := b.visit("/"); a.StatusCode != 302 {

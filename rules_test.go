@@ -353,7 +353,7 @@ func TestARefusalIsWrittenDownWithItsReason(t *testing.T) {
 func TestTheNumberOfReadsAtOnceIsBounded(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 1\n}"})
 	b := s.newBrowser().signIn()
-	users := s.handlers[0].tokens.users
+	users := s.handlers[0].Internals().Users
 	for range account.MaxReads {
 		users.Slots <- struct{}{}
 	}

@@ -155,7 +155,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 	r.provider.SetFault(simulator.Token, simulator.Fault{Status: 500, Body: `{"error":"x","access_token":"leaked-token-of-the-answer"}`})
 	remember("the provider's answer", "leaked-token-of-the-answer")
 	r.provider.ExpireAccessTokens()
-	time.Sleep(rereadInterval)
+	time.Sleep(RereadInterval)
 	b.do("POST", "/oauth/refresh", nil)
 	other := r.newBrowser()
 	other.visit(other.authorize(""))

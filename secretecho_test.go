@@ -223,7 +223,7 @@ func handlerJSON(value any) map[string]any {
 	var parts []any
 	switch value := value.(type) {
 	case map[string]any:
-		if value["handler"] == directive {
+		if value["handler"] == "tollgate" {
 			return value
 		}
 		parts = slices.Collect(maps.Values(value))

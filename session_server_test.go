@@ -356,7 +356,7 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 	s.clock.advance(due) // a refresh is due, and the idle timeout nearly over
 	b.Get("/")
 	eventually(t, "the refresh is done", func() bool {
-		return s.refreshes() == 1 && s.handlers[0].state.renewals.Running.Count() == 0
+		return s.refreshes() == 1 && s.handlers[0].Internals().Renewals.Running.Count() == 0
 	})
 	time.Sleep(storage.StorageReadAge)
 	s.clock.advance(lifetimeInTests - due + time.Minute)
@@ -368,12 +368,12 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
 	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	kind.slow.Store(int64(2 * defaultAuthTimeout))
+	kind.slow.Store(int64(2 * DefaultAuthTimeout))
 	for i := range 6 {
 		s.clock.advance(4 * time.Minute)
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
 			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*defaultAuthTimeout + storage.StorageReadAge)
+		time.Sleep(2*DefaultAuthTimeout + storage.StorageReadAge)
 	}
 }

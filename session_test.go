@@ -153,7 +153,7 @@ func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
 	s.Load()
-	storage := s.handlers[0].ctx.Storage()
+	storage := s.handlers[0].Internals().Storage
 	if storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Fatal("the secret was made before its first use")
 	}

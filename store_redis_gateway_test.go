@@ -122,11 +122,11 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.calls("get")-asked)
 	}
 
-	client := s.handlers[0].store.(*records.Tickets).Records.(*redis.Records).Client
+	client := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*redis.Records).Client
 	client.Mu.Lock()
 	client.Linger = 400 * time.Millisecond
 	client.Mu.Unlock()
-	release := s.handlers[0].store.(*records.Tickets).Records.Hold()
+	release := s.handlers[0].Internals().Store.(*records.Tickets).Records.Hold()
 	for _, h := range s.handlers {
 		if err := h.Cleanup(); err != nil {
 			t.Error(err)
@@ -157,7 +157,7 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 	secrets := []string{testUserID, seen.Get("X-User-Name"), seen.Get("X-User-Email"), testSecret, testClientSecret}
 	remember := func() {
 		value := strings.TrimPrefix(b.cookies()["tollgate"], "1.")
-		found, err := s.handlers[0].store.Load(t.Context(), value)
+		found, err := s.handlers[0].Internals().Store.Load(t.Context(), value)
 		if err != nil || found.Session == nil {
 			t.Fatalf("loading the session: %v", err)
 		}

@@ -576,13 +576,13 @@ func TestMigratingAnOldCookieWritesOnceAndDoesNotBlock(t *testing.T) {
 
 	watched.delay.Store(int64(time.Second))
 	moving, _ := keys.Session.Seal(freshSession("6").AppendBinary(nil))
-	ctx, cancel := context.WithTimeout(t.Context(), defaultAuthTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), DefaultAuthTimeout)
 	defer cancel()
 	began := time.Now()
 	if _, err := store.Load(ctx, moving); err == nil {
 		t.Error("it moved in at once")
 	}
-	if took := time.Since(began); took > 2*defaultAuthTimeout {
+	if took := time.Since(began); took > 2*DefaultAuthTimeout {
 		t.Errorf("whoever had no time was held up for %v", took)
 	}
 	eventually(t, "it has moved in all the same", func() bool { return mustLoad(t, store, moving) != nil })

@@ -477,7 +477,7 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 
 	loads, began := kind.loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)
-	n, most := kind.loads.Load()-loads, sessions*(int64(time.Since(began)/lookInterval(time.Second, session.ID{0xff}))+1)
+	n, most := kind.loads.Load()-loads, sessions*(int64(time.Since(began)/LookInterval(time.Second, session.ID{0xff}))+1)
 	if n < sessions*(periods-1) || n > most {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
@@ -601,7 +601,7 @@ func TestBalanceHeaderBringsTheStreamCheckForward(t *testing.T) {
 	b.follow("/")
 	ws := b.webSocket(s.url + "/stream/ws")
 	b.Get("/spend")
-	wantClosed(t, ws, 4402, "insufficient balance", balanceLook+3*time.Second)
+	wantClosed(t, ws, 4402, "insufficient balance", BalanceLook+3*time.Second)
 }
 
 func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
@@ -671,7 +671,7 @@ func (s *site) countInside() *atomic.Int64 {
 // wantWatched waits until so many sessions have open streams.
 func (s *site) wantWatched(sessions int) {
 	s.t.Helper()
-	streams := s.handlers[0].state.streams
+	streams := s.handlers[0].Internals().Streams
 	eventually(s.t, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
 		streams.Mu.Lock()
 		defer streams.Mu.Unlock()

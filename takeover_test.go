@@ -28,7 +28,7 @@ const fromCookies = "session {\n\t\t\tstore storage {\n\t\t\t\tfrom_cookies 1h\n
 // the site's secret can make it.
 func (s *site) sealedSession(made *session.Session) string {
 	s.t.Helper()
-	keys, err := s.handlers[0].keys.Ring(s.t.Context())
+	keys, err := s.handlers[0].Internals().Keys.Ring(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 		t.Errorf("no warning: %v", logs.All())
 	}
 	// The victim's own reads must not vouch for somebody else's cookie.
-	s.handlers[0].tokens.users.Outdate(s.sessionOf(attacker))
+	s.handlers[0].Internals().Users.Outdate(s.sessionOf(attacker))
 	if a := attacker.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the attacker's own session: %d", a.StatusCode)
 	}
@@ -113,7 +113,7 @@ func TestMigratedSessionReadsItsUserBeforeFirstUse(t *testing.T) {
 	}
 	s.provider.ClearFaults()
 	s.provider.ResetCounts()
-	s.handlers[0].state.unconfirmed.InvalidateAll() // the back-off runs on the real clock
+	s.handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
 	o := burst(b, 20, "/")
 	if o.statuses[http.StatusOK] != 20 {
 		t.Errorf("after the outage: %v", o.statuses)
@@ -129,16 +129,7 @@ func TestMigratedSessionReadsItsUserBeforeFirstUse(t *testing.T) {
 // runningHandlers finds the handlers of a site of this process.
 func runningHandlers(t *testing.T, origin string) (handlers []*Handler) {
 	t.Helper()
-	sharedStates.Range(func(_, state any) bool {
-		held, release := state.(*shared).heldHandlers()
-		defer release()
-		for _, h := range held {
-			if h.settings.origin == origin {
-				handlers = append(handlers, h)
-			}
-		}
-		return true
-	})
+	handlers = RunningHandlers(origin)
 	if len(handlers) != 1 {
 		t.Fatalf("got %d handlers, want 1", len(handlers))
 	}
@@ -182,7 +173,7 @@ func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
 	}
 
 	o.provider.ClearFaults()
-	o.handlers[0].state.unconfirmed.InvalidateAll() // the back-off runs on the real clock
+	o.handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
 	get(forged, http.StatusUnauthorized)
 	get(genuine, http.StatusOK)
 	unconfirmed("1")
@@ -249,7 +240,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	name := s.sessionOf(b).ID.Hash()
 	file := filepath.Join(folder, storage.StorageSessions, name)
 	backup := readFile(t, file)
-	if ended, err := s.handlers[0].endNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
+	if ended, err := s.handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
 		t.Fatalf("ending the session: %v, %v", ended, err)
 	}
 	if err := os.WriteFile(file, []byte(backup), 0o600); err != nil {
@@ -258,7 +249,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with its record back: got %d, want 401", a.StatusCode)
 	}
-	if sessions, err := s.handlers[0].store.(*records.Tickets).SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
+	if sessions, err := s.handlers[0].Internals().Store.(*records.Tickets).SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
 	s.Load()

@@ -1,0 +1,83 @@
+package tollgate
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+)
+
+// What the tests in package tollgate_test need of the inside. They wait for work that no
+// response shows, and hold up work that is too short to meet by chance.
+
+// Internals are the parts that a handler is made of.
+type Internals struct {
+	Store    session.Store
+	Storage  certmagic.Storage
+	Keys     *keys.Source
+	Sessions *session.Registry
+	Renewals *renewal.Refresher
+	Streams  *relay.Table[*passing]
+	Users    *account.Users
+	// Matchers are those of the directive. A test may set them before the first request.
+	Matchers *caddyhttp.MatcherSets
+	// ForgetUnconfirmed ends the back-off of sessions whose user could not be read.
+	ForgetUnconfirmed func()
+}
+
+// Internals returns the handler's parts.
+func (h *Handler) Internals() Internals {
+	return Internals{
+		Store: h.store, Storage: h.ctx.Storage(), Keys: h.keys, Sessions: h.state.sessions, Renewals: h.state.renewals,
+		Streams: h.state.streams, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.InvalidateAll,
+	}
+}
+
+// SetLogger sets the logger, before the first request.
+func (h *Handler) SetLogger(logger *zap.Logger) {
+	h.logger, h.sessions.logger, h.tokens.logger = logger, logger, logger
+	h.logins.logger, h.responses.logger, h.audit.logger = logger, logger, logger
+}
+
+// Renewal says how the handler refreshes the tokens of a session.
+func (h *Handler) Renewal(s *session.Session) renewal.How { return h.tokens.renewal(s) }
+
+// EndNamed ends a session as the admin API does.
+func (h *Handler) EndNamed(r *http.Request, session, user string) (bool, error) {
+	return h.endNamed(r, session, user)
+}
+
+// RunningHandlers returns the handlers of the site at an origin, in this process.
+func RunningHandlers(origin string) (handlers []*Handler) {
+	sharedStates.Range(func(_, state any) bool {
+		held, release := state.(*shared).heldHandlers()
+		defer release()
+		for _, h := range held {
+			if h.settings.origin == origin {
+				handlers = append(handlers, h)
+			}
+		}
+		return true
+	})
+	return handlers
+}
+
+// The names of the endpoints, and limits that tests reach.
+var (
+	EndpointNames = endpointNames
+	LookInterval  = lookInterval
+)
+
+const (
+	BalanceLook        = balanceLook
+	DefaultAuthTimeout = defaultAuthTimeout
+	MaxAuthHeaders     = maxAuthHeaders
+	RereadInterval     = rereadInterval
+)
