@@ -3,6 +3,7 @@ package policy
 import (
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -58,9 +59,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 		if cut := strings.IndexAny(form, "?#"); cut >= 0 {
 			forms = addForm(forms, form[:cut])
 		}
-		if decoded, err := url.PathUnescape(form); err == nil {
-			forms = addForm(forms, decoded)
-		}
+		forms = addForm(forms, decodeEscapes(form))
 	}
 	return forms, complete
 }
@@ -169,6 +168,26 @@ func CleanPath(p string) string {
 		cleaned += "/"
 	}
 	return cleaned
+}
+
+// decodeEscapes decodes every escape of a path. A percent sign that does not begin an
+// escape stays, as in most decoders: one `%25` must not hide the escapes beside it.
+func decodeEscapes(p string) string {
+	if !strings.Contains(p, "%") {
+		return p
+	}
+	var decoded strings.Builder
+	for i := 0; i < len(p); i++ {
+		if p[i] == '%' && i+2 < len(p) {
+			if character, err := strconv.ParseUint(p[i+1:i+3], 16, 8); err == nil {
+				decoded.WriteByte(byte(character))
+				i += 2
+				continue
+			}
+		}
+		decoded.WriteByte(p[i])
+	}
+	return decoded.String()
 }
 
 // cutParameters takes the path parameters (`;…`) out of each segment, as servlet

@@ -29,6 +29,11 @@ func TestReadingsOfOddPaths(t *testing.T) {
 		{"/a%e0%81%9cb", []string{"/a/b"}},
 		{"/a%f0%80%80%afb", []string{"/a/b"}},
 		{"/a%25c0%25afb", []string{"/a/b"}},
+		{"/public/%25/%252e%252e/%252e%252e/admin", []string{"/admin"}},
+		{"/public/%25zz/%252e%252e/%252e%252e/admin", []string{"/admin"}},
+		{"/%2561dmin/%25", []string{"/admin/%"}},
+		{"/%2561dmin/%252", []string{"/admin/%2"}},
+		{"/%25%2561dmin", []string{"/%admin"}},
 	} {
 		u, err := url.ParseRequestURI(c.target)
 		if err != nil {
