@@ -17,7 +17,7 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // floors are the packages of the house from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/wire"},
+	{"internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
 	{"internal/adminapi", "internal/keys", "internal/oauth"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/config", "internal/records"},

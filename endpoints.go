@@ -3,9 +3,7 @@ package tollgate
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,13 +13,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
-	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/internal/session"
-	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // endpoint is one row of the table of the gateway's own endpoints.
@@ -97,7 +93,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 		return nil
 	}
 	h.logger.Error("endpoint failed", append(requestFields(r), zap.String("endpoint", name), zap.Error(err))...)
-	return writeProblem(w, r, problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
+	return respond.WriteProblem(w, r, respond.Problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
 }
 
 func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
@@ -112,7 +108,7 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 	case name == "start" && h.isForwarded(r):
 		return h.responses.denyScript(w, r, v) // a proxy in front forwards the client's method
 	default:
-		return denyMethod(w, r, strings.Join(allowed, ", "))
+		return respond.DenyMethod(w, r, strings.Join(allowed, ", "))
 	}
 }
 
@@ -120,7 +116,7 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 func sameOriginOnly(serve endpointFunc) endpointFunc {
 	return func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
 		if !browser.IsSameOrigin(r, h.settings.origin) {
-			return writeProblem(w, r, problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+			return respond.WriteProblem(w, r, respond.Problem{Title: "Refused: the request comes from another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
 		return serve(h, w, r, v)
 	}
@@ -130,7 +126,7 @@ func sameOriginOnly(serve endpointFunc) endpointFunc {
 // no page to return to.
 func (rs *responses) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
 	rs.sessions.deleteDead(w, v)
-	return writeUnauthenticated(w, r, rs.settings.startURL(rs.returnPathOf(r)))
+	return respond.Unauthenticated(w, r, rs.settings.startURL(rs.returnPathOf(r)))
 }
 
 // withSession serves an endpoint that needs a session, and denies requests without one.
@@ -189,10 +185,10 @@ func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
 func (rs *responses) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if queryOf(r).Get("optional") != "1" {
 		rs.sessions.deleteDead(w, v)
-		return writeChallenge(w, r, problem{Error: notAuthenticated, LoginURL: rs.settings.startURL(rs.returnPathOf(r))})
+		return respond.WriteChallenge(w, r, respond.Problem{Error: respond.NotAuthenticated, LoginURL: rs.settings.startURL(rs.returnPathOf(r))})
 	}
 	rs.sessions.deleteDead(w, v)
-	writeOwnHeaders(w.Header())
+	respond.SetOwnHeaders(w.Header())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -210,7 +206,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 	if !h.mayPass(id) {
 		return h.responses.writeForbidden(w, r)
 	}
-	return writeJSON(w, r, http.StatusOK, typeJSON,
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON,
 		userinfoAnswer{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
 }
 
@@ -265,13 +261,13 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	switch {
 	case browser.WantsJSON(r):
-		writeOwnHeaders(w.Header())
+		respond.SetOwnHeaders(w.Header())
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case h.settings.afterLogout != "":
-		return redirect(w, http.StatusSeeOther, h.settings.afterLogout)
+		return respond.Redirect(w, http.StatusSeeOther, h.settings.afterLogout)
 	default:
-		return redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"]+"?"+signedOutQuery)
+		return respond.Redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"]+"?"+signedOutQuery)
 	}
 }
 
@@ -290,7 +286,7 @@ func (ss *sessions) cookiesToClear(v *visit) []string {
 }
 
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }
 
 // serveReady answers whether the gateway can serve requests now: the store has to be ready.
@@ -298,9 +294,9 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) e
 	if err := h.store.Ready(r.Context()); err != nil {
 		h.logger.Error("not ready: the session store does not answer", zap.Error(err))
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
-		return writeProblem(w, r, problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
-	return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"status": "ok"})
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }
 
 // causeTopupFailed is the error code if the provider gives no usable top-up URL.
@@ -310,7 +306,7 @@ const causeTopupFailed = "topup_failed"
 // checked against topup_hosts. The balance is re-read before its next use.
 func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if h.settings.client.TopupEndpoint == "" {
-		return writeProblem(w, r, problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "There is no way to top up here", Status: http.StatusNotFound, Error: "no_topup"})
 	}
 	var location string
 	err := h.tokens.withAccessToken(r.Context(), v.session, func(access string) (err error) {
@@ -330,9 +326,9 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	h.tokens.users.AwaitMoney(v.session)
 	if browser.WantsJSON(r) {
-		return writeJSON(w, r, http.StatusOK, typeJSON, map[string]string{"topup_url": location})
+		return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"topup_url": location})
 	}
-	return redirect(w, http.StatusSeeOther, location)
+	return respond.Redirect(w, http.StatusSeeOther, location)
 }
 
 // isDefinite reports whether a retry would get the same answer from the provider: it
@@ -349,55 +345,16 @@ func isDefinite(err error) bool {
 // to the site, because a sign-in would not help.
 func (rs *responses) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
-		return writeProblem(w, r, problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
 	}
 	return rs.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
-}
-
-// resolveTopupHosts parses topup_hosts, in the form of origin.HostAndPort.
-func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
-	const setting = "topup_hosts"
-	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
-		r.Fail(setting, "has no effect: there is no topup_endpoint")
-	}
-	for i, text := range r.Texts(setting, raw) {
-		host, err := parseHost(text)
-		r.Check(setting, raw[i], err)
-		if r.Err == nil {
-			s.client.TopupHosts = append(s.client.TopupHosts, host)
-		}
-	}
-}
-
-// parseHost parses a host with an optional port, as in an https URL.
-func parseHost(text string) (string, error) {
-	u, err := url.Parse("https://" + text)
-	if err != nil || u.User != nil || u.Host != text || strings.HasSuffix(text, ":") {
-		return "", fmt.Errorf("%q is not a host such as pay.example.com or pay.example.com:8443", text)
-	}
-	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
-		return "", err
-	}
-	return origin.HostAndPort(u), nil
-}
-
-// newSDK makes the script that the application's pages load. It contains the paths of this
-// site's endpoints.
-func (s *settings) newSDK() (*web.SDK, error) {
-	return web.NewSDK(web.Endpoints{
-		Start:    s.endpoints["start"],
-		Userinfo: s.endpoints["userinfo"],
-		Refresh:  s.endpoints["refresh"],
-		Topup:    s.topupURL(),
-		Logout:   s.endpoints["logout"],
-	})
 }
 
 // serveSDK serves the same bytes to every caller. Cross-Origin-Resource-Policy keeps pages
 // of other origins from loading it: there it would call the endpoints of the wrong origin.
 func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	header := w.Header()
-	writeOwnHeaders(header)
+	respond.SetOwnHeaders(header)
 	header.Set("Content-Type", "text/javascript; charset=utf-8")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Vary", "Accept-Encoding")

@@ -64,6 +64,6 @@ func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	}
 	h.settings.identity.Strip(r)
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
-	stripFolded(r.Header, methodOverrides)
+	policy.StripFolded(r.Header, policy.MethodOverrides)
 	return h.pass(w, r, v, policy.Demand{Access: policy.AccessPublic}, nil, next)
 }

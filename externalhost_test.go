@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // startAt asks for `start` under a host, as a browser that goes there.
@@ -67,7 +69,7 @@ func TestHostsAreComparedAsBrowsersReadThem(t *testing.T) {
 		{"127.0.0.1:3000", "http://localhost:3000", false},
 		{"", "http://localhost:3000", false},
 	} {
-		if got := isSameHost(c.host, c.origin); got != c.want {
+		if got := origin.IsSameHost(c.host, c.origin); got != c.want {
 			t.Errorf("%q and %s: got %v, want %v", c.host, c.origin, got, c.want)
 		}
 	}

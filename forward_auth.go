@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
 
 const (
@@ -133,7 +134,7 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	h.setIdentity(fields, r, id)
 	cookies := h.promptCookies(ctx, v, id)
 	answer := authAnswers[decided]
-	writeOwnHeaders(fields)
+	respond.SetOwnHeaders(fields)
 	if size := header.Size(fields); size > maxAuthHeaders {
 		h.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
 			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
@@ -149,7 +150,7 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 		fields.Set(headerReason, answer.reason)
 	}
 	if answer.status == http.StatusUnauthorized {
-		fields.Set("WWW-Authenticate", challenge)
+		fields.Set("WWW-Authenticate", respond.Challenge)
 	}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// The server would wait for a body that the proxy may never send.

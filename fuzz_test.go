@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
 // FuzzCallback: a callback is acted on only with each parameter once, and with all
@@ -19,19 +21,19 @@ func FuzzCallback(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, query string) {
 		values, _ := url.ParseQuery(query)
-		answer, cause := parseCallback(values)
+		answer, cause := oauth.ParseCallback(values)
 		if cause != "" {
-			if answer != (callbackAnswer{}) || (cause != "missing_parameters" && cause != "invalid_state") {
+			if answer != (oauth.Callback{}) || (cause != "missing_parameters" && cause != "invalid_state") {
 				t.Fatalf("%q: %+v with the cause %q", query, answer, cause)
 			}
 			return
 		}
-		for name, value := range map[string]string{"code": answer.code, "state": answer.state, "error": answer.errorCode, "iss": answer.issuer} {
+		for name, value := range map[string]string{"code": answer.Code, "state": answer.State, "error": answer.ErrorCode, "iss": answer.Issuer} {
 			if n := len(values[name]); n > 1 || (n == 1 && values[name][0] != value) || (n == 0 && value != "") {
 				t.Fatalf("%q: %s is %q of %q", query, name, value, values[name])
 			}
 		}
-		if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
+		if answer.ErrorCode == "" && (answer.Code == "" || answer.State == "") {
 			t.Fatalf("%q passes", query)
 		}
 	})

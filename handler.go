@@ -2,13 +2,16 @@ package tollgate
 
 import (
 	"net/http"
+	"net/url"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
@@ -60,24 +63,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
 		h.audit.ownRequest(r, "ambiguous") // it may be the callback, with a code in its URL
-		return writeBadRequest(w, r)
+		return respond.AmbiguousPath(w, r)
 	}
 	if name != "" {
 		return h.serveEndpoint(w, r, v, name)
 	}
 	demand, unambiguous := h.routes.Demand(originalURL(r), r)
 	if !unambiguous {
-		return writeBadRequest(w, r)
+		return respond.AmbiguousPath(w, r)
 	}
 	if h.leavesOut(r) {
 		demand.Access = policy.AccessPublic
-		stripFolded(r.Header, methodOverrides)
+		policy.StripFolded(r.Header, policy.MethodOverrides)
 	}
 
 	decided := h.decide(r.Context(), r, v, demand)
-	if decided.id != nil && isForeignWebSocket(r, h.settings.origin) {
+	if decided.id != nil && policy.IsForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
-			return writeProblem(w, r, problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
+			return respond.WriteProblem(w, r, respond.Problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
 		decided.id = nil
 	}
@@ -121,17 +124,17 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 	}
 	switch judged {
 	case policy.TargetMethod:
-		return denyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		return respond.DenyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	case policy.TargetHost:
-		return writeProblem(w, r, problem{Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"})
 	}
-	return writeProblem(w, r, problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
+	return respond.WriteProblem(w, r, respond.Problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
 }
 
 // pass forwards the request to the upstream: with the identity, or as anonymous if id is
 // nil.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked policy.Demand, id *identity.Identity, next caddyhttp.Handler) error {
-	stripFolded(r.Header, urlOverrides)
+	policy.StripFolded(r.Header, policy.URLOverrides)
 	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
@@ -157,4 +160,15 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
 	return err
+}
+
+// queryOf reads the query that the client sent, also if an earlier directive has rewritten
+// the URL.
+func queryOf(r *http.Request) url.Values {
+	return originalURL(r).Query()
+}
+
+func replacerOf(r *http.Request) *caddy.Replacer {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return repl
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -32,121 +31,15 @@ func (h *Handler) leavesOut(r *http.Request) bool {
 	if len(h.matchers) == 0 {
 		return false
 	}
-	selected, err := selects(h.matchers, r)
+	sent := *r
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		sent.Method, sent.URL = original.Method, original.URL
+	}
+	selected, err := policy.Selects(h.matchers.AnyMatchWithError, r, &sent)
 	if err != nil {
 		h.logger.Warn("the matcher of tollgate cannot be evaluated: the request is treated as protected", zap.Error(err))
 	}
 	return err == nil && !selected
-}
-
-// selects reports whether matchers select a request: as the client sent it, or as it
-// stands here after `rewrite` and `uri`, in any way to read its path, its method and its
-// host. A path that is not
-// in its plain form is selected: a matcher cannot be asked how a server reads it that
-// cleans nothing.
-func selects(matchers caddyhttp.MatcherSets, r *http.Request) (selected bool, err error) {
-	views, plain := viewsOf(r)
-	if !plain {
-		return true, nil
-	}
-	for _, v := range views {
-		matched, failed := v.asked(matchers, r)
-		selected = selected || matched
-		if failed != nil {
-			err = failed
-		}
-	}
-	return selected, err
-}
-
-// view is one way to see a request.
-type view struct {
-	method string
-	host   string
-	header http.Header
-	url    *url.URL
-}
-
-// viewsOf gives the ways to see a request. plain is false if a reading of a path is not
-// in its plain form.
-func viewsOf(r *http.Request) (views []view, plain bool) {
-	here := view{r.Method, r.Host, r.Header, r.URL}
-	sent := here
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		sent = view{original.Method, r.Host, r.Header, original.URL} // Caddy keeps no other Host
-	}
-	for _, v := range []view{sent, here} {
-		forms, complete := policy.Readings(v.url)
-		if !complete {
-			return nil, false
-		}
-		for _, form := range forms {
-			if policy.CleanPath(form) != form {
-				return nil, false
-			}
-			read := *v.url
-			read.Path, read.RawPath = form, ""
-			v := v
-			v.url = &read
-			views = append(views, v)
-		}
-	}
-	if sent.method == here.method && *sent.url == *here.url && len(views) == 2 {
-		views = []view{here}
-	} else {
-		views = append(views, sent, here)
-	}
-	return respelled(respelled(respelled(views, asGET(r)), inUpperCase), withPlainHost), true
-}
-
-// respelled adds each view once more as an upstream may see it, where that is another.
-func respelled(views []view, spell func(view) (respelled view, differs bool)) []view {
-	for _, v := range views {
-		if other, differs := spell(v); differs {
-			views = append(views, other)
-		}
-	}
-	return views
-}
-
-// asGET sees the CONNECT of a WebSocket as the request that reverse_proxy makes of it.
-func asGET(r *http.Request) func(view) (view, bool) {
-	if !policy.IsWebSocketConnect(r) {
-		return func(v view) (view, bool) { return v, false }
-	}
-	upgrade := r.Header.Clone()
-	upgrade.Set("Connection", "Upgrade")
-	upgrade.Set("Upgrade", "websocket")
-	return func(v view) (view, bool) {
-		v.method, v.header = http.MethodGet, upgrade
-		return v, true
-	}
-}
-
-// inUpperCase sees a method as the servers do that ignore its case, gunicorn among them.
-func inUpperCase(v view) (view, bool) {
-	upper := strings.ToUpper(v.method)
-	differs := upper != v.method
-	v.method = upper
-	return v, differs
-}
-
-// withPlainHost sees the host as the servers do that choose a site by it: without the
-// dot of a full domain name, and in lower case.
-func withPlainHost(v view) (view, bool) {
-	host := policy.PlainHost(v.host)
-	differs := host != v.host
-	v.host = host
-	return v, differs
-}
-
-// asked asks the matchers about the request as it is seen. The request is the same
-// value, because Caddy's placeholders are of it.
-func (v view) asked(matchers caddyhttp.MatcherSets, r *http.Request) (bool, error) {
-	method, host, header, current := r.Method, r.Host, r.Header, r.URL
-	defer func() { r.Method, r.Host, r.Header, r.URL = method, host, header, current }()
-	r.Method, r.Host, r.Header, r.URL = v.method, v.host, v.header, v.url
-	return matchers.AnyMatchWithError(r)
 }
 
 // matchedPaths are the path patterns of matchers.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // neighbours are the sites of this process that have tollgate. Cookies know no ports: a
@@ -173,16 +174,8 @@ func (h *Handler) shareCookies(o *Handler) bool {
 	if !h.settings.cookies.Owns(o.settings.cookies.Name) && !o.settings.cookies.Owns(h.settings.cookies.Name) {
 		return false
 	}
-	host, other := hostnameOf(h.settings.origin), hostnameOf(o.settings.origin)
+	host, other := origin.HostnameOf(h.settings.origin), origin.HostnameOf(o.settings.origin)
 	return host == other || h.settings.cookies.Reaches(other) || o.settings.cookies.Reaches(host)
-}
-
-func hostnameOf(origin string) string {
-	u, err := url.Parse(origin)
-	if err != nil {
-		return ""
-	}
-	return hostKey(u.Hostname())
 }
 
 // warnOfCallback warns when the callback does not come to this site. A site that names no
@@ -203,19 +196,19 @@ func (s *neighbour) warnOfCallback() {
 
 // receives reports whether a request for this origin comes to the site, as far as the
 // configuration tells.
-func (s *neighbour) receives(origin string) bool {
-	u, err := url.Parse(origin)
+func (s *neighbour) receives(external string) bool {
+	u, err := url.Parse(external)
 	if err != nil {
 		return true
 	}
-	return s.namesHost(hostKey(u.Hostname())) && s.listensOn(portOf(u))
+	return s.namesHost(origin.HostKey(u.Hostname())) && s.listensOn(origin.PortOf(u))
 }
 
 // namesHost reports whether the site is for a host. What cannot be known, a wildcard or a
 // placeholder, counts as yes.
 func (s *neighbour) namesHost(host string) bool {
 	return len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(name string) bool {
-		return strings.ContainsAny(name, "*{") || hostKey(name) == host
+		return strings.ContainsAny(name, "*{") || origin.HostKey(name) == host
 	})
 }
 

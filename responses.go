@@ -1,7 +1,6 @@
 package tollgate
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
@@ -33,32 +33,13 @@ func (rs *responses) demandLogin(w http.ResponseWriter, r *http.Request, v *visi
 	returnTo := rs.returnPathOf(r)
 	switch {
 	case !browser.IsNavigation(r):
-		return writeUnauthenticated(w, r, rs.settings.startURL(returnTo))
+		return respond.Unauthenticated(w, r, rs.settings.startURL(returnTo))
 	case rs.settings.loginPage:
-		w.Header().Set("WWW-Authenticate", challenge)
+		w.Header().Set("WWW-Authenticate", respond.Challenge)
 		return rs.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
 	default:
-		return redirect(w, http.StatusFound, rs.settings.startURL(returnTo))
+		return respond.Redirect(w, http.StatusFound, rs.settings.startURL(returnTo))
 	}
-}
-
-// challenge is what RFC 9110 section 15.5.2 asks of every 401. No browser opens a
-// password prompt for it.
-const challenge = `Cookie realm="tollgate"`
-
-// notAuthenticated is the text of a 401. The provider's sample backend sends it as the
-// `error` of its user information, so the endpoint userinfo does too.
-const notAuthenticated = "Not authenticated"
-
-func writeUnauthenticated(w http.ResponseWriter, r *http.Request, loginURL string) error {
-	return writeChallenge(w, r, problem{Error: "not_authenticated", Description: notAuthenticated, LoginURL: loginURL})
-}
-
-// writeChallenge completes a problem document of 401 and sends it.
-func writeChallenge(w http.ResponseWriter, r *http.Request, p problem) error {
-	w.Header().Set("WWW-Authenticate", challenge)
-	p.Title, p.Status = "Authentication required", http.StatusUnauthorized
-	return writeProblem(w, r, p)
 }
 
 // returnPathOf is where the person comes back to after signing in: the page they
@@ -188,13 +169,6 @@ func (s *settings) topupURL() string {
 	return s.endpoints["topup"]
 }
 
-// writeOwnHeaders sets what every answer of the gateway itself carries.
-func writeOwnHeaders(header http.Header) {
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
-}
-
 // writePage answers with one of the gateway's pages.
 func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
@@ -207,7 +181,7 @@ func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status in
 		return err
 	}
 	header := w.Header()
-	writeOwnHeaders(header)
+	respond.SetOwnHeaders(header)
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Language", document.Language)
 	header.Add("Vary", "Accept-Language")
@@ -223,60 +197,6 @@ func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status in
 		w.Write(document.Body) // a client that went away is nobody's error
 	}
 	return nil
-}
-
-// writeJSON answers with a JSON document.
-func writeJSON(w http.ResponseWriter, r *http.Request, status int, contentType string, document any) error {
-	body, err := json.Marshal(document)
-	if err != nil {
-		return err
-	}
-	header := w.Header()
-	writeOwnHeaders(header)
-	header.Set("Content-Type", contentType)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		w.Write(body) // a client that went away is nobody's error
-	}
-	return nil
-}
-
-const (
-	typeJSON    = "application/json"
-	typeProblem = "application/problem+json"
-)
-
-// problem is an RFC 9457 problem document. Its member error is a code in snake_case,
-// except at the endpoint userinfo: see notAuthenticated.
-type problem struct {
-	Type        string `json:"type"`
-	Title       string `json:"title"`
-	Status      int    `json:"status"`
-	Error       string `json:"error"`
-	Description string `json:"error_description,omitempty"`
-	LoginURL    string `json:"login_url,omitempty"`
-}
-
-func writeProblem(w http.ResponseWriter, r *http.Request, p problem) error {
-	p.Type = "about:blank"
-	return writeJSON(w, r, p.Status, typeProblem, p)
-}
-
-// redirect answers with a Location that was put together here, from parts that are
-// known to be safe. http.Redirect would clean the path once more, which can turn a
-// path of this origin into "//host".
-func redirect(w http.ResponseWriter, status int, location string) error {
-	writeOwnHeaders(w.Header())
-	w.Header().Set("Location", location)
-	w.WriteHeader(status)
-	return nil
-}
-
-// denyMethod answers a method that an endpoint does not have.
-func denyMethod(w http.ResponseWriter, r *http.Request, allowed string) error {
-	w.Header().Set("Allow", allowed)
-	return writeProblem(w, r, problem{Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Error: "method_not_allowed"})
 }
 
 // retrySeconds is what Retry-After says, and how often the page that waits tries
@@ -298,7 +218,7 @@ func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Reque
 func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	if !browser.IsNavigation(r) {
-		return writeProblem(w, r, problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
 	d.retryAfter = retrySeconds
@@ -309,14 +229,14 @@ func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageDa
 // among those that the rules let in.
 func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
-		return writeProblem(w, r, problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
 	}
 	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
 }
 
 // lackingProblem is the problem document of a balance that does not suffice.
 type lackingProblem struct {
-	problem
+	respond.Problem
 	Balance  *string `json:"balance"` // null when it is not known
 	Required string  `json:"required"`
 	TopupURL string  `json:"topup_url,omitempty"`
@@ -331,17 +251,12 @@ func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short 
 		if short.Balance == nil {
 			title = "Unknown balance"
 		}
-		return writeJSON(w, r, http.StatusPaymentRequired, typeProblem, lackingProblem{
-			problem:  problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
+		return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, lackingProblem{
+			Problem:  respond.Problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
 			Balance:  short.Balance,
 			Required: short.Required,
 			TopupURL: rs.settings.topupURL(),
 		})
 	}
 	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: *short})
-}
-
-// writeBadRequest refuses a request with an ambiguous path.
-func writeBadRequest(w http.ResponseWriter, r *http.Request) error {
-	return writeProblem(w, r, problem{Title: "Ambiguous path", Status: http.StatusBadRequest, Error: "bad_request"})
 }

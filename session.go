@@ -70,7 +70,7 @@ func (ss *sessions) find(ctx context.Context, v *visit) error {
 // logDuplicate writes down that a request brought two session cookies. Any client can send
 // such requests, so they share one line a minute.
 func (ss *sessions) logDuplicate() {
-	if requests, due := ss.state.duplicates.next(ss.now()); due {
+	if requests, due := ss.state.duplicates.Next(ss.now()); due {
 		ss.logger.Warn("two session cookies with the same name: a sibling domain may have planted one",
 			zap.String("cookie", ss.settings.cookies.Name), zap.Int("requests", requests))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
 
 func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
@@ -73,7 +74,7 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) er
 		h.audit.fault(r.Context(), err)
 		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
 	}
-	return writeJSON(w, r, http.StatusOK, typeJSON, keys.Assertion.Public)
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
 }
 
 func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {

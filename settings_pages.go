@@ -16,6 +16,18 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
+// newSDK makes the script that the application's pages load. It contains the paths of this
+// site's endpoints.
+func (s *settings) newSDK() (*web.SDK, error) {
+	return web.NewSDK(web.Endpoints{
+		Start:    s.endpoints["start"],
+		Userinfo: s.endpoints["userinfo"],
+		Refresh:  s.endpoints["refresh"],
+		Topup:    s.topupURL(),
+		Logout:   s.endpoints["logout"],
+	})
+}
+
 // resolvePages reads where people go, and what the gateway's own pages look like.
 func (s *settings) resolvePages(r *config.Resolver, h *Handler) {
 	s.loginPage = h.LoginPage

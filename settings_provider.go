@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -12,7 +13,35 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
+
+// resolveTopupHosts parses topup_hosts, in the form of origin.HostAndPort.
+func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
+	const setting = "topup_hosts"
+	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
+		r.Fail(setting, "has no effect: there is no topup_endpoint")
+	}
+	for i, text := range r.Texts(setting, raw) {
+		host, err := parseHost(text)
+		r.Check(setting, raw[i], err)
+		if r.Err == nil {
+			s.client.TopupHosts = append(s.client.TopupHosts, host)
+		}
+	}
+}
+
+// parseHost parses a host with an optional port, as in an https URL.
+func parseHost(text string) (string, error) {
+	u, err := url.Parse("https://" + text)
+	if err != nil || u.User != nil || u.Host != text || strings.HasSuffix(text, ":") {
+		return "", fmt.Errorf("%q is not a host such as pay.example.com or pay.example.com:8443", text)
+	}
+	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
+		return "", err
+	}
+	return origin.HostAndPort(u), nil
+}
 
 // providerPreset holds what a kind of provider is known to have. What is empty has to be
 // configured, or is off.

@@ -3,15 +3,11 @@ package tollgate
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
@@ -19,18 +15,10 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/web"
 )
-
-// logins keeps the pending logins of the browsers.
-type logins struct {
-	settings *settings
-	state    *shared
-	keys     *keys.Source
-	now      func() time.Time
-	logger   *zap.Logger
-}
 
 // serveStart redirects the browser to the provider. A cookie binds the state to this
 // browser. Only a top-level navigation may start a login: otherwise images or scripts
@@ -40,7 +28,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		return h.responses.denyScript(w, r, v)
 	}
 	if location, ok := h.logins.toExternalHost(r); ok {
-		return redirect(w, http.StatusFound, location)
+		return respond.Redirect(w, http.StatusFound, location)
 	}
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
@@ -62,60 +50,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 		return err
 	}
 	w.Header().Add("Set-Cookie", h.settings.cookies.Login(browser.FlowOf(l.State), sealed))
-	return redirect(w, http.StatusFound, h.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
-}
-
-// seal gives the value of a login's cookie, and makes room for it in the browser. If
-// the return path does not fit next to the pending logins, this process remembers it
-// instead: a pending login is worth more than a return path.
-func (lg *logins) seal(w http.ResponseWriter, ring *keys.Ring, v *visit, l *browser.Login) (string, error) {
-	pending := browser.ReadLogins(ring.Login, v.sent.Logins, "", lg.now())
-	pending.Keep(browser.MaxPendingLogins-1, browser.MaxLoginBytes)
-	flow := browser.FlowOf(l.State)
-	room := browser.LoginRoom(len(v.sent.First)+len(v.sent.Second)) - len(lg.settings.cookies.LoginName(flow))
-
-	sealed, whole, err := l.Seal(ring.Login, room-pending.Size())
-	if err != nil {
-		return "", err
-	}
-	if !whole {
-		lg.state.destinations.Remember(flow, browser.DestinationOf(l))
-	}
-	pending.Keep(browser.MaxPendingLogins-1, room-len(sealed))
-	lg.drop(w, pending)
-	return sealed, nil
-}
-
-// drop deletes the login cookies that do not fit into the browser. The process
-// remembers their return paths, so that each tab still comes back to its own page.
-func (lg *logins) drop(w http.ResponseWriter, pending *browser.PendingLogins) {
-	for _, l := range pending.Gone {
-		flow := browser.FlowOf(l.State)
-		to := browser.DestinationOf(l.Login)
-		to.ReturnPath = lg.destinationOf(flow, l.Login)
-		to.Dropped = !l.Expired(lg.now())
-		lg.state.destinations.Remember(flow, to)
-	}
-	for _, name := range pending.Removals() {
-		w.Header().Add("Set-Cookie", lg.settings.cookies.Remove(name))
-	}
-}
-
-// trim makes room for a new session next to the logins that are still pending: tabs
-// that started at the same time did not know of each other. The callbacks of the dropped
-// logins are late, and lead to their pages with the new session.
-func (lg *logins) trim(w http.ResponseWriter, r *http.Request, v *visit, ended *browser.Login, session []string) {
-	keys, err := lg.keys.Ring(r.Context())
-	if err != nil {
-		return // the next sign-in makes room
-	}
-	size := 0
-	for _, cookie := range session {
-		size += len(cookie)
-	}
-	pending := browser.ReadLogins(keys.Login, v.sent.Logins, lg.settings.cookies.LoginName(browser.FlowOf(ended.State)), lg.now())
-	pending.Keep(browser.MaxPendingLogins, browser.LoginRoom(size))
-	lg.drop(w, pending)
+	return respond.Redirect(w, http.StatusFound, h.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
 }
 
 // readyForLogin gives the keys if a new session could be saved now. Otherwise a user would
@@ -131,7 +66,7 @@ func (h *Handler) readyForLogin(ctx context.Context) (*keys.Ring, error) {
 // cookie, the state, the provider's error, the issuer, the code. The code is not spent
 // before all other checks have passed (RFC 9700 section 4.7.1).
 func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) error {
-	answer, cause := parseCallback(queryOf(r))
+	answer, cause := oauth.ParseCallback(queryOf(r))
 	if cause != "" {
 		return h.failLogin(w, r, v, nil, http.StatusBadRequest, cause)
 	}
@@ -140,8 +75,8 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		h.logger.Error("cannot finish sign-in: session store or secret unavailable", zap.Error(err))
 		return h.responses.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
 	}
-	flow := browser.FlowOf(answer.state)
-	l := h.logins.find(keys, v, flow, answer.state)
+	flow := browser.FlowOf(answer.State)
+	l := h.logins.find(keys, v, flow, answer.State)
 	if l == nil {
 		return h.goneCallback(w, r, v, flow, answer)
 	}
@@ -149,15 +84,15 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	if l.Expired(h.now()) {
 		return h.lateCallback(w, r, v, l)
 	}
-	if answer.errorCode != "" {
-		return h.failLogin(w, r, v, l, http.StatusBadRequest, authorizationErrorCode(answer.errorCode))
+	if answer.ErrorCode != "" {
+		return h.failLogin(w, r, v, l, http.StatusBadRequest, oauth.AuthorizationErrorCode(answer.ErrorCode))
 	}
-	if !h.settings.client.IsIssuer(answer.issuer) {
-		h.audit.issuer(answer.issuer, h.settings.client.Issuer)
+	if !h.settings.client.IsIssuer(answer.Issuer) {
+		h.audit.issuer(answer.Issuer, h.settings.client.Issuer)
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
 
-	s, err := h.signIn(r, l, flow, answer.code)
+	s, err := h.signIn(r, l, flow, answer.Code)
 	switch {
 	case errors.Is(err, errLoginSpent):
 		return h.lateCallback(w, r, v, l)
@@ -168,41 +103,6 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.failLogin(w, r, v, l, signInStatus(err), "server_error")
 	}
 	return h.finishLogin(w, r, v, l, s)
-}
-
-// callbackAnswer holds the callback's parameters.
-type callbackAnswer struct {
-	state, code, errorCode, issuer string
-}
-
-// parseCallback reads the callback's parameters. Other parameters are ignored. A parameter
-// that occurs twice is refused, because two readers could take different values
-// (RFC 6749 section 3.1).
-func parseCallback(query url.Values) (answer callbackAnswer, cause string) {
-	for _, name := range []string{"state", "code", "error", "iss"} {
-		if len(query[name]) > 1 {
-			return callbackAnswer{}, "invalid_state"
-		}
-	}
-	answer = callbackAnswer{query.Get("state"), query.Get("code"), query.Get("error"), query.Get("iss")}
-	if answer.errorCode == "" && (answer.code == "" || answer.state == "") {
-		return callbackAnswer{}, "missing_parameters"
-	}
-	return answer, ""
-}
-
-// authorizationErrorCodes are the error codes of RFC 6749 section 4.1.2.1. Any other value
-// may have been put into the URL by an attacker, so it is replaced by server_error.
-var authorizationErrorCodes = map[string]bool{
-	"invalid_request": true, "unauthorized_client": true, "access_denied": true, "unsupported_response_type": true,
-	"invalid_scope": true, "server_error": true, "temporarily_unavailable": true,
-}
-
-func authorizationErrorCode(code string) string {
-	if authorizationErrorCodes[code] {
-		return code
-	}
-	return "server_error"
 }
 
 // maxLoggedIssuer limits the length of an issuer in the log, in bytes.
@@ -221,33 +121,6 @@ func (a *audit) issuer(issuer, expected string) {
 		zap.String("iss", issuer), zap.String("expected", expected))
 }
 
-// find gives the login that this browser started with this state. It is nil if there
-// is none. The login may have expired.
-func (lg *logins) find(ring *keys.Ring, v *visit, flow, state string) *browser.Login {
-	for _, cookie := range v.sent.Logins {
-		if cookie.Name != lg.settings.cookies.LoginName(flow) {
-			continue
-		}
-		if l, ok := browser.OpenLogin(ring.Login, cookie.Value); ok && l.Matches(state) {
-			l.ReturnPath = lg.destinationOf(flow, l)
-			return l
-		}
-	}
-	return nil
-}
-
-// destinationOf gives the return path of a login: from its cookie, or else from the memory
-// of this process, or else after_login.
-func (lg *logins) destinationOf(flow string, l *browser.Login) string {
-	if l.ReturnPath != "" {
-		return l.ReturnPath
-	}
-	if remembered, ok := lg.state.destinations.Of(flow); ok {
-		return remembered.ReturnPath
-	}
-	return lg.settings.afterLogin
-}
-
 // lateCallback answers a callback whose login is over, or was not started by this browser.
 // With a live session it redirects to the login's page. Otherwise it shows a page with a
 // button that starts a new login, for the same page if that is known. It never starts a
@@ -260,7 +133,7 @@ func (h *Handler) lateCallback(w http.ResponseWriter, r *http.Request, v *visit,
 	if l != nil {
 		target = l.ReturnPath
 	}
-	return redirect(w, http.StatusSeeOther, target)
+	return respond.Redirect(w, http.StatusSeeOther, target)
 }
 
 var (
@@ -346,7 +219,7 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 		w.Header().Set("Refresh", "0;url="+l.ReturnPath)
 		return h.responses.writePage(w, r, http.StatusOK, pageContinue, pageData{home: l.ReturnPath})
 	default:
-		return redirect(w, http.StatusSeeOther, l.ReturnPath)
+		return respond.Redirect(w, http.StatusSeeOther, l.ReturnPath)
 	}
 }
 
@@ -381,24 +254,12 @@ func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l 
 		return h.responses.writePage(w, r, status, pagePopup,
 			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: cause}})
 	case h.settings.errorPath != "" && !h.logins.goesRound(w, v):
-		return redirect(w, http.StatusSeeOther, withError(h.settings.errorPath, cause))
+		return respond.Redirect(w, http.StatusSeeOther, withError(h.settings.errorPath, cause))
 	case status == http.StatusForbidden:
 		return h.responses.writePage(w, r, status, pageForbidden, pageData{})
 	default:
 		return h.responses.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
 	}
-}
-
-// goesRound counts a failed sign-in that leads to error_redirect. It reports whether the
-// browser is in a loop: the page at error_redirect may start the next sign-in by itself.
-func (lg *logins) goesRound(w http.ResponseWriter, v *visit) bool {
-	recent := v.sent.Recent.Next("failed " + lg.settings.errorPath)
-	w.Header().Add("Set-Cookie", lg.settings.cookies.Recent(recent))
-	if !recent.IsLoop() {
-		return false
-	}
-	lg.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", zap.String("error_redirect", lg.settings.errorPath))
-	return true
 }
 
 // withError adds the error code to the application's error path.
@@ -413,39 +274,10 @@ func withError(path, cause string) string {
 	return u.String()
 }
 
-// queryOf reads the query that the client sent, also if an earlier directive has rewritten
-// the URL.
-func queryOf(r *http.Request) url.Values {
-	return originalURL(r).Query()
-}
-
-func replacerOf(r *http.Request) *caddy.Replacer {
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return repl
-}
-
 // externalHostQuery marks the URL of `start` after a redirect from another host. It limits
 // such redirects to one: behind a proxy that rewrites Host, every request seems to be for
 // another host.
 const externalHostQuery = "at_origin"
-
-// toExternalHost gives the URL of `start` at the external origin. ok is false if the request
-// is for that host already. The login cookie belongs to the host that sets it, and the
-// callback arrives at the host of redirect_uri.
-func (lg *logins) toExternalHost(r *http.Request) (location string, ok bool) {
-	query := queryOf(r)
-	host := browserHost(r)
-	if lg.settings.endpoints["auth"] != "" || query.Has(externalHostQuery) || isSameHost(host, lg.settings.origin) {
-		return "", false
-	}
-	if lg.state.otherHosts.isNew(host) {
-		lg.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
-			"open the site under redirect_uri's host, or let the proxy in front keep the Host header",
-			zap.String("host", host), zap.String("redirect_uri_host", hostOfOrigin(lg.settings.origin)))
-	}
-	query.Set(externalHostQuery, "1")
-	return lg.settings.origin + lg.settings.endpoints["start"] + "?" + query.Encode(), true
-}
 
 // browserHost gives the host in the browser's URL: from the X-Forwarded-Host of a proxy that
 // Caddy trusts, or else from the Host header.
@@ -456,77 +288,4 @@ func browserHost(r *http.Request) string {
 		}
 	}
 	return r.Host
-}
-
-// isSameHost reports whether a Host header names the host of an origin. A Host header
-// without a port counts as the origin's port: many proxies leave it out.
-func isSameHost(host, origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
-	}
-	name, port := splitHost(host)
-	if port != "" && port != portOf(u) {
-		return false
-	}
-	return hostKey(name) == hostKey(u.Hostname())
-}
-
-func hostOfOrigin(origin string) string {
-	_, host, _ := strings.Cut(origin, "://")
-	return host
-}
-
-// splitHost splits a Host header. port is empty if there is none.
-func splitHost(host string) (name, port string) {
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		return name, port
-	}
-	return strings.Trim(host, "[]"), ""
-}
-
-// portOf gives the port of a URL, or else the default port of its scheme.
-func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	if u.Scheme == "https" {
-		return "443"
-	}
-	return "80"
-}
-
-// hostKey gives a host in canonical form: in lower case, without a dot at its end, an IP
-// address in its canonical notation.
-func hostKey(name string) string {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if canonical, err := origin.CanonicalHost(name); err == nil {
-		return canonical
-	}
-	return name // no browser sends such a host
-}
-
-// otherHosts remembers the hosts that have been logged, so that each is logged once. Clients
-// choose the hosts, so their number and length are limited.
-type otherHosts struct {
-	mu    sync.Mutex // guards hosts
-	hosts map[string]struct{}
-}
-
-const (
-	maxOtherHosts = 10
-	maxHostLength = 253
-)
-
-func (o *otherHosts) isNew(host string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if _, known := o.hosts[host]; known || len(o.hosts) >= maxOtherHosts || len(host) > maxHostLength {
-		return false
-	}
-	if o.hosts == nil {
-		o.hosts = make(map[string]struct{})
-	}
-	o.hosts[host] = struct{}{}
-	return true
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
+	"github.com/caddy-tollgate/tollgate/internal/rare"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -39,10 +40,10 @@ type shared struct {
 	confirming flight.Group[*session.Session]
 	// unconfirmed holds why the user of such a session could not be read a moment ago.
 	unconfirmed *otter.Cache[session.ID, error]
-	// otherHosts are the hosts under which sign-ins began that are not redirect_uri's.
-	otherHosts otherHosts
+	// Hosts are the hosts under which sign-ins began that are not redirect_uri's.
+	otherHosts rare.Hosts
 	// duplicates limits the log line about two session cookies in one request.
-	duplicates rareLine
+	duplicates rare.Line
 	// displaced holds the sessions whose cookie was deleted or replaced a short time ago.
 	displaced *otter.Cache[session.ID, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.

@@ -84,7 +84,7 @@ func TestAWebSocketMayComeFromTheHostThatItIsFor(t *testing.T) {
 		"https://c.example.org": true, "http://b.example.org": true, "https://b.example.org:8443": true,
 	} {
 		r := &http.Request{Host: "B.example.org", Header: http.Header{"Upgrade": {"websocket"}, "Origin": {from}}}
-		if got := isForeignWebSocket(r, "https://a.example.org"); got != foreign {
+		if got := policy.IsForeignWebSocket(r, "https://a.example.org"); got != foreign {
 			t.Errorf("%s: got %t, want %t", from, got, foreign)
 		}
 	}

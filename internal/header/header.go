@@ -57,6 +57,10 @@ func Fold(name string) string {
 	return string(AppendFolded(make([]byte, 0, len(name)), name))
 }
 
+// MaxFolded is the maximum length of a name that is folded on the stack, in bytes. Longer
+// names cost an allocation.
+const MaxFolded = 64
+
 // AppendFolded appends Fold(name) to b, without allocating if b has room.
 func AppendFolded(b []byte, name string) []byte {
 	inRun := false

@@ -143,16 +143,12 @@ func (h *Headers) noteFirstBytes() {
 	}
 }
 
-// MaxFolded is the maximum length of a name that is folded on the stack, in bytes. Longer
-// names cost an allocation.
-const MaxFolded = 64
-
 // Forges reports whether an upstream could mistake name for an identity header.
 func (h *Headers) Forges(name string) bool {
 	if name == "" || !h.firstBytes[name[0]] {
 		return false
 	}
-	var stack [MaxFolded]byte
+	var stack [header.MaxFolded]byte
 	_, ours := h.folded[string(header.AppendFolded(stack[:0], name))]
 	return ours
 }

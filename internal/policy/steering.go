@@ -1,29 +1,27 @@
-package tollgate
+package policy
 
 import (
 	"net/http"
 	"strings"
 
 	"github.com/caddy-tollgate/tollgate/internal/header"
-	"github.com/caddy-tollgate/tollgate/internal/identity"
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // Headers that make an application treat a request as a request for another URL or with
 // another method. The names are folded.
 var (
-	// urlOverrides hold another path. IIS, and old Symfony and Zend applications, route by
+	// URLOverrides hold another path. IIS, and old Symfony and Zend applications, route by
 	// them, so our rules would have checked the wrong path (Symfony CVE-2018-14773).
-	urlOverrides = map[string]bool{"x-original-url": true, "x-rewrite-url": true}
+	URLOverrides = map[string]bool{"x-original-url": true, "x-rewrite-url": true}
 
-	// methodOverrides hold another method.
-	methodOverrides = map[string]bool{"x-http-method-override": true, "x-http-method": true, "x-method-override": true}
+	// MethodOverrides hold another method.
+	MethodOverrides = map[string]bool{"x-http-method-override": true, "x-http-method": true, "x-method-override": true}
 )
 
-// stripFolded removes the headers whose folded name is in names. All of these names start
+// StripFolded removes the headers whose folded name is in names. All of these names start
 // with an X.
-func stripFolded(fields http.Header, names map[string]bool) {
-	var stack [identity.MaxFolded]byte
+func StripFolded(fields http.Header, names map[string]bool) {
+	var stack [header.MaxFolded]byte
 	for name := range fields {
 		if name == "" || name[0] != 'X' && name[0] != 'x' {
 			continue
@@ -34,13 +32,13 @@ func stripFolded(fields http.Header, names map[string]bool) {
 	}
 }
 
-// isForeignWebSocket reports whether a page of another origin opens a WebSocket. The browser
+// IsForeignWebSocket reports whether a page of another origin opens a WebSocket. The browser
 // sends the cookies along; from a sibling host also those with SameSite=Lax. It lets the
 // page read all messages: CORS does not protect WebSockets. origin is the external origin;
 // the request's own host is allowed, too, because a site may serve several hosts. Clients
 // other than browsers send no Origin.
-func isForeignWebSocket(r *http.Request, origin string) bool {
-	if r.Header.Get("Upgrade") == "" && !policy.IsWebSocketConnect(r) {
+func IsForeignWebSocket(r *http.Request, origin string) bool {
+	if r.Header.Get("Upgrade") == "" && !IsWebSocketConnect(r) {
 		return false
 	}
 	from, sent := r.Header["Origin"]
