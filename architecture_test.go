@@ -18,7 +18,7 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // packages of floors below its own.
 var floors = [][]string{
 	{"internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
-	{"internal/adminapi", "internal/keys", "internal/oauth"},
+	{"internal/adminapi", "internal/keys", "internal/oauth", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/config", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
@@ -31,7 +31,7 @@ var floors = [][]string{
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/decimal", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/renewal", "internal/session", "internal/wire",
+	"internal/renewal", "internal/session", "internal/spending", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.

@@ -265,26 +265,33 @@ func (s *Records) delete(ctx context.Context, key string) error {
 
 // lockRecord takes the right to write one record.
 func (s *Records) lockRecord(ctx context.Context, name string) (unlock func() error, err error) {
+	if unlock, err = s.lock(ctx, storageRecordLock+name); err != nil {
+		return nil, fmt.Errorf("locking the session in Caddy's storage: %w", err)
+	}
+	return unlock, nil
+}
+
+// lock takes a lock of the storage. It waits for it until ctx ends.
+func (s *Records) lock(ctx context.Context, name string) (unlock func() error, err error) {
 	own := &s.writing[maphash.String(s.seed, name)%uint64(len(s.writing))]
 	own.Lock()
-	lock := storageRecordLock + name
 	for {
-		ok, err := s.tryLockStorage(ctx, lock)
+		ok, err := s.tryLockStorage(ctx, name)
 		switch {
 		case err != nil:
 			own.Unlock()
-			return nil, fmt.Errorf("locking the session in Caddy's storage: %w", err)
+			return nil, err
 		case ok:
 			return func() error {
 				defer own.Unlock()
-				return s.Storage.Unlock(context.WithoutCancel(ctx), lock)
+				return s.Storage.Unlock(context.WithoutCancel(ctx), name)
 			}, nil
 		}
 		select {
 		case <-time.After(StorageLockPause):
 		case <-ctx.Done():
 			own.Unlock()
-			return nil, fmt.Errorf("locking the session in Caddy's storage: %w", ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -1,0 +1,153 @@
+package spending
+
+import (
+	"testing"
+	"time"
+)
+
+func reserve(n byte, amount Amount) *Request {
+	return &Request{ID: ID{n}, Amount: amount, Reserve: true, MaxAge: time.Minute, RefusalAge: time.Second}
+}
+
+func TestFreshUserNeedsAReadingFirst(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	if result := s.Admit(0, reserve(1, Amount{}), 0); result.Outcome != NeedsReading {
+		t.Errorf("%+v", result)
+	}
+	r := reserve(1, must(t, "1"))
+	if r.PassUnknown = true; s.Admit(0, r, 0).Outcome != Admitted {
+		t.Error("an unknown balance does not pass where it may")
+	}
+	old := reserve(2, Amount{})
+	s.EndReading(0, s.BeginReading(0), Balance{must(t, "1"), true})
+	if result := s.Admit(time.Minute.Milliseconds()+1, old, 0); result.Outcome != NeedsReading {
+		t.Errorf("with an old balance: %+v", result)
+	}
+}
+
+func TestRefusalNeedsANewBalance(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	s.EndReading(0, s.BeginReading(0), Balance{must(t, "1"), true})
+	if result := s.Admit(1000, reserve(1, must(t, "1.01")), 0); result.Outcome != Insufficient || result.InFlight || result.Available != must(t, "1") {
+		t.Errorf("after a second: %+v", result)
+	}
+	if result := s.Admit(1001, reserve(1, must(t, "1.01")), 0); result.Outcome != NeedsReading {
+		t.Errorf("later: %+v", result)
+	}
+	s.Admit(1000, reserve(2, must(t, "0.50")), 0)
+	if result := s.Admit(1000, reserve(3, must(t, "0.51")), 0); result.Outcome != Insufficient || !result.InFlight {
+		t.Errorf("with another request running: %+v", result)
+	}
+}
+
+func TestBalanceFromTheFutureDoesNotDecide(t *testing.T) {
+	t.Parallel()
+	now := at("2026-11-27T12:00:00Z")
+	s := NewState(now)
+	s.EndReading(now, s.BeginReading(now), Balance{must(t, "1"), true})
+	if result := s.Admit(now-2*time.Minute.Milliseconds(), reserve(1, must(t, "1")), 0); result.Outcome != NeedsReading {
+		t.Errorf("%+v", result)
+	}
+}
+
+// The costs of the time before the first reading came back count, too: it may have begun
+// before them.
+func TestCostDuringTheFirstReadingCounts(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	pass := reserve(1, must(t, "1"))
+	pass.PassUnknown = true
+	s.Admit(0, pass, 0)
+	ticket := s.BeginReading(0)
+	s.Settle(0, &Settlement{ID: pass.ID, Amount: pass.Amount, Word: Costs, Cost: must(t, "1")})
+	s.EndReading(0, ticket, Balance{must(t, "1"), true})
+	if result := s.Admit(0, reserve(2, must(t, "1")), 0); result.Outcome != NeedsReading {
+		t.Errorf("%+v", result)
+	}
+}
+
+func TestCostAboveTheHoldIsBookedInFull(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	s.EndReading(0, s.BeginReading(0), Balance{must(t, "10"), true})
+	r := reserve(1, must(t, "1"))
+	s.Admit(0, r, 0)
+	if settled := s.Settle(0, &Settlement{ID: r.ID, Amount: r.Amount, Word: Costs, Cost: must(t, "4")}); !settled.OverHold || !settled.NeedsReading {
+		t.Errorf("%+v", settled)
+	}
+	if result := s.Admit(0, reserve(2, must(t, "6")), 0); result.Outcome != Admitted || result.Available != must(t, "6") {
+		t.Errorf("%+v", result)
+	}
+}
+
+func TestUserCannotRunMoreThanMaxHolds(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	for i := range MaxHolds {
+		if result := s.Admit(0, &Request{ID: ID{byte(i), byte(i >> 8)}}, time.Second); result.Outcome != Admitted {
+			t.Fatalf("%d: %+v", i, result)
+		}
+	}
+	if result := s.Admit(0, &Request{ID: ID{0xff, 0xff}}, time.Second); result.Outcome != Busy {
+		t.Errorf("%+v", result)
+	}
+	if result := s.Admit(1000, &Request{ID: ID{0xff, 0xff}}, time.Second); result.Outcome != Admitted {
+		t.Errorf("after the leases: %+v", result)
+	}
+}
+
+func TestHugeCostsNeitherOverflowNorAdmit(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	s.EndReading(0, s.BeginReading(0), Balance{maxAmount, true})
+	for i := range byte(100) {
+		r := reserve(i, Amount{})
+		r.PassUnknown, r.MaxAge = true, 0
+		s.Admit(1, r, 0)
+		s.Settle(1, &Settlement{ID: r.ID, Word: Costs, Cost: maxAmount})
+		if i%5 == 0 {
+			s.BeginReading(1)
+		}
+	}
+	if result := s.Admit(1, reserve(200, Amount{}), 0); result.Outcome != NeedsReading || result.Available.whole > 0 || result.Available.whole < -(1<<53) {
+		t.Errorf("%+v", result)
+	}
+}
+
+func TestIdleStateIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	r := reserve(1, Amount{})
+	r.PassUnknown = true
+	s.Admit(0, r, 0)
+	if s.IsIdle(idleMemory) {
+		t.Error("with a hold")
+	}
+	s.Settle(0, &Settlement{ID: r.ID})
+	if s.IsIdle(idleMemory-1) || !s.IsIdle(idleMemory) {
+		t.Error("without a hold")
+	}
+	spend(s, 0, 2, Amount{}, Amount{}, Budget{Key: "api", Window: Day, Limit: Amount{1, 0}})
+	if s.IsIdle(24*time.Hour.Milliseconds()-1) || !s.IsIdle(24*time.Hour.Milliseconds()) {
+		t.Error("with a budget")
+	}
+}
+
+func FuzzParseState(f *testing.F) {
+	s := NewState(5)
+	s.Admit(5, &Request{ID: ID{1}, Budgets: []Budget{{"api", Hour, Amount{1, 0}}}}, time.Second)
+	s.BeginReading(7)
+	f.Add(s.AppendBinary(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, ok := ParseState(b)
+		if !ok {
+			return
+		}
+		again, ok := ParseState(s.AppendBinary(nil))
+		if !ok || len(again.holds) != len(s.holds) || again.held != s.held || again.seq != s.seq {
+			t.Errorf("%+v became %+v", s, again)
+		}
+	})
+}
