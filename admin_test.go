@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 	"github.com/caddy-tollgate/tollgate/stores/storage"
@@ -230,12 +231,12 @@ func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 	t.Cleanup(elsewhere.Close)
 
 	value := strings.TrimPrefix(b.cookies()["tollgate"], "1.") // of one part
-	if mustLoad(t, elsewhere, value) == nil {
+	if recordstest.MustLoad(t, elsewhere, value) == nil {
 		t.Fatal("the other process does not know the session")
 	}
 	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
 	began := time.Now()
-	eventually(t, "the other process refuses the session", func() bool { return mustLoad(t, elsewhere, value) == nil })
+	eventually(t, "the other process refuses the session", func() bool { return recordstest.MustLoad(t, elsewhere, value) == nil })
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -306,7 +306,7 @@ func TestWithoutTheSecretThePublicKeysAreUnavailable(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: "assertion"})
 	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
 	s.Load()
-	storage.broken.Store(true)
+	storage.Broken.Store(true)
 	if a := s.newBrowser().Get("/oauth/jwks.json"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("status %d, %q", a.StatusCode, a.Header)
 	}

@@ -157,7 +157,7 @@ func TestTwoCookiesOfOneNameAreLoggedOnceAMinute(t *testing.T) {
 func TestAnOutageDeletesNoCookie(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	storage.broken.Store(true)
+	storage.Broken.Store(true)
 	s.clock.advance(over)
 	if a := b.Get("/"); a.StatusCode == http.StatusUnauthorized || deletes(a) {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))

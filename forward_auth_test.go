@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"fmt"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -347,12 +348,12 @@ func TestParallelAuthChecksShareOneRefresh(t *testing.T) {
 
 func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
 	s, kind, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
-	defer close(kind.hang)
+	defer close(kind.Hang)
 	b := s.newBrowser().signIn()
 	// The one that hangs comes last: its reads outlive their questions.
 	for _, what := range []string{"broken", "hanging"} {
-		kind.broken.Store(what == "broken")
-		kind.hangs.Store(what == "hanging")
+		kind.Broken.Store(what == "broken")
+		kind.Hangs.Store(what == "hanging")
 		s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 		a := b.promptly("/oauth/auth", "X-Forwarded-Uri: /page")
 		a.wantAuth(t, what, 403, "unavailable", "")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -244,7 +245,7 @@ func (f *fleet) burst(b *visitor, n int) map[int]int {
 var sharedPlaces = map[string]func(t *testing.T) string{
 	"storage": func(*testing.T) string { return "store storage" },
 	"redis": func(t *testing.T) string {
-		return "store redis {\n\t\t\t\taddress " + startRedis(t).address() + "\n\t\t\t}"
+		return "store redis {\n\t\t\t\taddress " + redistest.Start(t).Address() + "\n\t\t\t}"
 	},
 }
 

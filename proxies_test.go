@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +17,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
@@ -36,7 +38,7 @@ type proxyAddresses struct {
 // configured by an example and asks the gateway.
 type proxiedSite struct {
 	*site
-	storage *breakableStorage
+	storage *recordstest.Breakable
 	log     string // the file with the proxy's logs
 	// nextEvent has the application send the next event of an event stream.
 	nextEvent chan<- struct{}
@@ -61,7 +63,7 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	s.clock.authTimeout = time.Minute
 	s.Load()
 	records := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records)
-	kind := &breakableStorage{Storage: records.Storage}
+	kind := &recordstest.Breakable{Storage: records.Storage}
 	records.Storage = kind
 	log := filepath.Join(t.TempDir(), "proxy.log")
 	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://"), log})
@@ -500,12 +502,12 @@ func (s *proxiedSite) testRefused(t *testing.T) {
 func (s *proxiedSite) testStoreFault(t *testing.T) {
 	b := s.newBrowser().signIn()
 	ticket := b.cookies()["tollgate"]
-	s.storage.broken.Store(true)
+	s.storage.Broken.Store(true)
 	s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
 	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}
-	s.storage.broken.Store(false)
+	s.storage.Broken.Store(false)
 	if a := b.visit("/page"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] != ticket {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -155,12 +156,12 @@ func TestNextStep(t *testing.T) {
 }
 
 // sharedSession signs in at a store of its own, and gives renewals to renew it with.
-func sharedSession(t *testing.T, p placeUnderTest) (*records.Tickets, *session.Session, *renewal.Refresher) {
+func sharedSession(t *testing.T, p recordstest.Place) (*records.Tickets, *session.Session, *renewal.Refresher) {
 	t.Helper()
-	store := p.suiteStore(t)
-	s := freshSession("12345")
+	store := p.Store(t)
+	s := recordstest.FreshSession("12345")
 	s.Tokens.Expires = time.Now().Add(-time.Second)
-	s, _ = keepInStore(t, store, s)
+	s, _ = recordstest.Keep(t, store, s)
 	sessions := session.NewRegistry(time.Now, func(session.ID, time.Time) {})
 	t.Cleanup(sessions.Close)
 	r := renewal.New(sessions, time.Now)
@@ -185,7 +186,7 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
-		storage.full.Store(true)
+		storage.Full.Store(true)
 		return rotated(old), nil
 	})
 	renewed, err := renewals.Wait(t.Context(), s, how)
@@ -202,7 +203,7 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 	if renewals.Running.Count() == 0 {
 		t.Error("nobody is trying to write it down: a stop would lose it")
 	}
-	storage.full.Store(false)
+	storage.Full.Store(false)
 	eventually(t, "the tokens are written", func() bool {
 		standing, err := store.Reread(t.Context(), s)
 		return err == nil && standing.Tokens.Refresh == "refresh_2" && standing.Kept.Pending.IsZero()
@@ -219,7 +220,7 @@ func TestTheLockIsHeldForAsLongAsTheProviderTakes(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			store, s, renewals := sharedSession(t, p)
-			other := p.suiteStore(t)
+			other := p.Store(t)
 			how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
 				for range 8 {
 					time.Sleep(200 * time.Millisecond)
@@ -247,14 +248,14 @@ func TestFailingStoreSpendsNoRefreshToken(t *testing.T) {
 	store, s, renewals := sharedSession(t, p)
 	spent := 0
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { spent++; return rotated(old), nil })
-	storage.full.Store(true)
+	storage.Full.Store(true)
 	if _, err := renewals.Wait(t.Context(), s, how); err == nil || errors.Is(err, session.ErrEnded) {
 		t.Errorf("with a full store: %v", err)
 	}
 	if spent != 0 {
 		t.Error("the token was spent though nothing can be written down")
 	}
-	storage.full.Store(false)
+	storage.Full.Store(false)
 	time.Sleep(renewal.BackOffExpired)
 	if _, err := renewals.Wait(t.Context(), s, how); err != nil || spent != 1 {
 		t.Errorf("afterwards: %v, spent %d times", err, spent)
@@ -393,19 +394,19 @@ func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
 func TestInvalidGrantEndsNoSessionWhileTheStoreFails(t *testing.T) {
 	storage, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
-	other := p.suiteStore(t)
+	other := p.Store(t)
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
 		standing, _ := other.Reread(t.Context(), s) // this process was held up, and another one was faster
 		if _, err := other.Save(t.Context(), standing.Renewed(rotated(old))); err != nil {
 			t.Error(err)
 		}
-		storage.broken.Store(true)
+		storage.Broken.Store(true)
 		return old, &oauth.Error{Kind: oauth.FailureEnded}
 	})
 	if _, err := renewals.Wait(t.Context(), s, how); err == nil || errors.Is(err, session.ErrEnded) {
 		t.Errorf("while the store does not answer: %v", err)
 	}
-	storage.broken.Store(false)
+	storage.Broken.Store(false)
 	if _, live := renewals.Sessions.Latest(s); !live {
 		t.Error("the session is taken for ended")
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -39,7 +40,7 @@ func (breakable) CaddyModule() caddy.ModuleInfo {
 
 func (b *breakable) CertMagicStorage() (certmagic.Storage, error) {
 	storage, _ := breakableStorages.Load(b.Folder)
-	return storage.(*breakableStorage), nil
+	return storage.(*recordstest.Breakable), nil
 }
 
 func (b *breakable) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -53,13 +54,13 @@ func (b *breakable) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func init() { caddy.RegisterModule(breakable{}) }
 
 // newStoredSite is a site whose sessions are in Caddy's storage, in the given folder.
-func newStoredSite(t *testing.T, options siteOptions) (s *site, storage *breakableStorage, folder string) {
+func newStoredSite(t *testing.T, options siteOptions) (s *site, storage *recordstest.Breakable, folder string) {
 	t.Helper()
 	if !strings.Contains(options.inTollgate, "session") {
 		options.inTollgate += "\n" + inStorage
 	}
 	folder = t.TempDir()
-	storage = &breakableStorage{Storage: &certmagic.FileStorage{Path: folder}, hang: make(chan struct{})}
+	storage = &recordstest.Breakable{Storage: &certmagic.FileStorage{Path: folder}, Hang: make(chan struct{})}
 	breakableStorages.Store(folder, storage)
 	options.storage = folder
 	return newSite(t, options), storage, folder
@@ -125,7 +126,7 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 	callback := s.newBrowser()
 	code := callback.authorize("?return_to=/page")
 
-	kind.broken.Store(true)
+	kind.Broken.Store(true)
 	time.Sleep(max(storage.StorageReadAge, records.ProbeInterval))
 	for name, a := range map[string]*answer{
 		"a script":      b.Get("/page"),
@@ -155,7 +156,7 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 		t.Errorf("%d codes were spent, want the one of before", n)
 	}
 
-	kind.broken.Store(false)
+	kind.Broken.Store(false)
 	time.Sleep(records.ProbeInterval)
 	if a := b.Get("/page"); a.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", a.StatusCode)
@@ -174,7 +175,7 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{})
 	b := s.newBrowser().signIn()
-	storage.full.Store(true)
+	storage.Full.Store(true)
 	time.Sleep(records.ProbeInterval)
 	s.clock.advance(due)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
@@ -191,7 +192,7 @@ func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
 	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
 		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.refreshes())
 	}
-	storage.full.Store(false)
+	storage.Full.Store(false)
 	s.clock.advance(renewal.BackOffExpired)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
 		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.refreshes())
@@ -368,7 +369,7 @@ func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
 func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
 	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.newBrowser().signIn()
-	kind.slow.Store(int64(2 * DefaultAuthTimeout))
+	kind.Slow.Store(int64(2 * DefaultAuthTimeout))
 	for i := range 6 {
 		s.clock.advance(4 * time.Minute)
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {

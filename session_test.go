@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -25,8 +24,6 @@ func sampleSession(accessLength int) *session.Session {
 	s.Generation = 7
 	return s
 }
-
-var sessionsEqual = cmp.AllowUnexported(session.Session{}, oauth.Tokens{}, oauth.UserInfo{}, session.Kept{}, session.Head{}, decimal.Decimal{})
 
 func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
 	options := siteOptions{}

@@ -12,16 +12,17 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
-func redisSite(t *testing.T, server *redisServer) *site {
+func redisSite(t *testing.T, server *redistest.Server) *site {
 	t.Helper()
-	return newSite(t, siteOptions{inTollgate: "session {\nstore redis {\naddress " + server.address() + "\n}\n}"})
+	return newSite(t, siteOptions{inTollgate: "session {\nstore redis {\naddress " + server.Address() + "\n}\n}"})
 }
 
 func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
-	s := redisSite(t, startRedis(t))
+	s := redisSite(t, redistest.Start(t))
 	b := s.newBrowser().signIn()
 	for name, value := range b.cookies() {
 		if len(value) > 300 {
@@ -37,14 +38,14 @@ func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
 }
 
 func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
 	before := b.cookies()
 	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusOK {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
-	server.kill()
+	server.Kill()
 	eventually(t, "the session cannot be read", func() bool { return b.Get("/").StatusCode == http.StatusServiceUnavailable })
 	for _, path := range []string{"/", "/oauth/userinfo"} {
 		for name, a := range map[string]*answer{"a script": b.Get(path), "a person": b.visit(path)} {
@@ -58,7 +59,7 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready while Redis is away: status %d", a.StatusCode)
 	}
-	server.restart()
+	server.Restart()
 	eventually(t, "the session is back", func() bool { return b.Get("/").StatusCode == http.StatusOK })
 	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
 	for name, value := range before {
@@ -67,7 +68,7 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 		}
 	}
 
-	server.must("FLUSHALL")
+	server.Must("FLUSHALL")
 	eventually(t, "a session that is lost is none", func() bool { return b.Get("/").StatusCode == http.StatusUnauthorized })
 	if a := b.visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("a person: status %d", a.StatusCode)
@@ -76,8 +77,8 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 }
 
 func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
-	server := startRedis(t)
-	server.kill()
+	server := redistest.Start(t)
+	server.Kill()
 	s := redisSite(t, server)
 	b := s.newBrowser()
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
@@ -86,40 +87,29 @@ func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
 	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
-	server.restart()
+	server.Restart()
 	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
 	b.signIn()
 }
 
-var connectionID = regexp.MustCompile(`(?m)^id=(\d+) .* name=tollgate `)
-
-// connections are the ids of the gateway's connections.
-func (s *redisServer) connections() string {
-	var ids []string
-	for _, found := range connectionID.FindAllStringSubmatch(s.must("CLIENT", "LIST"), -1) {
-		ids = append(ids, found[1])
-	}
-	return strings.Join(ids, " ")
-}
-
 func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
 	for range 20 {
 		b.Get("/")
 	}
-	before := server.connections()
+	before := server.Connections()
 	if before == "" {
 		t.Fatal("there is no connection")
 	}
 	s.Load()
-	asked := server.calls("get")
+	asked := server.Calls("get")
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a reload: status %d", a.StatusCode)
 	}
-	if after := server.connections(); after != before || server.calls("get") != asked {
-		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.calls("get")-asked)
+	if after := server.Connections(); after != before || server.Calls("get") != asked {
+		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.Calls("get")-asked)
 	}
 
 	client := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*redis.Records).Client
@@ -134,15 +124,15 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 	}
 	s.handlers = nil
 	time.Sleep(600 * time.Millisecond)
-	if server.connections() == "" {
+	if server.Connections() == "" {
 		t.Error("connections that are held were closed")
 	}
 	release()
 	time.Sleep(100 * time.Millisecond)
-	if server.connections() == "" {
+	if server.Connections() == "" {
 		t.Error("connections were closed at once, in the midst of requests")
 	}
-	eventually(t, "the connections are closed", func() bool { return server.connections() == "" })
+	eventually(t, "the connections are closed", func() bool { return server.Connections() == "" })
 }
 
 // aloneUserID is the user's id, and not part of a longer number.
@@ -150,7 +140,7 @@ var aloneUserID = regexp.MustCompile(`\b` + testUserID + `\b`)
 
 // TestRedisLearnsNothingOfTheUser looks through everything that Redis keeps.
 func TestRedisLearnsNothingOfTheUser(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.newBrowser().signIn()
 	seen := b.Get("/").seen(t).Header
@@ -168,16 +158,16 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 	remember()
 
 	var kept strings.Builder
-	for key := range strings.SplitSeq(server.must("KEYS", "*"), "\n") {
-		kept.WriteString(key + "\n" + server.must("DUMP", key) + "\n")
-		if server.must("TYPE", key) == "string" {
-			kept.WriteString(server.must("GET", key) + "\n")
+	for key := range strings.SplitSeq(server.Must("KEYS", "*"), "\n") {
+		kept.WriteString(key + "\n" + server.Must("DUMP", key) + "\n")
+		if server.Must("TYPE", key) == "string" {
+			kept.WriteString(server.Must("GET", key) + "\n")
 		} else {
-			kept.WriteString(server.must("ZRANGE", key, "0", "-1", "WITHSCORES") + "\n")
+			kept.WriteString(server.Must("ZRANGE", key, "0", "-1", "WITHSCORES") + "\n")
 		}
 	}
-	server.must("SAVE")
-	filepath.Walk(server.folder, func(path string, info os.FileInfo, err error) error {
+	server.Must("SAVE")
+	filepath.Walk(server.Folder, func(path string, info os.FileInfo, err error) error {
 		if err == nil && !info.IsDir() {
 			kept.WriteString(readFile(t, path))
 		}

@@ -443,12 +443,12 @@ func TestAStoreThatFailsEndsNoStream(t *testing.T) {
 	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked})
 	b := s.newBrowser().signIn()
 	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
-	storage.broken.Store(true)
-	before := storage.loads.Load()
-	eventually(t, "the session was looked at twice", func() bool { return storage.loads.Load() >= before+2 })
+	storage.Broken.Store(true)
+	before := storage.Loads.Load()
+	eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
 	wantEcho(t, ws)
 	events.wantOpen()
-	storage.broken.Store(false)
+	storage.Broken.Store(false)
 	b.do("POST", "/oauth/logout", nil)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 	events.wantCut(withinRecheck)
@@ -475,9 +475,9 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 	s.wantWatched(sessions)
 	time.Sleep(2 * storage.StorageReadAge) // what the requests have read is forgotten
 
-	loads, began := kind.loads.Load(), time.Now()
+	loads, began := kind.Loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)
-	n, most := kind.loads.Load()-loads, sessions*(int64(time.Since(began)/LookInterval(time.Second, session.ID{0xff}))+1)
+	n, most := kind.Loads.Load()-loads, sessions*(int64(time.Since(began)/LookInterval(time.Second, session.ID{0xff}))+1)
 	if n < sessions*(periods-1) || n > most {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
@@ -577,8 +577,8 @@ func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
 	ws := b.webSocket(s.url + "/stream/ws")
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	s.clock.advance(20 * time.Minute)
-	before := storage.loads.Load()
-	eventually(t, "the session was looked at twice", func() bool { return storage.loads.Load() >= before+2 })
+	before := storage.Loads.Load()
+	eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
 	wantEcho(t, ws)
 	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("a request: %d", a.StatusCode)

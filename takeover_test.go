@@ -3,7 +3,6 @@ package tollgate
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 
 	"go.uber.org/zap/zapcore"
 
@@ -41,7 +43,7 @@ func (s *site) sealedSession(made *session.Session) string {
 
 // madeUpSession is a session of the given user with the given access token.
 func (s *site) madeUpSession(user, access string) string {
-	made := freshSession(user)
+	made := recordstest.FreshSession(user)
 	made.Tokens.Access, made.Tokens.Refresh = access, "refresh_made_up"
 	return s.sealedSession(made)
 }

@@ -1,4 +1,4 @@
-package tollgate
+package redis
 
 import (
 	"bufio"
@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"github.com/caddy-tollgate/tollgate/internal/session"
 	"math/big"
 	"net"
 	"os"
@@ -24,13 +23,15 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-tollgate/tollgate/internal/records"
-	"github.com/caddy-tollgate/tollgate/stores/redis"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
+	"github.com/caddy-tollgate/tollgate/internal/redistest"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// redisStoreOf gives the store of a block of the Caddyfile, as far as its start.
-func redisStoreOf(t *testing.T, block string) (*redis.Store, error) {
+// storeOf gives the store of a block of the Caddyfile, as far as its start.
+func storeOf(t *testing.T, block string) (*Store, error) {
 	t.Helper()
-	s := new(redis.Store)
+	s := new(Store)
 	if err := s.UnmarshalCaddyfile(caddyfile.NewTestDispenser("redis {\n" + block + "\n}")); err != nil {
 		return nil, err
 	}
@@ -39,21 +40,21 @@ func redisStoreOf(t *testing.T, block string) (*redis.Store, error) {
 	return s, s.Provision(ctx)
 }
 
-// redisStoreFor is one process's store for a block of the Caddyfile.
-func redisStoreFor(t *testing.T, block string) *records.Tickets {
+// storeFor is one process's store for a block of the Caddyfile.
+func storeFor(t *testing.T, block string) *records.Tickets {
 	t.Helper()
-	s, err := redisStoreOf(t, block)
+	s, err := storeOf(t, block)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := placeUnderTest{open: func(*testing.T) records.Store { return newApartRedisRecords(s.Connection()) }}
-	return p.suiteStore(t)
+	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(s.Connection()) }}
+	return p.Store(t)
 }
 
 // keeps tells whether a store can keep a session.
 func keeps(t *testing.T, store *records.Tickets) error {
 	t.Helper()
-	s, err := store.Create(t.Context(), freshSession("12345"))
+	s, err := store.Create(t.Context(), recordstest.FreshSession("12345"))
 	if err != nil {
 		return err
 	}
@@ -65,38 +66,41 @@ func keeps(t *testing.T, store *records.Tickets) error {
 
 func TestTheRedisStoreUsesItsUserPasswordDatabaseAndPrefix(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t)
-	server.must("ACL", "SETUSER", "gateway", "on", ">correct horse", "~app:*", "+@all")
-	store := redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix app:")
+	server := redistest.Start(t)
+	server.Must("ACL", "SETUSER", "gateway", "on", ">correct horse", "~app:*", "+@all")
+	store := storeFor(t, "address "+server.Address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix app:")
 	if err := keeps(t, store); err != nil {
 		t.Fatal(err)
 	}
-	if clients := server.must("CLIENT", "LIST"); !strings.Contains(clients, "name=tollgate") || !strings.Contains(clients, "user=gateway") {
+	if clients := server.Must("CLIENT", "LIST"); !strings.Contains(clients, "name=tollgate") || !strings.Contains(clients, "user=gateway") {
 		t.Errorf("connected are:\n%s", clients)
 	}
-	if keys := server.must("INFO", "keyspace"); !strings.Contains(keys, "db3:keys=2") || strings.Contains(keys, "db0:") {
+	if keys := server.Must("INFO", "keyspace"); !strings.Contains(keys, "db3:keys=2") || strings.Contains(keys, "db0:") {
 		t.Errorf("the session is elsewhere:\n%s", keys)
 	}
 	// Outside its prefix the user may do nothing.
-	store = redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix other:")
+	store = storeFor(t, "address "+server.Address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix other:")
 	if err := keeps(t, store); err == nil || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("with another prefix: %v", err)
 	}
 	// A password alone is that of Redis's own user.
-	server.must("CONFIG", "SET", "requirepass", "battery staple")
-	if err := keeps(t, redisStoreFor(t, "address "+server.address()+"\npassword \"battery staple\"")); err != nil {
+	server.Must("CONFIG", "SET", "requirepass", "battery staple")
+	if err := keeps(t, storeFor(t, "address "+server.Address()+"\npassword \"battery staple\"")); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t)
-	server.must("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
-	store := redisStoreFor(t, "address "+server.address()+"\nusername gateway\npassword topsecret")
-	for name, err := range map[string]error{"writing": keeps(t, store), "being ready": store.Ready(t.Context())} {
-		if err == nil || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "topsecret") {
-			t.Errorf("%s: %v", name, err)
+	server := redistest.Start(t)
+	server.Must("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
+	store := storeFor(t, "address "+server.Address()+"\nusername gateway\npassword topsecret")
+	for _, c := range []struct {
+		name string
+		err  error
+	}{{"writing", keeps(t, store)}, {"being ready", store.Ready(t.Context())}} {
+		if c.err == nil || !strings.Contains(c.err.Error(), "WRONGPASS") || strings.Contains(c.err.Error(), "topsecret") {
+			t.Errorf("%s: %v", c.name, c.err)
 		}
 	}
 	// An old Redis repeats what it does not know.
@@ -131,7 +135,7 @@ func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
 		}
 	}()
 	for _, cache := range []string{"on", "off"} {
-		store = redisStoreFor(t, "address "+repeating.Addr().String()+"\nusername gateway\npassword topsecret\nclient_cache "+cache)
+		store = storeFor(t, "address "+repeating.Addr().String()+"\nusername gateway\npassword topsecret\nclient_cache "+cache)
 		err := keeps(t, store)
 		if err == nil || strings.Contains(err.Error(), "topsecret") {
 			t.Errorf("client_cache %s: %v", cache, err)
@@ -196,8 +200,8 @@ func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	t.Parallel()
 	ours, foreign := newAuthority(t, "ours"), newAuthority(t, "foreign")
 	certificate, key := ours.sign("redis.test")
-	port := strconv.Itoa(freePort())
-	startRedis(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ours.file("ca.pem"))
+	port := strconv.Itoa(redistest.FreePort())
+	redistest.Start(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ours.file("ca.pem"))
 	clientCertificate, clientKey := ours.sign("gateway")
 	foreignCertificate, foreignKey := foreign.sign("gateway")
 	with := func(words ...string) string {
@@ -205,39 +209,42 @@ func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	}
 	ca, name := "ca "+ours.file("ca.pem"), "server_name redis.test"
 	identified := "certificate " + clientCertificate + "\nkey " + clientKey
-	if err := keeps(t, redisStoreFor(t, with(ca, name, identified))); err != nil {
+	if err := keeps(t, storeFor(t, with(ca, name, identified))); err != nil {
 		t.Errorf("with all that is right: %v", err)
 	}
-	for what, words := range map[string][]string{
-		"the system's roots":           {name, identified},
-		"another authority":            {"ca " + foreign.file("ca.pem"), name, identified},
-		"a server of another name":     {ca, "server_name other.test", identified},
-		"the name in the address":      {ca, identified},
-		"no certificate of its own":    {ca, name},
-		"a certificate of another one": {ca, name, "certificate " + foreignCertificate + "\nkey " + foreignKey},
+	for _, c := range []struct {
+		what  string
+		words []string
+	}{
+		{"the system's roots", []string{name, identified}},
+		{"another authority", []string{"ca " + foreign.file("ca.pem"), name, identified}},
+		{"a server of another name", []string{ca, "server_name other.test", identified}},
+		{"the name in the address", []string{ca, identified}},
+		{"no certificate of its own", []string{ca, name}},
+		{"a certificate of another one", []string{ca, name, "certificate " + foreignCertificate + "\nkey " + foreignKey}},
 	} {
-		if err := keeps(t, redisStoreFor(t, with(words...))); err == nil {
-			t.Errorf("with %s a session was kept", what)
+		if err := keeps(t, storeFor(t, with(c.words...))); err == nil {
+			t.Errorf("with %s a session was kept", c.what)
 		}
 	}
-	if err := keeps(t, redisStoreFor(t, "address 127.0.0.1:"+port)); err == nil {
+	if err := keeps(t, storeFor(t, "address 127.0.0.1:"+port)); err == nil {
 		t.Error("without TLS a session was kept")
 	}
-	if err := keeps(t, redisStoreFor(t, "address 127.0.0.1:"+port+"\ntls")); err == nil {
+	if err := keeps(t, storeFor(t, "address 127.0.0.1:"+port+"\ntls")); err == nil {
 		t.Error("with the system's roots a session was kept")
 	}
 
 	empty := ours.file("empty.pem")
 	os.WriteFile(empty, nil, 0o600)
-	for words, want := range map[string]string{
-		"ca /nowhere/ca.pem": "session.store.tls.ca: open /nowhere/ca.pem",
-		"ca " + empty:        "session.store.tls.ca: " + empty + " has no certificate in it",
-		"certificate /nowhere/c.pem\nkey " + clientKey:             "session.store.tls: reading certificate and key",
-		"certificate " + clientCertificate + "\nkey " + empty:      "session.store.tls: reading certificate and key",
-		"certificate " + clientCertificate + "\nkey " + foreignKey: "session.store.tls: reading certificate and key",
+	for _, c := range []struct{ words, want string }{
+		{"ca /nowhere/ca.pem", "session.store.tls.ca: open /nowhere/ca.pem"},
+		{"ca " + empty, "session.store.tls.ca: " + empty + " has no certificate in it"},
+		{"certificate /nowhere/c.pem\nkey " + clientKey, "session.store.tls: reading certificate and key"},
+		{"certificate " + clientCertificate + "\nkey " + empty, "session.store.tls: reading certificate and key"},
+		{"certificate " + clientCertificate + "\nkey " + foreignKey, "session.store.tls: reading certificate and key"},
 	} {
-		if _, err := redisStoreOf(t, with(words)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", words, err, want)
+		if _, err := storeOf(t, with(c.words)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.words, err, c.want)
 		}
 	}
 }
@@ -247,29 +254,29 @@ func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
 	t.Setenv("REDIS_EMPTY", "")
 	file := filepath.Join(t.TempDir(), "password")
 	os.WriteFile(file, []byte("from a file\n"), 0o600)
-	s, err := redisStoreOf(t, "address {env.REDIS_AT}\npassword {file."+file+"}")
+	s, err := storeOf(t, "address {env.REDIS_AT}\npassword {file."+file+"}")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if options, _ := s.Connection(); options.Addresses[0] != "127.0.0.1:1" || options.Password != "from a file" {
 		t.Errorf("read: %q, %q", options.Addresses, options.Password)
 	}
-	for word, block := range map[string]string{
-		"address":         "address {env.REDIS_EMPTY}",
-		"username":        "address a:1\nusername {env.REDIS_EMPTY}\npassword b",
-		"password":        "address a:1\npassword {env.REDIS_EMPTY}",
-		"sentinel":        "address a:1\nsentinel {env.REDIS_EMPTY}",
-		"prefix":          "address a:1\nprefix {env.REDIS_EMPTY}",
-		"tls.ca":          "address a:1\ntls {\nca {env.REDIS_EMPTY}\n}",
-		"tls.certificate": "address a:1\ntls {\ncertificate {env.REDIS_EMPTY}\nkey b\n}",
-		"tls.key":         "address a:1\ntls {\ncertificate b\nkey {env.REDIS_EMPTY}\n}",
-		"tls.server_name": "address a:1\ntls {\nserver_name {env.REDIS_EMPTY}\n}",
+	for _, c := range []struct{ word, block string }{
+		{"address", "address {env.REDIS_EMPTY}"},
+		{"username", "address a:1\nusername {env.REDIS_EMPTY}\npassword b"},
+		{"password", "address a:1\npassword {env.REDIS_EMPTY}"},
+		{"sentinel", "address a:1\nsentinel {env.REDIS_EMPTY}"},
+		{"prefix", "address a:1\nprefix {env.REDIS_EMPTY}"},
+		{"tls.ca", "address a:1\ntls {\nca {env.REDIS_EMPTY}\n}"},
+		{"tls.certificate", "address a:1\ntls {\ncertificate {env.REDIS_EMPTY}\nkey b\n}"},
+		{"tls.key", "address a:1\ntls {\ncertificate b\nkey {env.REDIS_EMPTY}\n}"},
+		{"tls.server_name", "address a:1\ntls {\nserver_name {env.REDIS_EMPTY}\n}"},
 	} {
-		if _, err := redisStoreOf(t, block); err == nil || !strings.Contains(err.Error(), "session.store."+word+": ") {
-			t.Errorf("%s: %v", word, err)
+		if _, err := storeOf(t, c.block); err == nil || !strings.Contains(err.Error(), "session.store."+c.word+": ") {
+			t.Errorf("%s: %v", c.word, err)
 		}
 	}
-	if _, err := redisStoreOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: must have neither braces nor white space") {
+	if _, err := storeOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: must have neither braces nor white space") {
 		t.Errorf("prefix: %v", err)
 	}
 }
@@ -328,14 +335,17 @@ func pass(to, from net.Conn, drop *atomic.Bool) {
 // arrived, nor one that broke before its answer did.
 func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 	t.Parallel()
-	server := startRedis(t)
-	proxy := newBreakingProxy(t, server.address())
-	options := redis.Options{Addresses: []string{proxy.Addr().String()}}
+	server := redistest.Start(t)
+	proxy := newBreakingProxy(t, server.Address())
+	options := Options{Addresses: []string{proxy.Addr().String()}}
 	for _, clientCache := range []bool{true, false} {
 		options.ClientCache = clientCache
-		store := server.opened(t, options)
-		for when, broken := range map[string]*atomic.Bool{"asking": &proxy.beforeAsking, "answering": &proxy.beforeAnswering} {
-			s, value := keepInStore(t, store, freshSession("12345"))
+		store := opened(t, options)
+		for _, c := range []struct {
+			when   string
+			broken *atomic.Bool
+		}{{"asking", &proxy.beforeAsking}, {"answering", &proxy.beforeAnswering}} {
+			s, value := recordstest.Keep(t, store, recordstest.FreshSession("12345"))
 			name, user := s.ID.Hash(), s.Kept.User
 			text, _, _ := store.Records.Get(t.Context(), name, true)
 			next, _ := records.ParseRecord(text)
@@ -366,11 +376,11 @@ func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 				if clientCache && step.what == "reading" {
 					continue // Redis is not asked
 				}
-				broken.Store(true)
+				c.broken.Store(true)
 				if ok, err := step.do(); !ok || err != nil {
-					t.Errorf("broken before %s: %s: %v, %v (client cache %v)", when, step.what, ok, err, clientCache)
+					t.Errorf("broken before %s: %s: %v, %v (client cache %v)", c.when, step.what, ok, err, clientCache)
 				}
-				if broken.Load() {
+				if c.broken.Load() {
 					t.Errorf("%s asked nothing", step.what)
 				}
 			}

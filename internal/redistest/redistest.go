@@ -1,4 +1,5 @@
-package tollgate
+// Package redistest starts real Redis servers for tests.
+package redistest
 
 import (
 	"context"
@@ -6,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,14 +17,33 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"github.com/caddy-tollgate/tollgate/stores/redis"
+	"os"
+	"sync/atomic"
 )
 
-// redisServer is a real Redis in a test, with a folder of its own.
-type redisServer struct {
-	t       testing.TB
-	folder  string
-	port    int
+// lastPort begins somewhere else in each process: several may run tests at once.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(os.Getpid()) * 61) }
+
+// FreePort returns a port below those that the system gives to clients. It stays free until
+// its server has it, and while that server is restarted.
+func FreePort() int {
+	for {
+		port := 20000 + int(lastPort.Add(1)%12000)
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			listener.Close()
+			return port
+		}
+	}
+}
+
+// Server is a real Redis in a test, with a folder of its own.
+type Server struct {
+	t testing.TB
+	// Folder is where the server keeps its files.
+	Folder  string
+	Port    int
 	flags   []string
 	process *exec.Cmd
 	exited  chan struct{}
@@ -30,13 +51,13 @@ type redisServer struct {
 	admin   rueidis.Client
 }
 
-// startRedis starts a Redis that keeps what it was told over a restart. Flags come as
+// Start starts a Redis that keeps what it was told over a restart. Flags come as
 // on the command line.
-func startRedis(t testing.TB, flags ...string) *redisServer {
+func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	s := &redisServer{t: t, folder: t.TempDir(), flags: flags}
+	s := &Server{t: t, Folder: t.TempDir(), flags: flags}
 	for range 10 {
-		s.port = freePort()
+		s.Port = FreePort()
 		if s.tryStart() {
 			break
 		}
@@ -48,21 +69,22 @@ func startRedis(t testing.TB, flags ...string) *redisServer {
 		if s.admin != nil {
 			s.admin.Close()
 		}
-		s.kill()
+		s.Kill()
 	})
 	return s
 }
 
-func (s *redisServer) address() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
+// Address is where the server listens, as host:port.
+func (s *Server) Address() string { return "127.0.0.1:" + strconv.Itoa(s.Port) }
 
 // tryStart starts the process and waits until it answers.
-func (s *redisServer) tryStart() bool {
+func (s *Server) tryStart() bool {
 	s.t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		s.t.Fatal("install redis-server (Debian: apt-get install redis-server)")
 	}
-	args := append(slices.Clone(s.flags), "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.folder)
+	args := append(slices.Clone(s.flags), "--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Folder)
 	if !slices.Contains(args, "--sentinel") {
 		args = append(args, "--save", "", "--appendonly", "yes", "--appendfsync", "always")
 	}
@@ -91,8 +113,8 @@ func (s *redisServer) tryStart() bool {
 }
 
 // answers: it has read its data, whatever it says to a stranger.
-func (s *redisServer) answers() bool {
-	conn, err := net.DialTimeout("tcp", s.address(), time.Second)
+func (s *Server) answers() bool {
+	conn, err := net.DialTimeout("tcp", s.Address(), time.Second)
 	if err != nil {
 		return false
 	}
@@ -104,8 +126,8 @@ func (s *redisServer) answers() bool {
 	return err == nil && n > 0 && !strings.HasPrefix(string(answer[:n]), "-LOADING")
 }
 
-// kill ends the process at once, and restart begins it anew with its data.
-func (s *redisServer) kill() {
+// Kill ends the process at once, and restart begins it anew with its data.
+func (s *Server) Kill() {
 	if s.process != nil {
 		s.process.Process.Signal(syscall.SIGKILL)
 		<-s.exited
@@ -113,9 +135,10 @@ func (s *redisServer) kill() {
 	}
 }
 
-func (s *redisServer) restart() {
+// Restart ends the process, and starts it again with its data.
+func (s *Server) Restart() {
 	s.t.Helper()
-	s.kill()
+	s.Kill()
 	for range 20 {
 		if s.tryStart() {
 			return
@@ -125,17 +148,18 @@ func (s *redisServer) restart() {
 	s.t.Fatalf("redis-server does not start again: %s", s.log.String())
 }
 
-// freeze lets it hang: it takes connections, and answers nothing until thaw.
-func (s *redisServer) freeze() { s.process.Process.Signal(syscall.SIGSTOP) }
+// Freeze lets it hang: it takes connections, and answers nothing until thaw.
+func (s *Server) Freeze() { s.process.Process.Signal(syscall.SIGSTOP) }
 
-func (s *redisServer) thaw() { s.process.Process.Signal(syscall.SIGCONT) }
+// Thaw lets the process go on after Freeze.
+func (s *Server) Thaw() { s.process.Process.Signal(syscall.SIGCONT) }
 
-// command sends a command as the operator would, on a connection of its own.
-func (s *redisServer) command(words ...string) rueidis.RedisResult {
+// Command sends a Command as the operator would, on a connection of its own.
+func (s *Server) Command(words ...string) rueidis.RedisResult {
 	s.t.Helper()
 	if s.admin == nil {
 		client, err := rueidis.NewClient(rueidis.ClientOption{
-			InitAddress: []string{s.address()}, ForceSingleClient: true, DisableCache: true, ClientName: "operator",
+			InitAddress: []string{s.Address()}, ForceSingleClient: true, DisableCache: true, ClientName: "operator",
 		})
 		if err != nil {
 			s.t.Fatal(err)
@@ -147,11 +171,11 @@ func (s *redisServer) command(words ...string) rueidis.RedisResult {
 	return s.admin.Do(ctx, s.admin.B().Arbitrary(words...).Build())
 }
 
-// must is command for what may not fail; it gives the answer as text, lists with line
+// Must is command for what may not fail; it gives the answer as text, lists with line
 // feeds.
-func (s *redisServer) must(words ...string) string {
+func (s *Server) Must(words ...string) string {
 	s.t.Helper()
-	result := s.command(words...)
+	result := s.Command(words...)
 	if err := result.Error(); err != nil {
 		if errors.Is(err, rueidis.Nil) {
 			return ""
@@ -177,10 +201,10 @@ func textOf(message rueidis.RedisMessage) string {
 	return text
 }
 
-// calls counts how often a command was called.
-func (s *redisServer) calls(command string) int {
+// Calls counts how often a command was called.
+func (s *Server) Calls(command string) int {
 	s.t.Helper()
-	for _, line := range strings.Split(s.must("INFO", "commandstats"), "\r\n") {
+	for _, line := range strings.Split(s.Must("INFO", "commandstats"), "\r\n") {
 		if rest, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
 			count, _, _ := strings.Cut(rest, ",")
 			n, _ := strconv.Atoi(count)
@@ -190,14 +214,13 @@ func (s *redisServer) calls(command string) int {
 	return 0
 }
 
-// options are those of a client for this server.
-func (s *redisServer) options() redis.Options {
-	return redis.Options{Addresses: []string{s.address()}, ClientCache: true}
-}
+var connectionID = regexp.MustCompile(`(?m)^id=(\d+) .* name=tollgate `)
 
-// newApartRedisRecords is another process's view: the pool would share the client.
-func newApartRedisRecords(options redis.Options, prefix string) *redis.Records {
-	client := redis.NewClient(options, 0)
-	records := &redis.Records{Client: client, Release: client.Release, Prefix: prefix}
-	return records
+// Connections are the ids of the gateway's connections.
+func (s *Server) Connections() string {
+	var ids []string
+	for _, found := range connectionID.FindAllStringSubmatch(s.Must("CLIENT", "LIST"), -1) {
+		ids = append(ids, found[1])
+	}
+	return strings.Join(ids, " ")
 }

@@ -1,0 +1,472 @@
+package recordstest
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"context"
+
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/stores/cookie"
+)
+
+// Suite tests what every store on a server promises, each promise at a place of its own.
+func Suite(t *testing.T, newPlace func(t *testing.T) Place) {
+	for _, c := range []struct {
+		promise string
+		test    func(*testing.T, Place)
+	}{
+		{"a session comes back as it was, in another process, too", testRoundTrip},
+		{"a write replaces the revision it came from and no other", testCompareAndSet},
+		{"of many writers one wins", testConcurrentSaves},
+		{"an end is final", testEndIsFinal},
+		{"an end to come", testEndToCome},
+		{"a record expires", testExpiry},
+		{"made-up, foreign and damaged values are no session", testNoSession},
+		{"large tokens fit, and endless ones are refused", testSizes},
+		{"a user's sessions can be listed and ended", testListing},
+		{"a fault is not a miss", testFaults},
+		{"one at a time has the lock", testLock},
+		{"a cookie that held the session moves in once", testMovingIn},
+		{"the secret can be changed", testSecretChange},
+	} {
+		t.Run(c.promise, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, newPlace(t))
+		})
+	}
+}
+
+func testRoundTrip(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	s, value := Keep(t, here, FreshSession("12345"))
+	if len(value) > 300 || strings.Contains(value, "access") {
+		t.Errorf("the ticket is %d bytes: %s", len(value), value)
+	}
+	for _, c := range []struct {
+		name  string
+		store *records.Tickets
+	}{{"here", here}, {"there", there}} {
+		got := MustLoad(t, c.store, value)
+		if diff := cmp.Diff(s, got, sessionsEqual); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+	next, err := there.Save(t.Context(), s.Renewed(oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: s.Tokens.Issued, Expires: s.Tokens.Expires}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "the other process sees the write", func() bool { return MustLoad(t, here, value).Tokens.Access == "access_2" })
+	if got, err := here.Reread(t.Context(), s); err != nil || got.Generation != 2 || got.Kept.Revision != next.Kept.Revision {
+		t.Errorf("read again: %+v, %v", got, err)
+	}
+}
+
+func testCompareAndSet(t *testing.T, p Place) {
+	store := p.Store(t)
+	s, value := Keep(t, store, FreshSession("12345"))
+	first, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Minute)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Hour))); !errors.Is(err, session.ErrMoved) {
+		t.Errorf("a write over a revision that is gone: %v", err)
+	}
+	if _, err := store.Create(t.Context(), s); !errors.Is(err, session.ErrMoved) {
+		t.Errorf("creating what is there: %v", err)
+	}
+	if got, _ := store.Reread(t.Context(), s); !got.LastSeen.Equal(first.LastSeen) {
+		t.Errorf("last seen %v, want %v", got.LastSeen, first.LastSeen)
+	}
+	if MustLoad(t, store, value) == nil {
+		t.Error("the session is gone")
+	}
+}
+
+func testConcurrentSaves(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	s, _ := Keep(t, here, FreshSession("12345"))
+	var won atomic.Int64
+	var writers sync.WaitGroup
+	for i := range 8 {
+		store := here
+		if i%2 == 1 {
+			store = there
+		}
+		writers.Go(func() {
+			_, err := store.Save(t.Context(), s.Seen(s.LastSeen.Add(time.Duration(i)*time.Second)))
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, session.ErrMoved):
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d writes won", won.Load())
+	}
+}
+
+func testEndIsFinal(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	s, value := Keep(t, here, FreshSession("12345"))
+	MustLoad(t, here, value)
+	MustLoad(t, there, value)
+	if err := here.End(t.Context(), s, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	Eventually(t, "the session is over everywhere", func() bool {
+		return MustLoad(t, here, value) == nil && MustLoad(t, there, value) == nil
+	})
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := there.Save(t.Context(), s.Renewed(s.Tokens)); !errors.Is(err, session.ErrMoved) {
+		t.Errorf("a late write: %v", err)
+	}
+	if got, err := there.Reread(t.Context(), s); got != nil || err != nil {
+		t.Errorf("read again: %v, %v", got, err)
+	}
+	if err := here.End(t.Context(), s, time.Time{}); err != nil {
+		t.Errorf("ending it once more: %v", err)
+	}
+}
+
+func testEndToCome(t *testing.T, p Place) {
+	store := p.Store(t)
+	s, value := Keep(t, store, FreshSession("12345"))
+	at := time.Now().Add(700 * time.Millisecond).Truncate(time.Millisecond)
+	if err := store.End(t.Context(), s, at); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Reread(t.Context(), s); got == nil || err != nil {
+		t.Fatalf("before its end: %v, %v", got, err)
+	} else if _, err := store.Save(t.Context(), got.Renewed(got.Tokens)); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "the session ends", func() bool { return MustLoad(t, store, value) == nil })
+	if time.Now().Before(at) {
+		t.Error("it ended too early")
+	}
+}
+
+func testExpiry(t *testing.T, p Place) {
+	store := p.Store(t)
+	store.Lifetime = 500 * time.Millisecond
+	s, value := Keep(t, store, FreshSession("12345"))
+	if MustLoad(t, store, value) == nil {
+		t.Fatal("it is gone already")
+	}
+	Eventually(t, "the record expires", func() bool {
+		got, err := store.Reread(t.Context(), s)
+		return got == nil && err == nil && MustLoad(t, store, value) == nil
+	})
+}
+
+func testNoSession(t *testing.T, p Place) {
+	store := p.Store(t)
+	s, value := Keep(t, store, FreshSession("12345"))
+	other, otherValue := Keep(t, store, FreshSession("6"))
+	keys, _ := store.Keys(t.Context())
+	seal := func(tk records.Ticket) string {
+		sealed, err := keys.Ticket.Seal(tk.AppendBinary(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	for _, c := range []struct{ name, madeUp string }{
+		{"empty", ""},
+		{"text", "made up"},
+		{"an unknown id", seal(records.Ticket{ID: session.ID{1}, Key: s.Kept.Key})},
+		{"another's key", seal(records.Ticket{ID: s.ID, Key: other.Kept.Key})},
+		{"a cut ticket", value[:len(value)-1]},
+		{"another version", func() string { v, _ := keys.Ticket.Seal(append([]byte{9}, make([]byte, 48)...)); return v }()},
+		{"a login", func() string {
+			v, _ := keys.Login.Seal(records.Ticket{ID: s.ID, Key: s.Kept.Key}.AppendBinary(nil))
+			return v
+		}()},
+		{"a foreign secret", func() string { _, v := Keep(t, p.Store(t, "x"), FreshSession("1")); return v }()},
+		{"an ancient ticket", seal(records.Ticket{})},
+	} {
+		if MustLoad(t, store, c.madeUp) != nil {
+			t.Errorf("%s is a session", c.name)
+		}
+	}
+	// Whoever can write to the store cannot put one user's record in another's place.
+	text, _, _ := store.Records.Get(t.Context(), other.ID.Hash(), true)
+	foreign, _ := records.ParseRecord(text)
+	mixedUp, err := records.SealRecord(s.Kept.Key, s.ID.Hash(), other.AppendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		damaged *records.Record
+	}{
+		{"another's record", foreign},
+		{"a damaged record", &records.Record{Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: "x" + foreign.Sealed[1:]}},
+		{"another's session", &records.Record{Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: mixedUp}},
+		{"an empty record", &records.Record{Head: session.Head{Expires: foreign.Expires, Kind: session.RecordLive}, Sealed: ""}},
+	} {
+		current, _, _ := store.Records.Get(t.Context(), s.ID.Hash(), true)
+		revision, _ := records.RevisionOf(current)
+		c.damaged.Revision = revision + 1
+		if ok, err := store.Records.Replace(t.Context(), s.ID.Hash(), revision, c.damaged); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		Eventually(t, c.name+" is no session", func() bool { return MustLoad(t, store, value) == nil })
+	}
+	if MustLoad(t, store, otherValue) == nil {
+		t.Error("the other session is gone")
+	}
+}
+
+func testSizes(t *testing.T, p Place) {
+	store := p.Store(t)
+	large := FreshSession("12345")
+	large.Tokens.Access = strings.Repeat("a", 16<<10)
+	if _, value := Keep(t, store, large); MustLoad(t, p.Store(t), value).Tokens != large.Tokens {
+		t.Error("the tokens came back otherwise")
+	}
+	endless := FreshSession("12345")
+	endless.Tokens.Access = strings.Repeat("a", records.MaxRecord)
+	if _, err := store.Create(t.Context(), endless); !errors.Is(err, session.ErrTooLarge) {
+		t.Errorf("an endless token: %v", err)
+	}
+}
+
+func testListing(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	names := map[string]string{} // to cookie values
+	for range 3 {
+		s, value := Keep(t, here, FreshSession("12345"))
+		names[s.ID.Hash()] = value
+	}
+	_, otherValue := Keep(t, here, FreshSession("123456"))
+	sessions, err := there.SessionsOf(t.Context(), "12345")
+	if err != nil || len(sessions) != 3 {
+		t.Fatalf("%d sessions, %v", len(sessions), err)
+	}
+	for _, s := range sessions {
+		if names[s.Name] == "" || s.Created.IsZero() || s.Expires.Before(time.Now()) {
+			t.Errorf("listed: %+v", s)
+		}
+		if ended, err := there.EndByName(t.Context(), s.Name, time.Time{}); !ended || err != nil {
+			t.Errorf("ending: %v, %v", ended, err)
+		}
+		Eventually(t, "it is over", func() bool { return MustLoad(t, here, names[s.Name]) == nil })
+	}
+	if sessions, err := here.SessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 0 {
+		t.Errorf("%d sessions are left, %v", len(sessions), err)
+	}
+	if noted, err := here.Records.Index(t.Context(), records.UserIndexName(firstIndexKey(t, here), "12345")); err != nil || len(noted) != 0 {
+		t.Errorf("still in the index: %v, %v", noted, err)
+	}
+	if ended, err := here.EndByName(t.Context(), strings.Repeat("0", 32), time.Time{}); ended || err != nil {
+		t.Errorf("ending what is not there: %v, %v", ended, err)
+	}
+	if MustLoad(t, here, otherValue) == nil {
+		t.Error("another user's session is over, too")
+	}
+}
+
+func firstIndexKey(t *testing.T, store *records.Tickets) []byte {
+	t.Helper()
+	keys, err := store.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys.Index[0]
+}
+
+func testFaults(t *testing.T, p Place) {
+	store := p.Store(t)
+	s, value := Keep(t, store, FreshSession("12345"))
+	if err := store.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.Fail(t)
+	// What was read a moment ago may still be served.
+	Eventually(t, "loading fails", func() bool { _, err := store.Load(t.Context(), value); return err != nil })
+	for _, c := range []struct {
+		name string
+		do   func() error
+	}{
+		{"creating", func() error { _, err := store.Create(t.Context(), FreshSession("1")); return err }},
+		{"saving", func() error { _, err := store.Save(t.Context(), s.Renewed(s.Tokens)); return err }},
+		{"rereading", func() error { _, err := store.Reread(t.Context(), s); return err }},
+		{"ending", func() error { return store.End(t.Context(), s, time.Time{}) }},
+		{"listing", func() error { _, err := store.SessionsOf(t.Context(), "12345"); return err }},
+		{"locking", func() error { _, _, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); return err }},
+		{"being ready", func() error { time.Sleep(records.ProbeInterval); return store.Ready(t.Context()) }},
+	} {
+		if err := c.do(); err == nil || errors.Is(err, session.ErrMoved) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	p.Mend(t)
+	Eventually(t, "the store is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
+	Eventually(t, "the store is ready", func() bool { return store.Ready(t.Context()) == nil })
+}
+
+func testLock(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	name := FreshSession("1").ID.Hash()
+	lock, ok, err := here.Records.TryLock(t.Context(), name, time.Minute)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for range 3 {
+		if _, ok, err := there.Records.TryLock(t.Context(), name, time.Minute); ok || err != nil {
+			t.Fatalf("a second lock: %v, %v", ok, err)
+		}
+	}
+	if err := lock.Renew(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := lock.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	again, ok, err := there.Records.TryLock(t.Context(), name, time.Minute)
+	if !ok || err != nil {
+		t.Fatalf("after its release: %v, %v", ok, err)
+	}
+	again.Release(t.Context())
+}
+
+func testMovingIn(t *testing.T, p Place) {
+	store := p.Store(t)
+	keys, _ := store.Keys(t.Context())
+	before := FreshSession("12345")
+	sent, _, err := (&cookie.Sessions{Env: session.Env{Keys: store.Keys}}).Cookie(t.Context(), before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var browsers sync.WaitGroup
+	for range 8 {
+		browsers.Go(func() {
+			other := p.Store(t)
+			found, err := other.Load(t.Context(), sent)
+			if err != nil || found.Session == nil || !found.Rewrite || found.Session.Tokens != before.Tokens {
+				t.Errorf("moving in: %+v, %v", found, err)
+			}
+		})
+	}
+	browsers.Wait()
+	moved := MustLoad(t, store, sent)
+	if moved == nil || moved.Kept.Revision != 1 {
+		t.Fatalf("moved: %+v", moved)
+	}
+	ticketValue, _, err := store.Cookie(t.Context(), moved)
+	if err != nil || len(ticketValue) > 300 {
+		t.Fatalf("%d bytes, %v", len(ticketValue), err)
+	}
+	if _, err := store.Save(t.Context(), moved.Renewed(oauth.Tokens{Access: "access_2"})); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "cookie and ticket stand for one session", func() bool {
+		a, b := MustLoad(t, store, sent), MustLoad(t, store, ticketValue)
+		return a.Tokens.Access == "access_2" && b.Tokens.Access == "access_2"
+	})
+	// The old cookie still opens, but its session is over for good.
+	if sessions, err := store.SessionsOf(t.Context(), "12345"); len(sessions) != 1 || err != nil {
+		t.Errorf("listed: %v, %v", sessions, err)
+	}
+	if ended, err := store.EndByName(t.Context(), moved.ID.Hash(), time.Time{}); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	Eventually(t, "it is over", func() bool { return MustLoad(t, store, sent) == nil && MustLoad(t, store, ticketValue) == nil })
+	if MustLoad(t, p.Store(t), sent) != nil {
+		t.Error("the old cookie brought the session back")
+	}
+	another := FreshSession("12345")
+	anothersCookie, _ := keys.Session.Seal(another.AppendBinary(nil))
+	if err := store.End(t.Context(), MustLoad(t, store, anothersCookie), time.Now().Add(50*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if records, ok := store.Records.(interface {
+		Sweep(ctx context.Context, now time.Time)
+	}); ok {
+		records.Sweep(t.Context(), time.Now())
+	}
+	if MustLoad(t, p.Store(t), anothersCookie) != nil {
+		t.Error("the old cookie brought a session back that was to end")
+	}
+	if sessions, err := store.SessionsOf(t.Context(), "12345"); len(sessions) != 0 || err != nil {
+		t.Errorf("listed: %v, %v", sessions, err)
+	}
+	ended := FreshSession("7")
+	endedCookie, _ := keys.Session.Seal(ended.AppendBinary(nil))
+	store.Latest = func(s *session.Session) (*session.Session, bool) { return nil, false }
+	if MustLoad(t, store, endedCookie) != nil {
+		t.Error("a session that had ended here moved in")
+	}
+}
+
+func testSecretChange(t *testing.T, p Place) {
+	old := p.Store(t, "a")
+	s, value := Keep(t, old, FreshSession("12345"))
+	both := p.Store(t, "b", "a")
+	found, err := both.Load(t.Context(), value)
+	if err != nil || found.Session == nil || !found.Rewrite {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	renewed, _, err := both.Cookie(t.Context(), found.Session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := p.Store(t, "b")
+	if MustLoad(t, alone, renewed) == nil || MustLoad(t, alone, value) != nil {
+		t.Error("with the new secret alone: the new ticket must open, and the old one not")
+	}
+	if MustLoad(t, old, value) == nil {
+		t.Error("a process that knows the old secret alone has lost the session")
+	}
+	for _, c := range []struct {
+		name  string
+		store *records.Tickets
+	}{{"both", both}, {"the new one", alone}} {
+		if sessions, err := c.store.SessionsOf(t.Context(), "12345"); err != nil || len(sessions) != 1 || sessions[0].Name != s.ID.Hash() {
+			t.Errorf("%s: %+v, %v", c.name, sessions, err)
+		}
+	}
+}
+
+// BenchmarkLoad is what finding a session costs that was read a moment ago.
+func BenchmarkLoad(b *testing.B, open records.Store) {
+	ring, err := keys.NewRing([][]byte{[]byte(strings.Repeat("s", 32))}, "client", "https://app.example.com/cb")
+	if err != nil {
+		b.Fatal(err)
+	}
+	source := keys.SourceOf(ring)
+	store := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now}, open, session.Takeover{})
+	defer store.Close()
+	s, err := store.Create(b.Context(), FreshSession("12345"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	value, _, err := store.Cookie(b.Context(), s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := store.Load(b.Context(), value); err != nil || found.Session == nil {
+			b.Fatal(found, err)
+		}
+	}
+}
