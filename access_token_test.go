@@ -1,9 +1,11 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestTheUpstreamReceivesTheNewestAccessToken(t *testing.T) {
@@ -11,42 +13,42 @@ func TestTheUpstreamReceivesTheNewestAccessToken(t *testing.T) {
 		"pass_access_token":              "Authorization",
 		"pass_access_token X-User-Token": "X-User-Token",
 	} {
-		s := newSite(t, siteOptions{inTollgate: option})
-		b := s.newBrowser().signIn()
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: option})
+		b := s.NewBrowser().SignIn()
 		before := ""
 		for range 2 {
 			a := b.Get("/")
-			token := s.sessionOf(b).Tokens.Access
+			token := sessionOf(s, b).Tokens.Access
 			want := token
 			if header == "Authorization" {
 				want = "Bearer " + token
 			}
-			if got := a.seen(t).Header.Values(header); len(got) != 1 || got[0] != want || token == before {
+			if got := a.Seen(t).Header.Values(header); len(got) != 1 || got[0] != want || token == before {
 				t.Errorf("%s: the upstream did not see one newest token in %s", option, header)
 			}
 			if strings.Contains(fmt.Sprint(a.Header), token) {
 				t.Errorf("%s: the token went to the browser", option)
 			}
 			before = token
-			s.clock.advance(over)
+			s.Clock.Advance(over)
 		}
 	}
 }
 
 func TestAClientsOwnTokenNeverReachesTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "pass_access_token X-User-Token\npublic /public/*\noptional /optional/*"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "pass_access_token X-User-Token\npublic /public/*\noptional /optional/*"})
+	b := s.NewBrowser().SignIn()
 	for _, path := range []string{"/protected", "/optional/a", "/public/a"} {
-		for _, cookies := range []string{b.cookieLine(), "X-None: 1"} {
+		for _, cookies := range []string{b.CookieLine(), "X-None: 1"} {
 			for _, name := range []string{"X-User-Token", "x_user_token", "X.User--Token"} {
 				rawRequest(t, s,
 					"POST "+path+" HTTP/1.1", "Host: gateway", cookies, name+": forged-value", "Connection: "+name,
 					"Transfer-Encoding: chunked", "", "0", name+": forged-value", "", "")
-				if s.upstream.last.Load() == nil {
+				if s.Upstream.Last.Load() == nil {
 					continue // nobody signed in, at a protected path
 				}
-				s.wantNoForgery(t, path+" as "+name)
-				seen := s.upstream.last.Swap(nil).Header.Get("X-User-Token")
+				wantNoForgery(s, t, path+" as "+name)
+				seen := s.Upstream.Last.Swap(nil).Header.Get("X-User-Token")
 				if want := path != "/public/a" && cookies != "X-None: 1"; (seen != "") != want {
 					t.Errorf("%s as %s: a token passed: %v, want %v", path, name, seen != "", want)
 				}
@@ -56,9 +58,9 @@ func TestAClientsOwnTokenNeverReachesTheUpstream(t *testing.T) {
 }
 
 func TestWithoutTheOptionAuthorizationPassesUntouched(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	a := s.newBrowser().signIn().Get("/", "Authorization: Basic own")
-	if got := a.seen(t).Header.Get("Authorization"); got != "Basic own" {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	a := s.NewBrowser().SignIn().Get("/", "Authorization: Basic own")
+	if got := a.Seen(t).Header.Get("Authorization"); got != "Basic own" {
 		t.Errorf("the upstream saw %q", got)
 	}
 }
@@ -69,14 +71,14 @@ func TestARouteForErrorsGetsNeitherTokenNorAssertion(t *testing.T) {
 		"pass_access_token": "Authorization", "pass_access_token X-Token": "X-Token",
 		"assertion": assertionHeader, "assertion {\nheader X-Proof\n}": "X-Proof",
 	} {
-		s := newSite(t, siteOptions{
-			inTollgate: block,
-			after:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
+		s := gatewaytest.New(t, gatewaytest.Options{
+			InTollgate: block,
+			After:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
 		})
-		s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, "http://"+freeAddress(), 1)
+		s.Caddyfile = strings.Replace(s.Caddyfile, s.Upstream.URL, "http://"+gatewaytest.FreeAddress(), 1)
 		s.Load()
-		if a := s.newBrowser().follow("/"); a.text != "got  of "+testUserID {
-			t.Errorf("%s: %d %q", name, a.StatusCode, a.text)
+		if a := s.NewBrowser().Follow("/"); a.Text != "got  of "+gatewaytest.UserID {
+			t.Errorf("%s: %d %q", name, a.StatusCode, a.Text)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"context"
@@ -15,7 +15,9 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
@@ -26,7 +28,7 @@ import (
 
 // operated is a running Caddy with sessions on the server and an admin API.
 type operated struct {
-	*running
+	*gatewaytest.Running
 	admin string
 }
 
@@ -35,111 +37,111 @@ const storeInStorage = "session {\n\t\t\tstore storage\n\t\t}"
 func operateCaddy(t *testing.T, inTollgate string) *operated {
 	t.Helper()
 	o := prepareOperated(t, inTollgate)
-	o.start()
+	o.Start()
 	return o
 }
 
 func prepareOperated(t *testing.T, inTollgate string) *operated {
 	t.Helper()
-	admin := freeAddress()
-	return &operated{prepareCaddy(t, runningOptions{admin: admin, inTollgate: inTollgate}), admin}
+	admin := gatewaytest.FreeAddress()
+	return &operated{gatewaytest.Prepare(t, gatewaytest.RunOptions{Admin: admin, InTollgate: inTollgate}), admin}
 }
 
 // operateTwoSites has a second site, whose sessions are kept otherwise.
-func operateTwoSites(t *testing.T, first, second string) (*operated, *site) {
+func operateTwoSites(t *testing.T, first, second string) (*operated, *gatewaytest.Site) {
 	t.Helper()
 	o := prepareOperated(t, first)
 	other := o.addSite(first, second)
-	o.start()
+	o.Start()
 	return o, other
 }
 
 // addSite adds a second site to the Caddyfile.
-func (o *operated) addSite(first, second string) *site {
-	o.t.Helper()
-	address := freeAddress()
-	_, block, _ := strings.Cut(o.caddyfile, "\n}\n")
-	block = strings.ReplaceAll(block, strings.TrimPrefix(o.url, "http://"), address)
-	o.caddyfile += strings.Replace(block, first, second, 1)
-	o.provider.SetClient(simulator.Client{
-		ID: testClientID, Secret: testClientSecret,
-		RedirectURIs: []string{o.url + "/oauth/callback", "http://" + address + "/oauth/callback"},
+func (o *operated) addSite(first, second string) *gatewaytest.Site {
+	o.T.Helper()
+	address := gatewaytest.FreeAddress()
+	_, block, _ := strings.Cut(o.Caddyfile, "\n}\n")
+	block = strings.ReplaceAll(block, strings.TrimPrefix(o.URL, "http://"), address)
+	o.Caddyfile += strings.Replace(block, first, second, 1)
+	o.Provider.SetClient(simulator.Client{
+		ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret,
+		RedirectURIs: []string{o.URL + "/oauth/callback", "http://" + address + "/oauth/callback"},
 	})
-	return &site{t: o.t, url: "http://" + address, provider: o.provider, providerURL: o.providerURL, upstream: o.upstream}
+	return &gatewaytest.Site{T: o.T, URL: "http://" + address, Provider: o.Provider, ProviderURL: o.ProviderURL, Upstream: o.Upstream}
 }
 
 // ask asks the admin API, and checks the status.
-func (o *operated) ask(method, uri string, want int) *answer {
-	o.t.Helper()
-	a := o.newBrowser().do(method, "http://"+o.admin+uri, nil)
+func (o *operated) ask(method, uri string, want int) *gatewaytest.Answer {
+	o.T.Helper()
+	a := o.NewBrowser().Send(method, "http://"+o.admin+uri, nil)
 	if a.StatusCode != want || a.Header.Get("Content-Type") != "application/json" {
-		o.t.Fatalf("%s %s: status %d, want %d: %s", method, uri, a.StatusCode, want, a.text)
+		o.T.Fatalf("%s %s: status %d, want %d: %s", method, uri, a.StatusCode, want, a.Text)
 	}
 	return a
 }
 
 // list asks for a user's sessions.
 func (o *operated) list(user string) adminapi.Sessions {
-	o.t.Helper()
+	o.T.Helper()
 	var answer adminapi.Sessions
-	if err := json.Unmarshal([]byte(o.ask("GET", "/tollgate/sessions?user="+user, 200).text), &answer); err != nil {
-		o.t.Fatal(err)
+	if err := json.Unmarshal([]byte(o.ask("GET", "/tollgate/sessions?user="+user, 200).Text), &answer); err != nil {
+		o.T.Fatal(err)
 	}
 	return answer
 }
 
 // wantEnded asks for an end, and checks how many sessions it ended.
 func (o *operated) wantEnded(uri, want string) {
-	o.t.Helper()
-	if a := o.ask("DELETE", uri, 200); a.text != want+"\n" {
-		o.t.Errorf("DELETE %s: got %s, want %s", uri, a.text, want)
+	o.T.Helper()
+	if a := o.ask("DELETE", uri, 200); a.Text != want+"\n" {
+		o.T.Errorf("DELETE %s: got %s, want %s", uri, a.Text, want)
 	}
 }
 
 // wantRefusal asks for what cannot be done, and looks for words in the error.
 func (o *operated) wantRefusal(method, uri string, status int, words ...string) {
-	o.t.Helper()
+	o.T.Helper()
 	a := o.ask(method, uri, status)
 	var refusal struct{ Error string }
-	if err := json.Unmarshal([]byte(a.text), &refusal); err != nil {
-		o.t.Errorf("%s %s: %v: %s", method, uri, err, a.text)
+	if err := json.Unmarshal([]byte(a.Text), &refusal); err != nil {
+		o.T.Errorf("%s %s: %v: %s", method, uri, err, a.Text)
 	}
 	for _, word := range words {
 		if !strings.Contains(refusal.Error, word) {
-			o.t.Errorf("%s %s: the error has no %q: %s", method, uri, word, refusal.Error)
+			o.T.Errorf("%s %s: the error has no %q: %s", method, uri, word, refusal.Error)
 		}
 	}
 }
 
 // breakRecord makes a session's record unreadable, and gives what mends it.
 func (o *operated) breakRecord(name string) (mend func()) {
-	o.t.Helper()
-	place := filepath.Join(o.storage, "tollgate", "sessions", name)
+	o.T.Helper()
+	place := filepath.Join(o.Storage, "tollgate", "sessions", name)
 	if err := errors.Join(os.Rename(place, place+".away"), os.Mkdir(place, 0o700)); err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	return func() {
 		if err := errors.Join(os.Remove(place), os.Rename(place+".away", place)); err != nil {
-			o.t.Fatal(err)
+			o.T.Fatal(err)
 		}
 	}
 }
 
 // isSignedIn asks as a script does.
-func isSignedIn(b *visitor) bool {
-	b.t.Helper()
+func isSignedIn(b *gatewaytest.Browser) bool {
+	b.T.Helper()
 	switch a := b.Get("/"); a.StatusCode {
 	case http.StatusOK:
 		return true
 	case http.StatusUnauthorized:
 		return false
 	default:
-		b.t.Fatalf("status %d: %s", a.StatusCode, a.text)
+		b.T.Fatalf("status %d: %s", a.StatusCode, a.Text)
 		return false
 	}
 }
 
-func wantSignedIn(t *testing.T, who string, b *visitor, want bool) {
+func wantSignedIn(t *testing.T, who string, b *gatewaytest.Browser, want bool) {
 	t.Helper()
 	if got := isSignedIn(b); got != want {
 		t.Errorf("%s: signed in: %v, want %v", who, got, want)
@@ -148,46 +150,46 @@ func wantSignedIn(t *testing.T, who string, b *visitor, want bool) {
 
 func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 	o := operateCaddy(t, "session {\n\t\t\tstore storage\n\t\t\tlifetime 10h\n\t\t\tidle_timeout 1h\n\t\t}")
-	laptop := o.newBrowser().signIn()
+	laptop := o.NewBrowser().SignIn()
 	before := time.Now().Unix()
-	phone := o.newBrowser().signIn()
-	maria := o.newBrowser()
-	maria.follow(maria.visit("/oauth/start").location() + "&login_hint=maria")
+	phone := o.NewBrowser().SignIn()
+	maria := o.NewBrowser()
+	maria.Follow(maria.Visit("/oauth/start").Location() + "&login_hint=maria")
 
-	sessions := o.list(testUserID).Sessions
+	sessions := o.list(gatewaytest.UserID).Sessions
 	if len(sessions) != 2 || len(o.list("67890").Sessions) != 1 || len(o.list("1").Sessions) != 0 {
 		t.Fatalf("listed: %+v", sessions)
 	}
 	newest, oldest := sessions[0], sessions[1]
-	if newest.User != testUserID || newest.Site != o.url || !adminapi.IsName(newest.Session) ||
+	if newest.User != gatewaytest.UserID || newest.Site != o.URL || !adminapi.IsName(newest.Session) ||
 		newest.CreatedAt < before || newest.CreatedAt > time.Now().Unix() || newest.LastSeenAt != newest.CreatedAt ||
 		newest.ExpiresAt != newest.CreatedAt+3600 {
 		t.Errorf("the phone's session: %+v", newest)
 	}
-	if text := o.ask("GET", "/tollgate/sessions?user=1", 200).text; text != `{"sessions":[]}`+"\n" {
+	if text := o.ask("GET", "/tollgate/sessions?user=1", 200).Text; text != `{"sessions":[]}`+"\n" {
 		t.Errorf("of nobody: %s", text)
 	}
 
-	copied := laptop.copyOf()
+	copied := laptop.Copy()
 	wantSignedIn(t, "the copy of the laptop's cookie", copied, true)
 	o.wantEnded("/tollgate/sessions/"+oldest.Session, `{"ended":1}`)
 	wantSignedIn(t, "the laptop", laptop, false)
 	wantSignedIn(t, "the copy of the laptop's cookie", copied, false)
 	wantSignedIn(t, "the phone", phone, true)
-	if left := o.list(testUserID).Sessions; len(left) != 1 || left[0] != newest {
+	if left := o.list(gatewaytest.UserID).Sessions; len(left) != 1 || left[0] != newest {
 		t.Errorf("left: %+v", left)
 	}
 	o.wantRefusal("DELETE", "/tollgate/sessions/"+oldest.Session, 404, oldest.Session, "may have ended already")
 
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	wantSignedIn(t, "the phone", phone, false)
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":0}`)
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":0}`)
 	wantSignedIn(t, "maria", maria, true)
-	if a := laptop.follow("/"); a.StatusCode != 200 {
-		t.Errorf("signing in anew: %d: %s", a.StatusCode, a.text)
+	if a := laptop.Follow("/"); a.StatusCode != 200 {
+		t.Errorf("signing in anew: %d: %s", a.StatusCode, a.Text)
 	}
 
-	log := readFile(t, filepath.Join(o.logs, "default.log"))
+	log := readFile(t, filepath.Join(o.Logs, "default.log"))
 	var events []map[string]any
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, `"session_revoked"`) {
@@ -203,7 +205,7 @@ func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 	}
 	for i, want := range []map[string]any{
 		{"session": oldest.Session, "user_id": nil},
-		{"session": newest.Session, "user_id": testUserID},
+		{"session": newest.Session, "user_id": gatewaytest.UserID},
 	} {
 		want["logger"], want["reason"], want["client_ip"] = "http.handlers.tollgate.audit", "admin", "127.0.0.1"
 		for name, value := range want {
@@ -216,27 +218,27 @@ func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 
 func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	secret, err := keys.ParseSecret(testSecret)
+	b := o.NewBrowser().SignIn()
+	secret, err := keys.ParseSecret(gatewaytest.Secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := keys.NewRing([][]byte{secret}, testClientID, o.url+"/oauth/callback")
+	ring, err := keys.NewRing([][]byte{secret}, gatewaytest.ClientID, o.URL+"/oauth/callback")
 	if err != nil {
 		t.Fatal(err)
 	}
 	source := keys.SourceOf(ring)
 	elsewhere := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now},
-		storage.NewRecords(&certmagic.FileStorage{Path: o.storage}), session.Takeover{})
+		storage.NewRecords(&certmagic.FileStorage{Path: o.Storage}), session.Takeover{})
 	t.Cleanup(elsewhere.Close)
 
-	value := strings.TrimPrefix(b.cookies()["tollgate"], "1.") // of one part
+	value := strings.TrimPrefix(b.Cookies()["tollgate"], "1.") // of one part
 	if recordstest.MustLoad(t, elsewhere, value) == nil {
 		t.Fatal("the other process does not know the session")
 	}
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	began := time.Now()
-	eventually(t, "the other process refuses the session", func() bool { return recordstest.MustLoad(t, elsewhere, value) == nil })
+	gatewaytest.Eventually(t, "the other process refuses the session", func() bool { return recordstest.MustLoad(t, elsewhere, value) == nil })
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -244,41 +246,41 @@ func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
 
 func TestARefreshDoesNotBringAnEndedSessionBack(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	copied := b.copyOf()
-	o.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 500 * time.Millisecond, DelayAfterWork: true})
-	o.provider.ExpireAccessTokens()
+	b := o.NewBrowser().SignIn()
+	copied := b.Copy()
+	o.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 500 * time.Millisecond, DelayAfterWork: true})
+	o.Provider.ExpireAccessTokens()
 	answered := make(chan int)
-	go func() { answered <- b.do("POST", "/oauth/refresh", nil).StatusCode }()
-	eventually(t, "the refresh is under way", func() bool { return o.provider.Count(simulator.Refresh) == 1 })
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	go func() { answered <- b.Send("POST", "/oauth/refresh", nil).StatusCode }()
+	gatewaytest.Eventually(t, "the refresh is under way", func() bool { return o.Provider.Count(simulator.Refresh) == 1 })
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	wantSignedIn(t, "while the refresh is under way", copied, false)
 	if status := <-answered; status != http.StatusUnauthorized {
 		t.Errorf("the request that waited got %d", status)
 	}
 	wantSignedIn(t, "after the refresh", b, false)
 	wantSignedIn(t, "the copy", copied, false)
-	if left := o.list(testUserID).Sessions; len(left) != 0 {
+	if left := o.list(gatewaytest.UserID).Sessions; len(left) != 0 {
 		t.Errorf("left: %+v", left)
 	}
 }
 
 func TestTokensInMemoryDoNotKeepAnEndedSession(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	o.provider.ExpireAccessTokens()
-	if a := b.do("POST", "/oauth/refresh", nil); a.StatusCode != 200 || o.provider.Count(simulator.Refresh) != 1 {
-		t.Fatalf("status %d, %d refreshes", a.StatusCode, o.provider.Count(simulator.Refresh))
+	b := o.NewBrowser().SignIn()
+	o.Provider.ExpireAccessTokens()
+	if a := b.Send("POST", "/oauth/refresh", nil); a.StatusCode != 200 || o.Provider.Count(simulator.Refresh) != 1 {
+		t.Fatalf("status %d, %d refreshes", a.StatusCode, o.Provider.Count(simulator.Refresh))
 	}
 	wantSignedIn(t, "with renewed tokens", b, true)
-	o.wantEnded("/tollgate/sessions/"+o.list(testUserID).Sessions[0].Session, `{"ended":1}`)
+	o.wantEnded("/tollgate/sessions/"+o.list(gatewaytest.UserID).Sessions[0].Session, `{"ended":1}`)
 	wantSignedIn(t, "afterwards", b, false)
 }
 
 func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	name := o.list(testUserID).Sessions[0].Session
+	b := o.NewBrowser().SignIn()
+	name := o.list(gatewaytest.UserID).Sessions[0].Session
 	for _, uri := range []string{"", "?", "?user=", "?user", "?usr=12345", "?user=12345&user=67890", "?user=12345&site=x", "?user=12345;x"} {
 		o.wantRefusal("GET", "/tollgate/sessions"+uri, 400, "/tollgate/sessions?user=<id>")
 		o.wantRefusal("DELETE", "/tollgate/sessions"+uri, 400, "/tollgate/sessions?user=<id>")
@@ -302,7 +304,7 @@ func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
 			}
 		}
 	}
-	a := o.newBrowser().do("DELETE", "http://"+o.admin+"/tollgate/sessions?user=12345", nil, "Origin: https://evil.example")
+	a := o.NewBrowser().Send("DELETE", "http://"+o.admin+"/tollgate/sessions?user=12345", nil, "Origin: https://evil.example")
 	if a.StatusCode != http.StatusForbidden {
 		t.Errorf("another origin: status %d", a.StatusCode)
 	}
@@ -311,92 +313,92 @@ func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
 
 func TestSessionsInCookiesCannotBeEndedAndThatIsSaid(t *testing.T) {
 	o := operateCaddy(t, "")
-	b := o.newBrowser().signIn()
+	b := o.NewBrowser().SignIn()
 	for method, uri := range map[string]string{
-		"GET":    "/tollgate/sessions?user=" + testUserID,
-		"DELETE": "/tollgate/sessions?user=" + testUserID,
+		"GET":    "/tollgate/sessions?user=" + gatewaytest.UserID,
+		"DELETE": "/tollgate/sessions?user=" + gatewaytest.UserID,
 	} {
-		o.wantRefusal(method, uri, 409, o.url, "sessions in cookies cannot be listed or ended", "store storage", "store redis")
+		o.wantRefusal(method, uri, 409, o.URL, "sessions in cookies cannot be listed or ended", "store storage", "store redis")
 	}
-	o.wantRefusal("DELETE", "/tollgate/sessions/"+strings.Repeat("0", 32), 409, o.url, "store storage")
+	o.wantRefusal("DELETE", "/tollgate/sessions/"+strings.Repeat("0", 32), 409, o.URL, "store storage")
 	wantSignedIn(t, "the session in a cookie", b, true)
 }
 
 func TestAnAnswerWithoutTheCookieSitesSaysSo(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, "")
-	onServer, inCookie := o.newBrowser().signIn(), other.newBrowser().signIn()
-	answer := o.list(testUserID)
-	if len(answer.Sessions) != 1 || answer.Sessions[0].Site != o.url || !slices.Equal(answer.CookieSites, []string{other.url}) {
+	onServer, inCookie := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
+	answer := o.list(gatewaytest.UserID)
+	if len(answer.Sessions) != 1 || answer.Sessions[0].Site != o.URL || !slices.Equal(answer.CookieSites, []string{other.URL}) {
 		t.Errorf("listed: %+v", answer)
 	}
-	o.wantRefusal("DELETE", "/tollgate/sessions/"+strings.Repeat("0", 32), 404, "there is no session", other.url, "store storage")
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1,"cookie_sites":["`+other.url+`"]}`)
+	o.wantRefusal("DELETE", "/tollgate/sessions/"+strings.Repeat("0", 32), 404, "there is no session", other.URL, "store storage")
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1,"cookie_sites":["`+other.URL+`"]}`)
 	wantSignedIn(t, "on the server", onServer, false)
 	wantSignedIn(t, "in the cookie", inCookie, true)
 }
 
 func TestAllSitesOfAProcessAreReached(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, storeInStorage)
-	first, second := o.newBrowser().signIn(), other.newBrowser().signIn()
-	sessions := o.list(testUserID).Sessions
-	if len(sessions) != 2 || sessions[0].Site != other.url || sessions[1].Site != o.url {
+	first, second := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
+	sessions := o.list(gatewaytest.UserID).Sessions
+	if len(sessions) != 2 || sessions[0].Site != other.URL || sessions[1].Site != o.URL {
 		t.Fatalf("listed: %+v", sessions)
 	}
-	for i, b := range []*visitor{second, first} {
+	for i, b := range []*gatewaytest.Browser{second, first} {
 		o.wantEnded("/tollgate/sessions/"+sessions[i].Session, `{"ended":1}`)
 		// Which site's store is asked first is open; the other's is as far as another
 		// process's.
-		eventually(t, "the session is over at "+sessions[i].Site, func() bool { return !isSignedIn(b) })
+		gatewaytest.Eventually(t, "the session is over at "+sessions[i].Site, func() bool { return !isSignedIn(b) })
 	}
 }
 
 func TestFailingStoreIsReportedAndDoesNotBlockOtherSites(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, storeInStorage)
-	here, there := o.newBrowser().signIn(), other.newBrowser().signIn()
-	broken := o.list(testUserID).Sessions[1]
+	here, there := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
+	broken := o.list(gatewaytest.UserID).Sessions[1]
 	mend := o.breakRecord(broken.Session)
-	fault := "the session store of " + o.url + " does not answer"
-	o.wantRefusal("GET", "/tollgate/sessions?user="+testUserID, 503, fault)
-	o.wantRefusal("DELETE", "/tollgate/sessions?user="+testUserID, 503, fault, "ended all the same: 1;")
+	fault := "the session store of " + o.URL + " does not answer"
+	o.wantRefusal("GET", "/tollgate/sessions?user="+gatewaytest.UserID, 503, fault)
+	o.wantRefusal("DELETE", "/tollgate/sessions?user="+gatewaytest.UserID, 503, fault, "ended all the same: 1;")
 	o.wantRefusal("DELETE", "/tollgate/sessions/"+broken.Session, 503, "does not answer")
 	wantSignedIn(t, "where the store answers", there, false)
 	mend()
 	wantSignedIn(t, "where the store failed", here, true)
-	if left := o.list(testUserID).Sessions; len(left) != 1 || left[0] != broken {
+	if left := o.list(gatewaytest.UserID).Sessions; len(left) != 1 || left[0] != broken {
 		t.Errorf("left: %+v", left)
 	}
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	wantSignedIn(t, "in the end", here, false)
 }
 
 func TestWhileAReloadGoesOnEachSessionIsListedOnce(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	o.newBrowser().signIn()
-	provisionBeside := func(caddyfile string) []*Handler {
-		_, handlers, err := provision(caddyfile)
+	b := o.NewBrowser().SignIn()
+	o.NewBrowser().SignIn()
+	provisionBeside := func(caddyfile string) []*tollgate.Handler {
+		_, handlers, err := gatewaytest.Provision(caddyfile)
 		if err != nil || len(handlers) != 1 {
 			t.Fatal(handlers, err)
 		}
 		t.Cleanup(func() { handlers[0].Cleanup() })
 		return handlers
 	}
-	next := provisionBeside(o.caddyfile)
-	sessions := o.list(testUserID).Sessions
+	next := provisionBeside(o.Caddyfile)
+	sessions := o.list(gatewaytest.UserID).Sessions
 	if len(sessions) != 2 {
 		t.Errorf("listed: %+v", sessions)
 	}
 	o.wantEnded("/tollgate/sessions/"+sessions[1].Session, `{"ended":1}`)
-	eventually(t, "the session is over", func() bool { return !isSignedIn(b) })
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	gatewaytest.Eventually(t, "the session is over", func() bool { return !isSignedIn(b) })
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	next[0].Cleanup()
 
-	cookies := provisionBeside(strings.Replace(o.caddyfile, storeInStorage, "", 1))
-	if answer := o.list(testUserID); len(answer.CookieSites) != 1 {
+	cookies := provisionBeside(strings.Replace(o.Caddyfile, storeInStorage, "", 1))
+	if answer := o.list(gatewaytest.UserID); len(answer.CookieSites) != 1 {
 		t.Errorf("with a cookie store: %+v", answer)
 	}
 	cookies[0].Cleanup()
-	if answer := o.list(testUserID); len(answer.CookieSites) != 0 {
+	if answer := o.list(gatewaytest.UserID); len(answer.CookieSites) != 0 {
 		t.Errorf("after its end: %+v", answer)
 	}
 }
@@ -426,14 +428,14 @@ func (h *heldRecords) Index(ctx context.Context, user string) ([]string, error) 
 
 func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 	o := prepareOperated(t, storeInStorage)
-	_, handlers, err := provision(o.caddyfile)
+	_, handlers, err := gatewaytest.Provision(o.Caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { handlers[0].Cleanup() })
 	watched := &heldRecords{Store: handlers[0].Internals().Store.(*records.Tickets).Records, t: t}
 	handlers[0].Internals().Store.(*records.Tickets).Records = watched
-	o.start()
+	o.Start()
 	for uri, status := range map[string]int{"?user=1": 200, "": 400, "?user=2": 200, "/" + strings.Repeat("0", 32): 404} {
 		o.ask("DELETE", "/tollgate/sessions"+uri, status)
 		if held := watched.held.Load(); held != 0 {
@@ -444,18 +446,18 @@ func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 
 func TestWithoutASiteTheAdminAPISaysSo(t *testing.T) {
 	o := prepareOperated(t, "")
-	global, _, _ := strings.Cut(o.caddyfile, "\n}\n")
-	o.caddyfile = global + "\n}\n:0 {\n\tbind 127.0.0.1\n}\n"
-	o.start()
+	global, _, _ := strings.Cut(o.Caddyfile, "\n}\n")
+	o.Caddyfile = global + "\n}\n:0 {\n\tbind 127.0.0.1\n}\n"
+	o.Start()
 	o.wantRefusal("GET", "/tollgate/sessions?user=12345", 404, "no site of this Caddy has tollgate")
 	o.wantRefusal("DELETE", "/tollgate/sessions?user=12345", 404, "no site of this Caddy has tollgate")
 }
 
 func TestAnOperatorEndsTheStreamsOfASession(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	b := o.newBrowser().signIn()
-	ws, events := b.webSocket(o.url+"/stream/ws"), b.eventStream(o.url+"/stream/events")
-	o.wantEnded("/tollgate/sessions?user="+testUserID, `{"ended":1}`)
+	b := o.NewBrowser().SignIn()
+	ws, events := webSocket(b, o.URL+"/stream/ws"), eventStreamOf(b, o.URL+"/stream/events")
+	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	wantClosed(t, ws, 4401, "session ended", time.Second)
 	events.wantCut(time.Second)
 }

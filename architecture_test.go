@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -24,6 +24,7 @@ var floors = [][]string{
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
 	{"internal/command", "stores/cookie", "stores/redis", "stores/storage"},
 	{""},
+	{"internal/gatewaytest"},
 }
 
 // withoutCaddy are the packages that know neither Caddy nor a logger: they take values,

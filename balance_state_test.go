@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/base64"
@@ -6,13 +6,15 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // TestABalanceThatIsNoAmountIsUnknownEverywhere: its text passes as it came, and nothing
 // that speaks of its state calls it fresh.
 func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "assertion\nidentity default {\nheader X-State {http.auth.user.balance_state}\nheader X-Text {http.auth.user.balance}\n}"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion\nidentity default {\nheader X-State {http.auth.user.balance_state}\nheader X-Text {http.auth.user.balance}\n}"})
+	b := s.NewBrowser().SignIn()
 	for balance, want := range map[string]struct{ text, state string }{
 		`"abc"`:       {"abc", "unknown"},
 		`"NaN"`:       {"NaN", "unknown"},
@@ -26,8 +28,8 @@ func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
 		`"-5.00"`:     {"-5.00", "fresh"},
 		`"$1,000.00"`: {"$1,000.00", "fresh"},
 	} {
-		s.userSays(`"quota":7,"balance_formatted":` + balance)
-		seen := b.Get("/").seen(t).Header
+		userSays(s, `"quota":7,"balance_formatted":`+balance)
+		seen := b.Get("/").Seen(t).Header
 		for name, want := range map[string]string{"X-User-Balance": want.text, "X-Text": want.text, "X-User-Balance-State": want.state, "X-State": want.state} {
 			if got := seen.Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", balance, name, got, want)
@@ -39,7 +41,7 @@ func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
 		if got := claimsOf(t, seen.Get("X-Tollgate-Assertion"))["balance_state"]; got != want.state {
 			t.Errorf("%s: the assertion's state is %v, want %s", balance, got, want.state)
 		}
-		answer := b.Get("/oauth/userinfo").json(t)
+		answer := b.Get("/oauth/userinfo").JSON(t)
 		got, formatted := answer["balance"].(map[string]any), answer["balance_formatted"]
 		text, _ := got["value"].(string)
 		if got["state"] != want.state || strings.ReplaceAll(text, "%", "%25") != want.text {
@@ -69,8 +71,8 @@ func claimsOf(t *testing.T, assertion string) map[string]any {
 // TestAllowPassesNoDebtInAnotherNotation: `on_unknown allow` is for a balance that nobody
 // knows, and not for a user who plainly owes money.
 func TestAllowPassesNoDebtInAnotherNotation(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "require {\nbalance 0\n}\nbalance {\non_unknown allow\n}"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nbalance 0\n}\nbalance {\non_unknown allow\n}"})
+	b := s.NewBrowser().SignIn()
 	for balance, want := range map[string]int{
 		"(5.00)":          http.StatusPaymentRequired,
 		"($5.00)":         http.StatusPaymentRequired,
@@ -85,14 +87,14 @@ func TestAllowPassesNoDebtInAnotherNotation(t *testing.T) {
 		"pay-as-you-go 1": http.StatusOK,
 		"":                http.StatusOK,
 	} {
-		s.userSays(`"balance_formatted":"` + balance + `"`)
+		userSays(s, `"balance_formatted":"`+balance+`"`)
 		a := b.Get("/")
 		if a.StatusCode != want {
 			t.Errorf("%q: got %d, want %d", balance, a.StatusCode, want)
 		}
 		if want == http.StatusPaymentRequired {
-			if told, there := a.json(t)["balance"]; !there || told != nil {
-				t.Errorf("%q: the problem document says %s", balance, a.text)
+			if told, there := a.JSON(t)["balance"]; !there || told != nil {
+				t.Errorf("%q: the problem document says %s", balance, a.Text)
 			}
 		}
 	}

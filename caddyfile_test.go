@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // full names every word of the Caddyfile once.
@@ -129,7 +131,7 @@ const fullJSON = `{
 
 // adaptHandler adapts a site with this block and gives the handler's JSON.
 func adaptHandler(block string) (map[string]any, error) {
-	config, err := adapt("http:// {\n\trespond ok\n\ttollgate {\n" + block + "\n\t}\n}\n")
+	config, err := gatewaytest.Adapt("http:// {\n\trespond ok\n\ttollgate {\n" + block + "\n\t}\n}\n")
 	if err != nil {
 		return nil, err
 	}
@@ -328,10 +330,10 @@ func TestEmptyPlaceholderIsAWarningInAdaptAndStopsTheStart(t *testing.T) {
 		minimalBlock + "secret {env.TOLLGATE_TEST_HTTP}":                                                       "secret: is neither",
 	} {
 		text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "\n\t}\n}\n"
-		if _, err := adapt(text); err != nil {
+		if _, err := gatewaytest.Adapt(text); err != nil {
 			t.Errorf("adapt: %s: %v", block, err)
 		}
-		if _, _, err := provision(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := gatewaytest.Provision(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
 		}
 	}
@@ -339,23 +341,23 @@ func TestEmptyPlaceholderIsAWarningInAdaptAndStopsTheStart(t *testing.T) {
 
 func TestPlaceholdersAreReadAtTheStart(t *testing.T) {
 	t.Setenv("TOLLGATE_TEST_ID", "id from env")
-	s := newSite(t, siteOptions{})
-	s.caddyfile = strings.Replace(s.caddyfile, "client_id "+testClientID, "client_id {env.TOLLGATE_TEST_ID}", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "client_id "+gatewaytest.ClientID, "client_id {env.TOLLGATE_TEST_ID}", 1)
 	s.Load()
-	if got := s.newBrowser().startLogin("").Get("client_id"); got != "id from env" {
+	if got := s.NewBrowser().StartLogin("").Get("client_id"); got != "id from env" {
 		t.Errorf("client_id: %q", got)
 	}
 }
 
 func TestUnknownJSONKeysAreRefused(t *testing.T) {
-	_, _, err := provisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"srv0":{"routes":[{"handle":[{"handler":"tollgate","redirect_url":"x"}]}]}}}}}`))
+	_, _, err := gatewaytest.ProvisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"srv0":{"routes":[{"handle":[{"handler":"tollgate","redirect_url":"x"}]}]}}}}}`))
 	if err == nil || !strings.Contains(err.Error(), "redirect_url") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestTheDirectiveNeedsNoOrder(t *testing.T) {
-	config, err := adapt("http:// {\n\treverse_proxy 127.0.0.1:1\n\trequest_header X y\n\ttollgate {\n" + minimalBlock + "\n}\n\tbasic_auth {\n\t\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n\t}\n\trewrite /x /y\n}\n")
+	config, err := gatewaytest.Adapt("http:// {\n\treverse_proxy 127.0.0.1:1\n\trequest_header X y\n\ttollgate {\n" + minimalBlock + "\n}\n\tbasic_auth {\n\t\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n\t}\n\trewrite /x /y\n}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,63 +368,5 @@ func TestTheDirectiveNeedsNoOrder(t *testing.T) {
 			t.Errorf("%s stands too early: %s", handler, config)
 		}
 		last = at
-	}
-}
-
-func TestDefaultsAreAsDocumented(t *testing.T) {
-	_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + minimalBlock + "}\n}\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := handlers[0]
-	t.Cleanup(func() { h.Cleanup() })
-	got := map[string]string{
-		"authorization_endpoint": h.settings.client.Config.Endpoint.AuthURL,
-		"token_endpoint":         h.settings.client.Config.Endpoint.TokenURL,
-		"userinfo_endpoint":      h.settings.client.UserinfoEndpoint,
-		"topup_endpoint":         h.settings.client.TopupEndpoint,
-		"revocation_endpoint":    h.settings.client.RevocationEndpoint,
-		"balance_endpoint":       h.settings.client.BalanceEndpoint,
-		"scopes":                 strings.Join(h.settings.client.Config.Scopes, " "),
-		"token_lifetime":         h.settings.client.TokenLifetime.String(),
-		"timeout":                h.settings.client.Timeout.String(),
-		"max_age":                h.settings.ages.MaxAge.String(),
-		"max_stale":              h.settings.ages.MaxStale.String(),
-		"refresh_before":         h.settings.refreshBefore.String(),
-		"stream_recheck":         h.settings.streamRecheck.String(),
-		"lifetime":               h.settings.lifetime.String(),
-		"idle_timeout":           h.settings.idleTimeout.String(),
-		"cookie":                 h.settings.cookies.Name,
-		"active_status":          h.settings.activeStatus,
-		"start":                  h.settings.endpoints["start"],
-		"callback":               h.settings.endpoints["callback"],
-		"after_login":            h.settings.afterLogin,
-		"origin":                 h.settings.origin,
-	}
-	want := map[string]string{
-		"authorization_endpoint": "https://api.aihubmix.com/api/oauth2/authorize",
-		"token_endpoint":         "https://api.aihubmix.com/api/oauth2/token",
-		"userinfo_endpoint":      "https://api.aihubmix.com/api/oauth2/userinfo",
-		"topup_endpoint":         "https://api.aihubmix.com/api/oauth2/topup",
-		"revocation_endpoint":    "",
-		"balance_endpoint":       "",
-		"scopes":                 "profile balance",
-		"token_lifetime":         "2h0m0s",
-		"timeout":                "10s",
-		"max_age":                "1m0s",
-		"max_stale":              "15m0s",
-		"refresh_before":         "5m0s",
-		"stream_recheck":         "1m0s",
-		"lifetime":               "720h0m0s",
-		"idle_timeout":           "0s",
-		"cookie":                 "__Host-tollgate",
-		"active_status":          "1",
-		"start":                  "/oauth/start",
-		"callback":               "/oauth/callback",
-		"after_login":            "/",
-		"origin":                 "https://app.example.com",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
 	}
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // demoBrowser walks through the demo as a person does.
 type demoBrowser struct {
-	*visitor
+	*gatewaytest.Browser
 	url string
 }
 
@@ -44,41 +45,41 @@ func startDemoCommand(t *testing.T, more ...string) (*commandtest.Running, *demo
 		t.Errorf("the demo took %v to start", took)
 	}
 	origin := r.Between("Open   ", "/\n")
-	b := (&site{t: t, url: origin}).newBrowser()
+	b := (&gatewaytest.Site{T: t, URL: origin}).NewBrowser()
 	b.Transport = &http.Transport{}
 	t.Cleanup(b.CloseIdleConnections)
 	return r, &demoBrowser{b, origin}
 }
 
 // submit sends a form of a page as a browser does, and follows where it leads.
-func (b *demoBrowser) submit(from *answer, action string, values url.Values) *answer {
-	b.t.Helper()
+func (b *demoBrowser) submit(from *gatewaytest.Answer, action string, values url.Values) *gatewaytest.Answer {
+	b.T.Helper()
 	a := b.post(from, action, values)
 	if a.StatusCode < 300 || a.StatusCode > 399 {
 		return a
 	}
-	return b.follow(b.target(a))
+	return b.Follow(b.target(a))
 }
 
 // target is where an answer leads.
-func (b *demoBrowser) target(a *answer) string {
-	b.t.Helper()
-	next, err := a.Request.URL.Parse(a.location())
+func (b *demoBrowser) target(a *gatewaytest.Answer) string {
+	b.T.Helper()
+	next, err := a.Request.URL.Parse(a.Location())
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return next.String()
 }
 
 // post sends a form of a page as a browser does.
-func (b *demoBrowser) post(from *answer, action string, values url.Values) *answer {
-	b.t.Helper()
+func (b *demoBrowser) post(from *gatewaytest.Answer, action string, values url.Values) *gatewaytest.Answer {
+	b.T.Helper()
 	target, err := from.Request.URL.Parse(action)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	external := origin.Of(from.Request.URL)
-	return b.do(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
+	return b.Send(http.MethodPost, target.String(), strings.NewReader(values.Encode()),
 		"Content-Type: application/x-www-form-urlencoded", "Origin: "+external, "Sec-Fetch-Site: same-origin",
 		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html")
 }
@@ -86,21 +87,21 @@ func (b *demoBrowser) post(from *answer, action string, values url.Values) *answ
 var formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
 
 // onlyForm is the action of the first form of a page.
-func (b *demoBrowser) onlyForm(a *answer) string {
-	b.t.Helper()
-	found := formAction.FindStringSubmatch(a.text)
+func (b *demoBrowser) onlyForm(a *gatewaytest.Answer) string {
+	b.T.Helper()
+	found := formAction.FindStringSubmatch(a.Text)
 	if found == nil {
-		b.t.Fatalf("%s has no form: status %d: %s", a.Request.URL, a.StatusCode, a.text)
+		b.T.Fatalf("%s has no form: status %d: %s", a.Request.URL, a.StatusCode, a.Text)
 	}
 	return html.UnescapeString(found[1])
 }
 
 // signInAs opens a page and clicks on a user of the provider.
-func (b *demoBrowser) signInAs(path, userID string) *answer {
-	b.t.Helper()
-	page := b.follow(b.url + path)
-	if !strings.Contains(page.text, "Sign in as") {
-		b.t.Fatalf("no sign-in page but status %d from %s: %s", page.StatusCode, page.Request.URL, page.text)
+func (b *demoBrowser) signInAs(path, userID string) *gatewaytest.Answer {
+	b.T.Helper()
+	page := b.Follow(b.url + path)
+	if !strings.Contains(page.Text, "Sign in as") {
+		b.T.Fatalf("no sign-in page but status %d from %s: %s", page.StatusCode, page.Request.URL, page.Text)
 	}
 	return b.submit(page, b.onlyForm(page), url.Values{"user": {userID}})
 }
@@ -109,14 +110,14 @@ func (b *demoBrowser) signInAs(path, userID string) *answer {
 var aQuestion = url.Values{"question": {" is 2 < 3 ?\n"}}
 
 // ask sends the form with a question, and waits for the whole answer.
-func (b *demoBrowser) ask(home *answer) *answer {
-	b.t.Helper()
+func (b *demoBrowser) ask(home *gatewaytest.Answer) *gatewaytest.Answer {
+	b.T.Helper()
 	return b.submit(home, "/ask", aQuestion)
 }
 
 // askAndLeave closes the page of the answer at its first byte: it is paid by then.
-func (b *demoBrowser) askAndLeave(home *answer) (status int, page string) {
-	b.t.Helper()
+func (b *demoBrowser) askAndLeave(home *gatewaytest.Answer) (status int, page string) {
+	b.T.Helper()
 	page = b.target(b.post(home, "/ask", aQuestion))
 	resp := b.Open(page)
 	defer resp.Body.Close()
@@ -125,36 +126,36 @@ func (b *demoBrowser) askAndLeave(home *answer) (status int, page string) {
 
 // Open goes to a page and reads none of it.
 func (b *demoBrowser) Open(page string) *http.Response {
-	b.t.Helper()
-	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, page, nil)
+	b.T.Helper()
+	req, err := http.NewRequestWithContext(b.T.Context(), http.MethodGet, page, nil)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	for _, line := range navigation {
+	for _, line := range gatewaytest.Navigation {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Set(name, value)
 	}
 	resp, err := b.Client.Do(req)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return resp
 }
 
-func (b *demoBrowser) wantBalance(a *answer, want string) {
-	b.t.Helper()
-	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, `id="balance">`+want+"</p>") {
-		b.t.Fatalf("the page does not say %s: status %d from %s: %s", want, a.StatusCode, a.Request.URL, a.text)
+func (b *demoBrowser) wantBalance(a *gatewaytest.Answer, want string) {
+	b.T.Helper()
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.Text, `id="balance">`+want+"</p>") {
+		b.T.Fatalf("the page does not say %s: status %d from %s: %s", want, a.StatusCode, a.Request.URL, a.Text)
 	}
 }
 
 func TestTheDemoFromSignInToSignOut(t *testing.T) {
 	r, b := startDemoCommand(t)
 
-	home := b.signInAs("/", testUserID)
+	home := b.signInAs("/", gatewaytest.UserID)
 	b.wantBalance(home, "750.00")
 	for _, want := range []string{"user123", "user@example.com", "12345", "X-User-Balance-State", "fresh", `rel="noopener"`} {
-		if !strings.Contains(home.text, want) {
+		if !strings.Contains(home.Text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
@@ -162,33 +163,33 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 		t.Errorf("the policy is %q", policy)
 	}
 
-	if answer := b.ask(home); answer.StatusCode != http.StatusOK || !strings.Contains(answer.text, "You asked: “is 2 &lt; 3 ?” That makes 10 letters") {
-		t.Fatalf("the answer: status %d: %s", answer.StatusCode, answer.text)
+	if answer := b.ask(home); answer.StatusCode != http.StatusOK || !strings.Contains(answer.Text, "You asked: “is 2 &lt; 3 ?” That makes 10 letters") {
+		t.Fatalf("the answer: status %d: %s", answer.StatusCode, answer.Text)
 	}
-	home = b.follow(b.url + "/")
+	home = b.Follow(b.url + "/")
 	b.wantBalance(home, "749.50")
-	if !strings.Contains(home.text, "<code>demo_app=own-cookie</code>") {
+	if !strings.Contains(home.Text, "<code>demo_app=own-cookie</code>") {
 		t.Error("the application's own cookie does not arrive, or not alone")
 	}
 
 	// The second tab has the same cookies, and goes to the provider to top up.
-	topUp := b.follow(b.url + "/oauth/topup")
+	topUp := b.Follow(b.url + "/oauth/topup")
 	added := b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"10"}})
-	if !strings.Contains(added.text, "$10 added") {
-		t.Fatalf("topping up: status %d: %s", added.StatusCode, added.text)
+	if !strings.Contains(added.Text, "$10 added") {
+		t.Fatalf("topping up: status %d: %s", added.StatusCode, added.Text)
 	}
 	b.wantBalance(b.submit(home, "/refresh-balance", nil), "759.50")
-	b.wantBalance(b.follow(b.url+"/"), "759.50")
+	b.wantBalance(b.Follow(b.url+"/"), "759.50")
 
 	if out := b.submit(home, "/oauth/logout", nil); out.StatusCode != http.StatusOK || out.Request.URL.Path != "/oauth/logout" {
 		t.Errorf("signing out ended at %s with %d", out.Request.URL, out.StatusCode)
 	}
 	// The first tab still shows its buttons.
 	stale := b.ask(home)
-	if stale.StatusCode != http.StatusUnauthorized || !strings.Contains(stale.text, "You are signed out") {
-		t.Errorf("asking after signing out: %d: %s", stale.StatusCode, stale.text)
+	if stale.StatusCode != http.StatusUnauthorized || !strings.Contains(stale.Text, "You are signed out") {
+		t.Errorf("asking after signing out: %d: %s", stale.StatusCode, stale.Text)
 	}
-	if asked := b.follow(b.url + "/"); !strings.Contains(asked.text, "Allow access?") {
+	if asked := b.Follow(b.url + "/"); !strings.Contains(asked.Text, "Allow access?") {
 		t.Errorf("the next visit is not asked: status %d from %s", asked.StatusCode, asked.Request.URL)
 	}
 
@@ -211,13 +212,13 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 func TestTheDemoLetsATopUpShowOnReload(t *testing.T) {
 	_, b := startDemoCommand(t)
 	b.wantBalance(b.signInAs("/", "67890"), "3.20")
-	topUp := b.follow(b.url + "/oauth/topup")
-	b.wantBalance(b.follow(b.url+"/"), "3.20")
+	topUp := b.Follow(b.url + "/oauth/topup")
+	b.wantBalance(b.Follow(b.url+"/"), "3.20")
 	b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"5"}})
 	// No button: max_age is over soon.
-	eventually(t, "a reload shows the new balance", func() bool {
+	gatewaytest.Eventually(t, "a reload shows the new balance", func() bool {
 		time.Sleep(100 * time.Millisecond)
-		return strings.Contains(b.follow(b.url+"/").text, `id="balance">8.20</p>`)
+		return strings.Contains(b.Follow(b.url+"/").Text, `id="balance">8.20</p>`)
 	})
 }
 
@@ -233,25 +234,25 @@ func TestTheDemoStopsAtAnEmptyBalanceAndGoesOnAfterATopUp(t *testing.T) {
 		}
 	}
 	closed := b.ask(home)
-	if closed.StatusCode != http.StatusPaymentRequired || !strings.Contains(closed.text, "0.20") || !strings.Contains(closed.text, "0.50") {
-		t.Fatalf("the seventh question: status %d: %s", closed.StatusCode, closed.text)
+	if closed.StatusCode != http.StatusPaymentRequired || !strings.Contains(closed.Text, "0.20") || !strings.Contains(closed.Text, "0.50") {
+		t.Fatalf("the seventh question: status %d: %s", closed.StatusCode, closed.Text)
 	}
-	b.wantBalance(b.follow(b.url+"/"), "0.20")
+	b.wantBalance(b.Follow(b.url+"/"), "0.20")
 
-	topUp := b.follow(b.url + "/oauth/topup")
+	topUp := b.Follow(b.url + "/oauth/topup")
 	b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"5"}})
-	again := b.follow(closed.Request.URL.String()) // "Try again"
-	if again.StatusCode != http.StatusOK || !strings.Contains(again.text, "You asked: ") {
-		t.Fatalf("after the top-up: status %d: %s", again.StatusCode, again.text)
+	again := b.Follow(closed.Request.URL.String()) // "Try again"
+	if again.StatusCode != http.StatusOK || !strings.Contains(again.Text, "You asked: ") {
+		t.Fatalf("after the top-up: status %d: %s", again.StatusCode, again.Text)
 	}
-	b.wantBalance(b.follow(b.url+"/"), "4.70")
+	b.wantBalance(b.Follow(b.url+"/"), "4.70")
 	b.Open(page).Body.Close() // a reload of an answer that was paid
-	b.wantBalance(b.follow(b.url+"/"), "4.70")
+	b.wantBalance(b.Follow(b.url+"/"), "4.70")
 }
 
 func TestTheDemosAnswersComeWordByWord(t *testing.T) {
 	_, b := startDemoCommand(t)
-	home := b.signInAs("/", testUserID)
+	home := b.signInAs("/", gatewaytest.UserID)
 	page := b.target(b.post(home, "/ask", aQuestion))
 	began := time.Now()
 	resp := b.Open(page)
@@ -272,25 +273,25 @@ func TestTheDemoSaysWhenTheBalanceIsUsedUp(t *testing.T) {
 	_, b := startDemoCommand(t)
 	home := b.signInAs("/", "24680")
 	b.wantBalance(home, "0.00")
-	if !strings.Contains(home.text, "Your balance is used up") || !strings.Contains(home.text, "张伟") || !strings.Contains(home.text, "%E5%BC%A0%E4%BC%9F") {
-		t.Errorf("the page says %s", home.text)
+	if !strings.Contains(home.Text, "Your balance is used up") || !strings.Contains(home.Text, "张伟") || !strings.Contains(home.Text, "%E5%BC%A0%E4%BC%9F") {
+		t.Errorf("the page says %s", home.Text)
 	}
 	if a := b.ask(home); a.StatusCode != http.StatusPaymentRequired {
-		t.Errorf("asking without money: status %d: %s", a.StatusCode, a.text)
+		t.Errorf("asking without money: status %d: %s", a.StatusCode, a.Text)
 	}
-	b.wantBalance(b.follow(b.url+"/"), "0.00")
+	b.wantBalance(b.Follow(b.url+"/"), "0.00")
 }
 
 func TestTheDemosPublicAndOptionalPages(t *testing.T) {
 	_, b := startDemoCommand(t)
-	if a := b.visit("/public", "X-User-Id: 1", "X_User_Name: x"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "header arrived") {
-		t.Errorf("public: status %d: %s", a.StatusCode, a.text)
+	if a := b.Visit("/public", "X-User-Id: 1", "X_User_Name: x"); a.StatusCode != http.StatusOK || !strings.Contains(a.Text, "header arrived") {
+		t.Errorf("public: status %d: %s", a.StatusCode, a.Text)
 	}
-	if a := b.Get("/optional", "X-User-Id: 1"); a.text != "No X-User header arrived here.\n" {
-		t.Errorf("optional, as a script: status %d: %s", a.StatusCode, a.text)
+	if a := b.Get("/optional", "X-User-Id: 1"); a.Text != "No X-User header arrived here.\n" {
+		t.Errorf("optional, as a script: status %d: %s", a.StatusCode, a.Text)
 	}
-	if a := b.visit("/optional"); !strings.Contains(a.text, "Hello, stranger") {
-		t.Errorf("optional: status %d: %s", a.StatusCode, a.text)
+	if a := b.Visit("/optional"); !strings.Contains(a.Text, "Hello, stranger") {
+		t.Errorf("optional: status %d: %s", a.StatusCode, a.Text)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("home, as a script: status %d", a.StatusCode)
@@ -300,8 +301,8 @@ func TestTheDemosPublicAndOptionalPages(t *testing.T) {
 			t.Errorf("%s: status %d", asset, a.StatusCode)
 		}
 	}
-	if a := b.signInAs("/oauth/start?return_to=/optional", testUserID); !strings.Contains(a.text, "Hello, user123") {
-		t.Errorf("optional, signed in: status %d: %s", a.StatusCode, a.text)
+	if a := b.signInAs("/oauth/start?return_to=/optional", gatewaytest.UserID); !strings.Contains(a.Text, "Hello, user123") {
+		t.Errorf("optional, signed in: status %d: %s", a.StatusCode, a.Text)
 	}
 }
 
@@ -311,17 +312,17 @@ func TestTheDemoLeadsOtherNamesOfThisMachineToItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := b.visit(fmt.Sprintf("http://localhost:%s/optional?x=1", u.Port())); a.location() != b.url+"/optional?x=1" {
-		t.Errorf("localhost leads to %q: status %d", a.location(), a.StatusCode)
+	if a := b.Visit(fmt.Sprintf("http://localhost:%s/optional?x=1", u.Port())); a.Location() != b.url+"/optional?x=1" {
+		t.Errorf("localhost leads to %q: status %d", a.Location(), a.StatusCode)
 	}
 }
 
 func TestTheDemoRefreshesShortTokens(t *testing.T) {
 	_, b := startDemoCommand(t, "--access-lifetime", "1s")
-	home := b.signInAs("/", testUserID)
+	home := b.signInAs("/", gatewaytest.UserID)
 	time.Sleep(1200 * time.Millisecond)
 	b.askAndLeave(home)
-	b.wantBalance(b.follow(b.url+"/"), "749.50")
+	b.wantBalance(b.Follow(b.url+"/"), "749.50")
 }
 
 func TestTheDemoUnderTheNameLocalhost(t *testing.T) {

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http/httptest"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -34,7 +35,7 @@ func TestPrintedCaddyfileOfRegisterAppLoads(t *testing.T) {
 			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 			t.Setenv(name, strings.Trim(value, "'")) // quoted as for a shell
 		}
-		_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + t.TempDir() + "\n}\n" + got.Out)
+		_, handlers, err := gatewaytest.Provision("{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + t.TempDir() + "\n}\n" + got.Out)
 		if err != nil || len(handlers) != 1 {
 			t.Errorf("%s: got %d handlers, %v, want one:\n%s", uri, len(handlers), err, got.Out)
 		}

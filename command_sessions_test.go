@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 	"github.com/caddy-tollgate/tollgate/internal/command"
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // commands are those of `caddy tollgate`.
@@ -19,25 +20,25 @@ var commands = commandtest.Commands(command.AddCommands)
 
 // run runs `caddy tollgate sessions …` against the admin API of o.
 func (o *operated) run(args ...string) commandtest.Result {
-	o.t.Helper()
+	o.T.Helper()
 	return commands.Run(append(append([]string{"sessions"}, args...), "--address", o.admin)...)
 }
 
 func TestSessionsAreListedAndEndedByCommand(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
-	laptop, phone := o.newBrowser().signIn(), o.newBrowser().signIn()
-	sessions := o.list(testUserID).Sessions
+	laptop, phone := o.NewBrowser().SignIn(), o.NewBrowser().SignIn()
+	sessions := o.list(gatewaytest.UserID).Sessions
 
-	got := o.run("list", "--user", testUserID)
+	got := o.run("list", "--user", gatewaytest.UserID)
 	signedIn := time.Unix(sessions[1].CreatedAt, 0).Format("2006-01-02 15:04")
 	lines := strings.Split(got.Out, "\n")
 	if got.Err != nil || len(lines) != 4 || !regexp.MustCompile(`^SESSION +SITE +SIGNED IN +LAST SEEN +EXPIRES$`).MatchString(lines[0]) ||
-		!strings.HasPrefix(lines[1], sessions[0].Session+"   "+o.url+"   ") ||
-		!regexp.MustCompile("^"+sessions[1].Session+" +"+o.url+" +"+signedIn+` \(0m ago\) +- +\d{4}-\d\d-\d\d \d\d:\d\d \(in 29d\)$`).MatchString(lines[2]) {
+		!strings.HasPrefix(lines[1], sessions[0].Session+"   "+o.URL+"   ") ||
+		!regexp.MustCompile("^"+sessions[1].Session+" +"+o.URL+" +"+signedIn+` \(0m ago\) +- +\d{4}-\d\d-\d\d \d\d:\d\d \(in 29d\)$`).MatchString(lines[2]) {
 		t.Errorf("%v\n%s", got.Err, got.All())
 	}
 	var listed adminapi.Sessions
-	if got := o.run("list", "--user", testUserID, "--json"); json.Unmarshal([]byte(got.Out), &listed) != nil ||
+	if got := o.run("list", "--user", gatewaytest.UserID, "--json"); json.Unmarshal([]byte(got.Out), &listed) != nil ||
 		len(listed.Sessions) != 2 || listed.Sessions[0] != sessions[0] || listed.Sessions[1] != sessions[1] {
 		t.Errorf("as JSON: %s", got.All())
 	}
@@ -46,10 +47,10 @@ func TestSessionsAreListedAndEndedByCommand(t *testing.T) {
 	wantSignedIn(t, "the laptop", laptop, false)
 	wantSignedIn(t, "the phone", phone, true)
 	commandtest.WantError(t, o.run("end", sessions[1].Session), "there is no session "+sessions[1].Session)
-	commandtest.WantOutput(t, o.run("end", "--user", testUserID), "1 session ended\n", "")
+	commandtest.WantOutput(t, o.run("end", "--user", gatewaytest.UserID), "1 session ended\n", "")
 	wantSignedIn(t, "the phone", phone, false)
-	commandtest.WantOutput(t, o.run("end", "--user", testUserID), "0 sessions ended\n", "")
-	commandtest.WantOutput(t, o.run("list", "--user", testUserID), "no sessions\n", "")
+	commandtest.WantOutput(t, o.run("end", "--user", gatewaytest.UserID), "0 sessions ended\n", "")
+	commandtest.WantOutput(t, o.run("list", "--user", gatewaytest.UserID), "no sessions\n", "")
 	commandtest.WantOutput(t, o.run("list", "--user", "a&user=b c/é"), "no sessions\n", "")
 	commandtest.WantOutput(t, o.run("list", "--user", "1", "--json"), `{"sessions":[]}`+"\n", "")
 }
@@ -67,31 +68,31 @@ func TestTheSessionsCommandsFindTheAdminAPI(t *testing.T) {
 	list := func(more ...string) commandtest.Result {
 		return commands.Run(append([]string{"sessions", "list", "--user", "1"}, more...)...)
 	}
-	config, err := adapt(o.caddyfile)
+	config, err := gatewaytest.Adapt(o.Caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	commandtest.WantOutput(t, list("--config", write("Caddyfile", o.caddyfile)), "no sessions\n", "")
-	commandtest.WantOutput(t, list("--config", write("mine", o.caddyfile), "--adapter", "caddyfile"), "no sessions\n", "")
+	commandtest.WantOutput(t, list("--config", write("Caddyfile", o.Caddyfile)), "no sessions\n", "")
+	commandtest.WantOutput(t, list("--config", write("mine", o.Caddyfile), "--adapter", "caddyfile"), "no sessions\n", "")
 	commandtest.WantOutput(t, list("-c", write("caddy.json", string(config))), "no sessions\n", "")
-	off := write("off.caddyfile", strings.Replace(o.caddyfile, "admin "+o.admin, "admin off", 1))
+	off := write("off.caddyfile", strings.Replace(o.Caddyfile, "admin "+o.admin, "admin off", 1))
 	commandtest.WantError(t, list("--config", off), "--config: ", off, "`admin off`")
 	commandtest.WantOutput(t, list("--config", off, "--address", o.admin), "no sessions\n", "")
 	commandtest.WantError(t, list("--config", filepath.Join(folder, "none")), "--config: ", "none")
-	commandtest.WantError(t, list("--address", freeAddress()), "no admin API answers at 127.0.0.1:", "is Caddy running", "--address", "`admin off`")
+	commandtest.WantError(t, list("--address", gatewaytest.FreeAddress()), "no admin API answers at 127.0.0.1:", "is Caddy running", "--address", "`admin off`")
 }
 
 func TestSessionsCommandsFailIfAllSessionsAreInCookies(t *testing.T) {
 	o := operateCaddy(t, "")
-	commandtest.WantError(t, o.run("list", "--user", "1"), o.url, "sessions in cookies cannot be listed or ended", "store storage")
-	commandtest.WantError(t, o.run("end", "--user", "1"), o.url, "store storage")
+	commandtest.WantError(t, o.run("list", "--user", "1"), o.URL, "sessions in cookies cannot be listed or ended", "store storage")
+	commandtest.WantError(t, o.run("end", "--user", "1"), o.URL, "store storage")
 }
 
 func TestTheSessionsCommandsWarnOfSessionsInCookies(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, "")
-	commandtest.WantOutput(t, o.run("list", "--user", "1"), "no sessions\n", other.url)
-	commandtest.WantOutput(t, o.run("end", "--user", "1"), "0 sessions ended\n", other.url)
-	if got := o.run("list", "--user", "1", "--json"); got.Out != `{"sessions":[],"cookie_sites":["`+other.url+`"]}`+"\n" {
+	commandtest.WantOutput(t, o.run("list", "--user", "1"), "no sessions\n", other.URL)
+	commandtest.WantOutput(t, o.run("end", "--user", "1"), "0 sessions ended\n", other.URL)
+	if got := o.run("list", "--user", "1", "--json"); got.Out != `{"sessions":[],"cookie_sites":["`+other.URL+`"]}`+"\n" {
 		t.Errorf("as JSON: %s", got.All())
 	}
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestARedisAddressIsRefusedWithoutItsSecret(t *testing.T) {
@@ -140,14 +141,14 @@ func TestAnUnknownJSONFieldIsShownIfItIsAWord(t *testing.T) {
 		} {
 			name, _ := json.Marshal(key)
 			handler := strings.Replace(fmt.Sprintf(object, name), "{", `{"handler":"tollgate",`, 1)
-			_, _, err := provisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[` + handler + `]}]}}}}}`))
+			_, _, err := gatewaytest.ProvisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[` + handler + `]}]}}}}}`))
 			known := strings.Contains(want, "did you mean") // of another block
 			if err == nil || strings.Contains(err.Error(), "hunter") || !strings.Contains(err.Error(), "unknown ") || !known && !strings.Contains(err.Error(), want) {
 				t.Errorf("%s, %s\n  got  %v\n  want %s", place, key, err, want)
 			}
 		}
 	}
-	_, _, err := provisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"tollgate","provider":{"clientid":"x"}}]}]}}}}}`))
+	_, _, err := gatewaytest.ProvisionJSON([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"tollgate","provider":{"clientid":"x"}}]}]}}}}}`))
 	if err == nil || !strings.Contains(err.Error(), `unknown field "clientid"; did you mean 'client_id'?`) {
 		t.Errorf("a misspelt key: got %v", err)
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // deletes reports whether an answer deletes the session cookie.
-func deletes(a *answer) bool {
+func deletes(a *gatewaytest.Answer) bool {
 	for _, line := range a.Header.Values("Set-Cookie") {
 		if strings.HasPrefix(line, "tollgate=;") && strings.Contains(line, "Max-Age=0") {
 			return true
@@ -21,28 +22,28 @@ func deletes(a *answer) bool {
 }
 
 func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
-	ends := map[string]func(*site, *visitor){
-		"the provider revokes it": func(s *site, _ *visitor) {
-			s.provider.RevokeUser(12345)
-			s.clock.advance(over)
+	ends := map[string]func(*gatewaytest.Site, *gatewaytest.Browser){
+		"the provider revokes it": func(s *gatewaytest.Site, _ *gatewaytest.Browser) {
+			s.Provider.RevokeUser(12345)
+			s.Clock.Advance(over)
 		},
-		"its lifetime ends": func(s *site, _ *visitor) { s.clock.advance(session.MaxLifetime) },
+		"its lifetime ends": func(s *gatewaytest.Site, _ *gatewaytest.Browser) { s.Clock.Advance(session.MaxLifetime) },
 	}
-	asks := map[string]func(*visitor) *answer{
-		"a page":              func(b *visitor) *answer { return b.visit("/page") },
-		"a script":            func(b *visitor) *answer { return b.Get("/api") },
-		"userinfo":            func(b *visitor) *answer { return b.Get("/oauth/userinfo") },
-		"optional userinfo":   func(b *visitor) *answer { return b.Get("/oauth/userinfo?optional=1") },
-		"refresh":             func(b *visitor) *answer { return b.do("POST", "/oauth/refresh", nil) },
-		"an anonymous answer": func(b *visitor) *answer { return b.Get("/open") },
+	asks := map[string]func(*gatewaytest.Browser) *gatewaytest.Answer{
+		"a page":              func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Visit("/page") },
+		"a script":            func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Get("/api") },
+		"userinfo":            func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Get("/oauth/userinfo") },
+		"optional userinfo":   func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Get("/oauth/userinfo?optional=1") },
+		"refresh":             func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Send("POST", "/oauth/refresh", nil) },
+		"an anonymous answer": func(b *gatewaytest.Browser) *gatewaytest.Answer { return b.Get("/open") },
 	}
 	for store, block := range map[string]string{"cookie": "session {\nstore cookie\n}", "storage": inStorage} {
 		for end, work := range ends {
 			for ask, request := range asks {
-				s, _, _ := newStoredSite(t, siteOptions{inTollgate: "optional /open\n" + block})
-				b := s.newBrowser().signIn()
+				s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "optional /open\n" + block})
+				b := s.NewBrowser().SignIn()
 				work(s, b)
-				if a := request(b); !deletes(a) || len(b.cookies()) != 0 {
+				if a := request(b); !deletes(a) || len(b.Cookies()) != 0 {
 					t.Errorf("%s, %s, %s: got %d, %q", store, end, ask, a.StatusCode, a.Header.Values("Set-Cookie"))
 				}
 			}
@@ -51,9 +52,9 @@ func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
 }
 
 func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	if ended, err := s.handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), s.sessionOf(b).ID.Hash(), ""); !ended || err != nil {
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	if ended, err := s.Handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), sessionOf(s, b).ID.Hash(), ""); !ended || err != nil {
 		t.Fatal(ended, err)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized || !deletes(a) {
@@ -64,20 +65,20 @@ func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
 // A request that was under way with the old cookie is answered when the browser holds a
 // new one already.
 func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
-	renewals := map[string]func(*visitor){
-		"after a denial and a sign-in": func(b *visitor) { b.signIn() },
-		"after a sign-in":              func(b *visitor) { b.visit(b.authorize("")) },
-		"after a logout and a sign-in": func(b *visitor) {
-			b.do("POST", "/oauth/logout", nil)
-			b.pressAllow(b.follow("/"))
+	renewals := map[string]func(*gatewaytest.Browser){
+		"after a denial and a sign-in": func(b *gatewaytest.Browser) { b.SignIn() },
+		"after a sign-in":              func(b *gatewaytest.Browser) { b.Visit(b.Authorize("")) },
+		"after a logout and a sign-in": func(b *gatewaytest.Browser) {
+			b.Send("POST", "/oauth/logout", nil)
+			b.PressAllow(b.Follow("/"))
 		},
 	}
 	for name, renew := range renewals {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser().signIn()
-		late := b.copyOf()
-		s.provider.RevokeUser(12345)
-		s.clock.advance(over)
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser().SignIn()
+		late := b.Copy()
+		s.Provider.RevokeUser(12345)
+		s.Clock.Advance(over)
 		renew(b)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: the new session: %d", name, a.StatusCode)
@@ -99,19 +100,19 @@ func TestALateDenialWithAnOlderValueSparesTheNewCookie(t *testing.T) {
 	}
 	for name, c := range cases {
 		for _, ask := range []string{"GET /", "POST /oauth/refresh"} {
-			s := newSite(t, siteOptions{inTollgate: c.inTollgate})
-			b := s.newBrowser().signIn()
-			late := b.copyOf()
-			s.clock.advance(c.pass)
+			s := gatewaytest.New(t, gatewaytest.Options{InTollgate: c.inTollgate})
+			b := s.NewBrowser().SignIn()
+			late := b.Copy()
+			s.Clock.Advance(c.pass)
 			b.Get("/")
-			eventually(t, "the cookie is another one", func() bool {
+			gatewaytest.Eventually(t, "the cookie is another one", func() bool {
 				b.Get("/")
-				return b.cookies()["tollgate"] != late.cookies()["tollgate"]
+				return b.Cookies()["tollgate"] != late.Cookies()["tollgate"]
 			})
-			b.do("POST", "/oauth/logout", nil)
-			b.pressAllow(b.follow("/"))
+			b.Send("POST", "/oauth/logout", nil)
+			b.PressAllow(b.Follow("/"))
 			method, path, _ := strings.Cut(ask, " ")
-			if a := late.do(method, path, nil); a.StatusCode != http.StatusUnauthorized || deletes(a) {
+			if a := late.Send(method, path, nil); a.StatusCode != http.StatusUnauthorized || deletes(a) {
 				t.Errorf("%s, %s: got %d, %q; want 401 without a deletion", name, ask, a.StatusCode, a.Header.Values("Set-Cookie"))
 			}
 		}
@@ -119,31 +120,31 @@ func TestALateDenialWithAnOlderValueSparesTheNewCookie(t *testing.T) {
 }
 
 func TestALateDenialSparesTheCookieAfterAMigration(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: fromCookies})
-	access := s.sessionOf(s.newBrowser().signIn()).Tokens.Access
-	b := s.newBrowser()
-	b.setCookie("tollgate", s.madeUpSession(testUserID, access))
-	late := b.copyOf()
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == late.cookies()["tollgate"] {
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: fromCookies})
+	access := sessionOf(s, s.NewBrowser().SignIn()).Tokens.Access
+	b := s.NewBrowser()
+	b.SetCookie("tollgate", madeUpSession(s, gatewaytest.UserID, access))
+	late := b.Copy()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.Cookies()["tollgate"] == late.Cookies()["tollgate"] {
 		t.Fatalf("the session is not migrated: %d", a.StatusCode)
 	}
-	b.do("POST", "/oauth/logout", nil)
-	b.pressAllow(b.follow("/"))
+	b.Send("POST", "/oauth/logout", nil)
+	b.PressAllow(b.Follow("/"))
 	if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized || deletes(a) {
 		t.Errorf("got %d, %q; want 401 without a deletion", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
 
 func TestTwoCookiesOfOneNameAreLoggedOnceAMinute(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	logs := s.observe()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	logs := observe(s)
 	ask := func(times int) {
 		for range times {
-			s.newBrowser().Get("/", "Cookie: tollgate=1.a; tollgate=1.b")
+			s.NewBrowser().Get("/", "Cookie: tollgate=1.a; tollgate=1.b")
 		}
 	}
 	ask(20)
-	s.clock.advance(time.Minute)
+	s.Clock.Advance(time.Minute)
 	ask(5)
 	lines := logs.FilterMessageSnippet("two session cookies").All()
 	if len(lines) != 2 {
@@ -155,10 +156,10 @@ func TestTwoCookiesOfOneNameAreLoggedOnceAMinute(t *testing.T) {
 }
 
 func TestAnOutageDeletesNoCookie(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	storage.Broken.Store(true)
-	s.clock.advance(over)
+	s.Clock.Advance(over)
 	if a := b.Get("/"); a.StatusCode == http.StatusUnauthorized || deletes(a) {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}

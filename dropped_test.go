@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"html"
@@ -8,15 +8,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // beginInTabs has each tab wait at the provider's page. It gives the addresses to which
 // the provider sends the tabs back.
-func (b *visitor) beginInTabs(pages []string) []string {
+func beginInTabs(b *gatewaytest.Browser, pages []string) []string {
 	var callbacks []string
 	for _, page := range pages {
-		callbacks = append(callbacks, b.authorize("?return_to="+url.QueryEscape(page)))
-		b.site.clock.advance(time.Second)
+		callbacks = append(callbacks, b.Authorize("?return_to="+url.QueryEscape(page)))
+		b.Site.Clock.Advance(time.Second)
 	}
 	return callbacks
 }
@@ -27,16 +29,16 @@ func TestTwelveTabsReturnToTheirPages(t *testing.T) {
 		"error_redirect": "error_redirect /denied\npublic /denied",
 	} {
 		for _, order := range []string{"oldest first", "newest first"} {
-			s := newSite(t, siteOptions{inTollgate: options})
-			b := s.newBrowser()
+			s := gatewaytest.New(t, gatewaytest.Options{InTollgate: options})
+			b := s.NewBrowser()
 			pages := tabPages(12, 30)
-			callbacks := b.beginInTabs(pages)
+			callbacks := beginInTabs(b, pages)
 			if order == "newest first" {
 				slices.Reverse(pages)
 				slices.Reverse(callbacks)
 			}
 			for i, callback := range callbacks {
-				if got := b.follow(callback).seen(t); got.URI != pages[i] {
+				if got := b.Follow(callback).Seen(t); got.URI != pages[i] {
 					t.Errorf("%s, %s: tab %d ends at %q, want %q", name, order, i, got.URI, pages[i])
 				}
 			}
@@ -46,20 +48,20 @@ func TestTwelveTabsReturnToTheirPages(t *testing.T) {
 
 // All tabs come back before any of them has a session.
 func TestTabsThatReturnAtOnceEndAtTheirPages(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "error_redirect /denied\npublic /denied"})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "error_redirect /denied\npublic /denied"})
+	b := s.NewBrowser()
 	pages := tabPages(12, 30)
-	callbacks := b.beginInTabs(pages)
-	next := make([]*answer, len(pages))
+	callbacks := beginInTabs(b, pages)
+	next := make([]*gatewaytest.Answer, len(pages))
 	for i, callback := range callbacks {
-		next[i] = b.copyOf().visit(callback)
+		next[i] = b.Copy().Visit(callback)
 	}
 	for i, a := range next {
-		target := a.location()
-		if link := startLink.FindStringSubmatch(a.text); target == "" && link != nil {
+		target := a.Location()
+		if link := startLink.FindStringSubmatch(a.Text); target == "" && link != nil {
 			target = html.UnescapeString(link[1])
 		}
-		if got := b.follow(target).seen(t); got.URI != pages[i] {
+		if got := b.Follow(target).Seen(t); got.URI != pages[i] {
 			t.Errorf("tab %d ends at %q, want %q", i, got.URI, pages[i])
 		}
 	}
@@ -67,40 +69,40 @@ func TestTabsThatReturnAtOnceEndAtTheirPages(t *testing.T) {
 
 func TestADroppedLoginRestartsOnce(t *testing.T) {
 	for name, options := range map[string]string{"pages": "", "error_redirect": "error_redirect /denied\npublic /denied"} {
-		s := newSite(t, siteOptions{inTollgate: options})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: options})
+		b := s.NewBrowser()
 		pages := tabPages(6, 30)
-		first := b.beginInTabs(pages)[0]
-		if a := b.copyOf().visit(first); a.StatusCode != http.StatusSeeOther || a.location() != "/oauth/start?return_to="+url.QueryEscape(pages[0]) {
-			t.Errorf("%s: got %d to %q, want a new sign-in", name, a.StatusCode, a.location())
+		first := beginInTabs(b, pages)[0]
+		if a := b.Copy().Visit(first); a.StatusCode != http.StatusSeeOther || a.Location() != "/oauth/start?return_to="+url.QueryEscape(pages[0]) {
+			t.Errorf("%s: got %d to %q, want a new sign-in", name, a.StatusCode, a.Location())
 		}
 		for range 8 {
-			a := b.visit(first)
-			link := startLink.FindStringSubmatch(a.text)
-			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "expired") || link == nil || !strings.Contains(link[1], "tab00") {
-				t.Fatalf("%s: got %d to %q: %s", name, a.StatusCode, a.location(), a.text)
+			a := b.Visit(first)
+			link := startLink.FindStringSubmatch(a.Text)
+			if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "expired") || link == nil || !strings.Contains(link[1], "tab00") {
+				t.Fatalf("%s: got %d to %q: %s", name, a.StatusCode, a.Location(), a.Text)
 			}
 		}
 	}
 }
 
 func TestADroppedLoginThatWasDeclinedDoesNotRestart(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	first := b.beginInTabs(tabPages(6, 30))[0]
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	first := beginInTabs(b, tabPages(6, 30))[0]
 	state := queryIn(t, first).Get("state")
-	a := b.visit("/oauth/callback?error=access_denied&state=" + state)
-	if a.StatusCode != http.StatusBadRequest || startLink.FindStringSubmatch(a.text) == nil {
-		t.Errorf("got %d to %q", a.StatusCode, a.location())
+	a := b.Visit("/oauth/callback?error=access_denied&state=" + state)
+	if a.StatusCode != http.StatusBadRequest || startLink.FindStringSubmatch(a.Text) == nil {
+		t.Errorf("got %d to %q", a.StatusCode, a.Location())
 	}
 }
 
 func TestDroppedLoginsRestartFourTimesAtMost(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	restarts := 0
-	for _, callback := range b.beginInTabs(tabPages(14, 30))[:9] {
-		if a := b.visit(callback); a.StatusCode == http.StatusSeeOther {
+	for _, callback := range beginInTabs(b, tabPages(14, 30))[:9] {
+		if a := b.Visit(callback); a.StatusCode == http.StatusSeeOther {
 			restarts++
 		}
 	}
@@ -110,13 +112,13 @@ func TestDroppedLoginsRestartFourTimesAtMost(t *testing.T) {
 }
 
 func TestADroppedPopupRestartsAsAPopup(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	popup := b.authorize("?popup=1&nonce=abc&return_to=/page")
-	s.clock.advance(time.Second)
-	b.beginInTabs(tabPages(5, 30))
-	if a := b.follow(popup); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "abc") {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	popup := b.Authorize("?popup=1&nonce=abc&return_to=/page")
+	s.Clock.Advance(time.Second)
+	beginInTabs(b, tabPages(5, 30))
+	if a := b.Follow(popup); a.StatusCode != http.StatusOK || !strings.Contains(a.Text, "abc") {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
 }
 

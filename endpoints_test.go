@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -11,29 +11,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func (a *answer) json(t *testing.T) map[string]any {
-	t.Helper()
-	var document map[string]any
-	d := json.NewDecoder(strings.NewReader(a.text))
-	d.UseNumber()
-	if err := d.Decode(&document); err != nil {
-		t.Fatalf("no JSON: %v: %s", err, a.text)
-	}
-	return document
-}
-
 func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for name, c := range map[string]struct {
 		method  string
 		headers []string
 		want    int
 	}{
-		"a person":                     {"GET", navigation, 302},
-		"a person asking for a header": {"HEAD", navigation, 302},
+		"a person":                     {"GET", gatewaytest.Navigation, 302},
+		"a person asking for a header": {"HEAD", gatewaytest.Navigation, 302},
 		"a person's old browser":       {"GET", []string{"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}, 302},
 		"fetch":                        {"GET", []string{"Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Accept: */*"}, 401},
 		"XMLHttpRequest":               {"GET", []string{"X-Requested-With: XMLHttpRequest", "Accept: text/html"}, 401},
@@ -46,11 +37,11 @@ func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
 		"a WebSocket":                  {"GET", []string{"Connection: Upgrade", "Upgrade: websocket", "Accept: text/html"}, 401},
 		"an image":                     {"GET", []string{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"}, 401},
 		"a frame":                      {"GET", []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe", "Accept: text/html"}, 401},
-		"a prefetch":                   {"GET", append([]string{"Sec-Purpose: prefetch;prerender"}, navigation...), 401},
-		"a form":                       {"POST", navigation, 401},
-		"another method":               {"DELETE", navigation, 401},
+		"a prefetch":                   {"GET", append([]string{"Sec-Purpose: prefetch;prerender"}, gatewaytest.Navigation...), 401},
+		"a form":                       {"POST", gatewaytest.Navigation, 401},
+		"another method":               {"DELETE", gatewaytest.Navigation, 401},
 	} {
-		a := s.newBrowser().do(c.method, "/page", nil, c.headers...)
+		a := s.NewBrowser().Send(c.method, "/page", nil, c.headers...)
 		if a.StatusCode != c.want {
 			t.Errorf("%s: got %d, want %d", name, a.StatusCode, c.want)
 		}
@@ -63,42 +54,42 @@ func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
 		if got := a.Header.Get("Content-Type"); got != "application/problem+json" {
 			t.Errorf("%s: Content-Type %q", name, got)
 		}
-		document := a.json(t)
+		document := a.JSON(t)
 		if document["error"] != "not_authenticated" || document["error_description"] != "Not authenticated" || document["status"] != json.Number("401") || document["type"] != "about:blank" ||
 			document["title"] != "Authentication required" || !strings.HasPrefix(document["login_url"].(string), "/oauth/start?return_to=%2F") {
 			t.Errorf("%s: got %v", name, document)
 		}
 	}
-	if n := s.upstream.requests.Load(); n != 0 {
+	if n := s.Upstream.Requests.Load(); n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }
 
 func TestAScriptsLoginLeadsBackToItsPage(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	a := s.newBrowser().Get("/api/data", "Referer: "+s.url+"/dashboard?tab=2")
-	if got := a.json(t)["login_url"]; got != "/oauth/start?return_to=%2Fdashboard%3Ftab%3D2" {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	a := s.NewBrowser().Get("/api/data", "Referer: "+s.URL+"/dashboard?tab=2")
+	if got := a.JSON(t)["login_url"]; got != "/oauth/start?return_to=%2Fdashboard%3Ftab%3D2" {
 		t.Errorf("login_url: %v", got)
 	}
-	a = s.newBrowser().Get("/api/data", "Referer: https://evil.example/x")
-	if got := a.json(t)["login_url"]; got != "/oauth/start?return_to=%2F" {
+	a = s.NewBrowser().Get("/api/data", "Referer: https://evil.example/x")
+	if got := a.JSON(t)["login_url"]; got != "/oauth/start?return_to=%2F" {
 		t.Errorf("login_url with a foreign Referer: %v", got)
 	}
 }
 
 func TestUserinfoReturnsProviderMembersAndBalanceAge(t *testing.T) {
-	options := siteOptions{}
-	options.provider.Users = []simulator.User{{ID: 9007199254740993, Username: "big", Email: "big@example.com", BalanceCents: 320, Status: 1, CreatedTime: 1640995200}}
-	options.provider.AutoLogin = "big"
-	s := newSite(t, options)
-	b := s.newBrowser().signIn()
-	s.clock.advance(12 * time.Second)
+	options := gatewaytest.Options{}
+	options.Provider.Users = []simulator.User{{ID: 9007199254740993, Username: "big", Email: "big@example.com", BalanceCents: 320, Status: 1, CreatedTime: 1640995200}}
+	options.Provider.AutoLogin = "big"
+	s := gatewaytest.New(t, options)
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(12 * time.Second)
 
 	a := b.Get("/oauth/userinfo")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("status %d, %s", a.StatusCode, a.Header.Get("Content-Type"))
 	}
-	got := a.json(t)
+	got := a.JSON(t)
 	wantMembers := []string{"balance", "balance_formatted", "created_time", "email", "id", "quota", "session", "status", "used_quota", "username"}
 	if members := slices.Sorted(maps.Keys(got)); !slices.Equal(members, wantMembers) {
 		t.Errorf("members: %v", members)
@@ -124,66 +115,66 @@ func TestUserinfoReturnsProviderMembersAndBalanceAge(t *testing.T) {
 }
 
 func TestUserinfoWithoutASessionIsNotAuthenticated(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	for _, headers := range [][]string{nil, navigation} {
-		a := s.newBrowser().Get("/oauth/userinfo", headers...)
-		if a.StatusCode != http.StatusUnauthorized || a.json(t)["error"] != "Not authenticated" {
-			t.Errorf("got %d: %s", a.StatusCode, a.text)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	for _, headers := range [][]string{nil, gatewaytest.Navigation} {
+		a := s.NewBrowser().Get("/oauth/userinfo", headers...)
+		if a.StatusCode != http.StatusUnauthorized || a.JSON(t)["error"] != "Not authenticated" {
+			t.Errorf("got %d: %s", a.StatusCode, a.Text)
 		}
 	}
 }
 
 func TestRefreshReadsTheBalanceAtMostOnceASecond(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.provider.Spend(12345, 100)
-	reads := s.provider.Count(simulator.UserInfo)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Provider.Spend(12345, 100)
+	reads := s.Provider.Count(simulator.UserInfo)
 	for range 5 {
-		a := b.do("POST", "/oauth/refresh", nil, "Origin: "+s.url)
-		if a.StatusCode != http.StatusOK || a.json(t)["balance_formatted"] != "749.00" {
-			t.Fatalf("got %d: %s", a.StatusCode, a.text)
+		a := b.Send("POST", "/oauth/refresh", nil, "Origin: "+s.URL)
+		if a.StatusCode != http.StatusOK || a.JSON(t)["balance_formatted"] != "749.00" {
+			t.Fatalf("got %d: %s", a.StatusCode, a.Text)
 		}
 	}
-	if n := s.provider.Count(simulator.UserInfo) - reads; n != 1 {
+	if n := s.Provider.Count(simulator.UserInfo) - reads; n != 1 {
 		t.Errorf("five requests within a second made %d reads", n)
 	}
-	if got := b.Get("/").seen(t).Header.Get("X-User-Balance"); got != "749.00" {
+	if got := b.Get("/").Seen(t).Header.Get("X-User-Balance"); got != "749.00" {
 		t.Errorf("the upstream then saw %q", got)
 	}
-	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 500})
-	time.Sleep(RereadInterval + 100*time.Millisecond)
-	if a := b.do("POST", "/oauth/refresh", nil, "Origin: "+s.url); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 500})
+	time.Sleep(tollgate.RereadInterval + 100*time.Millisecond)
+	if a := b.Send("POST", "/oauth/refresh", nil, "Origin: "+s.URL); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 		t.Errorf("while the provider fails: %d", a.StatusCode)
 	}
 }
 
 func TestUnsafeEndpointsRefuseOtherOrigins(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for _, endpoint := range []string{"/oauth/refresh", "/oauth/logout"} {
 		for name, c := range map[string]struct {
 			headers []string
 			refused bool
 		}{
 			"same origin by Fetch Metadata": {[]string{"Sec-Fetch-Site: same-origin"}, false},
-			"same origin by Origin":         {[]string{"Origin: " + s.url}, false},
+			"same origin by Origin":         {[]string{"Origin: " + s.URL}, false},
 			"a client that says neither":    {nil, false},
-			"a new window of WebKit":        {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.url}, false},
+			"a new window of WebKit":        {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.URL}, false},
 			"another site":                  {[]string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, true},
 			"another site without Origin":   {[]string{"Sec-Fetch-Site: cross-site"}, true},
 			"another site's null origin":    {[]string{"Sec-Fetch-Site: cross-site", "Origin: null"}, true},
 			"another site's empty origin":   {[]string{"Sec-Fetch-Site: cross-site", "Origin: "}, true},
-			"another site's two origins":    {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.url, "Origin: https://evil.example"}, true},
+			"another site's two origins":    {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.URL, "Origin: https://evil.example"}, true},
 			"another port":                  {[]string{"Sec-Fetch-Site: same-site", "Origin: http://127.0.0.1:1"}, true},
-			"an origin that begins as ours": {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.url + ".evil.example"}, true},
+			"an origin that begins as ours": {[]string{"Sec-Fetch-Site: cross-site", "Origin: " + s.URL + ".evil.example"}, true},
 			"a sibling":                     {[]string{"Sec-Fetch-Site: same-site"}, true},
 			"no site":                       {[]string{"Sec-Fetch-Site: none"}, true},
 			"another origin":                {[]string{"Origin: https://evil.example"}, true},
 			"the null origin":               {[]string{"Origin: null"}, true},
-			"another scheme":                {[]string{"Origin: " + strings.Replace(s.url, "http:", "https:", 1)}, true},
-			"two origins":                   {[]string{"Origin: " + s.url, "Origin: https://evil.example"}, true},
+			"another scheme":                {[]string{"Origin: " + strings.Replace(s.URL, "http:", "https:", 1)}, true},
+			"two origins":                   {[]string{"Origin: " + s.URL, "Origin: https://evil.example"}, true},
 		} {
-			b := s.newBrowser().signIn()
-			a := b.do("POST", endpoint, nil, c.headers...)
+			b := s.NewBrowser().SignIn()
+			a := b.Send("POST", endpoint, nil, c.headers...)
 			if (a.StatusCode == http.StatusForbidden) != c.refused {
 				t.Errorf("%s from %s: status %d", endpoint, name, a.StatusCode)
 			}
@@ -195,29 +186,29 @@ func TestUnsafeEndpointsRefuseOtherOrigins(t *testing.T) {
 }
 
 func TestTopupLeadsToTheProvidersPage(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	a := b.visit("/oauth/topup")
-	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.location(), s.providerURL+"/topup") {
-		t.Errorf("a person got %d to %q", a.StatusCode, a.location())
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	a := b.Visit("/oauth/topup")
+	if a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Location(), s.ProviderURL+"/topup") {
+		t.Errorf("a person got %d to %q", a.StatusCode, a.Location())
 	}
 	a = b.Get("/oauth/topup", "Accept: application/json")
-	if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.json(t)["topup_url"].(string), s.providerURL) {
-		t.Errorf("a script got %d: %s", a.StatusCode, a.text)
+	if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.JSON(t)["topup_url"].(string), s.ProviderURL) {
+		t.Errorf("a script got %d: %s", a.StatusCode, a.Text)
 	}
 	// The next request sees what was topped up, though the balance was fresh.
-	s.provider.TopUp(12345, 500)
-	if got := b.Get("/").seen(t).Header.Get("X-User-Balance"); got != "755.00" {
+	s.Provider.TopUp(12345, 500)
+	if got := b.Get("/").Seen(t).Header.Get("X-User-Balance"); got != "755.00" {
 		t.Errorf("after topping up the upstream saw %q", got)
 	}
-	if a := s.newBrowser().visit("/oauth/topup"); a.StatusCode != http.StatusFound {
+	if a := s.NewBrowser().Visit("/oauth/topup"); a.StatusCode != http.StatusFound {
 		t.Errorf("without a session a person got %d", a.StatusCode)
 	}
 }
 
 func TestTopupFollowsOnlySafeURLs(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	for body, ok := range map[string]bool{
 		`{"topup_url":"https://pay.example/x"}`:      true,
 		`{"topup_url":"http://127.0.0.1:5/x"}`:       true,
@@ -233,54 +224,54 @@ func TestTopupFollowsOnlySafeURLs(t *testing.T) {
 		`<html>`:                        false,
 		`{"topup_url":"https://x\r\n"}`: false,
 	} {
-		s.provider.SetFault(simulator.TopUp, simulator.Fault{Body: body})
-		a := b.visit("/oauth/topup")
-		if ok != (a.StatusCode == http.StatusSeeOther) || ok == (a.StatusCode == http.StatusBadGateway) || ok != (a.location() != "") {
-			t.Errorf("%s: got %d to %q", body, a.StatusCode, a.location())
+		s.Provider.SetFault(simulator.TopUp, simulator.Fault{Body: body})
+		a := b.Visit("/oauth/topup")
+		if ok != (a.StatusCode == http.StatusSeeOther) || ok == (a.StatusCode == http.StatusBadGateway) || ok != (a.Location() != "") {
+			t.Errorf("%s: got %d to %q", body, a.StatusCode, a.Location())
 		}
 	}
 }
 
 func TestNoRedirectOfTheProviderIsFollowed(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	elsewhere := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	elsewhere := gatewaytest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(`{"id":666,"status":1,"access_token":"a","topup_url":"https://evil.example/"}`))
 	})
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		for _, endpoint := range []simulator.Endpoint{simulator.Token, simulator.UserInfo, simulator.TopUp} {
-			s.provider.SetFault(endpoint, simulator.Fault{Status: status, Header: http.Header{"Location": {elsewhere.URL}}})
+			s.Provider.SetFault(endpoint, simulator.Fault{Status: status, Header: http.Header{"Location": {elsewhere.URL}}})
 		}
-		if a := b.visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("%d: topup: %d to %q", status, a.StatusCode, a.location())
+		if a := b.Visit("/oauth/topup"); a.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%d: topup: %d to %q", status, a.StatusCode, a.Location())
 		}
-		s.clock.advance(20 * time.Minute)
-		if got := b.Get("/").seen(t).Header.Get("X-User-Id"); got != testUserID {
+		s.Clock.Advance(20 * time.Minute)
+		if got := b.Get("/").Seen(t).Header.Get("X-User-Id"); got != gatewaytest.UserID {
 			t.Errorf("%d: the upstream saw the user %q", status, got)
 		}
-		if a := s.newBrowser().follow("/"); a.StatusCode < 500 {
+		if a := s.NewBrowser().Follow("/"); a.StatusCode < 500 {
 			t.Errorf("%d: a sign-in: %d", status, a.StatusCode)
 		}
 	}
-	if n := elsewhere.requests.Load(); n != 0 {
+	if n := elsewhere.Requests.Load(); n != 0 {
 		t.Errorf("%d requests went where the provider pointed", n)
 	}
 }
 
 func TestTheClientSecretIsSentToTheTokenEndpointAlone(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.clock.advance(over)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(over)
 	b.Get("/")
 	b.Get("/oauth/topup")
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	asked := 0
 	for _, endpoint := range simulator.Endpoints() {
-		for _, request := range s.provider.Requests(endpoint) {
+		for _, request := range s.Provider.Requests(endpoint) {
 			asked++
 			isToken := request.Path == simulator.TokenPath
 			text := fmt.Sprint(request.Query, request.Header, request.Form, request.Body)
-			if strings.Contains(text, testClientSecret) != isToken {
+			if strings.Contains(text, gatewaytest.ClientSecret) != isToken {
 				t.Errorf("%s %s: %s", request.Method, request.Path, text)
 			}
 		}
@@ -291,32 +282,32 @@ func TestTheClientSecretIsSentToTheTokenEndpointAlone(t *testing.T) {
 }
 
 func TestTopupCanBeOff(t *testing.T) {
-	s := newSite(t, siteOptions{inProvider: "topup_endpoint off"})
-	if a := s.newBrowser().signIn().Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
+	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "topup_endpoint off"})
+	if a := s.NewBrowser().SignIn().Get("/oauth/topup"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("got %d", a.StatusCode)
 	}
 }
 
 func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	copied := b.copyOf()
-	b.visit("/oauth/start") // one login is pending
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	copied := b.Copy()
+	b.Visit("/oauth/start") // one login is pending
 
-	if a := b.visit("/oauth/logout"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, `method="post"`) {
-		t.Errorf("GET: %d: %s", a.StatusCode, a.text)
+	if a := b.Visit("/oauth/logout"); a.StatusCode != http.StatusOK || !strings.Contains(a.Text, `method="post"`) {
+		t.Errorf("GET: %d: %s", a.StatusCode, a.Text)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("GET signed the user out: %d", a.StatusCode)
 	}
-	a := b.do("POST", "/oauth/logout", nil, "Origin: "+s.url)
-	if a.StatusCode != http.StatusSeeOther || a.location() != "/oauth/logout?done" || a.Header.Get("Clear-Site-Data") != `"cache"` {
-		t.Errorf("POST: %d to %q, %v", a.StatusCode, a.location(), a.Header)
+	a := b.Send("POST", "/oauth/logout", nil, "Origin: "+s.URL)
+	if a.StatusCode != http.StatusSeeOther || a.Location() != "/oauth/logout?done" || a.Header.Get("Clear-Site-Data") != `"cache"` {
+		t.Errorf("POST: %d to %q, %v", a.StatusCode, a.Location(), a.Header)
 	}
-	if page := b.visit(a.location()); page.StatusCode != http.StatusOK || !strings.Contains(page.text, "/oauth/start") {
-		t.Errorf("the signed-out page: %d: %s", page.StatusCode, page.text)
+	if page := b.Visit(a.Location()); page.StatusCode != http.StatusOK || !strings.Contains(page.Text, "/oauth/start") {
+		t.Errorf("the signed-out page: %d: %s", page.StatusCode, page.Text)
 	}
-	for name := range b.cookies() {
+	for name := range b.Cookies() {
 		if name != "tollgate-signed-out" {
 			t.Errorf("the cookie %s is left", name)
 		}
@@ -331,75 +322,75 @@ func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a copy of the cookie after a reload: %d", a.StatusCode)
 	}
-	if a := s.newBrowser().signIn().do("POST", "/oauth/logout", nil, "Accept: application/json"); a.StatusCode != http.StatusNoContent {
+	if a := s.NewBrowser().SignIn().Send("POST", "/oauth/logout", nil, "Accept: application/json"); a.StatusCode != http.StatusNoContent {
 		t.Errorf("a script got %d", a.StatusCode)
 	}
 }
 
 func TestLogoutWorksWhileTheProviderIsDown(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	copied := b.copyOf()
-	s.provider.SetFault(simulator.Token, simulator.Fault{Status: 503})
-	s.clock.advance(over)
-	if a := b.do("POST", "/oauth/logout", nil); a.StatusCode != http.StatusSeeOther {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	copied := b.Copy()
+	s.Provider.SetFault(simulator.Token, simulator.Fault{Status: 503})
+	s.Clock.Advance(over)
+	if a := b.Send("POST", "/oauth/logout", nil); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("got %d", a.StatusCode)
 	}
-	s.provider.ClearFaults()
+	s.Provider.ClearFaults()
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a copy of the cookie: %d", a.StatusCode)
 	}
 }
 
 func TestLogoutRevokesTheRefreshToken(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "revocation_endpoint "+s.providerURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "client_id", "revocation_endpoint "+s.ProviderURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
 	s.Load()
-	b := s.newBrowser().signIn()
-	b.do("POST", "/oauth/logout", nil)
-	eventually(t, "the refresh token was revoked", func() bool {
-		return s.provider.Count(simulator.Revoke) == 1 && s.provider.LiveFamilies() == 0
+	b := s.NewBrowser().SignIn()
+	b.Send("POST", "/oauth/logout", nil)
+	gatewaytest.Eventually(t, "the refresh token was revoked", func() bool {
+		return s.Provider.Count(simulator.Revoke) == 1 && s.Provider.LiveFamilies() == 0
 	})
 }
 
 func TestTheFirstLoginAfterALogoutAsksForConsent(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	auto := func(b *visitor) string {
-		u, _ := url.Parse(b.visit("/oauth/start").location())
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	auto := func(b *gatewaytest.Browser) string {
+		u, _ := url.Parse(b.Visit("/oauth/start").Location())
 		return u.Query().Get("auto_authorize")
 	}
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	if got := auto(b); got != "true" {
 		t.Errorf("before the logout: auto_authorize=%q", got)
 	}
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	if got := auto(b); got != "" {
 		t.Errorf("after the logout: auto_authorize=%q", got)
 	}
-	b.signInWithConsent()
+	signInWithConsent(b)
 	if got := auto(b); got != "true" {
 		t.Errorf("after signing in again: auto_authorize=%q", got)
 	}
 }
 
 // signInWithConsent presses Allow on the provider's consent page where there is one.
-func (b *visitor) signInWithConsent() {
-	b.t.Helper()
-	a := b.follow("/")
-	if strings.Contains(a.text, "AIHubMix simulator") {
-		a = b.pressAllow(a)
+func signInWithConsent(b *gatewaytest.Browser) {
+	b.T.Helper()
+	a := b.Follow("/")
+	if strings.Contains(a.Text, "AIHubMix simulator") {
+		a = b.PressAllow(a)
 	}
 	if a.StatusCode != http.StatusOK {
-		b.t.Fatalf("signing in: %d: %s", a.StatusCode, a.text)
+		b.T.Fatalf("signing in: %d: %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public *\nforward_auth\nassertion\nsession {\nstore storage\n}"})
-	before := s.upstream.requests.Load()
-	for _, name := range EndpointNames() {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public *\nforward_auth\nassertion\nsession {\nstore storage\n}"})
+	before := s.Upstream.Requests.Load()
+	for _, name := range tollgate.EndpointNames() {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "TRACE"} {
-			a := s.newBrowser().do(method, "/oauth/"+name, nil, navigation...)
+			a := s.NewBrowser().Send(method, "/oauth/"+name, nil, gatewaytest.Navigation...)
 			if a.StatusCode == http.StatusMethodNotAllowed && a.Header.Get("Allow") == "" {
 				t.Errorf("%s %s: 405 without Allow", method, name)
 			}
@@ -418,41 +409,41 @@ func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
 			}
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests for own endpoints reached the upstream", n)
 	}
 }
 
 func TestEndpointsMayStandElsewhere(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: `path_prefix /gate
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: `path_prefix /gate
 		endpoints {
 			start /auth/oauth/start
 			userinfo /api/user/info
 		}`})
-	b := s.newBrowser()
-	if a := b.visit("/"); !strings.HasPrefix(a.location(), "/auth/oauth/start?") {
-		t.Errorf("the login starts at %q", a.location())
+	b := s.NewBrowser()
+	if a := b.Visit("/"); !strings.HasPrefix(a.Location(), "/auth/oauth/start?") {
+		t.Errorf("the login starts at %q", a.Location())
 	}
-	b.signIn()
-	if a := b.Get("/api/user/info"); a.json(t)["username"] != "user123" {
-		t.Errorf("userinfo: %d %s", a.StatusCode, a.text)
+	b.SignIn()
+	if a := b.Get("/api/user/info"); a.JSON(t)["username"] != "user123" {
+		t.Errorf("userinfo: %d %s", a.StatusCode, a.Text)
 	}
-	if a := b.Get("/gate/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
-		t.Errorf("health: %d %s", a.StatusCode, a.text)
+	if a := b.Get("/gate/health"); a.StatusCode != http.StatusOK || a.Text != `{"status":"ok"}` {
+		t.Errorf("health: %d %s", a.StatusCode, a.Text)
 	}
-	if a := b.Get("/oauth/userinfo"); a.seen(t).URI != "/oauth/userinfo" {
+	if a := b.Get("/oauth/userinfo"); a.Seen(t).URI != "/oauth/userinfo" {
 		t.Error("the default path is still ours")
 	}
 }
 
 func TestHealthAndReadyDoNotDependOnTheProvider(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for _, endpoint := range simulator.Endpoints() {
-		s.provider.SetFault(endpoint, simulator.Fault{Status: 503})
+		s.Provider.SetFault(endpoint, simulator.Fault{Status: 503})
 	}
 	for _, name := range []string{"health", "ready"} {
-		if a := s.newBrowser().Get("/oauth/" + name); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
-			t.Errorf("%s: %d %s", name, a.StatusCode, a.text)
+		if a := s.NewBrowser().Get("/oauth/" + name); a.StatusCode != http.StatusOK || a.Text != `{"status":"ok"}` {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.Text)
 		}
 	}
 }

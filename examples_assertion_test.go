@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bytes"
@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // retryOfVerifiers is how long the samples wait between two readings of the keys, in
@@ -91,10 +93,10 @@ func newVerifiers(t *testing.T, fetchTimeout, maxAge time.Duration) map[string][
 // verifierSite is a gateway whose upstream is a verifier, and the way on which that
 // reads the gateway's keys.
 type verifierSite struct {
-	*site
+	*gatewaytest.Site
 	verifier string // its URL
 	keys     *keysOnTheWay
-	browser  *visitor
+	browser  *gatewaytest.Browser
 	private  ed25519.PrivateKey // the gateway's
 	kid      string
 }
@@ -111,13 +113,13 @@ func (k *keysOnTheWay) failWith(handler http.HandlerFunc) { k.failure.Store(&han
 func (k *keysOnTheWay) work() { k.failure.Store(nil) }
 
 func newVerifierSite(t *testing.T, command []string) *verifierSite {
-	address := freeAddress()
+	address := gatewaytest.FreeAddress()
 	v := &verifierSite{verifier: "http://" + address, keys: &keysOnTheWay{}}
-	v.site = newSite(t, siteOptions{
-		inTollgate: "assertion {\naudience ledger\nlifetime 5m\n}",
-		handler:    httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address}).ServeHTTP,
+	v.Site = gatewaytest.New(t, gatewaytest.Options{
+		InTollgate: "assertion {\naudience ledger\nlifetime 5m\n}",
+		Handler:    httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address}).ServeHTTP,
 	})
-	gateway, _ := url.Parse(v.url)
+	gateway, _ := url.Parse(v.URL)
 	handOn := httputil.NewSingleHostReverseProxy(gateway)
 	v.keys.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v.keys.count.Add(1)
@@ -129,26 +131,26 @@ func newVerifierSite(t *testing.T, command []string) *verifierSite {
 	}))
 	t.Cleanup(v.keys.Close)
 	startProxy(t, address, "env", append([]string{
-		"ISSUER=" + v.url, "AUDIENCE=ledger", "JWKS_URL=" + v.keys.URL + "/oauth/jwks.json", "LISTEN=" + address,
+		"ISSUER=" + v.URL, "AUDIENCE=ledger", "JWKS_URL=" + v.keys.URL + "/oauth/jwks.json", "LISTEN=" + address,
 	}, command...)...)
-	v.browser = v.newBrowser()
+	v.browser = v.NewBrowser()
 
-	v.private, v.kid = v.signingKey(t)
+	v.private, v.kid = signingKey(v.Site, t)
 	return v
 }
 
 // signInHere signs in, and says what the verifier answered.
-func (v *verifierSite) signInHere(t *testing.T) *answer {
+func (v *verifierSite) signInHere(t *testing.T) *gatewaytest.Answer {
 	t.Helper()
-	a := v.browser.follow("/")
+	a := v.browser.Follow("/")
 	if a.StatusCode != http.StatusOK && a.StatusCode != http.StatusServiceUnavailable {
-		t.Fatalf("signing in: status %d: %s", a.StatusCode, a.text)
+		t.Fatalf("signing in: status %d: %s", a.StatusCode, a.Text)
 	}
 	return a
 }
 
 // ask sends assertions past the gateway.
-func (v *verifierSite) ask(t *testing.T, assertions ...string) *answer {
+func (v *verifierSite) ask(t *testing.T, assertions ...string) *gatewaytest.Answer {
 	t.Helper()
 	var headers []string
 	for _, assertion := range assertions {
@@ -160,7 +162,7 @@ func (v *verifierSite) ask(t *testing.T, assertions ...string) *answer {
 func (v *verifierSite) expect(t *testing.T, want int, assertion string) {
 	t.Helper()
 	if a := v.ask(t, assertion); a.StatusCode != want {
-		t.Errorf("status %d: %s; want %d", a.StatusCode, a.text, want)
+		t.Errorf("status %d: %s; want %d", a.StatusCode, a.Text, want)
 	}
 }
 
@@ -174,7 +176,7 @@ type forgery struct {
 func (v *verifierSite) good(now int64) forgery {
 	return forgery{
 		header:  withLooseBits(fmt.Sprintf(`{"alg":"EdDSA","kid":"%s","typ":"tollgate+jwt"}`, v.kid)),
-		claims:  withLooseBits(fmt.Sprintf(`{"iss":"%s","aud":"ledger","sub":"12345","name":"a","iat":%d,"exp":%d}`, v.url, now, now+60)),
+		claims:  withLooseBits(fmt.Sprintf(`{"iss":"%s","aud":"ledger","sub":"12345","name":"a","iat":%d,"exp":%d}`, v.URL, now, now+60)),
 		private: v.private,
 	}
 }
@@ -188,8 +190,8 @@ func (f forgery) sign(input string) string {
 }
 
 func believesTheGateway(t *testing.T, v *verifierSite) {
-	if a := v.signInHere(t); a.text != testUserID+" is user123\n" {
-		t.Errorf("signed in: status %d: %q", a.StatusCode, a.text)
+	if a := v.signInHere(t); a.Text != gatewaytest.UserID+" is user123\n" {
+		t.Errorf("signed in: status %d: %q", a.StatusCode, a.Text)
 	}
 	if a := v.browser.Get("/", assertionHeader+": forged"); a.StatusCode != http.StatusOK {
 		t.Errorf("with a forged one beside it: status %d", a.StatusCode)
@@ -301,10 +303,10 @@ func (v *verifierSite) attacks(evil string) map[string]string {
 		"header null":             {header, good.header, `null`},
 		"header with more behind": {header, good.header, good.header + `{}`},
 
-		"another iss":                {claims, v.url, `https://evil.example`},
-		"iss with a slash":           {claims, v.url, v.url + `/`},
-		"iss as a list":              {claims, `"` + v.url + `"`, `["` + v.url + `"]`},
-		"no iss":                     {claims, `"iss":"` + v.url + `",`, ``},
+		"another iss":                {claims, v.URL, `https://evil.example`},
+		"iss with a slash":           {claims, v.URL, v.URL + `/`},
+		"iss as a list":              {claims, `"` + v.URL + `"`, `["` + v.URL + `"]`},
+		"no iss":                     {claims, `"iss":"` + v.URL + `",`, ``},
 		"another aud":                {claims, `ledger`, `shop`},
 		"aud as a list":              {claims, `"ledger"`, `["ledger"]`},
 		"aud as a list of two":       {claims, `"ledger"`, `["shop","ledger"]`},
@@ -393,8 +395,8 @@ func refusesEveryAttack(t *testing.T, v *verifierSite) {
 	t.Cleanup(evil.Close)
 	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
 	for name, assertion := range v.attacks(evil.URL) {
-		if a := v.ask(t, assertion); a.StatusCode != http.StatusUnauthorized || a.text != "not from the gateway\n" {
-			t.Errorf("%s: status %d: %s", name, a.StatusCode, a.text)
+		if a := v.ask(t, assertion); a.StatusCode != http.StatusUnauthorized || a.Text != "not from the gateway\n" {
+			t.Errorf("%s: status %d: %s", name, a.StatusCode, a.Text)
 		}
 	}
 	good := v.good(time.Now().Unix()).signed()
@@ -409,7 +411,7 @@ func refusesEveryAttack(t *testing.T, v *verifierSite) {
 	v.expect(t, http.StatusOK, early.signed())
 	v.expect(t, http.StatusOK, late.signed())
 	if a := v.signInHere(t); a.StatusCode != http.StatusOK {
-		t.Errorf("after all that: status %d: %s", a.StatusCode, a.text)
+		t.Errorf("after all that: status %d: %s", a.StatusCode, a.Text)
 	}
 }
 
@@ -463,7 +465,7 @@ func servesKnownKeysMeanwhile(t *testing.T, v *verifierSite) {
 			inside.Add(-1)
 			w.WriteHeader(http.StatusBadGateway)
 		})
-		eventually(t, "the verifier asks because of "+cause, func() bool {
+		gatewaytest.Eventually(t, "the verifier asks because of "+cause, func() bool {
 			ask()
 			return inside.Load() == 1
 		})
@@ -475,7 +477,7 @@ func servesKnownKeysMeanwhile(t *testing.T, v *verifierSite) {
 		}
 		v.keys.work()
 		end()
-		eventually(t, "the reading has ended", func() bool { return inside.Load() == 0 })
+		gatewaytest.Eventually(t, "the reading has ended", func() bool { return inside.Load() == 0 })
 	}
 }
 
@@ -518,24 +520,24 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 	const next = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	v.signInHere(t)
 	old := v.good(time.Now().Unix()).signed()
-	original := v.caddyfile
+	original := v.Caddyfile
 	useSecrets := func(secrets string) {
-		v.caddyfile = strings.Replace(original, "secret "+testSecret, "secret "+secrets, 1)
+		v.Caddyfile = strings.Replace(original, "secret "+gatewaytest.Secret, "secret "+secrets, 1)
 		v.Load()
 	}
 
-	useSecrets(testSecret + " " + next)
-	eventually(t, "the verifier reads the keys again", func() bool {
+	useSecrets(gatewaytest.Secret + " " + next)
+	gatewaytest.Eventually(t, "the verifier reads the keys again", func() bool {
 		before := v.keys.count.Load()
 		v.signInHere(t)
 		return before > 1
 	})
-	useSecrets(next + " " + testSecret)
+	useSecrets(next + " " + gatewaytest.Secret)
 	v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	if a := v.signInHere(t); a.StatusCode != http.StatusOK {
-		t.Errorf("with the new secret: status %d: %s", a.StatusCode, a.text)
+		t.Errorf("with the new secret: status %d: %s", a.StatusCode, a.Text)
 	}
-	header, _, _ := strings.Cut(v.upstream.last.Load().Header.Get(assertionHeader), ".")
+	header, _, _ := strings.Cut(v.Upstream.Last.Load().Header.Get(assertionHeader), ".")
 	if header == encoded(fmt.Sprintf(`{"alg":"EdDSA","kid":"%s","typ":"tollgate+jwt"}`, v.kid)) {
 		t.Error("the old secret signs")
 	}
@@ -544,10 +546,10 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 
 	// Nobody announces this one, and still it is known after a moment.
 	useSecrets(strings.ToUpper(next))
-	eventually(t, "a secret that was not announced is used", func() bool {
-		return v.browser.follow("/").StatusCode == http.StatusOK
+	gatewaytest.Eventually(t, "a secret that was not announced is used", func() bool {
+		return v.browser.Follow("/").StatusCode == http.StatusOK
 	})
-	eventually(t, "a secret that was taken out is forgotten", func() bool {
+	gatewaytest.Eventually(t, "a secret that was taken out is forgotten", func() bool {
 		v.browser.Get("/")
 		return v.ask(t, old).StatusCode == http.StatusUnauthorized
 	})
@@ -556,28 +558,28 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 func waitsForKeys(t *testing.T, v *verifierSite) {
 	v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	if a := v.signInHere(t); a.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("without keys: status %d: %s", a.StatusCode, a.text)
+		t.Errorf("without keys: status %d: %s", a.StatusCode, a.Text)
 	}
 	v.keys.work()
-	eventually(t, "the verifier has the keys", func() bool { return v.browser.Get("/").StatusCode == http.StatusOK })
+	gatewaytest.Eventually(t, "the verifier has the keys", func() bool { return v.browser.Get("/").StatusCode == http.StatusOK })
 }
 
 func forgetsOldKeys(t *testing.T, v *verifierSite) {
 	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
 	v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-	eventually(t, "a reading of the keys fails", func() bool {
+	gatewaytest.Eventually(t, "a reading of the keys fails", func() bool {
 		v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
 		return v.keys.count.Load() > 1
 	})
 	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
-	eventually(t, "the keys are too old", func() bool {
+	gatewaytest.Eventually(t, "the keys are too old", func() bool {
 		return v.ask(t, v.good(time.Now().Unix()).signed()).StatusCode == http.StatusServiceUnavailable
 	})
 }
 
 // boundsTheAnswer gives the right keys in ways in which they are not to be taken.
 func boundsTheAnswer(t *testing.T, v *verifierSite) {
-	keys := v.newBrowser().Get("/oauth/jwks.json").text
+	keys := v.NewBrowser().Get("/oauth/jwks.json").Text
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, keys) }))
 	t.Cleanup(elsewhere.Close)
 	for name, failure := range map[string]http.HandlerFunc{
@@ -606,7 +608,7 @@ func boundsTheAnswer(t *testing.T, v *verifierSite) {
 	} {
 		before := v.keys.count.Load()
 		v.keys.failWith(failure)
-		eventually(t, name+" was read", func() bool {
+		gatewaytest.Eventually(t, name+" was read", func() bool {
 			a := v.ask(t, v.good(time.Now().Unix()).signed())
 			if a.StatusCode == http.StatusOK {
 				t.Fatalf("%s was believed", name)
@@ -615,7 +617,7 @@ func boundsTheAnswer(t *testing.T, v *verifierSite) {
 		})
 	}
 	v.keys.work()
-	eventually(t, "the keys are right", func() bool {
+	gatewaytest.Eventually(t, "the keys are right", func() bool {
 		return v.ask(t, v.good(time.Now().Unix()).signed()).StatusCode == http.StatusOK
 	})
 }
@@ -623,7 +625,7 @@ func boundsTheAnswer(t *testing.T, v *verifierSite) {
 // startsWithAllSettingsOnly: an audience that is empty would be met by an assertion
 // without one.
 func startsWithAllSettingsOnly(t *testing.T, command []string) {
-	all := []string{"ISSUER=http://127.0.0.1", "AUDIENCE=ledger", "JWKS_URL=http://127.0.0.1/", "LISTEN=" + freeAddress()}
+	all := []string{"ISSUER=http://127.0.0.1", "AUDIENCE=ledger", "JWKS_URL=http://127.0.0.1/", "LISTEN=" + gatewaytest.FreeAddress()}
 	for i, left := range all {
 		settings := append([]string(nil), all...)
 		settings[i], _, _ = strings.Cut(left, "=")

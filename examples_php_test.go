@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"net/http/fcgi"
 	"path/filepath"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // servePHP answers FastCGI requests, as PHP-FPM does, with the variables that a script
@@ -37,10 +39,10 @@ type phpRequest struct {
 func TestExamplePHPTellsTheUserAsRemoteUser(t *testing.T) {
 	root := t.TempDir()
 	writeFile(t, filepath.Join(root, "index.php"), "<?php")
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	s.loadExample(t, "php-fastcgi", "unix//run/php/php-fpm.sock", servePHP(t), "/srv/app/public", root)
-	b.follow("/")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	loadExample(s, t, "php-fastcgi", "unix//run/php/php-fpm.sock", servePHP(t), "/srv/app/public", root)
+	b.Follow("/")
 	forged := []string{"Remote-User: 1", "Remote_User: 1", "REMOTE-USER: 1", "X-User-Id: 1", "Authorization: Basic MTox"}
 	for _, c := range []struct {
 		path     string
@@ -48,17 +50,17 @@ func TestExamplePHPTellsTheUserAsRemoteUser(t *testing.T) {
 		status   int
 		user     string
 	}{
-		{"/", true, 200, testUserID},
-		{"/page/of/the/application", true, 200, testUserID},
-		{"/index.php", true, 200, testUserID},
+		{"/", true, 200, gatewaytest.UserID},
+		{"/page/of/the/application", true, 200, gatewaytest.UserID},
+		{"/index.php", true, 200, gatewaytest.UserID},
 		{"/about", true, 200, ""},
 		{"/about", false, 200, ""},
 		{"/page", false, 401, ""},
-		{"/admin", true, 200, testUserID},
+		{"/admin", true, 200, gatewaytest.UserID},
 	} {
 		client := b
 		if !c.signedIn {
-			client = s.newBrowser()
+			client = s.NewBrowser()
 		}
 		a := client.Get(c.path, forged...)
 		if a.StatusCode != c.status {
@@ -69,8 +71,8 @@ func TestExamplePHPTellsTheUserAsRemoteUser(t *testing.T) {
 			continue
 		}
 		var seen phpRequest
-		if err := json.Unmarshal([]byte(a.text), &seen); err != nil {
-			t.Fatalf("%s: no answer of PHP: %s", c.path, a.text)
+		if err := json.Unmarshal([]byte(a.Text), &seen); err != nil {
+			t.Fatalf("%s: no answer of PHP: %s", c.path, a.Text)
 		}
 		if seen.RemoteUser != c.user || !seen.RemoteUserSet || seen.UserID != c.user {
 			t.Errorf("%s, signed in %v: got %+v, want the user %q", c.path, c.signedIn, seen, c.user)
@@ -82,15 +84,15 @@ func TestExamplePHPTellsTheUserAsRemoteUser(t *testing.T) {
 func TestExamplePHPHasNoSecondAddress(t *testing.T) {
 	root := t.TempDir()
 	writeFile(t, filepath.Join(root, "index.php"), "<?php")
-	s := newSite(t, siteOptions{})
-	s.loadExample(t, "php-fastcgi", "unix//run/php/php-fpm.sock", servePHP(t), "/srv/app/public", root, "user 12345", "user 7")
-	b := s.newBrowser()
-	b.follow("/")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	loadExample(s, t, "php-fastcgi", "unix//run/php/php-fpm.sock", servePHP(t), "/srv/app/public", root, "user 12345", "user 7")
+	b := s.NewBrowser()
+	b.Follow("/")
 	for path, want := range map[string]int{
 		"/": 200, "/admin": 403, "/admin/x": 403, "/ADMIN/x": 403, "/index.php/admin": 403, "/index.php/admin/x": 403,
 		"/index.php//admin": 400, "/index.php/%2e/admin": 400, "/index.php/x%2f..%2fadmin": 400, "/admin./x": 400,
 	} {
-		res := rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+		res := rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.CookieLine(), "", "")
 		if res.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", path, res.StatusCode, want)
 		}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 )
 
@@ -142,13 +143,13 @@ func dex(p *smallProvider) map[string]http.HandlerFunc {
 }
 
 // newExampleSite runs an example's Caddyfile, with its provider at the given address.
-func newExampleSite(t *testing.T, example string, addresses ...string) *site {
+func newExampleSite(t *testing.T, example string, addresses ...string) *gatewaytest.Site {
 	t.Helper()
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	setExampleEnv(t)
-	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
+	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
 	text := readFile(t, "examples/"+example+"/Caddyfile")
-	for _, replace := range [][2]string{{"app.example.com {", "http:// {"}, {"localhost:3000", s.upstream.URL}} {
+	for _, replace := range [][2]string{{"app.example.com {", "http:// {"}, {"localhost:3000", s.Upstream.URL}} {
 		if !strings.Contains(text, replace[0]) {
 			t.Fatalf("%s is not in the example", replace[0])
 		}
@@ -159,7 +160,7 @@ func newExampleSite(t *testing.T, example string, addresses ...string) *site {
 	} else {
 		text = replaced
 	}
-	s.caddyfile = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system " + t.TempDir() + "\n}\n" + text
+	s.Caddyfile = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system " + t.TempDir() + "\n}\n" + text
 	s.Load()
 	return s
 }
@@ -169,8 +170,8 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newSmallProvider(t, gitHub(onlyForms))
 			s := newExampleSite(t, "oauth2-github", "https://github.com", p.URL, "https://api.github.com", p.URL)
-			b := s.newBrowser().signIn()
-			seen := b.Get("/").seen(t).Header
+			b := s.NewBrowser().SignIn()
+			seen := b.Get("/").Seen(t).Header
 			if seen.Get("X-User-Id") != "583231" || seen.Get("X-User-Name") != "octocat" || seen.Get("X-User-Email") != "" || seen.Get("X-User-Balance-State") != "unknown" {
 				t.Errorf("the upstream saw %v", seen)
 			}
@@ -178,7 +179,7 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 			if query.Get("scope") != "read:user" || query.Has("auto_authorize") || query.Has("prompt") || query.Get("code_challenge") == "" {
 				t.Errorf("the provider was asked %v", query)
 			}
-			s.clock.advance(29 * 24 * time.Hour)
+			s.Clock.Advance(29 * 24 * time.Hour)
 			if a := b.Get("/"); a.StatusCode != http.StatusOK {
 				t.Errorf("after 29 days: got %d, want 200", a.StatusCode)
 			}
@@ -186,8 +187,8 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 				t.Errorf("topup: got %d, want 404", a.StatusCode)
 			}
 
-			b.do("POST", "/oauth/logout", nil)
-			b.signIn()
+			b.Send("POST", "/oauth/logout", nil)
+			b.SignIn()
 			if got := p.lastAsked().Get("prompt"); got != "select_account" {
 				t.Errorf("the first sign-in after a logout: prompt is %q", got)
 			}
@@ -196,9 +197,9 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 			p.mu.Lock()
 			clear(p.access)
 			p.mu.Unlock()
-			s.clock.advance(20 * time.Minute)
+			s.Clock.Advance(20 * time.Minute)
 			b.Get("/")
-			if a := b.visit("/"); a.StatusCode != http.StatusFound {
+			if a := b.Visit("/"); a.StatusCode != http.StatusFound {
 				t.Errorf("after the token was revoked: got %d, want 302", a.StatusCode)
 			}
 		})
@@ -208,22 +209,22 @@ func TestExampleGitHubSignsInAndOut(t *testing.T) {
 func TestExampleGitHubRefusesASpentCode(t *testing.T) {
 	p := newSmallProvider(t, gitHub(true))
 	s := newExampleSite(t, "oauth2-github", "https://github.com", p.URL, "https://api.github.com", p.URL)
-	b := s.newBrowser()
-	provider := b.visit(b.visit("/oauth/start").location())
+	b := s.NewBrowser()
+	provider := b.Visit(b.Visit("/oauth/start").Location())
 	p.mu.Lock()
 	clear(p.codes)
 	p.mu.Unlock()
-	a := b.visit(provider.location())
-	if a.StatusCode != http.StatusBadRequest || len(b.cookies()) != 0 {
-		t.Errorf("got %d, cookies %v", a.StatusCode, b.cookies())
+	a := b.Visit(provider.Location())
+	if a.StatusCode != http.StatusBadRequest || len(b.Cookies()) != 0 {
+		t.Errorf("got %d, cookies %v", a.StatusCode, b.Cookies())
 	}
 }
 
 func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 	p := newSmallProvider(t, dex)
 	s := newExampleSite(t, "oauth2-dex", "https://dex.example.com", p.URL)
-	b := s.newBrowser().signIn()
-	seen := b.Get("/").seen(t).Header
+	b := s.NewBrowser().SignIn()
+	seen := b.Get("/").Seen(t).Header
 	if seen.Get("X-User-Id") != "CgNqb2U" || seen.Get("X-User-Name") != "Joe" || seen.Get("X-User-Email") != "joe@example.com" {
 		t.Errorf("the upstream saw %v", seen)
 	}
@@ -231,7 +232,7 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 		t.Errorf("the provider was asked %v", query)
 	}
 	for range 3 {
-		s.clock.advance(6 * time.Minute)
+		s.Clock.Advance(6 * time.Minute)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("after the token's end: got %d, want 200", a.StatusCode)
 		}
@@ -242,14 +243,14 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 	kept := p.refreshTokens
 	p.refreshTokens = map[string]bool{}
 	p.mu.Unlock()
-	s.clock.advance(6 * time.Minute)
-	if a := b.visit("/page"); a.StatusCode != http.StatusFound || a.location() != "/oauth/start?return_to=%2Fpage" {
-		t.Errorf("without its storage: got %d to %q", a.StatusCode, a.location())
+	s.Clock.Advance(6 * time.Minute)
+	if a := b.Visit("/page"); a.StatusCode != http.StatusFound || a.Location() != "/oauth/start?return_to=%2Fpage" {
+		t.Errorf("without its storage: got %d to %q", a.StatusCode, a.Location())
 	}
 	p.mu.Lock()
 	p.refreshTokens = kept
 	p.mu.Unlock()
-	s.clock.advance(renewal.BackOffRefused + time.Second)
+	s.Clock.Advance(renewal.BackOffRefused + time.Second)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with its storage: got %d, want 200", a.StatusCode)
 	}
@@ -259,25 +260,25 @@ func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
 func TestSigningOutIsNotUndoneSilently(t *testing.T) {
 	p := newSmallProvider(t, dex)
 	s := newExampleSite(t, "oauth2-dex", "https://dex.example.com", p.URL)
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	for _, c := range []struct{ setting, name, value string }{
 		{"", "prompt", "login"},
 		{"logout_param prompt select_account\nlogout_param max_age 0\nauthorize_param prompt none", "prompt", "select_account"},
 		{"logout_param off", "prompt", ""},
 		{"logout_param off\nauto_authorize on", "auto_authorize", ""},
 	} {
-		with := strings.Replace(s.caddyfile, "client_id", c.setting+"\nclient_id", 1)
-		s.caddyfile, with = with, s.caddyfile
+		with := strings.Replace(s.Caddyfile, "client_id", c.setting+"\nclient_id", 1)
+		s.Caddyfile, with = with, s.Caddyfile
 		s.Load()
-		b.do("POST", "/oauth/logout", nil)
-		b.signIn()
+		b.Send("POST", "/oauth/logout", nil)
+		b.SignIn()
 		if got := p.lastAsked().Get(c.name); got != c.value {
 			t.Errorf("%q: the first sign-in after a logout sends %s=%q, want %q", c.setting, c.name, got, c.value)
 		}
-		b.visit(b.visit("/oauth/start").location())
+		b.Visit(b.Visit("/oauth/start").Location())
 		if got := p.lastAsked(); c.setting == "" && got.Has("prompt") || strings.Contains(c.setting, "auto") && got.Get("auto_authorize") != "true" {
 			t.Errorf("%q: the second sign-in sends %v", c.setting, got)
 		}
-		s.caddyfile = with
+		s.Caddyfile = with
 	}
 }

@@ -1,13 +1,15 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/caddy-tollgate/tollgate/internal/records"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +38,7 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 			if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
 				t.Error("it is not formatted: run `caddy fmt --overwrite`")
 			}
-			_, handlers, err := provision(text)
+			_, handlers, err := gatewaytest.Provision(text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +69,7 @@ func TestExampleProxyCaddyfileIsFormatted(t *testing.T) {
 
 func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 	setExampleEnv(t)
-	adapted, err := adapt(readFile(t, "examples/minimal/Caddyfile"))
+	adapted, err := gatewaytest.Adapt(readFile(t, "examples/minimal/Caddyfile"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, handlers, err := provisionJSON([]byte(readFile(t, "examples/minimal/caddy.json"))); err != nil || len(handlers) != 1 {
+	if _, handlers, err := gatewaytest.ProvisionJSON([]byte(readFile(t, "examples/minimal/caddy.json"))); err != nil || len(handlers) != 1 {
 		t.Errorf("loading the JSON: %d handlers, %v", len(handlers), err)
 	} else {
 		handlers[0].Cleanup()

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http/httputil"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -28,8 +29,8 @@ func TestExamplesOfUpstreams(t *testing.T) {
 				t.Error("docs/headers.md shows another text")
 			}
 			s, direct := newSampleSite(t, file, run)
-			s.keepsItsWord(t)
-			s.newBrowser().getsNothingForUndecodableNames(t, direct)
+			keepsItsWord(s, t)
+			getsNothingForUndecodableNames(s.NewBrowser(), t, direct)
 		})
 	}
 }
@@ -47,8 +48,8 @@ func fenceOf(file string) string {
 
 // newSampleSite starts a sample on a free port, and a gateway in front of it. direct is
 // the URL of the sample itself.
-func newSampleSite(t *testing.T, file string, run []string) (s *site, direct string) {
-	address := freeAddress()
+func newSampleSite(t *testing.T, file string, run []string) (s *gatewaytest.Site, direct string) {
+	address := gatewaytest.FreeAddress()
 	_, port, _ := strings.Cut(address, ":")
 	sample := filepath.Join(t.TempDir(), file)
 	writeFile(t, sample, render(t, "examples/upstreams/"+file, "3000", port))
@@ -66,46 +67,46 @@ func newSampleSite(t *testing.T, file string, run []string) (s *site, direct str
 	}
 	startProxy(t, address, run[0], run[1:]...)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
-	return newSite(t, siteOptions{
-		provider:   simulator.Options{AutoLogin: "张伟"},
-		inTollgate: "public /public",
-		handler:    proxy.ServeHTTP,
+	return gatewaytest.New(t, gatewaytest.Options{
+		Provider:   simulator.Options{AutoLogin: "张伟"},
+		InTollgate: "public /public",
+		Handler:    proxy.ServeHTTP,
 	}), "http://" + address + "/"
 }
 
 // getsNothingForUndecodableNames sends values that the gateway never sends, as somebody
 // can who reaches the sample past it. The sample answers 400, and serves on.
-func (b *visitor) getsNothingForUndecodableNames(t *testing.T, sample string) {
+func getsNothingForUndecodableNames(b *gatewaytest.Browser, t *testing.T, sample string) {
 	for _, name := range []string{"%", "%4", "a%zz", "100%", "%%41", "%FF", "%C3%28", "%ED%A0%80"} {
-		if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: "+name); a.StatusCode != 400 || a.text != "not from the gateway\n" {
-			t.Errorf("%s: status %d: %q, want 400", name, a.StatusCode, a.text)
+		if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: "+name); a.StatusCode != 400 || a.Text != "not from the gateway\n" {
+			t.Errorf("%s: status %d: %q, want 400", name, a.StatusCode, a.Text)
 		}
 	}
-	if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: %20admin%20"); a.text != "1 is  admin  and has \n" {
-		t.Errorf("afterwards: status %d: %q", a.StatusCode, a.text)
+	if a := b.Get(sample, "X-User-Id: 1", "X-User-Name: %20admin%20"); a.Text != "1 is  admin  and has \n" {
+		t.Errorf("afterwards: status %d: %q", a.StatusCode, a.Text)
 	}
 }
 
 // keepsItsWord: names arrive decoded, nobody is nobody, and money that was spent is
 // told.
-func (s *site) keepsItsWord(t *testing.T) {
-	b := s.newBrowser()
-	if a := b.follow("/"); a.text != "24680 is 张伟 and has 0.00\n" {
-		t.Fatalf("signed in: status %d: %q", a.StatusCode, a.text)
+func keepsItsWord(s *gatewaytest.Site, t *testing.T) {
+	b := s.NewBrowser()
+	if a := b.Follow("/"); a.Text != "24680 is 张伟 and has 0.00\n" {
+		t.Fatalf("signed in: status %d: %q", a.StatusCode, a.Text)
 	}
-	if a := b.Get("/public", "X-User-Id: 1"); a.text != " is  and has \n" {
-		t.Errorf("nobody: status %d: %q", a.StatusCode, a.text)
+	if a := b.Get("/public", "X-User-Id: 1"); a.Text != " is  and has \n" {
+		t.Errorf("nobody: status %d: %q", a.StatusCode, a.Text)
 	}
-	if err := s.provider.TopUp(24680, 500); err != nil {
+	if err := s.Provider.TopUp(24680, 500); err != nil {
 		t.Fatal(err)
 	}
-	if a := b.Get("/"); a.text != "24680 is 张伟 and has 0.00\n" {
-		t.Errorf("before it is told: status %d: %q", a.StatusCode, a.text)
+	if a := b.Get("/"); a.Text != "24680 is 张伟 and has 0.00\n" {
+		t.Errorf("before it is told: status %d: %q", a.StatusCode, a.Text)
 	}
-	if a := b.do("POST", "/", nil); a.Header.Get("Tollgate-Balance") != "" || a.StatusCode != 200 {
+	if a := b.Send("POST", "/", nil); a.Header.Get("Tollgate-Balance") != "" || a.StatusCode != 200 {
 		t.Errorf("spending: status %d: %v", a.StatusCode, a.Header)
 	}
-	if a := b.Get("/"); a.text != "24680 is 张伟 and has 5.00\n" {
-		t.Errorf("after it was told: status %d: %q", a.StatusCode, a.text)
+	if a := b.Get("/"); a.Text != "24680 is 张伟 and has 5.00\n" {
+		t.Errorf("after it was told: status %d: %q", a.StatusCode, a.Text)
 	}
 }

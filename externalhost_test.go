@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -7,36 +7,37 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // startAt asks for `start` under a host, as a browser that goes there.
-func startAt(t *testing.T, s *site, host, query string) *http.Response {
+func startAt(t *testing.T, s *gatewaytest.Site, host, query string) *http.Response {
 	t.Helper()
 	return rawRequest(t, s, "GET /oauth/start"+query+" HTTP/1.1", "Host: "+host,
 		"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Accept: text/html", "Connection: close", "", "")
 }
 
 func TestSignInAtAnotherHostRedirectsToTheExternalHost(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	logs := s.observe()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	logs := observe(s)
 	for range 2 {
 		for _, host := range []string{"localhost", "www.example.com", "evil.example:99"} {
 			res := startAt(t, s, host, "?return_to=%2Fpage%3Fa%3Db&popup=1")
-			want := s.url + "/oauth/start?at_origin=1&popup=1&return_to=%2Fpage%3Fa%3Db"
+			want := s.URL + "/oauth/start?at_origin=1&popup=1&return_to=%2Fpage%3Fa%3Db"
 			if got := res.Header.Get("Location"); res.StatusCode != http.StatusFound || got != want || res.Header.Get("Set-Cookie") != "" {
 				t.Errorf("%s: got %d %s, want %s", host, res.StatusCode, got, want)
 			}
 			// A proxy that rewrites Host: there is no second step.
 			res = startAt(t, s, host, "?return_to=%2Fpage&at_origin=1")
-			if got := res.Header.Get("Location"); !strings.HasPrefix(got, s.providerURL) {
+			if got := res.Header.Get("Location"); !strings.HasPrefix(got, s.ProviderURL) {
 				t.Errorf("%s, the second time: got %s, want the provider", host, got)
 			}
 		}
 	}
-	own := strings.TrimPrefix(s.url, "http://")
+	own := strings.TrimPrefix(s.URL, "http://")
 	for _, host := range []string{own, strings.Split(own, ":")[0]} {
-		if got := startAt(t, s, host, "").Header.Get("Location"); !strings.HasPrefix(got, s.providerURL) {
+		if got := startAt(t, s, host, "").Header.Get("Location"); !strings.HasPrefix(got, s.ProviderURL) {
 			t.Errorf("%s: got %s, want the provider", host, got)
 		}
 	}
@@ -47,8 +48,8 @@ func TestSignInAtAnotherHostRedirectsToTheExternalHost(t *testing.T) {
 }
 
 func TestBehindAnAskingProxyStartStaysWhereItIs(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: inStorage + "\nforward_auth"})
-	if got := startAt(t, s, "gateway.internal", "").Header.Get("Location"); !strings.HasPrefix(got, s.providerURL) {
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: inStorage + "\nforward_auth"})
+	if got := startAt(t, s, "gateway.internal", "").Header.Get("Location"); !strings.HasPrefix(got, s.ProviderURL) {
 		t.Errorf("got %s, want the provider", got)
 	}
 }

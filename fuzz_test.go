@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
@@ -50,7 +51,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if strings.Contains(block, "{file.") || strings.Contains(block, "{$") {
 			return // which would read this machine's files and environment
 		}
-		var h Handler
+		var h tollgate.Handler
 		if h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("tollgate {\n"+block+"\n}")) != nil {
 			return
 		}
@@ -58,7 +59,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var again Handler
+		var again tollgate.Handler
 		if err := caddy.StrictUnmarshalJSON(text, &again); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -16,13 +17,13 @@ func TestUsersWithBlanksArriveAsDifferentUsers(t *testing.T) {
 	for _, name := range []string{"admin", " admin", "admin ", " ", "  12345 "} {
 		t.Run(strconv.Quote(name), func(t *testing.T) {
 			options := asked(anyPeer, "identity default webauth remote forwarded auth_request {\nheader X-Own \""+own+"\"\n}")
-			options.inProvider = "fields {\nid username\n}"
-			options.provider.AutoLogin = name
-			options.provider.Users = []simulator.User{{ID: 1, Username: name, BalanceCents: 100, Status: 1}}
-			s := newSite(t, options)
-			b := s.newBrowser()
-			page := b.follow("/")
-			for where, header := range map[string]http.Header{"upstream": page.seen(t).Header, "auth": b.Get("/oauth/auth").Header} {
+			options.InProvider = "fields {\nid username\n}"
+			options.Provider.AutoLogin = name
+			options.Provider.Users = []simulator.User{{ID: 1, Username: name, BalanceCents: 100, Status: 1}}
+			s := gatewaytest.New(t, options)
+			b := s.NewBrowser()
+			page := b.Follow("/")
+			for where, header := range map[string]http.Header{"upstream": page.Seen(t).Header, "auth": b.Get("/oauth/auth").Header} {
 				for _, field := range []string{
 					"X-User-Id", "X-User-Name", "X-Webauth-User", "X-Webauth-Name", "Remote-User", "Remote-Name",
 					"X-Forwarded-User", "X-Forwarded-Preferred-Username", "X-Auth-Request-User", "X-Auth-Request-Preferred-Username",

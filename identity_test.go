@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -22,9 +23,9 @@ var forgeries = []string{
 }
 
 // dial opens a bare connection to the gateway.
-func dial(t *testing.T, s *site) net.Conn {
+func dial(t *testing.T, s *gatewaytest.Site) net.Conn {
 	t.Helper()
-	u, _ := url.Parse(s.url)
+	u, _ := url.Parse(s.URL)
 	conn, err := net.Dial("tcp", u.Host)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +35,7 @@ func dial(t *testing.T, s *site) net.Conn {
 }
 
 // rawRequest writes a request to the letter and reads its answer.
-func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
+func rawRequest(t *testing.T, s *gatewaytest.Site, lines ...string) *http.Response {
 	t.Helper()
 	conn := dial(t, s)
 	fmt.Fprintf(conn, "%s\r\n", strings.Join(lines, "\r\n"))
@@ -47,18 +48,9 @@ func rawRequest(t *testing.T, s *site, lines ...string) *http.Response {
 	return res
 }
 
-// cookieLine is the Cookie header of a browser.
-func (b *visitor) cookieLine() string {
-	var pairs []string
-	for name, value := range b.cookies() {
-		pairs = append(pairs, name+"="+value)
-	}
-	return "Cookie: other=1; " + strings.Join(pairs, "; ")
-}
-
 func TestAForgedIdentityNeverReachesTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*\noptional /optional/*"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\noptional /optional/*"})
+	b := s.NewBrowser().SignIn()
 	for _, path := range []string{"/protected", "/optional/a", "/public/a"} {
 		for _, signedIn := range []bool{true, false} {
 			for _, method := range []string{"GET", "OPTIONS", "POST"} {
@@ -68,17 +60,17 @@ func TestAForgedIdentityNeverReachesTheUpstream(t *testing.T) {
 				for _, name := range forgeries {
 					lines := []string{method + " " + path + " HTTP/1.1", "Host: gateway", "Content-Length: 0", name + ": forged-value"}
 					if signedIn {
-						lines = append(lines, b.cookieLine())
+						lines = append(lines, b.CookieLine())
 					}
-					before := s.upstream.requests.Load()
+					before := s.Upstream.Requests.Load()
 					res := rawRequest(t, s, append(lines, "", "")...)
 					if res.StatusCode == http.StatusBadRequest {
 						continue // net/http refuses the name
 					}
-					if s.upstream.requests.Load() == before {
+					if s.Upstream.Requests.Load() == before {
 						t.Fatalf("%s %s %s never arrived: %d", method, path, name, res.StatusCode)
 					}
-					s.wantNoForgery(t, fmt.Sprintf("%s %s as %q", method, path, name))
+					wantNoForgery(s, t, fmt.Sprintf("%s %s as %q", method, path, name))
 				}
 			}
 		}
@@ -86,9 +78,9 @@ func TestAForgedIdentityNeverReachesTheUpstream(t *testing.T) {
 }
 
 // wantNoForgery looks at what the upstream received last.
-func (s *site) wantNoForgery(t *testing.T, what string) {
+func wantNoForgery(s *gatewaytest.Site, t *testing.T, what string) {
 	t.Helper()
-	seen := s.upstream.last.Load()
+	seen := s.Upstream.Last.Load()
 	for _, header := range []http.Header{seen.Header, seen.Trailer} {
 		for name, values := range header {
 			if strings.Contains(strings.Join(values, ","), "forged") {
@@ -99,8 +91,8 @@ func (s *site) wantNoForgery(t *testing.T, what string) {
 }
 
 func TestConnectionCannotRemoveTheIdentity(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	for _, lines := range [][]string{
 		{"Connection: X-User-Id"},
 		{"Connection: close, x-user-id"},
@@ -108,24 +100,24 @@ func TestConnectionCannotRemoveTheIdentity(t *testing.T) {
 		{"Connection: keep-alive,X_USER_ID , X-User-Id"},
 		{"connection: Upgrade, X-User-Id", "Upgrade: websocket"},
 	} {
-		request := append([]string{"GET / HTTP/1.1", "Host: gateway", b.cookieLine()}, lines...)
+		request := append([]string{"GET / HTTP/1.1", "Host: gateway", b.CookieLine()}, lines...)
 		rawRequest(t, s, append(request, "", "")...)
-		if got := s.upstream.last.Load().Header.Get("X-User-Id"); got != testUserID {
+		if got := s.Upstream.Last.Load().Header.Get("X-User-Id"); got != gatewaytest.UserID {
 			t.Errorf("%q: the upstream saw the user id %q", lines, got)
 		}
 	}
 }
 
 func TestAForgedTrailerNeverReachesTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
+	b := s.NewBrowser().SignIn()
 	for _, announced := range []string{"Trailer: X-User-Id, X-Good", "Trailer: X-Good", "X-None: 1"} {
 		for _, path := range []string{"/", "/public/a"} {
 			rawRequest(t, s,
-				"POST "+path+" HTTP/1.1", "Host: gateway", b.cookieLine(), "Transfer-Encoding: chunked", announced, "",
+				"POST "+path+" HTTP/1.1", "Host: gateway", b.CookieLine(), "Transfer-Encoding: chunked", announced, "",
 				"3", "abc", "0", "X-User-Id: forged-value", "x_user_name: forged-value", "X-Good: good", "", "")
-			s.wantNoForgery(t, announced)
-			seen := s.upstream.last.Load()
+			wantNoForgery(s, t, announced)
+			seen := s.Upstream.Last.Load()
 			if seen.Body != "abc" {
 				t.Errorf("%s: the body arrived as %q", announced, seen.Body)
 			}
@@ -137,9 +129,9 @@ func TestAForgedTrailerNeverReachesTheUpstream(t *testing.T) {
 }
 
 func TestTheUpstreamSeesAllCookiesButOurs(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
-	b := s.newBrowser().signIn()
-	session := "tollgate=" + b.cookies()["tollgate"]
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
+	b := s.NewBrowser().SignIn()
+	session := "tollgate=" + b.Cookies()["tollgate"]
 	for sent, want := range map[string]string{
 		"a=1; " + session + "; b=\"x y\"; c": "a=1; b=\"x y\"; c",
 		session:                              "",
@@ -154,7 +146,7 @@ func TestTheUpstreamSeesAllCookiesButOurs(t *testing.T) {
 				continue
 			}
 			rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", "Cookie: "+sent, "", "")
-			if got := s.upstream.last.Load().Header.Get("Cookie"); got != want {
+			if got := s.Upstream.Last.Load().Header.Get("Cookie"); got != want {
 				t.Errorf("%s: sent %q, the upstream saw %q, want %q", path, sent, got, want)
 			}
 		}
@@ -171,10 +163,10 @@ func TestEveryPresetSetsAllItsHeaders(t *testing.T) {
 		"auth_request": {"X-Auth-Request-User": "24680", "X-Auth-Request-Email": "", "X-Auth-Request-Preferred-Username": name},
 	} {
 		t.Run(preset, func(t *testing.T) {
-			options := siteOptions{inTollgate: "identity " + preset}
-			options.provider.AutoLogin = "张伟"
-			s := newSite(t, options)
-			seen := s.newBrowser().follow("/").seen(t)
+			options := gatewaytest.Options{InTollgate: "identity " + preset}
+			options.Provider.AutoLogin = "张伟"
+			s := gatewaytest.New(t, options)
+			seen := s.NewBrowser().Follow("/").Seen(t)
 			for header, value := range want {
 				if got, ok := seen.Header[header]; !ok || len(got) != 1 || got[0] != value {
 					t.Errorf("%s: got %q, want %q", header, got, value)
@@ -188,15 +180,15 @@ func TestEveryPresetSetsAllItsHeaders(t *testing.T) {
 }
 
 func TestOwnHeadersExpandOperatorTextOnce(t *testing.T) {
-	options := siteOptions{inTollgate: `identity none {
+	options := gatewaytest.Options{InTollgate: `identity none {
 			header x-who "{http.auth.user.id} is {http.auth.user.username} on {http.request.method}"
 			header X-Balance {http.auth.user.balance}/{http.auth.user.balance_state}
 		}`}
 	const name = "{env.HOME}é%"
-	options.provider.AutoLogin = name
-	options.provider.Users = []simulator.User{{ID: 12345, Username: name, BalanceCents: 75000, Status: 1}}
-	s := newSite(t, options)
-	seen := s.newBrowser().follow("/").seen(t)
+	options.Provider.AutoLogin = name
+	options.Provider.Users = []simulator.User{{ID: 12345, Username: name, BalanceCents: 75000, Status: 1}}
+	s := gatewaytest.New(t, options)
+	seen := s.NewBrowser().Follow("/").Seen(t)
 	if got, want := seen.Header.Get("X-Who"), "12345 is {env.HOME}%C3%A9%25 on GET"; got != want {
 		t.Errorf("X-Who: got %q, want %q", got, want)
 	}
@@ -209,13 +201,13 @@ func TestOwnHeadersExpandOperatorTextOnce(t *testing.T) {
 }
 
 func TestPlaceholdersAreSetForLaterDirectivesAndEmptyIfAnonymous(t *testing.T) {
-	s := newSite(t, siteOptions{
-		inTollgate: "public /public/*\noptional /optional/*",
-		before: `header X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"
+	s := gatewaytest.New(t, gatewaytest.Options{
+		InTollgate: "public /public/*\noptional /optional/*",
+		Before: `header X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"
 	header >X-Session "{http.auth.user.session}"
 	header >X-Seen "[{http.auth.user.id}][{http.auth.user.email}][{http.auth.user.balance}][{http.auth.user.quota}][{http.auth.user.used_quota}][{http.auth.user.status}][{http.auth.user.balance_age}]"`,
 	})
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	a := b.Get("/")
 	if got, want := a.Header.Get("X-Seen"), "[12345][user@example.com][750.00][375000000][125000000][1][0]"; got != want {
 		t.Errorf("signed in: got %q, want %q", got, want)
@@ -224,33 +216,33 @@ func TestPlaceholdersAreSetForLaterDirectivesAndEmptyIfAnonymous(t *testing.T) {
 		t.Errorf("the session's hash is %q", hash)
 	}
 	for _, path := range []string{"/public/a", "/optional/a"} {
-		if got, want := s.newBrowser().Get(path).Header.Get("X-Seen"), "[][][][][][][]"; got != want {
+		if got, want := s.NewBrowser().Get(path).Header.Get("X-Seen"), "[][][][][][][]"; got != want {
 			t.Errorf("%s as anonymous: got %q, want %q", path, got, want)
 		}
 	}
 }
 
 func TestOurIdentityWinsOverAnEarlierDirectives(t *testing.T) {
-	s := newSite(t, siteOptions{before: `vars x 1
+	s := gatewaytest.New(t, gatewaytest.Options{Before: `vars x 1
 	header >X-Seen "{http.auth.user.id}"
 	basic_auth {
 		Bob $2a$04$Y380f91/8SxbmbcZsoALzumQwgb.AYzSEewm1Nj0VadIY6dLN6YtO
-	}`, inTollgate: "optional /optional/*"})
-	b := s.newBrowser()
+	}`, InTollgate: "optional /optional/*"})
+	b := s.NewBrowser()
 	basic := "Authorization: Basic Qm9iOmhpY2N1cA==" // Bob:hiccup
-	a := b.visit("/", basic)
+	a := b.Visit("/", basic)
 	for a.StatusCode == http.StatusFound || a.StatusCode == http.StatusSeeOther {
-		next, _ := a.Request.URL.Parse(a.location())
-		a = b.visit(next.String(), basic)
+		next, _ := a.Request.URL.Parse(a.Location())
+		a = b.Visit(next.String(), basic)
 	}
-	if got := a.Header.Get("X-Seen"); got != testUserID {
-		t.Errorf("signed in after basic_auth: the user is %q, want %q (status %d)", got, testUserID, a.StatusCode)
+	if got := a.Header.Get("X-Seen"); got != gatewaytest.UserID {
+		t.Errorf("signed in after basic_auth: the user is %q, want %q (status %d)", got, gatewaytest.UserID, a.StatusCode)
 	}
 }
 
 func TestAForgedTrailerOverHTTP2NeverReachesTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
-	front := httptest.NewUnstartedServer(s.server)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
+	front := httptest.NewUnstartedServer(s.Server)
 	front.EnableHTTP2 = true
 	front.StartTLS()
 	defer front.Close()
@@ -269,18 +261,18 @@ func TestAForgedTrailerOverHTTP2NeverReachesTheUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	seen := s.upstream.last.Load()
+	seen := s.Upstream.Last.Load()
 	if res.ProtoMajor != 2 || seen.Body != "abc" || seen.Trailer.Get("X-Good") != "good" {
 		t.Errorf("%s: the body %q, the trailers %v", res.Proto, seen.Body, seen.Trailer)
 	}
-	s.wantNoForgery(t, "HTTP/2")
+	wantNoForgery(s, t, "HTTP/2")
 }
 
 func TestOnlyWebSocketIsPassedOnAsAnUpgrade(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
 	for upgrade, passes := range map[string]bool{"websocket": true, "WebSocket": true, "h2c": false, "h2c, websocket": false, "TLS/1.0": false} {
 		rawRequest(t, s, "GET /public/a HTTP/1.1", "Host: gateway", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+upgrade, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA", "", "")
-		seen := s.upstream.last.Load().Header
+		seen := s.Upstream.Last.Load().Header
 		if (seen.Get("Upgrade") != "") != passes || seen.Get("Http2-Settings") != "" {
 			t.Errorf("%s: the upstream saw %v", upgrade, seen)
 		}

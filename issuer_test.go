@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -27,26 +28,26 @@ func TestTheIssuerIsComparedAsConfigured(t *testing.T) {
 		{"issuer " + issuer, strings.ToLower(issuer), false},
 		{"issuer " + issuer, "{provider}", false},
 	} {
-		s := newSite(t, siteOptions{inProvider: c.setting})
-		logs := s.observe()
-		b := s.newBrowser()
-		provider := b.visit(b.visit("/oauth/start").location())
-		iss := strings.Replace(c.iss, "{provider}", s.providerURL, 1)
-		target := provider.location()
+		s := gatewaytest.New(t, gatewaytest.Options{InProvider: c.setting})
+		logs := observe(s)
+		b := s.NewBrowser()
+		provider := b.Visit(b.Visit("/oauth/start").Location())
+		iss := strings.Replace(c.iss, "{provider}", s.ProviderURL, 1)
+		target := provider.Location()
 		if iss != "" {
 			target += "&iss=" + url.QueryEscape(iss)
 		}
-		a := b.visit(target, "Accept-Language: en")
+		a := b.Visit(target, "Accept-Language: en")
 		if c.ok {
 			if a.StatusCode != http.StatusSeeOther {
-				t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.text)
+				t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.Text)
 			}
 			continue
 		}
-		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "Error code: invalid_response") || strings.Contains(a.text, "took too long") {
-			t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.text)
+		if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "Error code: invalid_response") || strings.Contains(a.Text, "took too long") {
+			t.Errorf("%q, iss %q: got %d: %s", c.setting, iss, a.StatusCode, a.Text)
 		}
-		if n := s.provider.Count(simulator.Exchange); n != 0 {
+		if n := s.Provider.Count(simulator.Exchange); n != 0 {
 			t.Errorf("%q, iss %q: the code was spent", c.setting, iss)
 		}
 		lines := logs.FilterMessageSnippet("the callback's iss differs").All()

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-tollgate/tollgate/internal/command"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // maxReadmeLines keeps the README an overview; the rest belongs into docs.
@@ -73,7 +74,7 @@ func TestReadmeIsShort(t *testing.T) {
 func TestManualBlocksAreValid(t *testing.T) {
 	setExampleEnv(t)
 	for _, block := range manualBlocks(t, "caddyfile") {
-		if _, err := adapt(block.text); err != nil {
+		if _, err := gatewaytest.Adapt(block.text); err != nil {
 			t.Errorf("%s: %v", block.where, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // TestAMatcherSelectsEverySpellingOfAMethod: gunicorn runs `post` as POST.
 func TestAMatcherSelectsEverySpellingOfAMethod(t *testing.T) {
-	s := withMatcher(t, "@write", siteOptions{before: "@write method GET POST"})
+	s := withMatcher(t, "@write", gatewaytest.Options{Before: "@write method GET POST"})
 	for line, want := range map[string]int{
 		"POST /transfer": 401, "post /transfer": 401, "POSt /transfer": 401, "get /transfer": 401, "Get /a;b": 401, "OPTIONS /transfer": 200, "options /transfer": 200,
 	} {
@@ -23,7 +25,7 @@ func TestAMatcherSelectsEverySpellingOfAMethod(t *testing.T) {
 // TestAMatcherSelectsEverySpellingOfAHost: nginx finds the same site for all of these.
 func TestAMatcherSelectsEverySpellingOfAHost(t *testing.T) {
 	for _, matcher := range []string{"host admin.localhost", "expression {http.request.host} == 'admin.localhost'"} {
-		s := withMatcher(t, "@admin", siteOptions{before: "@admin " + matcher + "\n@other host other.localhost"})
+		s := withMatcher(t, "@admin", gatewaytest.Options{Before: "@admin " + matcher + "\n@other host other.localhost"})
 		for host, want := range map[string]int{
 			"admin.localhost": 401, "admin.localhost.": 401, "ADMIN.localhost": 401, "Admin.Localhost.:80": 401, "admin.localhost:": 401,
 			"admin.localhost:1:2": 400, "admin.localhost.:1:2": 400, "admin.localhost:x": 400, "x@admin.localhost": 400, "%61dmin.localhost": 400,
@@ -74,7 +76,7 @@ func TestAMatcherThatLeavesTheNextPathOpenIsAWarning(t *testing.T) {
 			definition, name = matcher, "@x"
 		}
 		file := filepath.Join(t.TempDir(), "log")
-		_, handlers, err := provision("{\nadmin off\nauto_https off\nlog {\noutput file " + file + "\n}\n}\nhttp:// {\n" + definition +
+		_, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nlog {\noutput file " + file + "\n}\n}\nhttp:// {\n" + definition +
 			"\ntollgate " + name + " {\n" + minimalBlock + "public /shop\noptional /opt\n}\n}\n")
 		if err != nil {
 			t.Fatalf("%s: %v", matcher, err)

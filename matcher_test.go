@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"errors"
@@ -8,58 +8,59 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 // withMatcher gives a site whose directive has a matcher, and more lines before it.
-func withMatcher(t *testing.T, matcher string, options siteOptions) *site {
+func withMatcher(t *testing.T, matcher string, options gatewaytest.Options) *gatewaytest.Site {
 	t.Helper()
-	s := newSite(t, options)
-	s.caddyfile = strings.Replace(s.caddyfile, "tollgate {", "tollgate "+matcher+" {", 1)
+	s := gatewaytest.New(t, options)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "tollgate {", "tollgate "+matcher+" {", 1)
 	s.Load()
 	return s
 }
 
 // inBlock gives a site whose directive stands in a block, together with the upstream.
-func inBlock(t *testing.T, open string, options siteOptions) *site {
+func inBlock(t *testing.T, open string, options gatewaytest.Options) *gatewaytest.Site {
 	t.Helper()
-	s := newSite(t, options)
-	before, rest, found := strings.Cut(s.caddyfile, "\ttollgate {")
+	s := gatewaytest.New(t, options)
+	before, rest, found := strings.Cut(s.Caddyfile, "\ttollgate {")
 	if !found {
 		t.Fatal("no directive")
 	}
-	s.caddyfile = before + open + " {\n\ttollgate {" + strings.TrimRight(rest, "\n") + "\n}\n"
+	s.Caddyfile = before + open + " {\n\ttollgate {" + strings.TrimRight(rest, "\n") + "\n}\n"
 	s.Load()
 	return s
 }
 
 func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 	for matcher, before := range map[string]string{"/app/*": "", "@app": "@app path /app/*", "@any": "@any {\npath /app/*\nmethod GET POST\n}"} {
-		s := withMatcher(t, matcher, siteOptions{before: before})
-		anonymous, signedIn := s.newBrowser(), s.newBrowser()
-		signedIn.follow("/app/")
+		s := withMatcher(t, matcher, gatewaytest.Options{Before: before})
+		anonymous, signedIn := s.NewBrowser(), s.NewBrowser()
+		signedIn.Follow("/app/")
 		for _, target := range []string{"/other", "/", "/.well-known/x", "/app", "/a%20b/caf%C3%A9"} {
-			for name, b := range map[string]*visitor{"anonymous": anonymous, "signed in": signedIn} {
+			for name, b := range map[string]*gatewaytest.Browser{"anonymous": anonymous, "signed in": signedIn} {
 				a := b.Get(target, "X-User-Id: forged", "X_User_Id: forged")
 				if a.StatusCode != http.StatusOK {
 					t.Errorf("%s, %s, %s: got %d, want 200", matcher, target, name, a.StatusCode)
 					continue
 				}
-				s.wantNoForgery(t, matcher+" at "+target)
-				if seen := a.seen(t); seen.Header.Get("X-User-Id") != "" || strings.Contains(seen.Header.Get("Cookie"), "tollgate") {
+				wantNoForgery(s, t, matcher+" at "+target)
+				if seen := a.Seen(t); seen.Header.Get("X-User-Id") != "" || strings.Contains(seen.Header.Get("Cookie"), "tollgate") {
 					t.Errorf("%s, %s, %s: the upstream sees %v", matcher, target, name, seen.Header)
 				}
 			}
 		}
-		if a := signedIn.Get("/app/x"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+		if a := signedIn.Get("/app/x"); a.StatusCode != http.StatusOK || a.Seen(t).Header.Get("X-User-Id") != gatewaytest.UserID {
 			t.Errorf("%s: signed in at /app/x: got %d", matcher, a.StatusCode)
 		}
 		if a := anonymous.Get("/app/x"); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: anonymous at /app/x: got %d, want 401", matcher, a.StatusCode)
 		}
-		if a := anonymous.Get("/oauth/health"); a.StatusCode != http.StatusOK || a.text != `{"status":"ok"}` {
-			t.Errorf("%s: health: got %d: %s", matcher, a.StatusCode, a.text)
+		if a := anonymous.Get("/oauth/health"); a.StatusCode != http.StatusOK || a.Text != `{"status":"ok"}` {
+			t.Errorf("%s: health: got %d: %s", matcher, a.StatusCode, a.Text)
 		}
 		res := rawRequest(t, s, "GET a:http://x/other HTTP/1.1", "Host: gateway", "", "")
 		if res.StatusCode != http.StatusBadRequest {
@@ -69,18 +70,18 @@ func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 }
 
 func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
-	s := withMatcher(t, "*", siteOptions{})
-	if a := s.newBrowser().Get("/other"); a.StatusCode != http.StatusUnauthorized {
+	s := withMatcher(t, "*", gatewaytest.Options{})
+	if a := s.NewBrowser().Get("/other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
-	if n := len(*s.handlers[0].Internals().Matchers); n != 0 {
+	if n := len(*s.Handlers[0].Internals().Matchers); n != 0 {
 		t.Errorf("%d matcher sets", n)
 	}
 }
 
 // TestAnAmbiguousPathIsNotLeftOut: an upstream may read it as one below /app.
 func TestAnAmbiguousPathIsNotLeftOut(t *testing.T) {
-	s := withMatcher(t, "/app/*", siteOptions{})
+	s := withMatcher(t, "/app/*", gatewaytest.Options{})
 	for _, target := range []string{
 		"/other/..%2fapp/x", "/other/../app/x", "//app/x", "/other/..;/app/x", "/app;a/x", "/%2561pp/x", "/%2561pp/%25", "/other/%25/%252e%252e/%252e%252e/app/x", "/other/..%5capp/x", "/app/../other", "/app%2fx",
 		"/./other", "/other//x", "/APP/x", "/app/%2e%2e/other",
@@ -89,7 +90,7 @@ func TestAnAmbiguousPathIsNotLeftOut(t *testing.T) {
 			t.Errorf("%s: got %d, want 401", target, res.StatusCode)
 		}
 	}
-	if n := s.upstream.requests.Load(); n != 0 {
+	if n := s.Upstream.Requests.Load(); n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }
@@ -107,14 +108,14 @@ func TestAMatcherSelectsByEitherPath(t *testing.T) {
 			if strings.Contains(before, "method") != strings.Contains(matcher, "method") {
 				continue
 			}
-			s := withMatcher(t, "@app", siteOptions{before: before + "\n" + matcher})
-			if a := s.newBrowser().Get(target); a.StatusCode != http.StatusUnauthorized {
+			s := withMatcher(t, "@app", gatewaytest.Options{Before: before + "\n" + matcher})
+			if a := s.NewBrowser().Get(target); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s, %s: got %d, want 401", before, matcher, a.StatusCode)
 			}
 			if strings.Contains(matcher, "method") {
 				continue
 			}
-			if a := s.newBrowser().Get("/nothing"); a.StatusCode != http.StatusOK {
+			if a := s.NewBrowser().Get("/nothing"); a.StatusCode != http.StatusOK {
 				t.Errorf("%s, %s: /nothing: got %d, want 200", before, matcher, a.StatusCode)
 			}
 		}
@@ -129,13 +130,13 @@ func TestTheDirectiveWorksInsideBlocks(t *testing.T) {
 		"route /app/*":       {"/app/oauth", "/app/page"},
 		"handle_path /app/*": {"/app/oauth", "/app/page"},
 	} {
-		s := inBlock(t, block, siteOptions{inTollgate: "path_prefix " + paths[0]})
-		s.caddyfile = strings.Replace(s.caddyfile, "/oauth/callback", paths[0]+"/callback", 1)
-		s.provider.SetClient(simulator.Client{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + paths[0] + "/callback"}})
+		s := inBlock(t, block, gatewaytest.Options{InTollgate: "path_prefix " + paths[0]})
+		s.Caddyfile = strings.Replace(s.Caddyfile, "/oauth/callback", paths[0]+"/callback", 1)
+		s.Provider.SetClient(simulator.Client{ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, RedirectURIs: []string{s.URL + paths[0] + "/callback"}})
 		s.Load()
-		logs := s.observe()
-		b := s.newBrowser()
-		if a := b.follow(paths[1]); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("X-User-Id") != testUserID {
+		logs := observe(s)
+		b := s.NewBrowser()
+		if a := b.Follow(paths[1]); a.StatusCode != http.StatusOK || a.Seen(t).Header.Get("X-User-Id") != gatewaytest.UserID {
 			t.Errorf("%s: got %d at %s", block, a.StatusCode, a.Request.URL)
 		}
 		if a := b.Get(paths[0] + "/userinfo"); a.StatusCode != http.StatusOK {
@@ -152,10 +153,10 @@ func TestEndpointsThatABlockLeavesOutAreWarnedOf(t *testing.T) {
 		"handle_path /app/*": 2, "handle /app/*": 2, "route /app/*": 2,
 		"handle": 0, "handle_path /*": 0,
 	} {
-		s := inBlock(t, block, siteOptions{})
-		logs := s.observe()
+		s := inBlock(t, block, gatewaytest.Options{})
+		logs := observe(s)
 		for range 3 {
-			s.newBrowser().Get("/app/page")
+			s.NewBrowser().Get("/app/page")
 		}
 		if n := logs.FilterMessageSnippet("nobody can sign in").Len(); n != want {
 			t.Errorf("%s: %d warnings, want %d", block, n, want)
@@ -164,15 +165,15 @@ func TestEndpointsThatABlockLeavesOutAreWarnedOf(t *testing.T) {
 }
 
 func TestAPreflightReachesTheApplicationStripped(t *testing.T) {
-	s := withMatcher(t, "@auth", siteOptions{before: "@auth not method OPTIONS"})
-	b := s.newBrowser()
-	a := b.do(http.MethodOptions, "/api/x", nil, "Origin: https://other.example", "Access-Control-Request-Method: POST", "X-User-Id: forged",
+	s := withMatcher(t, "@auth", gatewaytest.Options{Before: "@auth not method OPTIONS"})
+	b := s.NewBrowser()
+	a := b.Send(http.MethodOptions, "/api/x", nil, "Origin: https://other.example", "Access-Control-Request-Method: POST", "X-User-Id: forged",
 		"X-HTTP-Method-Override: DELETE", "X-Http_method-override: DELETE", "X-Method-Override: DELETE", "X-HTTP-Method: DELETE")
 	if a.StatusCode != http.StatusOK {
 		t.Fatalf("got %d, want 200", a.StatusCode)
 	}
-	s.wantNoForgery(t, "a preflight")
-	seen := a.seen(t)
+	wantNoForgery(s, t, "a preflight")
+	seen := a.Seen(t)
 	for name := range seen.Header {
 		if strings.Contains(header.Fold(name), "method-override") || name == "X-Http-Method" {
 			t.Errorf("%s reaches the upstream", name)
@@ -194,10 +195,10 @@ func (failingMatcher) MatchWithError(*http.Request) (bool, error) {
 }
 
 func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	*s.handlers[0].Internals().Matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
-	logs := s.observe()
-	if a := s.newBrowser().Get("/page"); a.StatusCode != http.StatusUnauthorized {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	*s.Handlers[0].Internals().Matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
+	logs := observe(s)
+	if a := s.NewBrowser().Get("/page"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
 	if n := logs.FilterMessageSnippet("the matcher of tollgate cannot be evaluated").Len(); n != 1 {
@@ -208,14 +209,14 @@ func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
 // TestAQuestionOfAProxyIsNotLeftOut: the matcher is about requests that come through
 // here.
 func TestAQuestionOfAProxyIsNotLeftOut(t *testing.T) {
-	s := withMatcher(t, "/app/*", siteOptions{inTollgate: "session {\nstore storage\n}\nforward_auth {\ntrusted_proxies 127.0.0.1\n}"})
-	if a := s.newBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
+	s := withMatcher(t, "/app/*", gatewaytest.Options{InTollgate: "session {\nstore storage\n}\nforward_auth {\ntrusted_proxies 127.0.0.1\n}"})
+	if a := s.NewBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
 	}
 }
 
 func TestTheMatcherIsASettingOfTheHandler(t *testing.T) {
-	config, err := adapt("http://x {\n@app path /app/*\ntollgate @app {\nprovider aihubmix {\nclient_id a\nclient_secret b\n}\nredirect_uri https://x.example/oauth/callback\n}\n}")
+	config, err := gatewaytest.Adapt("http://x {\n@app path /app/*\ntollgate @app {\nprovider aihubmix {\nclient_id a\nclient_secret b\n}\nredirect_uri https://x.example/oauth/callback\n}\n}")
 	if err != nil {
 		t.Fatal(err)
 	}

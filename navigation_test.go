@@ -1,10 +1,11 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -19,44 +20,44 @@ var passedOn = map[string][]string{
 
 func TestAServiceWorkerPassesOnASignIn(t *testing.T) {
 	for name, headers := range passedOn {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser()
 		toStart := b.Get("/page?x=1", headers...)
-		if toStart.StatusCode != http.StatusFound || toStart.location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
-			t.Fatalf("%s: the page answers %d to %q", name, toStart.StatusCode, toStart.location())
+		if toStart.StatusCode != http.StatusFound || toStart.Location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
+			t.Fatalf("%s: the page answers %d to %q", name, toStart.StatusCode, toStart.Location())
 		}
-		toProvider := b.Get(toStart.location(), headers...)
-		if toProvider.StatusCode != http.StatusFound || !strings.HasPrefix(toProvider.location(), s.providerURL) {
-			t.Fatalf("%s: start answers %d to %q", name, toProvider.StatusCode, toProvider.location())
+		toProvider := b.Get(toStart.Location(), headers...)
+		if toProvider.StatusCode != http.StatusFound || !strings.HasPrefix(toProvider.Location(), s.ProviderURL) {
+			t.Fatalf("%s: start answers %d to %q", name, toProvider.StatusCode, toProvider.Location())
 		}
-		toPage := b.Get(b.visit(toProvider.location()).location(), headers...)
-		if toPage.StatusCode != http.StatusSeeOther || toPage.location() != "/page?x=1" {
-			t.Fatalf("%s: the callback answers %d to %q", name, toPage.StatusCode, toPage.location())
+		toPage := b.Get(b.Visit(toProvider.Location()).Location(), headers...)
+		if toPage.StatusCode != http.StatusSeeOther || toPage.Location() != "/page?x=1" {
+			t.Fatalf("%s: the callback answers %d to %q", name, toPage.StatusCode, toPage.Location())
 		}
-		if got := b.Get(toPage.location(), headers...).seen(t); got.Header.Get("X-User-Id") != testUserID {
+		if got := b.Get(toPage.Location(), headers...).Seen(t); got.Header.Get("X-User-Id") != gatewaytest.UserID {
 			t.Errorf("%s: the upstream saw %v", name, got.Header)
 		}
 	}
 }
 
 func TestAServiceWorkerPassesOnPages(t *testing.T) {
-	isPage := func(a *answer, status int) bool {
+	isPage := func(a *gatewaytest.Answer, status int) bool {
 		return a.StatusCode == status && strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")
 	}
 	for name, headers := range passedOn {
-		s := newSite(t, siteOptions{inTollgate: "login_page on\nrequire /dear/* {\nbalance 1000\n}\nrequire /mine/* {\nuser 1\n}"})
-		if a := s.newBrowser().Get("/page", headers...); !isPage(a, http.StatusUnauthorized) {
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nrequire /dear/* {\nbalance 1000\n}\nrequire /mine/* {\nuser 1\n}"})
+		if a := s.NewBrowser().Get("/page", headers...); !isPage(a, http.StatusUnauthorized) {
 			t.Errorf("%s: the sign-in page: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
 		}
-		b := s.newBrowser()
-		b.follow("/oauth/start")
+		b := s.NewBrowser()
+		b.Follow("/oauth/start")
 		for path, status := range map[string]int{"/dear/": http.StatusPaymentRequired, "/mine/": http.StatusForbidden} {
 			if a := b.Get(path, headers...); !isPage(a, status) {
 				t.Errorf("%s: %s: got %d %s", name, path, a.StatusCode, a.Header.Get("Content-Type"))
 			}
 		}
-		s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusServiceUnavailable})
-		s.clock.advance(over)
+		s.Provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusServiceUnavailable})
+		s.Clock.Advance(over)
 		if a := b.Get("/page", headers...); !isPage(a, http.StatusServiceUnavailable) {
 			t.Errorf("%s: with the provider down: got %d %s", name, a.StatusCode, a.Header.Get("Content-Type"))
 		}
@@ -64,7 +65,7 @@ func TestAServiceWorkerPassesOnPages(t *testing.T) {
 }
 
 func TestAServiceWorkerDoesNotMakeScriptsNavigations(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for name, headers := range map[string][]string{
 		"a script that fetches HTML": {"Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", acceptOfAPage},
 		"a script that fetches JSON": {"Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty", "Accept: application/json, text/html;q=0.5"},
@@ -83,7 +84,7 @@ func TestAServiceWorkerDoesNotMakeScriptsNavigations(t *testing.T) {
 		"a destination without mode": {"Sec-Fetch-Dest: empty", acceptOfAPage},
 	} {
 		for _, path := range []string{"/page", "/oauth/start"} {
-			a := s.newBrowser().Get(path, headers...)
+			a := s.NewBrowser().Get(path, headers...)
 			if a.StatusCode != http.StatusUnauthorized || len(a.Header.Values("Set-Cookie")) != 0 || a.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s at %s: got %d %s, cookies %q", name, path, a.StatusCode, a.Header.Get("Content-Type"), a.Header.Values("Set-Cookie"))
 			}

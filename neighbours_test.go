@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-func namedSite(t *testing.T, cookie string, options siteOptions) *site {
+func namedSite(t *testing.T, cookie string, options gatewaytest.Options) *gatewaytest.Site {
 	t.Helper()
-	options.inTollgate = "session {\n\t\t\tcookie_name " + cookie + "\n\t\t}"
-	return newSite(t, options)
+	options.InTollgate = "session {\n\t\t\tcookie_name " + cookie + "\n\t\t}"
+	return gatewaytest.New(t, options)
 }
 
 func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
@@ -22,17 +22,17 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 		w.Header().Add("Set-Cookie", "site_b-login-x=evil; Path=/")
 		w.Header().Add("Set-Cookie", "theirs=good; Path=/")
 	}
-	a := namedSite(t, "site_a", siteOptions{handler: setting, before: "", inProvider: ""})
-	b := namedSite(t, "site_b", siteOptions{})
-	signedIn := a.newBrowser()
-	signedIn.follow("/")
+	a := namedSite(t, "site_a", gatewaytest.Options{Handler: setting, Before: "", InProvider: ""})
+	b := namedSite(t, "site_b", gatewaytest.Options{})
+	signedIn := a.NewBrowser()
+	signedIn.Follow("/")
 	const foreign = "site_b=1.secret; x=1; site_b-2=more; site_b-login-abc=l; y=2; site_b-login-a-login-b=l; site_b-signed-out=1; site_b-recent=1.a; site_bc=3; site_b-other=4"
 	ask := func() (sent, set string) {
 		res := signedIn.Get("/", "Cookie: "+foreign)
 		if res.StatusCode != http.StatusOK {
 			t.Fatalf("got %d", res.StatusCode)
 		}
-		return a.upstream.last.Load().Header.Get("Cookie"), strings.Join(res.Header.Values("Set-Cookie"), "\n")
+		return a.Upstream.Last.Load().Header.Get("Cookie"), strings.Join(res.Header.Values("Set-Cookie"), "\n")
 	}
 	want := func(when string) {
 		t.Helper()
@@ -55,30 +55,18 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 	want("after a reload of its own")
 	b.Load()
 	want("after a reload of the other")
-	b.forget()
+	b.Restart()
 	want("after the other began anew")
-	b.handlers[0].Cleanup()
-	b.handlers = nil
+	b.Handlers[0].Cleanup()
+	b.Handlers = nil
 	if sent, _ := ask(); !strings.Contains(sent, "secret") {
 		t.Errorf("a site that is gone has no cookies: the upstream got %s", sent)
 	}
 }
 
-func TestLookingForOtherSitesCookiesAllocatesNothing(t *testing.T) {
-	n := &neighbours{}
-	names := browser.CookieNames{"tollgate": {}, "app": {}}
-	n.names.Store(&names)
-	jar := &browser.Jar{Name: "tollgate", Others: n.cookieNames}
-	header := http.Header{"Cookie": {"theme=dark; lang=en; session-login-x=1; long=" + strings.Repeat("-login-", 500)}}
-	alone := testing.AllocsPerRun(100, func() { (&browser.Jar{Name: "long"}).Take(header) })
-	if allocs := testing.AllocsPerRun(100, func() { jar.Take(header) }); allocs > alone {
-		t.Errorf("got %v allocations, want at most those of a site that is alone: %v", allocs, alone)
-	}
-}
-
 func TestSitesThatBreakEachOtherAreWarnedAbout(t *testing.T) {
 	site := func(address, redirect, more string) string {
-		return address + " {\ntollgate {\n" + strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", redirect, 1) + "secret " + testSecret + "\n" + more + "\n}\n}\n"
+		return address + " {\ntollgate {\n" + strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", redirect, 1) + "secret " + gatewaytest.Secret + "\n" + more + "\n}\n}\n"
 	}
 	const (
 		sameRedirect = "two sites have the same redirect_uri"
@@ -122,16 +110,16 @@ func TestSitesThatBreakEachOtherAreWarnedAbout(t *testing.T) {
 
 func TestAReloadWarnsAboutNoSiteOfTheOldConfiguration(t *testing.T) {
 	const warning = "two sites have the same redirect_uri"
-	r := runCaddy(t, runningOptions{})
-	warnings := func() int { return strings.Count(readFile(t, filepath.Join(r.logs, "default.log")), warning) }
-	r.reload()
+	r := gatewaytest.Run(t, gatewaytest.RunOptions{})
+	warnings := func() int { return strings.Count(readFile(t, filepath.Join(r.Logs, "default.log")), warning) }
+	r.Reload()
 	if n := warnings(); n != 0 {
 		t.Errorf("one site, loaded twice: got %d warnings, want none", n)
 	}
 	// A second site of the same configuration is warned about, so the log is the right one.
-	_, site, _ := strings.Cut(r.caddyfile, "\n}\n")
-	r.caddyfile += strings.Replace(site, strings.TrimPrefix(r.url, "http://")+" {", freeAddress()+" {", 1)
-	r.reload()
+	_, site, _ := strings.Cut(r.Caddyfile, "\n}\n")
+	r.Caddyfile += strings.Replace(site, strings.TrimPrefix(r.URL, "http://")+" {", gatewaytest.FreeAddress()+" {", 1)
+	r.Reload()
 	if n := warnings(); n != 1 {
 		t.Errorf("two sites: got %d warnings, want 1", n)
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -7,13 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestAnOddPathIsReadUpToALimit: each reading costs time by its length, before anybody
 // is signed in. Ordinary paths have one reading and no limit.
 func TestAnOddPathIsReadUpToALimit(t *testing.T) {
-	s := newSite(t, asked(anyPeer, "public /public/*\nrequire /paid /paid/* {\nuser 7\n}"))
+	s := gatewaytest.New(t, asked(anyPeer, "public /public/*\nrequire /paid /paid/* {\nuser 7\n}"))
 	const unit = "/a%2Fb"
 	within := "/public" + strings.Repeat(unit, (policy.MaxOddPath-len("/public"))/len(unit))
 	beyond := within + unit
@@ -27,9 +28,9 @@ func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 			t.Errorf("%.40s… of %d bytes: got %d, want %d", target, len(target), res.StatusCode, want)
 		}
 	}
-	b := s.newBrowser().signIn()
-	b.Get("/oauth/auth", "X-Forwarded-Uri: "+beyond).wantAuth(t, "a long odd path", 401, "unauthenticated", "")
-	b.Get("/oauth/auth"+beyond).wantAuth(t, "a long odd path behind auth", 401, "unauthenticated", "")
+	b := s.NewBrowser().SignIn()
+	wantAuth(b.Get("/oauth/auth", "X-Forwarded-Uri: "+beyond), t, "a long odd path", 401, "unauthenticated", "")
+	wantAuth(b.Get("/oauth/auth"+beyond), t, "a long odd path behind auth", 401, "unauthenticated", "")
 
 	u, err := url.ParseRequestURI(beyond)
 	if err != nil {
@@ -42,14 +43,14 @@ func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 
 // TestTrailingDotsAndBlanksDoNotBypassRules: servers on Windows do not see them.
 func TestTrailingDotsAndBlanksDoNotBypassRules(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*\nrequire /paid /paid/* {\nbalance 800\n}"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\nrequire /paid /paid/* {\nbalance 800\n}"})
+	b := s.NewBrowser().SignIn()
 	for target, want := range map[string]int{
 		"/paid./x": 400, "/paid../x": 400, "/paid%20/x": 400, "/paid.%20./x": 400, "/paid.": 400, "/paid%20": 400, "/PAID./x": 400, "/paid.%2fx": 400,
 		"/paid/x.": 402, "/paid/x%20/": 402, "/free./x": 200, "/free%20": 200, "/public/a.": 200, "/public/a%20/b": 200, "/public./a": 400,
 		"/v1.2/a.b": 200, "/.well-known/x": 200, "/a...b": 200, "/.../x": 200,
 	} {
-		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", b.CookieLine(), "", "")
 		if res.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", target, res.StatusCode, want)
 		}
@@ -59,7 +60,7 @@ func TestTrailingDotsAndBlanksDoNotBypassRules(t *testing.T) {
 // BenchmarkOddPath compares requests without a session: a plain path, and paths that
 // are read in as many ways as we look at. See MaxOddPath.
 func BenchmarkOddPath(b *testing.B) {
-	server, handlers, err := provision("{\nadmin off\nauto_https off\nstorage file_system " + b.TempDir() + "\n}\nhttp:// {\ntollgate {\n" + minimalBlock +
+	server, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nstorage file_system " + b.TempDir() + "\n}\nhttp:// {\ntollgate {\n" + minimalBlock +
 		"public /public/* /assets/* *.css\nrequire /paid /paid/* {\nbalance 1\n}\n}\nrespond ok\n}\n")
 	if err != nil {
 		b.Fatal(err)

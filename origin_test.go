@@ -1,10 +1,12 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // TestAScriptComesBackToItsPageOnAnyHost: scripts name their page in Referer, and post
@@ -17,19 +19,19 @@ func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
 		"https://APP.example.com:443":   "https://app.example.com",
 		"http://[0:0:0:0:0:0:0:1]:8080": "http://[::1]:8080",
 	} {
-		s := newSite(t, siteOptions{front: configured})
-		b := s.newBrowser()
-		a := b.Get(s.gatewayURL+"/api", "Referer: "+browsers+"/page?x=1")
-		if got, want := a.json(t)["login_url"], "/oauth/start?return_to=%2Fpage%3Fx%3D1"; got != want {
+		s := gatewaytest.New(t, gatewaytest.Options{Front: configured})
+		b := s.NewBrowser()
+		a := b.Get(s.GatewayURL+"/api", "Referer: "+browsers+"/page?x=1")
+		if got, want := a.JSON(t)["login_url"], "/oauth/start?return_to=%2Fpage%3Fx%3D1"; got != want {
 			t.Errorf("%s: login_url is %v, want %s", configured, got, want)
 		}
-		if a := b.do("POST", s.gatewayURL+"/oauth/logout", nil, "Origin: "+browsers); a.StatusCode != http.StatusSeeOther {
+		if a := b.Send("POST", s.GatewayURL+"/oauth/logout", nil, "Origin: "+browsers); a.StatusCode != http.StatusSeeOther {
 			t.Errorf("%s: POST logout got %d, want 303", configured, a.StatusCode)
 		}
-		if a := b.do("POST", s.gatewayURL+"/oauth/logout", nil, "Origin: https://xn--bcher-kva.example.evil.example"); a.StatusCode != http.StatusForbidden {
+		if a := b.Send("POST", s.GatewayURL+"/oauth/logout", nil, "Origin: https://xn--bcher-kva.example.evil.example"); a.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: POST of another site got %d, want 403", configured, a.StatusCode)
 		}
-		location, err := url.Parse(b.visit(s.gatewayURL+"/oauth/start", "Host: "+strings.SplitN(browsers, "/", 3)[2]).location())
+		location, err := url.Parse(b.Visit(s.GatewayURL+"/oauth/start", "Host: "+strings.SplitN(browsers, "/", 3)[2]).Location())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,8 +42,8 @@ func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
 }
 
 func TestCookieDomainIsSentInASCII(t *testing.T) {
-	s := newSite(t, siteOptions{front: "https://app.bücher.example", inTollgate: "session {\ncookie_domain .Bücher.example\n}"})
-	a := s.newBrowser().visit(s.gatewayURL+"/oauth/start", "Host: app.xn--bcher-kva.example")
+	s := gatewaytest.New(t, gatewaytest.Options{Front: "https://app.bücher.example", InTollgate: "session {\ncookie_domain .Bücher.example\n}"})
+	a := s.NewBrowser().Visit(s.GatewayURL+"/oauth/start", "Host: app.xn--bcher-kva.example")
 	if got := a.Header.Get("Set-Cookie"); !strings.Contains(got, "; Domain=xn--bcher-kva.example;") {
 		t.Errorf("Set-Cookie is %q", got)
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"crypto/sha256"
@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // parsedPage is a page as a browser reads it.
@@ -21,9 +23,9 @@ type parsedPage struct {
 	attrs map[string]string
 }
 
-func parsePage(t *testing.T, a *answer) parsedPage {
+func parsePage(t *testing.T, a *gatewaytest.Answer) parsedPage {
 	t.Helper()
-	root, err := html.Parse(strings.NewReader(a.text))
+	root, err := html.Parse(strings.NewReader(a.Text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func parsePage(t *testing.T, a *answer) parsedPage {
 
 func TestAPageIsInTheBrowsersLanguageAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{inTollgate: "login_page on"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on"})
 	for header, want := range map[string]struct{ language, words string }{
 		"":                        {"en", "Sign in to continue"},
 		"ja,en;q=0.5":             {"ja", "続けるにはログインしてください"},
@@ -58,7 +60,7 @@ func TestAPageIsInTheBrowsersLanguageAndSaysSo(t *testing.T) {
 		"es-AR":                   {"es", "Inicie sesión para continuar"},
 		"<b>, de;q=x":             {"en", "Sign in to continue"},
 	} {
-		a := s.newBrowser().visit("/page", "Accept-Language: "+header)
+		a := s.NewBrowser().Visit("/page", "Accept-Language: "+header)
 		page := parsePage(t, a)
 		if !strings.Contains(page.words, want.words) {
 			t.Errorf("%q: %s", header, page.words)
@@ -76,42 +78,42 @@ func TestAPageIsInTheBrowsersLanguageAndSaysSo(t *testing.T) {
 	}
 
 	// Two lines of one header are one list.
-	a := s.newBrowser().visit("/page", "Accept-Language: de", "Accept-Language: ja")
+	a := s.NewBrowser().Visit("/page", "Accept-Language: de", "Accept-Language: ja")
 	if got := a.Header.Get("Content-Language"); got != "ja" {
 		t.Errorf("two lines: Content-Language: %s", got)
 	}
 
 	// Programs read titles, too.
-	a = s.newBrowser().Get("/page", "Accept-Language: ja")
-	if !strings.Contains(a.text, `"title":"Authentication required"`) || a.Header.Get("Content-Language") != "" {
-		t.Errorf("a problem document in another language: %s %v", a.text, a.Header)
+	a = s.NewBrowser().Get("/page", "Accept-Language: ja")
+	if !strings.Contains(a.Text, `"title":"Authentication required"`) || a.Header.Get("Content-Language") != "" {
+		t.Errorf("a problem document in another language: %s %v", a.Text, a.Header)
 	}
 }
 
 func TestPagesCallTheProviderByItsName(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{inTollgate: "login_page on"})
-	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with AIHubMix") {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on"})
+	if page := parsePage(t, s.NewBrowser().Visit("/")); !strings.Contains(page.words, "Sign in with AIHubMix") {
 		t.Errorf("aihubmix: %s", page.words)
 	}
-	s.caddyfile = strings.Replace(s.caddyfile, "provider aihubmix {", "provider oauth2 {\nauthorization_endpoint /a\ntoken_endpoint /t\nuserinfo_endpoint /u", 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "provider aihubmix {", "provider oauth2 {\nauthorization_endpoint /a\ntoken_endpoint /t\nuserinfo_endpoint /u", 1)
 	s.Load()
-	host := strings.TrimPrefix(s.providerURL, "http://")
-	if page := parsePage(t, s.newBrowser().visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {
+	host := strings.TrimPrefix(s.ProviderURL, "http://")
+	if page := parsePage(t, s.NewBrowser().Visit("/")); !strings.Contains(page.words, "Sign in with "+host) || strings.Contains(page.words, "AIHubMix") {
 		t.Errorf("oauth2: %s", page.words)
 	}
 }
 
 func TestLogoAndAccentAreOnThePagesAndAllowedByTheirPolicy(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{inTollgate: "login_page on\nbrand Acme\nlogo testdata/logo.svg\naccent \"#0a7d55\""})
-	a := s.newBrowser().visit("/")
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand Acme\nlogo testdata/logo.svg\naccent \"#0a7d55\""})
+	a := s.NewBrowser().Visit("/")
 	page := parsePage(t, a)
 	logo := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(readFile(t, "testdata/logo.svg")))
 	if page.attrs["img src"] != logo || page.attrs["img alt"] != "Acme" {
 		t.Errorf("img src=%.60q alt=%q", page.attrs["img src"], page.attrs["img alt"])
 	}
-	_, style, _ := strings.Cut(a.text, "<style>")
+	_, style, _ := strings.Cut(a.Text, "<style>")
 	style, _, _ = strings.Cut(style, "</style>")
 	sum := sha256.Sum256([]byte(style))
 	policy := a.Header.Get("Content-Security-Policy")
@@ -132,11 +134,11 @@ func TestOwnTemplatesAreReadAnewWithEveryReload(t *testing.T) {
 		}
 	}
 	write("sign_in.html", `{{define "main"}}<h1>First</h1><a href="{{.StartURL}}">in</a>{{end}}`)
-	s := newSite(t, siteOptions{inTollgate: "login_page on\npages " + folder})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\npages " + folder})
 	heading := func() string {
-		a := s.newBrowser().visit("/page")
-		if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.text, `<a href="/oauth/start?return_to=%2Fpage">in</a>`) {
-			t.Errorf("status %d: %s", a.StatusCode, a.text)
+		a := s.NewBrowser().Visit("/page")
+		if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Text, `<a href="/oauth/start?return_to=%2Fpage">in</a>`) {
+			t.Errorf("status %d: %s", a.StatusCode, a.Text)
 		}
 		return parsePage(t, a).words
 	}
@@ -157,14 +159,14 @@ func TestOwnTemplatesAreReadAnewWithEveryReload(t *testing.T) {
 		"logut.html":   "pages: " + folder + ": logut.html is no page; there are layout.html, style.css, sign_in.html, ",
 	} {
 		write(name, "{{define \"main\"}}\n{{nope}}{{end}}")
-		_, _, err := provision(s.caddyfile)
+		_, _, err := gatewaytest.Provision(s.Caddyfile)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s:\n got  %v\n want %s", name, err, want)
 		}
 		os.Remove(filepath.Join(folder, name))
 	}
 	write("logut.html", "")
-	if _, _, err := provision(s.caddyfile); err == nil || !strings.Contains(err.Error(), "did you mean 'logout.html'?, at Caddyfile:") {
+	if _, _, err := gatewaytest.Provision(s.Caddyfile); err == nil || !strings.Contains(err.Error(), "did you mean 'logout.html'?, at Caddyfile:") {
 		t.Errorf("the nearest name: %v", err)
 	}
 }
@@ -188,27 +190,27 @@ var hostileTexts = []string{
 // the language.
 func TestNothingThatARequestSaysBecomesMarkup(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, siteOptions{inTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}"})
-	signedIn := s.newBrowser()
-	signedIn.follow("/oauth/start") // ends on the page with the balance
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}"})
+	signedIn := s.NewBrowser()
+	signedIn.Follow("/oauth/start") // ends on the page with the balance
 
-	pages := map[string]func(text, headerText string) *answer{
-		"error": func(text, headerText string) *answer {
+	pages := map[string]func(text, headerText string) *gatewaytest.Answer{
+		"error": func(text, headerText string) *gatewaytest.Answer {
 			q := url.Values{"error": {text}, "error_description": {text}, "state": {text}, "error_uri": {text}}
-			return s.newBrowser().visit("/oauth/callback?"+q.Encode(), "Referer: "+headerText, "Accept-Language: "+headerText)
+			return s.NewBrowser().Visit("/oauth/callback?"+q.Encode(), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
-		"sign-in": func(text, headerText string) *answer {
-			return s.newBrowser().visit("/a"+url.PathEscape(text)+"?"+url.QueryEscape(text)+"="+url.QueryEscape(text),
+		"sign-in": func(text, headerText string) *gatewaytest.Answer {
+			return s.NewBrowser().Visit("/a"+url.PathEscape(text)+"?"+url.QueryEscape(text)+"="+url.QueryEscape(text),
 				"Referer: "+headerText, "Accept-Language: "+headerText, "User-Agent: "+headerText)
 		},
-		"balance": func(text, headerText string) *answer {
-			return signedIn.visit("/a"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		"balance": func(text, headerText string) *gatewaytest.Answer {
+			return signedIn.Visit("/a"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
-		"signed out": func(text, headerText string) *answer {
-			return s.newBrowser().visit("/oauth/logout?done="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		"signed out": func(text, headerText string) *gatewaytest.Answer {
+			return s.NewBrowser().Visit("/oauth/logout?done="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
-		"logout": func(text, headerText string) *answer {
-			return s.newBrowser().visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		"logout": func(text, headerText string) *gatewaytest.Answer {
+			return s.NewBrowser().Visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
 	}
 	statuses := map[string]int{"error": 400, "sign-in": 401, "balance": 402, "signed out": 200, "logout": 200}
@@ -225,7 +227,7 @@ func TestNothingThatARequestSaysBecomesMarkup(t *testing.T) {
 			}
 			page := parsePage(t, a)
 			if !slices.Equal(page.shape, benign.shape) {
-				t.Errorf("%s: %q changed the elements:\n%s", name, text, a.text)
+				t.Errorf("%s: %q changed the elements:\n%s", name, text, a.Text)
 			}
 			if page.words != benign.words || !strings.Contains(page.words, "Acme & Söhne <b>") {
 				t.Errorf("%s: %q changed the words to %q", name, text, page.words)
@@ -236,7 +238,7 @@ func TestNothingThatARequestSaysBecomesMarkup(t *testing.T) {
 					t.Errorf("%s: %q became %s=%q", name, text, attribute, value)
 				}
 			}
-			if strings.ContainsFunc(a.text, func(r rune) bool { return r < ' ' && r != '\n' }) {
+			if strings.ContainsFunc(a.Text, func(r rune) bool { return r < ' ' && r != '\n' }) {
 				t.Errorf("%s: %q brought control characters onto the page", name, text)
 			}
 		}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
@@ -12,22 +12,23 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 // cookieBytes is what the gateway's cookies take in a browser.
-func (b *visitor) cookieBytes() int {
+func cookieBytes(b *gatewaytest.Browser) int {
 	total := 0
-	for name, value := range b.cookies() {
+	for name, value := range b.Cookies() {
 		total += len(name) + len(value)
 	}
 	return total
 }
 
 // pendingCookies counts the logins that wait in a browser.
-func (b *visitor) pendingCookies() int {
+func pendingCookies(b *gatewaytest.Browser) int {
 	n := 0
-	for name := range b.cookies() {
+	for name := range b.Cookies() {
 		if strings.HasPrefix(name, "tollgate-login-") {
 			n++
 		}
@@ -51,27 +52,27 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 		"12 links of 1000 bytes": tabPages(12, 1000),
 		"12 links of 4096 bytes": tabPages(12, 4096),
 	} {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser()
 		var callbacks []string
 		for _, page := range pages {
-			callbacks = append(callbacks, b.visit(b.visit(b.visit(page).location()).location()).location())
-			s.clock.advance(time.Second)
-			if n := b.pendingCookies(); n > browser.MaxPendingLogins || b.cookieBytes() > browser.MaxLoginBytes+browser.MaxLoginBytes/4 {
-				t.Errorf("%s: %d logins are pending, in %d bytes", name, n, b.cookieBytes())
+			callbacks = append(callbacks, b.Visit(b.Visit(b.Visit(page).Location()).Location()).Location())
+			s.Clock.Advance(time.Second)
+			if n := pendingCookies(b); n > browser.MaxPendingLogins || cookieBytes(b) > browser.MaxLoginBytes+browser.MaxLoginBytes/4 {
+				t.Errorf("%s: %d logins are pending, in %d bytes", name, n, cookieBytes(b))
 			}
 		}
-		if n := b.pendingCookies(); n != browser.MaxPendingLogins {
+		if n := pendingCookies(b); n != browser.MaxPendingLogins {
 			t.Errorf("%s: %d logins are pending, want %d", name, n, browser.MaxPendingLogins)
 		}
 		// The person signs in in the last tab, and then goes through all others.
 		for i := range callbacks {
 			i = (i + len(callbacks) - 1) % len(callbacks)
-			if a := b.visit(callbacks[i]); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
-				t.Errorf("%s: tab %d comes back with %d to %.40q", name, i, a.StatusCode, a.location())
+			if a := b.Visit(callbacks[i]); a.StatusCode != http.StatusSeeOther || a.Location() != pages[i] {
+				t.Errorf("%s: tab %d comes back with %d to %.40q", name, i, a.StatusCode, a.Location())
 			}
-			if b.cookieBytes() > browser.MaxAllBytes {
-				t.Errorf("%s: the cookies take %d bytes", name, b.cookieBytes())
+			if cookieBytes(b) > browser.MaxAllBytes {
+				t.Errorf("%s: the cookies take %d bytes", name, cookieBytes(b))
 			}
 		}
 	}
@@ -81,77 +82,77 @@ var startLink = regexp.MustCompile(`href="(/oauth/start[^"]*)"`)
 
 func TestADroppedTabLeadsToItsPageWithOneClick(t *testing.T) {
 	for _, length := range []int{30, 700, 4096} {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser()
 		pages := tabPages(6, length)
 		var first string
 		for i, page := range pages {
-			callback := b.visit(b.visit(b.visit(page).location()).location()).location()
+			callback := b.Visit(b.Visit(b.Visit(page).Location()).Location()).Location()
 			if i == 0 {
 				first = callback
 			}
-			s.clock.advance(time.Second)
+			s.Clock.Advance(time.Second)
 		}
-		b.copyOf().visit(first) // starts anew; with the second visit it is the person's turn
-		a := b.visit(first)
-		link := startLink.FindStringSubmatch(a.text)
+		b.Copy().Visit(first) // starts anew; with the second visit it is the person's turn
+		a := b.Visit(first)
+		link := startLink.FindStringSubmatch(a.Text)
 		if a.StatusCode != http.StatusBadRequest || link == nil {
-			t.Fatalf("%d bytes: got %d: %s", length, a.StatusCode, a.text)
+			t.Fatalf("%d bytes: got %d: %s", length, a.StatusCode, a.Text)
 		}
-		if got := b.follow(html.UnescapeString(link[1])).seen(t); got.URI != pages[0] {
+		if got := b.Follow(html.UnescapeString(link[1])).Seen(t); got.URI != pages[0] {
 			t.Errorf("%d bytes: one click leads to %.40q", length, got.URI)
 		}
 		// Whoever has another state learns nothing.
 		other := strings.Replace(first, "state=", "state=x", 1)
-		if a := s.newBrowser().visit(other); strings.Contains(a.text, "tab00") {
-			t.Errorf("%d bytes: another state finds the page: %s", length, a.text)
+		if a := s.NewBrowser().Visit(other); strings.Contains(a.Text, "tab00") {
+			t.Errorf("%d bytes: another state finds the page: %s", length, a.Text)
 		}
 	}
 }
 
 func TestTabsThatBeginAtOnceComeBack(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	pages := tabPages(12, 60)
 	callbacks := make([]string, len(pages))
 	var all sync.WaitGroup
 	release := make(chan struct{})
 	for i, page := range pages {
 		// Each request leaves before any response is there: with the cookies of now.
-		tab := b.copyOf()
+		tab := b.Copy()
 		all.Go(func() {
 			<-release
-			callbacks[i] = tab.visit(tab.visit("/oauth/start?return_to=" + url.QueryEscape(page)).location()).location()
-			for name, value := range tab.cookies() {
-				b.setCookie(name, value)
+			callbacks[i] = tab.Visit(tab.Visit("/oauth/start?return_to=" + url.QueryEscape(page)).Location()).Location()
+			for name, value := range tab.Cookies() {
+				b.SetCookie(name, value)
 			}
 		})
 	}
 	close(release)
 	all.Wait()
-	if n := b.pendingCookies(); n != len(pages) {
+	if n := pendingCookies(b); n != len(pages) {
 		t.Fatalf("%d logins are pending", n)
 	}
 	for i, callback := range callbacks {
-		if a := b.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != pages[i] {
-			t.Errorf("tab %d comes back with %d to %q", i, a.StatusCode, a.location())
+		if a := b.Visit(callback); a.StatusCode != http.StatusSeeOther || a.Location() != pages[i] {
+			t.Errorf("tab %d comes back with %d to %q", i, a.StatusCode, a.Location())
 		}
-		if n := b.pendingCookies(); n > browser.MaxPendingLogins || b.cookieBytes() > browser.MaxAllBytes {
-			t.Errorf("after tab %d: %d logins are pending, in %d bytes", i, n, b.cookieBytes())
+		if n := pendingCookies(b); n > browser.MaxPendingLogins || cookieBytes(b) > browser.MaxAllBytes {
+			t.Errorf("after tab %d: %d logins are pending, in %d bytes", i, n, cookieBytes(b))
 		}
 	}
 }
 
 func TestALongSessionLeavesRoomForOneLogin(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	b.setCookie("tollgate", "2."+strings.Repeat("x", 4000))
-	b.setCookie("tollgate-2", strings.Repeat("x", 3700))
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	b.SetCookie("tollgate", "2."+strings.Repeat("x", 4000))
+	b.SetCookie("tollgate-2", strings.Repeat("x", 3700))
 	for i := range 4 {
-		b.startLogin(fmt.Sprintf("?return_to=/%s%d", strings.Repeat("x", 500), i))
-		s.clock.advance(time.Second)
-		if b.pendingCookies() != 1 || b.cookieBytes() > browser.MaxAllBytes {
-			t.Errorf("%d logins are pending, all cookies take %d bytes", b.pendingCookies(), b.cookieBytes())
+		b.StartLogin(fmt.Sprintf("?return_to=/%s%d", strings.Repeat("x", 500), i))
+		s.Clock.Advance(time.Second)
+		if pendingCookies(b) != 1 || cookieBytes(b) > browser.MaxAllBytes {
+			t.Errorf("%d logins are pending, all cookies take %d bytes", pendingCookies(b), cookieBytes(b))
 		}
 	}
 }
@@ -166,17 +167,17 @@ func TestDeepLinksComeBack(t *testing.T) {
 		"escapes in a path": "/" + strings.Repeat("%E4%BD%A0", 450),
 	} {
 		for _, page := range []string{"off", "on"} {
-			s := newSite(t, siteOptions{inTollgate: "login_page " + page})
-			b := s.newBrowser()
-			a := b.visit(link)
-			start := a.location()
-			if found := startLink.FindStringSubmatch(a.text); found != nil {
+			s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page " + page})
+			b := s.NewBrowser()
+			a := b.Visit(link)
+			start := a.Location()
+			if found := startLink.FindStringSubmatch(a.Text); found != nil {
 				start = html.UnescapeString(found[1])
 			}
 			if len(start) > 8000 {
 				t.Errorf("%s: the address of start has %d bytes", name, len(start))
 			}
-			if got := b.follow(start).seen(t); got.URI != link {
+			if got := b.Follow(start).Seen(t); got.URI != link {
 				t.Errorf("%s, login_page %s: leads to %d bytes, %.60q", name, page, len(got.URI), got.URI)
 			}
 		}
@@ -188,63 +189,51 @@ func TestALinkThatIsTooLongLeadsToAfterLogin(t *testing.T) {
 		"too long":              "/" + strings.Repeat("a", origin.MaxPath),
 		"too long when escaped": "/?" + strings.Repeat("&", 5000),
 	} {
-		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
-		if got := s.newBrowser().follow(link).seen(t); got.URI != "/home" {
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
+		if got := s.NewBrowser().Follow(link).Seen(t); got.URI != "/home" {
 			t.Errorf("%s: leads to %.60q", name, got.URI)
 		}
 	}
 }
 
-// restart ends the process's memory of the site, as far as a test can.
-func (s *site) restart() {
-	s.t.Helper()
-	for _, h := range s.handlers {
-		if err := h.Cleanup(); err != nil {
-			s.t.Error(err)
-		}
-	}
-	s.handlers = nil
-	s.Load()
-}
-
 func TestAfterARestartOnlyShortLinksComeBack(t *testing.T) {
 	for length, want := range map[int]string{browser.MaxLoginPath: "the page", browser.MaxLoginPath + 1: "/home"} {
-		s := newSite(t, siteOptions{inTollgate: "after_login /home"})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
+		b := s.NewBrowser()
 		page := tabPages(1, length)[0]
-		callback := b.authorize("?return_to=" + url.QueryEscape(page))
-		s.restart()
+		callback := b.Authorize("?return_to=" + url.QueryEscape(page))
+		s.Restart()
 		if want == "the page" {
 			want = page
 		}
-		if a := b.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != want {
-			t.Errorf("%d bytes: got %d to %.40q", length, a.StatusCode, a.location())
+		if a := b.Visit(callback); a.StatusCode != http.StatusSeeOther || a.Location() != want {
+			t.Errorf("%d bytes: got %d to %.40q", length, a.StatusCode, a.Location())
 		}
 	}
 }
 
 func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 	for name, value := range map[string]string{"short": "x", "long": strings.Repeat("A", 300)} {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser()
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser()
 		var junk []string
 		for i := range 40 {
 			junk = append(junk, fmt.Sprintf("tollgate-login-%012d=%s", i, value))
 		}
 		// A sibling domain's cookies with a longer path come first.
 		planted := "Cookie: " + strings.Join(junk, "; ")
-		start := b.visit("/oauth/start?return_to=/page", planted)
+		start := b.Visit("/oauth/start?return_to=/page", planted)
 		if n := len(start.Header.Values("Set-Cookie")); n != browser.MaxRemovals+1 {
 			t.Errorf("%s: %d cookies are set or removed", name, n)
 		}
-		a := b.visit(b.visit(start.location()).location(), planted)
-		if a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
-			t.Errorf("%s: the callback answers %d to %q", name, a.StatusCode, a.location())
+		a := b.Visit(b.Visit(start.Location()).Location(), planted)
+		if a.StatusCode != http.StatusSeeOther || a.Location() != "/page" {
+			t.Errorf("%s: the callback answers %d to %q", name, a.StatusCode, a.Location())
 		}
-		if got := b.visit("/page", planted).seen(t); got.Header.Get("X-User-Id") != testUserID || got.Header.Get("Cookie") != "" {
+		if got := b.Visit("/page", planted).Seen(t); got.Header.Get("X-User-Id") != gatewaytest.UserID || got.Header.Get("Cookie") != "" {
 			t.Errorf("%s: the upstream saw %v", name, got.Header)
 		}
-		if a := b.do("POST", "/oauth/logout", nil, planted, "Origin: "+s.url); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > browser.MaxRemovals+4 {
+		if a := b.Send("POST", "/oauth/logout", nil, planted, "Origin: "+s.URL); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > browser.MaxRemovals+4 {
 			t.Errorf("%s: logout answers %d with %d cookies", name, a.StatusCode, len(a.Header.Values("Set-Cookie")))
 		}
 	}

@@ -1,15 +1,17 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // TestProblemDocumentsCarryCodes checks the `error` of problem documents. At userinfo it
 // is the text of the provider's sample backend.
 func TestProblemDocumentsCarryCodes(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
 	for _, c := range []struct {
 		method, target string
 		status         int
@@ -22,18 +24,18 @@ func TestProblemDocumentsCarryCodes(t *testing.T) {
 		{"POST", "/oauth/topup", http.StatusMethodNotAllowed, "method_not_allowed", nil},
 		{"GET", "/public/..%2fadmin", http.StatusBadRequest, "bad_request", nil},
 	} {
-		a := s.newBrowser().do(c.method, c.target, nil, "Sec-Fetch-Site: same-origin")
-		got := a.json(t)
+		a := s.NewBrowser().Send(c.method, c.target, nil, "Sec-Fetch-Site: same-origin")
+		got := a.JSON(t)
 		if a.StatusCode != c.status || got["error"] != c.code || got["error_description"] != c.description {
-			t.Errorf("%s %s: got %d %s, want %d with %q and %v", c.method, c.target, a.StatusCode, a.text, c.status, c.code, c.description)
+			t.Errorf("%s %s: got %d %s, want %d with %q and %v", c.method, c.target, a.StatusCode, a.Text, c.status, c.code, c.description)
 		}
 	}
 }
 
 // TestSpendingPageQuotesTheProblemDocument compares docs/spending.md with a response.
 func TestSpendingPageQuotesTheProblemDocument(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "require /paid/* {\nbalance 800\n}"})
-	text := s.newBrowser().signIn().Get("/paid/x").text
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid/* {\nbalance 800\n}"})
+	text := s.NewBrowser().SignIn().Get("/paid/x").Text
 	quoted := strings.Replace(text, `"balance":"750.00","required":"800"`, `"balance":"0.30","required":"0.50"`, 1)
 	if quoted == text || !strings.Contains(readFile(t, "docs/spending.md"), quoted) {
 		t.Errorf("docs/spending.md does not quote the response: %s", quoted)

@@ -1,19 +1,15 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +20,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -31,7 +28,7 @@ import (
 // and HTTP/3 with TLS, and HTTP/1.1 and HTTP/2 without. Its process serves WebSockets
 // over HTTP/2, which Go's servers do only where GODEBUG says so.
 type protocolSite struct {
-	*fleet
+	*gatewaytest.Fleet
 	secure, plain string // addresses
 	// firstToken is the access token that an upstream has seen first.
 	firstToken atomic.Value
@@ -48,17 +45,17 @@ type protocolOptions struct {
 func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 	t.Helper()
 	s := &protocolSite{
-		fleet:  &fleet{site: &site{t: t, upstream: newUpstream(t, options.handler), clock: newClock()}},
-		secure: freeAddress(), plain: freeAddress(),
+		Fleet:  &gatewaytest.Fleet{Site: &gatewaytest.Site{T: t, Upstream: gatewaytest.NewUpstream(t, options.handler), Clock: gatewaytest.NewClock()}},
+		secure: gatewaytest.FreeAddress(), plain: gatewaytest.FreeAddress(),
 	}
-	s.url = "https://" + s.secure
-	s.provider = simulator.New(simulator.Options{
+	s.URL = "https://" + s.secure
+	s.Provider = simulator.New(simulator.Options{
 		AutoLogin: "user123", AllowLoginHint: true,
-		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
+		Clients: []simulator.Client{{ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, RedirectURIs: []string{s.URL + "/oauth/callback"}}},
 	})
-	provider := httptest.NewServer(s.provider)
+	provider := httptest.NewServer(s.Provider)
 	t.Cleanup(provider.Close)
-	s.providerURL = provider.URL
+	s.ProviderURL = provider.URL
 	name, definition := "", ""
 	if options.matcher != "" {
 		name, definition = "@selected", "@selected "+options.matcher+"\n"
@@ -73,7 +70,7 @@ func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 		secret %s
 		public /public /public/*
 		%s
-	}`, name, s.providerURL, testClientID, testClientSecret, s.url, testSecret, options.inTollgate)
+	}`, name, s.ProviderURL, gatewaytest.ClientID, gatewaytest.ClientSecret, s.URL, gatewaytest.Secret, options.inTollgate)
 	if options.bare {
 		gateway = ""
 	}
@@ -99,49 +96,26 @@ https://%s {
 http://%s {
 	import site
 }
-`, t.TempDir(), gateway, s.upstream.URL, s.secure, writeCertificate(t), s.plain)
-	r := &replica{url: s.url}
-	s.startWith(r, replicaOrder{Caddyfile: text, Lease: time.Minute}, "GODEBUG=http2xconnect=1")
+`, t.TempDir(), gateway, s.Upstream.URL, s.secure, gatewaytest.WriteCertificate(t), s.plain)
+	r := &gatewaytest.Replica{URL: s.URL}
+	s.StartWith(r, gatewaytest.Order{Caddyfile: text, Lease: time.Minute}, "GODEBUG=http2xconnect=1")
 	return s
-}
-
-// writeCertificate writes the certificate of net/http/httptest, which is for 127.0.0.1,
-// and its key, and gives the names of the two files as `tls` takes them.
-func writeCertificate(t *testing.T) string {
-	t.Helper()
-	server := httptest.NewTLSServer(nil)
-	server.Close()
-	certificate := server.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
-	var names []string
-	for _, block := range []pem.Block{{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}, {Type: "PRIVATE KEY", Bytes: key}} {
-		name := filepath.Join(folder, strings.ReplaceAll(block.Type, " ", "-")+".pem")
-		if err := os.WriteFile(name, pem.EncodeToMemory(&block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
 }
 
 var insecureTLS = &tls.Config{InsecureSkipVerify: true} // the certificate of net/http/httptest
 
 // newBrowser gives a browser that speaks HTTP/1.1 with TLS.
-func (s *protocolSite) newBrowser() *visitor {
-	b := s.site.newBrowser()
+func (s *protocolSite) newBrowser() *gatewaytest.Browser {
+	b := s.Site.NewBrowser()
 	b.Transport = &http.Transport{TLSClientConfig: insecureTLS}
 	return b
 }
 
 // cookieHeader is the Cookie header of a browser of this site.
-func (b *visitor) cookieHeader() string {
-	req, err := http.NewRequest(http.MethodGet, b.site.url+"/", nil)
+func cookieHeader(b *gatewaytest.Browser) string {
+	req, err := http.NewRequest(http.MethodGet, b.Site.URL+"/", nil)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	for _, c := range b.Jar.Cookies(req.URL) {
 		req.AddCookie(c)
@@ -164,7 +138,7 @@ type responseHead struct {
 
 // http2Conn dials HTTP/2, with or without TLS.
 func (s *protocolSite) http2Conn(secure bool) net.Conn {
-	s.t.Helper()
+	s.T.Helper()
 	var conn net.Conn
 	var err error
 	if secure {
@@ -173,9 +147,9 @@ func (s *protocolSite) http2Conn(secure bool) net.Conn {
 		conn, err = net.Dial("tcp", s.plain)
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(func() { conn.Close() })
+	s.T.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	return conn
 }
@@ -195,12 +169,12 @@ type http2Stream struct {
 // openHTTP2 sends a request's header, and its data if there is any, and leaves the
 // stream open.
 func (s *protocolSite) openHTTP2(secure bool, f frames) *http2Stream {
-	s.t.Helper()
+	s.T.Helper()
 	conn := s.http2Conn(secure)
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	stream := &http2Stream{t: s.t, framer: http2.NewFramer(conn, conn), header: http.Header{}}
+	stream := &http2Stream{t: s.T, framer: http2.NewFramer(conn, conn), header: http.Header{}}
 	stream.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
@@ -212,7 +186,7 @@ func (s *protocolSite) openHTTP2(secure bool, f frames) *http2Stream {
 		stream.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}),
 	)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if f.data != "" {
 		stream.send([]byte(f.data), true)
@@ -260,7 +234,7 @@ func (st *http2Stream) read(done func() bool) {
 
 // overHTTP2 sends one request, and gives the head of the answer.
 func (s *protocolSite) overHTTP2(secure bool, f frames) responseHead {
-	s.t.Helper()
+	s.T.Helper()
 	stream := s.openHTTP2(secure, f)
 	stream.read(func() bool { return stream.status != "" })
 	return responseHead{stream.status, stream.header}
@@ -268,30 +242,30 @@ func (s *protocolSite) overHTTP2(secure bool, f frames) responseHead {
 
 // openHTTP3 sends a request's header over HTTP/3, and leaves the stream open.
 func (s *protocolSite) openHTTP3(req *http.Request) *http3.RequestStream {
-	s.t.Helper()
+	s.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	s.t.Cleanup(cancel)
+	s.T.Cleanup(cancel)
 	config := http3.ConfigureTLSConfig(&tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1"})
 	quicConn, err := quic.DialAddr(ctx, s.secure, config, nil)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(func() { quicConn.CloseWithError(0, "") })
+	s.T.Cleanup(func() { quicConn.CloseWithError(0, "") })
 	conn := (&http3.Transport{}).NewClientConn(quicConn)
 	stream, err := conn.OpenRequestStream(ctx)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	stream.SetDeadline(time.Now().Add(20 * time.Second))
 	if err := stream.SendRequestHeader(req); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return stream
 }
 
 // overHTTP3 sends one request with its data, and gives the head of the answer.
 func (s *protocolSite) overHTTP3(req *http.Request, data string) responseHead {
-	s.t.Helper()
+	s.T.Helper()
 	stream := s.openHTTP3(req)
 	_, _ = io.WriteString(stream, data) // a server that has refused the request reads none of it
 	_ = stream.Close()
@@ -305,10 +279,10 @@ func (s *protocolSite) overHTTP3(req *http.Request, data string) responseHead {
 // connectRequest is a CONNECT for HTTP/3: an extended one with a protocol, else a plain
 // one.
 func (s *protocolSite) connectRequest(protocol, path string, headers ...string) *http.Request {
-	s.t.Helper()
-	req, err := http.NewRequest(http.MethodConnect, s.url+path, nil)
+	s.T.Helper()
+	req, err := http.NewRequest(http.MethodConnect, s.URL+path, nil)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if protocol != "" {
 		req.Proto = protocol

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 )
 
@@ -55,25 +56,25 @@ func upgradeRequest(upgrades ...string) []string {
 }
 
 func (s *proxiedSite) testProtocols(t *testing.T) {
-	wantH2C(t, s.upstream.URL)
+	wantH2C(t, s.Upstream.URL)
 	for _, upgrades := range [][]string{
 		{"h2c"}, {"H2C"}, {"h2c, websocket"}, {"websocket, h2c"}, {"h2c", "websocket"}, {"websocket", "h2c"}, {"TLS/1.0"}, {"websocket2"},
 	} {
-		before := s.upstream.requests.Load()
-		res := rawRequest(t, s.site, upgradeRequest(upgrades...)...)
-		if s.upstream.requests.Load() == before {
+		before := s.Upstream.Requests.Load()
+		res := rawRequest(t, s.Site, upgradeRequest(upgrades...)...)
+		if s.Upstream.Requests.Load() == before {
 			if res.StatusCode != http.StatusBadRequest {
 				t.Errorf("Upgrade %q: got %d, want the application's answer or 400", upgrades, res.StatusCode)
 			}
 			continue
 		}
-		seen := s.upstream.last.Load().Header.Values("Upgrade")
+		seen := s.Upstream.Last.Load().Header.Values("Upgrade")
 		if len(seen) > 0 && !slices.Equal(seen, []string{"websocket"}) || strings.Contains(strings.ToLower(res.Header.Get("Upgrade")), "h2c") {
 			t.Errorf("Upgrade %q: got %d, the application saw %q", upgrades, res.StatusCode, seen)
 		}
 	}
 	for _, upgrade := range []string{"websocket", "WebSocket", "WEBSOCKET"} {
-		res := rawRequestHead(t, s.site, upgradeRequest(upgrade)...)
+		res := rawRequestHead(t, s.Site, upgradeRequest(upgrade)...)
 		if res.StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("Upgrade %q: got %d, want 101", upgrade, res.StatusCode)
 		}
@@ -81,7 +82,7 @@ func (s *proxiedSite) testProtocols(t *testing.T) {
 }
 
 // rawRequestHead writes a request to the letter and reads the head of the response.
-func rawRequestHead(t *testing.T, s *site, lines ...string) *http.Response {
+func rawRequestHead(t *testing.T, s *gatewaytest.Site, lines ...string) *http.Response {
 	t.Helper()
 	conn := dial(t, s)
 	fmt.Fprintf(conn, "%s\r\n", strings.Join(lines, "\r\n"))
@@ -96,7 +97,7 @@ func rawRequestHead(t *testing.T, s *site, lines ...string) *http.Response {
 // wantH2C checks that the application would accept h2c from a proxy that passes it on.
 func wantH2C(t *testing.T, application string) {
 	t.Helper()
-	conn := dial(t, &site{url: application})
+	conn := dial(t, &gatewaytest.Site{URL: application})
 	fmt.Fprintf(conn, "%s\r\n", strings.Join(upgradeRequest("h2c"), "\r\n"))
 	reader := bufio.NewReader(conn)
 	res, err := http.ReadResponse(reader, nil)
@@ -118,40 +119,40 @@ func wantH2C(t *testing.T, application string) {
 }
 
 func (s *proxiedSite) testTunnels(t *testing.T) {
-	before := s.upstream.requests.Load()
+	before := s.Upstream.Requests.Load()
 	for _, method := range []string{"CONNECT", "TRACE"} {
 		for _, target := range []string{"app.example.com:443", "/open/x", "http://app/open/x"} {
 			if method == "TRACE" && target[0] == 'a' {
 				continue
 			}
-			res := rawRequest(t, s.site, method+" "+target+" HTTP/1.1", "Host: app", "Connection: close", "", "GET /admin HTTP/1.1", "Host: app", "X-User-Id: 1", "", "")
+			res := rawRequest(t, s.Site, method+" "+target+" HTTP/1.1", "Host: app", "Connection: close", "", "GET /admin HTTP/1.1", "Host: app", "X-User-Id: 1", "", "")
 			if res.StatusCode != http.StatusMethodNotAllowed && res.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s %s: got %d, want 405 or 400", method, target, res.StatusCode)
 			}
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests reached the application, want none", n)
 	}
 }
 
 func (s *proxiedSite) testTargets(t *testing.T) {
-	b := s.newBrowser().signIn()
-	before := s.upstream.requests.Load()
+	b := s.NewBrowser().SignIn()
+	before := s.Upstream.Requests.Load()
 	for _, target := range []string{"a:http://x/oauth/health", "x:y", "a:http://x/page", "*", "page", "oauth/health"} {
-		res := rawRequest(t, s.site, "GET "+target+" HTTP/1.1", "Host: app", b.cookieLine(), "", "")
+		res := rawRequest(t, s.Site, "GET "+target+" HTTP/1.1", "Host: app", b.CookieLine(), "", "")
 		if res.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: got %d, want 400", target, res.StatusCode)
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests reached the application, want none", n)
 	}
 	for target, want := range map[string]int{
 		"http://app/page": http.StatusOK, "http://app/oauth/auth": http.StatusNotFound, "http://app/oauth/health": http.StatusOK,
 		"//app/page": http.StatusOK, "http://app//page": http.StatusOK,
 	} {
-		res := rawRequest(t, s.site, "GET "+target+" HTTP/1.1", "Host: app", b.cookieLine(), "", "")
+		res := rawRequest(t, s.Site, "GET "+target+" HTTP/1.1", "Host: app", b.CookieLine(), "", "")
 		if res.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", target, res.StatusCode, want)
 		}
@@ -165,16 +166,16 @@ var lookAlikes = []string{
 }
 
 func (s *proxiedSite) testLookAlikes(t *testing.T) {
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	for _, name := range lookAlikes {
 		if s.keepsDoubleHyphens && strings.Contains(name, "--") {
 			continue
 		}
-		for path, cookies := range map[string]string{"/page": b.cookieLine(), "/open/x": "Cookie: a=1"} {
-			if res := rawRequest(t, s.site, "GET "+path+" HTTP/1.1", "Host: app", cookies, name+": forged", "", ""); res.StatusCode != http.StatusOK {
+		for path, cookies := range map[string]string{"/page": b.CookieLine(), "/open/x": "Cookie: a=1"} {
+			if res := rawRequest(t, s.Site, "GET "+path+" HTTP/1.1", "Host: app", cookies, name+": forged", "", ""); res.StatusCode != http.StatusOK {
 				t.Errorf("%s at %s: got %d, want 200", name, path, res.StatusCode)
 			}
-			for seen, lines := range s.upstream.last.Load().Header {
+			for seen, lines := range s.Upstream.Last.Load().Header {
 				if strings.Contains(header.Fold(seen), "x-user-id") && strings.Contains(strings.Join(lines, ","), "forged") {
 					t.Errorf("%s at %s: the application saw %s: %q", name, path, seen, lines)
 				}
@@ -199,7 +200,7 @@ func TestExampleCaddyDropsLookAlikesByItself(t *testing.T) {
 const cookiesOfTollgate = "tollgate-recent=1; tollgate-login-abc=x; tollgate-login-def=y; tollgate-login-=z; tollgate-signed-out=1; tollgate-2=x; __Host-tollgate=1; __Secure-tollgate-2=1; __Host-tollgate-login-a=1"
 
 func (s *proxiedSite) testCookies(t *testing.T) {
-	ticket := "tollgate=" + s.newBrowser().signIn().cookies()["tollgate"]
+	ticket := "tollgate=" + s.NewBrowser().SignIn().Cookies()["tollgate"]
 	interleaved := ""
 	for i, own := range strings.Split(cookiesOfTollgate, "; ") {
 		interleaved += fmt.Sprintf("%s; a%d=%d; ", own, i, i)
@@ -217,30 +218,30 @@ func (s *proxiedSite) testCookies(t *testing.T) {
 		"a=\"1, 2\"; " + ticket + "; b=tollgate=1":                                                             "a=\"1, 2\"; b=tollgate=1",
 		ticket + ";a=1;b=2": "a=1;b=2",
 	} {
-		rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", "Cookie: "+sent, "", "")
-		lines := s.upstream.last.Load().Header.Values("Cookie")
+		rawRequest(t, s.Site, "GET /page HTTP/1.1", "Host: app", "Cookie: "+sent, "", "")
+		lines := s.Upstream.Last.Load().Header.Values("Cookie")
 		got := strings.ReplaceAll(strings.Join(lines, " | "), "; ", ";")
 		if got != strings.ReplaceAll(want, "; ", ";") || want == "" && len(lines) != 0 {
 			t.Errorf("of %q the application saw %q, want %q", sent, lines, want)
 		}
 	}
 	// Junk may come through, but neither in front nor at the end.
-	rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", "Cookie: ;; =x; "+ticket+"; tollgate-recent; ;a=1;; tollgate-recent =2 ;; ", "", "")
-	got := s.upstream.last.Load().Header.Get("Cookie")
+	rawRequest(t, s.Site, "GET /page HTTP/1.1", "Host: app", "Cookie: ;; =x; "+ticket+"; tollgate-recent; ;a=1;; tollgate-recent =2 ;; ", "", "")
+	got := s.Upstream.Last.Load().Header.Get("Cookie")
 	if strings.Contains(got, ticket) || strings.Contains(got, "=2") || !strings.Contains(got, "a=1") || strings.Trim(got, "; ") != got {
 		t.Errorf("of junk the application saw %q", got)
 	}
-	rawRequest(t, s.site, "GET /open/x HTTP/1.1", "Host: app", "Cookie: tollgate-recent=1; a=1; tollgate-login-x=1", "", "")
-	if got := s.upstream.last.Load().Header.Get("Cookie"); got != "a=1" {
+	rawRequest(t, s.Site, "GET /open/x HTTP/1.1", "Host: app", "Cookie: tollgate-recent=1; a=1; tollgate-login-x=1", "", "")
+	if got := s.Upstream.Last.Load().Header.Get("Cookie"); got != "a=1" {
 		t.Errorf("at a public path the application saw %q, want a=1", got)
 	}
 }
 
 func (s *proxiedSite) testEventStream(t *testing.T) {
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/events", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func (s *proxiedSite) testEventStream(t *testing.T) {
 	for i := range 3 {
 		s.nextEvent <- struct{}{}
 		line, err := reader.ReadString('\n')
-		if err != nil || line != "data: "+testUserID+"\n" {
+		if err != nil || line != "data: "+gatewaytest.UserID+"\n" {
 			t.Fatalf("event %d is %q, %v", i+1, line, err)
 		}
 		reader.ReadString('\n')
@@ -262,24 +263,24 @@ func (s *proxiedSite) testEventStream(t *testing.T) {
 }
 
 func (s *proxiedSite) testLogs(t *testing.T) {
-	b := s.newBrowser()
-	callback := b.visit(b.visit("/page?first").location()).location()
+	b := s.NewBrowser()
+	callback := b.Visit(b.Visit("/page?first").Location()).Location()
 	u, err := url.Parse(callback)
 	if err != nil || u.Query().Get("code") == "" || u.Query().Get("state") == "" {
 		t.Fatalf("no callback: %q, %v", callback, err)
 	}
-	b.visit("/oauth/start?return_to=/secret-page")
-	b.visit(callback)
+	b.Visit("/oauth/start?return_to=/secret-page")
+	b.Visit(callback)
 	// While tollgate does not answer the proxy logs an error, perhaps with the address.
-	whole := s.server.handler.Load()
+	whole := s.Server.Handler.Load()
 	var broken http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	s.server.handler.Store(&broken)
-	if a := b.visit("/oauth/callback?code=unspent-code&state=unspent-state"); a.StatusCode < 500 {
+	s.Server.Handler.Store(&broken)
+	if a := b.Visit("/oauth/callback?code=unspent-code&state=unspent-state"); a.StatusCode < 500 {
 		t.Errorf("a callback without tollgate: got %d", a.StatusCode)
 	}
-	s.server.handler.Store(whole)
-	b.visit("/page?last")
-	eventually(t, "the last request is in the log", func() bool { return strings.Contains(readFile(t, s.log), "/page?last") })
+	s.Server.Handler.Store(whole)
+	b.Visit("/page?last")
+	gatewaytest.Eventually(t, "the last request is in the log", func() bool { return strings.Contains(readFile(t, s.log), "/page?last") })
 	log := readFile(t, s.log)
 	for what, secret := range map[string]string{
 		"the code": u.Query().Get("code"), "the state": u.Query().Get("state"), "a code that is not used": "unspent-code",

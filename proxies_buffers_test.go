@@ -1,10 +1,12 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // nginxLines are lines for nginx's configuration in a document.
@@ -19,15 +21,15 @@ func TestNginxWithDocumentedBuffersCarriesLargeSessions(t *testing.T) {
 	}
 	for _, size := range []int{2200, 2800, 3600} {
 		for lines, want := range map[string]int{"": http.StatusBadGateway, documented[1]: http.StatusOK} {
-			listen := freeAddress()
-			options := siteOptions{front: "http://" + listen}
-			options.provider.AccessTokenSize = size
-			s := newSite(t, options)
+			listen := gatewaytest.FreeAddress()
+			options := gatewaytest.Options{Front: "http://" + listen}
+			options.Provider.AccessTokenSize = size
+			s := gatewaytest.New(t, options)
 			runNginx(t, proxyAddresses{listen: listen, log: t.TempDir() + "/log"}, "server {\nlisten "+listen+";\n"+lines+
-				"location / {\nproxy_pass http://"+strings.TrimPrefix(s.gatewayURL, "http://")+";\nproxy_set_header Host $http_host;\n}\n}\n")
-			b := s.newBrowser()
-			b.setCookie("application", strings.Repeat("x", 3000))
-			if a := b.follow("/"); a.StatusCode != want {
+				"location / {\nproxy_pass http://"+strings.TrimPrefix(s.GatewayURL, "http://")+";\nproxy_set_header Host $http_host;\n}\n}\n")
+			b := s.NewBrowser()
+			b.SetCookie("application", strings.Repeat("x", 3000))
+			if a := b.Follow("/"); a.StatusCode != want {
 				t.Errorf("a token of %d bytes, with %q: the sign-in ends with %d, want %d", size, lines, a.StatusCode, want)
 			} else if want == http.StatusOK && b.Get("/again").StatusCode != http.StatusOK {
 				t.Errorf("a token of %d bytes, with %q: the next request fails", size, lines)

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
@@ -8,32 +8,33 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 )
 
 // TestOtherProxiesAreToldTheOtherCookies runs tollgate with the Caddyfile of the page for
 // Traefik and Envoy, which cannot remove single cookies by themselves.
 func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	setExampleEnv(t)
-	t.Setenv("OAUTH_CLIENT_ID", testClientID)
-	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
-	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
+	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
+	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
 	page := readFile(t, "examples/forward-auth-others/README.md")
 	blocks := fencedBlocks(page, "caddyfile")
 	if len(blocks) != 1 {
 		t.Fatalf("the page holds %d Caddyfiles, want 1", len(blocks))
 	}
-	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
-		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.providerURL).Replace(blocks[0])
+	s.Caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
+		strings.NewReplacer(":9000 {", "http:// {", "tollgate {", "tollgate {\npublic /open/*", "provider aihubmix {", "provider aihubmix {\nbase_url "+s.ProviderURL).Replace(blocks[0])
 	s.Load()
 
-	b := s.newBrowser()
-	a := b.visit(b.visit(b.visit("/oauth/start?return_to=" + url.QueryEscape(s.url+"/page?a=1")).location()).location())
-	if a.StatusCode != http.StatusSeeOther || a.location() != "/page?a=1" {
-		t.Fatalf("the sign-in ends with %d at %q, want 303 at the page", a.StatusCode, a.location())
+	b := s.NewBrowser()
+	a := b.Visit(b.Visit(b.Visit("/oauth/start?return_to=" + url.QueryEscape(s.URL+"/page?a=1")).Location()).Location())
+	if a.StatusCode != http.StatusSeeOther || a.Location() != "/page?a=1" {
+		t.Fatalf("the sign-in ends with %d at %q, want 303 at the page", a.StatusCode, a.Location())
 	}
-	ticket := "tollgate=" + b.cookies()["tollgate"]
+	ticket := "tollgate=" + b.Cookies()["tollgate"]
 	for what, c := range map[string]struct {
 		path, uri, cookies string
 		status             int
@@ -50,7 +51,7 @@ func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
 		if c.uri != "" {
 			headers = append(headers, "X-Forwarded-Uri: "+c.uri)
 		}
-		a := s.newBrowser().Get(c.path, headers...)
+		a := s.NewBrowser().Get(c.path, headers...)
 		if got := a.Header.Values("Cookie"); a.StatusCode != c.status || !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %d, Cookie %q, want %d, %q", what, a.StatusCode, got, c.status, c.want)
 		}

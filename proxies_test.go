@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 
@@ -37,7 +38,7 @@ type proxyAddresses struct {
 // proxiedSite is a site whose application stands behind another proxy, which is
 // configured by an example and asks the gateway.
 type proxiedSite struct {
-	*site
+	*gatewaytest.Site
 	storage *recordstest.Breakable
 	log     string // the file with the proxy's logs
 	// nextEvent has the application send the next event of an event stream.
@@ -49,25 +50,25 @@ type proxiedSite struct {
 // newProxiedSite starts the gateway of an example, and then the proxy.
 func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAddresses)) *proxiedSite {
 	t.Helper()
-	listen := freeAddress()
+	listen := gatewaytest.FreeAddress()
 	nextEvent := make(chan struct{})
-	s := newSite(t, siteOptions{front: "http://" + listen, handler: echoOrUpgrade(nextEvent)})
+	s := gatewaytest.New(t, gatewaytest.Options{Front: "http://" + listen, Handler: echoOrUpgrade(nextEvent)})
 	setExampleEnv(t)
-	t.Setenv("OAUTH_CLIENT_ID", testClientID)
-	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
-	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
-	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
+	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
+	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
+	s.Caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), ":9000 {", "http:// {",
-			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
+			"tollgate {\n", "tollgate {\n public /open/*\n", "provider aihubmix {", "provider aihubmix {\n base_url "+s.ProviderURL)
 	// These tests are about proxies, and hold on a busy machine, too.
-	s.clock.authTimeout = time.Minute
+	s.Clock.AuthTimeout = time.Minute
 	s.Load()
-	records := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records)
+	records := s.Handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records)
 	kind := &recordstest.Breakable{Storage: records.Storage}
 	records.Storage = kind
 	log := filepath.Join(t.TempDir(), "proxy.log")
-	start(t, proxyAddresses{listen, strings.TrimPrefix(s.gatewayURL, "http://"), strings.TrimPrefix(s.upstream.URL, "http://"), log})
-	return &proxiedSite{site: s, storage: kind, log: log, nextEvent: nextEvent}
+	start(t, proxyAddresses{listen, strings.TrimPrefix(s.GatewayURL, "http://"), strings.TrimPrefix(s.Upstream.URL, "http://"), log})
+	return &proxiedSite{Site: s, storage: kind, log: log, nextEvent: nextEvent}
 }
 
 // render reads a file of an example and replaces addresses; each has to be there.
@@ -97,7 +98,7 @@ func echoOrUpgrade(nextEvent <-chan struct{}) http.HandlerFunc {
 		case r.Header.Get("Accept") == "text/event-stream":
 			speakEvents(w, r, nextEvent)
 		default:
-			json.NewEncoder(w).Encode(received{Method: r.Method, URI: r.RequestURI, Header: r.Header})
+			json.NewEncoder(w).Encode(gatewaytest.Received{Method: r.Method, URI: r.RequestURI, Header: r.Header})
 		}
 	}
 }
@@ -231,7 +232,7 @@ func startCaddy(t *testing.T, a proxyAddresses) { frontCaddy(t, a, "") }
 // not need after all to read the request's variables, while the next reverse_proxy of the
 // same request, the one that follows forward_auth, writes to them.
 func frontCaddy(t *testing.T, a proxyAddresses, options string) {
-	server, handlers, err := provision(render(t, "examples/forward-auth-caddy/proxy.Caddyfile",
+	server, handlers, err := gatewaytest.Provision(render(t, "examples/forward-auth-caddy/proxy.Caddyfile",
 		"{\n\t# The address of a callback", "{\nadmin off\nauto_https off\n"+options+"\n# The address of a callback",
 		"log {\n\t\tformat", "log {\noutput file "+a.log+"\nformat",
 		"app.example.com {", "http:// {", "uri /oauth/auth\n", "uri /oauth/auth\ntransport http {\nkeepalive off\n}\n",
@@ -306,7 +307,7 @@ func (s *proxiedSite) keepsItsPromises(t *testing.T) {
 	}
 	for _, p := range promises {
 		t.Run(p.promise, func(t *testing.T) {
-			s.t = t
+			s.T = t
 			p.test(s, t)
 		})
 	}
@@ -314,11 +315,11 @@ func (s *proxiedSite) keepsItsPromises(t *testing.T) {
 
 func (s *proxiedSite) testSignIn(t *testing.T) {
 	const page = "/page?a=1&b=2&c=%2Fx%26y&d=%C3%A9"
-	b := s.newBrowser()
-	if a := b.visit(page); a.StatusCode != http.StatusFound || !strings.HasPrefix(a.location(), s.providerURL+"/") {
-		t.Fatalf("without a session: %d, %q: %s", a.StatusCode, a.location(), a.text)
+	b := s.NewBrowser()
+	if a := b.Visit(page); a.StatusCode != http.StatusFound || !strings.HasPrefix(a.Location(), s.ProviderURL+"/") {
+		t.Fatalf("without a session: %d, %q: %s", a.StatusCode, a.Location(), a.Text)
 	}
-	seen := b.follow(page).seen(t)
+	seen := b.Follow(page).Seen(t)
 	if seen.URI != page {
 		t.Errorf("the sign-in leads back to %q", seen.URI)
 	}
@@ -327,27 +328,27 @@ func (s *proxiedSite) testSignIn(t *testing.T) {
 			t.Errorf("%s is %q", header.Name, lines)
 		}
 	}
-	if seen.Header.Get("X-User-Id") != testUserID || seen.Header.Get("X-User-Name") != "user123" || seen.Header.Get("X-User-Balance") != "750.00" {
+	if seen.Header.Get("X-User-Id") != gatewaytest.UserID || seen.Header.Get("X-User-Name") != "user123" || seen.Header.Get("X-User-Balance") != "750.00" {
 		t.Errorf("the identity is %q", seen.Header)
 	}
-	if a := b.Get("/oauth/userinfo"); a.json(t)["username"] != "user123" {
-		t.Errorf("userinfo: %d %s", a.StatusCode, a.text)
+	if a := b.Get("/oauth/userinfo"); a.JSON(t)["username"] != "user123" {
+		t.Errorf("userinfo: %d %s", a.StatusCode, a.Text)
 	}
 	for cookies, want := range map[string]string{"": "", "x=1; ": "x=1", "nottollgate=1; ": "nottollgate=1"} {
-		got := s.newBrowser().Get("/", "Cookie: "+cookies+"tollgate="+b.cookies()["tollgate"]+"; z=2").seen(t).Header.Get("Cookie")
-		if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, want) || !strings.HasSuffix(got, "z=2") {
+		got := s.NewBrowser().Get("/", "Cookie: "+cookies+"tollgate="+b.Cookies()["tollgate"]+"; z=2").Seen(t).Header.Get("Cookie")
+		if strings.Contains(got, b.Cookies()["tollgate"]) || !strings.Contains(got, want) || !strings.HasSuffix(got, "z=2") {
 			t.Errorf("the application sees the cookies %q", got)
 		}
 	}
 	// A cookie under the ticket's name of another scheme, as an application could set it.
-	got := s.newBrowser().Get("/", "Cookie: tollgate="+b.cookies()["tollgate"]+"; z=2; __Host-tollgate=1").seen(t).Header.Get("Cookie")
-	if strings.Contains(got, b.cookies()["tollgate"]) || !strings.Contains(got, "z=2") {
+	got := s.NewBrowser().Get("/", "Cookie: tollgate="+b.Cookies()["tollgate"]+"; z=2; __Host-tollgate=1").Seen(t).Header.Get("Cookie")
+	if strings.Contains(got, b.Cookies()["tollgate"]) || !strings.Contains(got, "z=2") {
 		t.Errorf("beside another cookie of ours the application sees %q", got)
 	}
 }
 
 func (s *proxiedSite) testForgery(t *testing.T) {
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	var forged []string
 	for _, name := range []string{
 		"X-User-Id", "x-user-id", "X_User_Id", "X.User.Id", "X-User_Id", "X-User-Name", "X-User-Email", "X-User-Balance", "X-User-Quota",
@@ -356,22 +357,22 @@ func (s *proxiedSite) testForgery(t *testing.T) {
 		forged = append(forged, name+": forged")
 	}
 	forged = append(forged, "X-User-Id: forged", "X-User-Email: forged")
-	res := rawRequest(t, s.site, append(append([]string{"GET /page HTTP/1.1", "Host: app", b.cookieLine()}, forged...), "", "")...)
+	res := rawRequest(t, s.Site, append(append([]string{"GET /page HTTP/1.1", "Host: app", b.CookieLine()}, forged...), "", "")...)
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("signed in: %d", res.StatusCode)
 	}
 	s.wantIdentity(t, "forged headers")
 	for _, connection := range []string{"close, X-User-Id", "X-User-Id, keep-alive", "x-user-id"} {
-		rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", b.cookieLine(), "Connection: "+connection, "", "")
+		rawRequest(t, s.Site, "GET /page HTTP/1.1", "Host: app", b.CookieLine(), "Connection: "+connection, "", "")
 		s.wantIdentity(t, "Connection: "+connection)
 	}
-	before := s.upstream.requests.Load()
+	before := s.Upstream.Requests.Load()
 	for _, header := range append(forged, "X-Forwarded-Uri: /oauth/start") {
-		if res := rawRequest(t, s.site, "GET /page HTTP/1.1", "Host: app", header, "", ""); res.StatusCode != http.StatusUnauthorized {
+		if res := rawRequest(t, s.Site, "GET /page HTTP/1.1", "Host: app", header, "", ""); res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("not signed in, with %s: %d", header, res.StatusCode)
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests without a session reached the application", n)
 	}
 }
@@ -379,28 +380,28 @@ func (s *proxiedSite) testForgery(t *testing.T) {
 // wantIdentity checks that the application saw the user and nobody else.
 func (s *proxiedSite) wantIdentity(t *testing.T, what string) {
 	t.Helper()
-	seen := s.upstream.last.Load()
+	seen := s.Upstream.Last.Load()
 	for name, lines := range seen.Header {
 		if folded := header.Fold(name); strings.HasPrefix(folded, "x-user-") && (name != http.CanonicalHeaderKey(folded) || len(lines) != 1 || strings.Contains(lines[0], "forged")) {
 			t.Errorf("%s: the application saw %s: %q", what, name, lines)
 		}
 	}
-	if seen.Header.Get("X-User-Id") != testUserID || strings.Contains(strings.ToLower(seen.Header.Get("Connection")), "x-user") {
+	if seen.Header.Get("X-User-Id") != gatewaytest.UserID || strings.Contains(strings.ToLower(seen.Header.Get("Connection")), "x-user") {
 		t.Errorf("%s: the application saw %q", what, seen.Header)
 	}
 }
 
 func (s *proxiedSite) testScripts(t *testing.T) {
-	for what, a := range map[string]*answer{
-		"a script":  s.newBrowser().Get("/api/things?x=1", "Referer: "+s.url+"/page", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
-		"a form":    s.newBrowser().do("POST", "/api/things", strings.NewReader("a=1"), append([]string{"Referer: " + s.url + "/page"}, navigation...)...),
-		"an upload": s.newBrowser().do("PUT", "/api/things", strings.NewReader(strings.Repeat("x", 200_000)), "Referer: "+s.url+"/page"),
+	for what, a := range map[string]*gatewaytest.Answer{
+		"a script":  s.NewBrowser().Get("/api/things?x=1", "Referer: "+s.URL+"/page", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
+		"a form":    s.NewBrowser().Send("POST", "/api/things", strings.NewReader("a=1"), append([]string{"Referer: " + s.URL + "/page"}, gatewaytest.Navigation...)...),
+		"an upload": s.NewBrowser().Send("PUT", "/api/things", strings.NewReader(strings.Repeat("x", 200_000)), "Referer: "+s.URL+"/page"),
 	} {
-		if a.StatusCode != http.StatusUnauthorized || a.json(t)["login_url"] != "/oauth/start?return_to=%2Fpage" || a.Header.Get("Set-Cookie") != "" {
-			t.Errorf("%s: %d %s", what, a.StatusCode, a.text)
+		if a.StatusCode != http.StatusUnauthorized || a.JSON(t)["login_url"] != "/oauth/start?return_to=%2Fpage" || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %d %s", what, a.StatusCode, a.Text)
 		}
 	}
-	res := rawRequest(t, s.site, "GET /ws HTTP/1.1", "Host: app", "Connection: Upgrade", "Upgrade: websocket",
+	res := rawRequest(t, s.Site, "GET /ws HTTP/1.1", "Host: app", "Connection: Upgrade", "Upgrade: websocket",
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "Sec-Fetch-Mode: websocket", "", "")
 	if res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a WebSocket: %d", res.StatusCode)
@@ -408,53 +409,53 @@ func (s *proxiedSite) testScripts(t *testing.T) {
 }
 
 func (s *proxiedSite) testBody(t *testing.T) {
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	body := strings.Repeat("0123456789", 300_000) // nginx takes 1 MB by default
-	if a := b.do("POST", "/upload?x=1&y", strings.NewReader(body)); a.StatusCode != http.StatusOK {
-		t.Fatalf("got %d: %s", a.StatusCode, a.text)
+	if a := b.Send("POST", "/upload?x=1&y", strings.NewReader(body)); a.StatusCode != http.StatusOK {
+		t.Fatalf("got %d: %s", a.StatusCode, a.Text)
 	}
-	if seen := s.upstream.last.Load(); seen.Body != body || seen.Method != "POST" || seen.URI != "/upload?x=1&y" || seen.Header.Get("X-User-Id") != testUserID {
+	if seen := s.Upstream.Last.Load(); seen.Body != body || seen.Method != "POST" || seen.URI != "/upload?x=1&y" || seen.Header.Get("X-User-Id") != gatewaytest.UserID {
 		t.Errorf("the application saw %s %s with %d bytes", seen.Method, seen.URI, len(seen.Body))
 	}
 }
 
 func (s *proxiedSite) testWebSocket(t *testing.T) {
-	b := s.newBrowser().signIn()
-	conn := dial(t, s.site)
-	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.cookieLine() + "\r\n\r\n"))
+	b := s.NewBrowser().SignIn()
+	conn := dial(t, s.Site)
+	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.CookieLine() + "\r\n\r\n"))
 	reader := bufio.NewReader(conn)
 	res, err := http.ReadResponse(reader, nil)
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("got %v, %v", res, err)
 	}
 	conn.Write([]byte("hello\n"))
-	if line, err := reader.ReadString('\n'); err != nil || line != testUserID+" says hello\n" {
+	if line, err := reader.ReadString('\n'); err != nil || line != gatewaytest.UserID+" says hello\n" {
 		t.Errorf("through the WebSocket: %q, %v", line, err)
 	}
 }
 
 func (s *proxiedSite) testRefresh(t *testing.T) {
-	b := s.newBrowser().signIn()
-	ticket := b.cookies()["tollgate"]
-	s.provider.ResetCounts()
+	b := s.NewBrowser().SignIn()
+	ticket := b.Cookies()["tollgate"]
+	s.Provider.ResetCounts()
 	for i := range 3 {
-		s.clock.advance(2*time.Hour - time.Minute)
+		s.Clock.Advance(2*time.Hour - time.Minute)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
 			t.Fatalf("at the %d. refresh: %d, %q", i+1, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
-		eventually(t, "the tokens are renewed", func() bool {
-			return s.provider.Count(simulator.Refresh) == i+1 && s.handlers[0].Internals().Renewals.Running.Count() == 0
+		gatewaytest.Eventually(t, "the tokens are renewed", func() bool {
+			return s.Provider.Count(simulator.Refresh) == i+1 && s.Handlers[0].Internals().Renewals.Running.Count() == 0
 		})
 	}
-	if b.cookies()["tollgate"] != ticket || s.provider.DoubleSpends() != 0 {
-		t.Errorf("another ticket, or %d double spends", s.provider.DoubleSpends())
+	if b.Cookies()["tollgate"] != ticket || s.Provider.DoubleSpends() != 0 {
+		t.Errorf("another ticket, or %d double spends", s.Provider.DoubleSpends())
 	}
 }
 
 func (s *proxiedSite) testAssets(t *testing.T) {
-	b := s.newBrowser().signIn()
-	s.clock.advance(2*time.Hour - time.Minute)
-	s.provider.ResetCounts()
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(2*time.Hour - time.Minute)
+	s.Provider.ResetCounts()
 	var assets sync.WaitGroup
 	for i := range 30 {
 		assets.Go(func() {
@@ -464,51 +465,51 @@ func (s *proxiedSite) testAssets(t *testing.T) {
 		})
 	}
 	assets.Wait()
-	eventually(t, "the tokens are renewed", func() bool { return s.provider.Count(simulator.Refresh) > 0 })
-	if n := s.provider.Count(simulator.Refresh); n != 1 || s.provider.DoubleSpends() != 0 {
-		t.Errorf("%d refreshes, %d double spends", n, s.provider.DoubleSpends())
+	gatewaytest.Eventually(t, "the tokens are renewed", func() bool { return s.Provider.Count(simulator.Refresh) > 0 })
+	if n := s.Provider.Count(simulator.Refresh); n != 1 || s.Provider.DoubleSpends() != 0 {
+		t.Errorf("%d refreshes, %d double spends", n, s.Provider.DoubleSpends())
 	}
 }
 
 func (s *proxiedSite) testLogout(t *testing.T) {
-	b := s.newBrowser().signIn()
-	stolen := b.copyOf()
-	if a := b.do("POST", "/oauth/logout", nil, "Origin: "+s.url, "Sec-Fetch-Site: same-origin"); a.StatusCode != http.StatusSeeOther {
-		t.Fatalf("logout: %d %s", a.StatusCode, a.text)
+	b := s.NewBrowser().SignIn()
+	stolen := b.Copy()
+	if a := b.Send("POST", "/oauth/logout", nil, "Origin: "+s.URL, "Sec-Fetch-Site: same-origin"); a.StatusCode != http.StatusSeeOther {
+		t.Fatalf("logout: %d %s", a.StatusCode, a.Text)
 	}
-	for what, a := range map[string]*answer{"the browser": b.visit("/page"), "a copy of its cookie": stolen.visit("/page")} {
-		if u, err := url.Parse(a.location()); a.StatusCode != http.StatusFound || err != nil || !strings.HasPrefix(a.location(), s.providerURL) {
+	for what, a := range map[string]*gatewaytest.Answer{"the browser": b.Visit("/page"), "a copy of its cookie": stolen.Visit("/page")} {
+		if u, err := url.Parse(a.Location()); a.StatusCode != http.StatusFound || err != nil || !strings.HasPrefix(a.Location(), s.ProviderURL) {
 			t.Errorf("%s: %d, %q", what, a.StatusCode, u)
 		}
 	}
 }
 
 func (s *proxiedSite) testRefused(t *testing.T) {
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	status := func(status int) {
-		s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = status })
-		s.clock.advance(20 * time.Minute)
+		s.Provider.UpdateUser(12345, func(u *simulator.User) { u.Status = status })
+		s.Clock.Advance(20 * time.Minute)
 	}
 	status(2)
-	if a := b.visit("/page"); a.StatusCode != http.StatusForbidden || a.Header.Get("Retry-After") != "" {
+	if a := b.Visit("/page"); a.StatusCode != http.StatusForbidden || a.Header.Get("Retry-After") != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}
 	status(simulator.StatusEnabled)
-	if a := b.visit("/page"); a.StatusCode != http.StatusOK {
+	if a := b.Visit("/page"); a.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }
 
 func (s *proxiedSite) testStoreFault(t *testing.T) {
-	b := s.newBrowser().signIn()
-	ticket := b.cookies()["tollgate"]
+	b := s.NewBrowser().SignIn()
+	ticket := b.Cookies()["tollgate"]
 	s.storage.Broken.Store(true)
-	s.handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
-	if a := b.visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.location() != "" {
+	s.Handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
+	if a := b.Visit("/page"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Location() != "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header)
 	}
 	s.storage.Broken.Store(false)
-	if a := b.visit("/page"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] != ticket {
+	if a := b.Visit("/page"); a.StatusCode != http.StatusOK || b.Cookies()["tollgate"] != ticket {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
 }

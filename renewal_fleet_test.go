@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
@@ -23,43 +24,43 @@ func TestFleetSharesOneRefresh(t *testing.T) {
 	const lease = 600 * time.Millisecond
 	for when, moment := range map[string]time.Duration{"while the token is valid": due, "after its end": over} {
 		forEachSharedPlace(t, func(t *testing.T, session string) {
-			f := newFleet(t, 3, session, lease)
-			b := f.newBrowser().signIn()
-			f.advance(moment)
-			f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 2 * lease})
+			f := gatewaytest.NewFleet(t, 3, session, lease)
+			b := f.NewBrowser().SignIn()
+			f.Advance(moment)
+			f.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 2 * lease})
 
-			if got := f.burst(b, 200); got[http.StatusOK] != 200 {
+			if got := f.Burst(b, 200); got[http.StatusOK] != 200 {
 				t.Errorf("%s, 200 requests got %v", when, got)
 			}
-			eventually(t, "the refresh was answered", func() bool { return f.refreshes() == 1 })
+			gatewaytest.Eventually(t, "the refresh was answered", func() bool { return f.Refreshes() == 1 })
 			time.Sleep(2 * lease)
-			f.provider.ClearFaults()
-			f.advance(over - moment)
-			if got := f.burst(b, 60); got[http.StatusOK] != 60 {
+			f.Provider.ClearFaults()
+			f.Advance(over - moment)
+			if got := f.Burst(b, 60); got[http.StatusOK] != 60 {
 				t.Errorf("%s, with the new token 60 requests got %v", when, got)
 			}
-			if n := f.refreshes(); n != 1 {
+			if n := f.Refreshes(); n != 1 {
 				t.Errorf("%s: %d refreshes, want exactly one", when, n)
 			}
-			f.wantNoDoubleSpend()
+			f.WantNoDoubleSpend()
 		})
 	}
 }
 
 func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
-		f := newFleet(t, 2, session, time.Minute)
-		b := f.newBrowser().signIn()
-		copied := b.copyOf()
-		for _, r := range f.replicas {
-			if a := copied.Get(r.at("/")); a.StatusCode != http.StatusOK {
+		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
+		b := f.NewBrowser().SignIn()
+		copied := b.Copy()
+		for _, r := range f.Replicas {
+			if a := copied.Get(r.At("/")); a.StatusCode != http.StatusOK {
 				t.Fatalf("before: %d", a.StatusCode)
 			}
 		}
-		b.do("POST", f.replicas[0].at("/oauth/logout"), nil)
+		b.Send("POST", f.Replicas[0].At("/oauth/logout"), nil)
 		began := time.Now()
-		for _, r := range f.replicas {
-			eventually(t, "the copied cookie is refused", func() bool { return copied.Get(r.at("/")).StatusCode == http.StatusUnauthorized })
+		for _, r := range f.Replicas {
+			gatewaytest.Eventually(t, "the copied cookie is refused", func() bool { return copied.Get(r.At("/")).StatusCode == http.StatusUnauthorized })
 		}
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %v", took)
@@ -69,51 +70,51 @@ func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
 
 func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
-		f := newFleet(t, 2, session, time.Minute)
-		b := f.newBrowser().signIn()
-		f.advance(due)
-		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 3 * time.Second, DelayAfterWork: true})
-		if a := b.Get(f.replicas[1].at("/")); a.StatusCode != http.StatusOK {
+		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
+		b := f.NewBrowser().SignIn()
+		f.Advance(due)
+		f.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 3 * time.Second, DelayAfterWork: true})
+		if a := b.Get(f.Replicas[1].At("/")); a.StatusCode != http.StatusOK {
 			t.Fatalf("while the refresh is under way: %d", a.StatusCode)
 		}
-		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
-		f.terminate(f.replicas[1], syscall.SIGTERM)
-		f.provider.ClearFaults()
+		gatewaytest.Eventually(t, "the refresh is under way", func() bool { return f.Refreshes() == 1 })
+		f.Terminate(f.Replicas[1], syscall.SIGTERM)
+		f.Provider.ClearFaults()
 
-		f.replicas = f.replicas[:1]
-		f.advance(over - due)
-		if a := b.Get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+		f.Replicas = f.Replicas[:1]
+		f.Advance(over - due)
+		if a := b.Get(f.Replicas[0].At("/")); a.StatusCode != http.StatusOK {
 			t.Errorf("at the other process, after the token's end: %d", a.StatusCode)
 		}
-		if n := f.refreshes(); n != 1 {
+		if n := f.Refreshes(); n != 1 {
 			t.Errorf("%d refreshes, want exactly one", n)
 		}
-		f.wantNoDoubleSpend()
+		f.WantNoDoubleSpend()
 	})
 }
 
 func TestCrashDuringRefreshDoesNotSpendTheTokenTwice(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		const lease = 500 * time.Millisecond
-		f := newFleet(t, 2, session, lease)
-		b := f.newBrowser().signIn()
-		f.advance(due)
-		f.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Second, DelayAfterWork: true, Times: 1})
-		b.Get(f.replicas[1].at("/"))
-		eventually(t, "the refresh is under way", func() bool { return f.refreshes() == 1 })
-		f.terminate(f.replicas[1], syscall.SIGKILL)
+		f := gatewaytest.NewFleet(t, 2, session, lease)
+		b := f.NewBrowser().SignIn()
+		f.Advance(due)
+		f.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Second, DelayAfterWork: true, Times: 1})
+		b.Get(f.Replicas[1].At("/"))
+		gatewaytest.Eventually(t, "the refresh is under way", func() bool { return f.Refreshes() == 1 })
+		f.Terminate(f.Replicas[1], syscall.SIGKILL)
 		time.Sleep(2 * lease)
-		f.replicas = f.replicas[:1]
+		f.Replicas = f.Replicas[:1]
 		for range 5 {
-			if a := b.Get(f.replicas[0].at("/")); a.StatusCode != http.StatusOK {
+			if a := b.Get(f.Replicas[0].At("/")); a.StatusCode != http.StatusOK {
 				t.Errorf("while the old token is valid: %d", a.StatusCode)
 			}
 			time.Sleep(renewal.SettlePause / 4)
 		}
-		if n := f.refreshes(); n != 1 {
+		if n := f.Refreshes(); n != 1 {
 			t.Errorf("%d refreshes while the old token is valid: the other process has spent it again", n)
 		}
-		f.wantNoDoubleSpend()
+		f.WantNoDoubleSpend()
 	})
 }
 
@@ -204,7 +205,7 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 		t.Error("nobody is trying to write it down: a stop would lose it")
 	}
 	storage.Full.Store(false)
-	eventually(t, "the tokens are written", func() bool {
+	gatewaytest.Eventually(t, "the tokens are written", func() bool {
 		standing, err := store.Reread(t.Context(), s)
 		return err == nil && standing.Tokens.Refresh == "refresh_2" && standing.Kept.Pending.IsZero()
 	})
@@ -349,22 +350,22 @@ func TestInvalidGrantYieldsToNewerTokensInTheStore(t *testing.T) {
 
 func TestShutdownWaitsForRefreshesUpToALimit(t *testing.T) {
 	for grace, finished := range map[string]bool{"10s": true, "200ms": false} {
-		s := newSite(t, siteOptions{})
-		s.caddyfile = strings.Replace(s.caddyfile, "admin off", "admin off\n\tgrace_period "+grace, 1)
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		s.Caddyfile = strings.Replace(s.Caddyfile, "admin off", "admin off\n\tgrace_period "+grace, 1)
 		s.Load()
-		b := s.newBrowser().signIn()
-		s.clock.advance(due)
-		s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: time.Second})
+		b := s.NewBrowser().SignIn()
+		s.Clock.Advance(due)
+		s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: time.Second})
 		b.Get("/")
-		eventually(t, "the refresh is under way", func() bool { return s.refreshes() == 1 })
-		renewals := s.handlers[0].Internals().Renewals
+		gatewaytest.Eventually(t, "the refresh is under way", func() bool { return s.Refreshes() == 1 })
+		renewals := s.Handlers[0].Internals().Renewals
 		began := time.Now()
-		s.handlers[0].Cleanup()
-		s.handlers = nil
+		s.Handlers[0].Cleanup()
+		s.Handlers = nil
 		if running := renewals.Running.Count(); (running == 0) != finished {
 			t.Errorf("with a grace period of %s, %d refreshes were cut off after %v", grace, running, time.Since(began))
 		}
-		s.provider.ClearFaults()
+		s.Provider.ClearFaults()
 	}
 }
 
@@ -439,17 +440,17 @@ func TestTokensThatAreTooLargeAreNotTriedForEver(t *testing.T) {
 }
 
 func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
-	s, kind, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	name := s.sessionOf(b).ID.Hash()
+	s, kind, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	name := sessionOf(s, b).ID.Hash()
 	key := storage.StorageSessions + "/" + name
 	before, err := kind.Load(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.clock.advance(over)
+	s.Clock.Advance(over)
 	b.Get("/")
-	eventually(t, "the refresh is done", func() bool { return s.refreshes() == 1 && s.handlers[0].Internals().Renewals.Running.Count() == 0 })
+	gatewaytest.Eventually(t, "the refresh is done", func() bool { return s.Refreshes() == 1 && s.Handlers[0].Internals().Renewals.Running.Count() == 0 })
 	// The store fails over to a copy that has not seen the refresh.
 	if err := kind.Storage.Store(t.Context(), key, before); err != nil {
 		t.Fatal(err)
@@ -458,13 +459,13 @@ func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("got %d", a.StatusCode)
 	}
-	eventually(t, "the tokens are in the store again", func() bool {
+	gatewaytest.Eventually(t, "the tokens are in the store again", func() bool {
 		after, err := kind.Load(t.Context(), key)
 		return err == nil && string(after) != string(before)
 	})
-	s.forget() // as another process, which knows what is in the store
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
-		t.Errorf("got %d, after %d refreshes", a.StatusCode, s.refreshes())
+	s.Restart() // as another process, which knows what is in the store
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.Refreshes() != 1 {
+		t.Errorf("got %d, after %d refreshes", a.StatusCode, s.Refreshes())
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }

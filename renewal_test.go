@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -29,14 +30,14 @@ type outcome struct {
 }
 
 // burst sends n requests at once, each with the same cookies.
-func burst(b *visitor, n int, target string) outcome {
-	b.t.Helper()
+func burst(b *gatewaytest.Browser, n int, target string) outcome {
+	b.T.Helper()
 	var mu sync.Mutex
 	result := outcome{statuses: map[int]int{}}
 	var ready, finished sync.WaitGroup
 	start := make(chan struct{})
 	for range n {
-		c := b.copyOf()
+		c := b.Copy()
 		ready.Add(1)
 		finished.Go(func() {
 			ready.Done()
@@ -58,22 +59,13 @@ func burst(b *visitor, n int, target string) outcome {
 	return result
 }
 
-func (s *site) refreshes() int { return s.provider.Count(simulator.Refresh) }
-
-func (s *site) wantNoDoubleSpend() {
-	s.t.Helper()
-	if n := s.provider.DoubleSpends(); n != 0 {
-		s.t.Errorf("%d refresh tokens were spent twice", n)
-	}
-}
-
 func TestParallelRequestsShareOneRefresh(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	old := b.copyOf()
-	s.clock.advance(due)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	old := b.Copy()
+	s.Clock.Advance(due)
 	const latency = 3 * time.Second
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: latency})
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: latency})
 
 	got := burst(b, 200, "/")
 	if got.statuses[http.StatusOK] != 200 {
@@ -82,90 +74,83 @@ func TestParallelRequestsShareOneRefresh(t *testing.T) {
 	if got.slowest >= latency {
 		t.Errorf("a request waited %v for the refresh, though the old token was valid", got.slowest)
 	}
-	eventually(t, "the refresh was answered", func() bool { return s.provider.LiveFamilies() == 1 && s.refreshes() == 1 && s.newestGeneration() == 2 })
+	gatewaytest.Eventually(t, "the refresh was answered", func() bool { return s.Provider.LiveFamilies() == 1 && s.Refreshes() == 1 && newestGeneration(s) == 2 })
 
 	// The old cookie comes again a minute later, when its token is over.
-	s.clock.advance(3 * time.Minute)
+	s.Clock.Advance(3 * time.Minute)
 	got = burst(old, 50, "/")
 	if got.statuses[http.StatusOK] != 50 || got.cookies != 50 {
 		t.Errorf("the old cookie got %v, and %d new cookies", got.statuses, got.cookies)
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want exactly one", n)
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 // newestGeneration is the highest generation that the gateway remembers.
-func (s *site) newestGeneration() uint64 {
+func newestGeneration(s *gatewaytest.Site) uint64 {
 	newest := uint64(1)
-	for remembered := range s.handlers[0].Internals().Sessions.Newest.Values() {
+	for remembered := range s.Handlers[0].Internals().Sessions.Newest.Values() {
 		newest = max(newest, remembered.Generation)
 	}
 	return newest
 }
 
 func TestRequestsWaitForOneRefreshAfterTheTokensExpire(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.clock.advance(over)
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 300 * time.Millisecond})
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(over)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 300 * time.Millisecond})
 
 	got := burst(b, 100, "/")
 	if got.statuses[http.StatusOK] != 100 || got.cookies != 100 {
 		t.Errorf("100 requests got %v, and %d new cookies", got.statuses, got.cookies)
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want exactly one", n)
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 func TestTheNewCookieReachesTheBrowserAndCarriesOn(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	for generation := uint64(2); generation < 6; generation++ {
-		s.clock.advance(over)
-		before := b.cookies()["tollgate"]
+		s.Clock.Advance(over)
+		before := b.Cookies()["tollgate"]
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("generation %d: status %d", generation, a.StatusCode)
 		}
-		if b.cookies()["tollgate"] == before {
+		if b.Cookies()["tollgate"] == before {
 			t.Fatalf("generation %d: the cookie did not change", generation)
 		}
 		// Nothing is left to remember: the cookie alone carries the session.
-		s.forget()
+		s.Restart()
 	}
-	s.wantNoDoubleSpend()
-}
-
-// forget begins with an empty memory, as after a restart.
-func (s *site) forget() {
-	s.handlers[0].Cleanup()
-	s.handlers = nil
-	s.Load()
+	s.WantNoDoubleSpend()
 }
 
 func TestClientLeavingDuringARefreshLosesNoTokens(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.clock.advance(over)
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 500 * time.Millisecond, DelayAfterWork: true})
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(over)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 500 * time.Millisecond, DelayAfterWork: true})
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/", nil)
 	if res, err := b.Client.Do(req); err == nil {
 		res.Body.Close()
 		t.Fatalf("the request was answered with %d before its client left", res.StatusCode)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
-		t.Errorf("the next request got %d: %s", a.StatusCode, a.text)
+		t.Errorf("the next request got %d: %s", a.StatusCode, a.Text)
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want exactly one", n)
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
@@ -187,18 +172,18 @@ func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, siteOptions{inProvider: "timeout 300ms"})
-			b := s.newBrowser().signIn()
-			s.provider.SetFault(simulator.Token, fault)
-			s.clock.advance(due)
+			s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 300ms"})
+			b := s.NewBrowser().SignIn()
+			s.Provider.SetFault(simulator.Token, fault)
+			s.Clock.Advance(due)
 			for range 5 {
 				if a := b.Get("/"); a.StatusCode != http.StatusOK {
-					t.Fatalf("with a valid token: status %d: %s", a.StatusCode, a.text)
+					t.Fatalf("with a valid token: status %d: %s", a.StatusCode, a.Text)
 				}
-				s.clock.advance(20 * time.Second)
+				s.Clock.Advance(20 * time.Second)
 			}
 
-			s.clock.advance(over - due)
+			s.Clock.Advance(over - due)
 			a := b.Get("/")
 			if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 				t.Errorf("without a valid token: status %d, Retry-After %q", a.StatusCode, a.Header.Get("Retry-After"))
@@ -206,79 +191,79 @@ func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
 			if a.Header.Get("Set-Cookie") != "" {
 				t.Errorf("a cookie was touched: %q", a.Header.Values("Set-Cookie"))
 			}
-			if page := b.visit("/"); page.StatusCode != http.StatusServiceUnavailable || page.Header.Get("Refresh") == "" {
+			if page := b.Visit("/"); page.StatusCode != http.StatusServiceUnavailable || page.Header.Get("Refresh") == "" {
 				t.Errorf("a person got status %d, Refresh %q", page.StatusCode, page.Header.Get("Refresh"))
 			}
 
-			s.provider.ClearFaults()
-			s.clock.advance(time.Minute)
+			s.Provider.ClearFaults()
+			s.Clock.Advance(time.Minute)
 			if a := b.Get("/"); a.StatusCode != http.StatusOK {
-				t.Errorf("after the provider came back: status %d: %s", a.StatusCode, a.text)
+				t.Errorf("after the provider came back: status %d: %s", a.StatusCode, a.Text)
 			}
-			s.wantNoDoubleSpend()
+			s.WantNoDoubleSpend()
 		})
 	}
 }
 
 func TestUnansweredRefreshTokenIsNotResentWhileTheTokenIsValid(t *testing.T) {
-	s := newSite(t, siteOptions{inProvider: "timeout 200ms"})
-	b := s.newBrowser().signIn()
-	s.clock.advance(lifetimeInTests - 4*time.Minute)
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Hang: true})
+	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 200ms"})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(lifetimeInTests - 4*time.Minute)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Hang: true})
 	for range 6 {
 		b.Get("/")
 		time.Sleep(300 * time.Millisecond)
-		s.clock.advance(35 * time.Second)
+		s.Clock.Advance(35 * time.Second)
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("the refresh token was sent %d times", n)
 	}
 }
 
 func TestHalfAnAnswerKeepsWhatCanBeKept(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.clock.advance(due)
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Cut: simulator.CutHalf, Times: 1})
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(due)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Cut: simulator.CutHalf, Times: 1})
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("with a valid token: status %d", a.StatusCode)
 	}
-	eventually(t, "the refresh was tried", func() bool { return s.refreshes() == 1 })
+	gatewaytest.Eventually(t, "the refresh was tried", func() bool { return s.Refreshes() == 1 })
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after half an answer: status %d", a.StatusCode)
 	}
 }
 
 func TestOnlyInvalidGrantEndsASession(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.provider.RevokeUser(12345)
-	s.clock.advance(over)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Provider.RevokeUser(12345)
+	s.Clock.Advance(over)
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the provider took the grant back: status %d", a.StatusCode)
 	}
-	if a := b.visit("/"); a.StatusCode != http.StatusFound {
+	if a := b.Visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("a person got status %d", a.StatusCode)
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("%d refreshes, want exactly one", n)
 	}
 }
 
 func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	var browsers []*visitor
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	var browsers []*gatewaytest.Browser
 	for range 8 {
-		browsers = append(browsers, s.newBrowser().signIn())
+		browsers = append(browsers, s.NewBrowser().SignIn())
 	}
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Millisecond})
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Millisecond})
 
 	var failed, served atomic.Int64
 	stop := make(chan struct{})
 	var load sync.WaitGroup
 	for _, b := range browsers {
 		for range 3 {
-			c := b.copyOf() // never takes the new cookie's place in the other copies
+			c := b.Copy() // never takes the new cookie's place in the other copies
 			load.Go(func() {
 				for {
 					select {
@@ -298,30 +283,30 @@ func TestAConfigReloadEverySecondLosesNothing(t *testing.T) {
 	}
 	for range 12 {
 		time.Sleep(100 * time.Millisecond)
-		s.clock.advance(due)
+		s.Clock.Advance(due)
 		time.Sleep(20 * time.Millisecond)
 		s.Load()
 		time.Sleep(20 * time.Millisecond)
-		s.clock.advance(lifetimeInTests - due)
+		s.Clock.Advance(lifetimeInTests - due)
 	}
 	close(stop)
 	load.Wait()
 	if failed.Load() != 0 || served.Load() == 0 {
 		t.Errorf("%d requests failed, %d were served", failed.Load(), served.Load())
 	}
-	if s.refreshes() < len(browsers) {
-		t.Errorf("only %d refreshes: the test did not test", s.refreshes())
+	if s.Refreshes() < len(browsers) {
+		t.Errorf("only %d refreshes: the test did not test", s.Refreshes())
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	oldTab := b.copyOf()
-	b.visit(b.authorize("")) // signs in anew, as the same user
-	old, renewals := s.sessionOf(oldTab), s.handlers[0].Internals().Renewals
-	if _, err := renewals.Wait(t.Context(), old, s.handlers[0].Renewal(old)); err != nil {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	oldTab := b.Copy()
+	b.Visit(b.Authorize("")) // signs in anew, as the same user
+	old, renewals := sessionOf(s, oldTab), s.Handlers[0].Internals().Renewals
+	if _, err := renewals.Wait(t.Context(), old, s.Handlers[0].Renewal(old)); err != nil {
 		t.Fatal(err)
 	}
 	if a := oldTab.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
@@ -330,21 +315,21 @@ func TestLateResponseDoesNotOverwriteTheNewSessionCookie(t *testing.T) {
 }
 
 // sessionOf is the session that a browser's cookie holds.
-func (s *site) sessionOf(b *visitor) *session.Session {
-	s.t.Helper()
-	found, err := s.handlers[0].Internals().Store.Load(s.t.Context(), strings.TrimPrefix(b.cookies()["tollgate"], "1."))
+func sessionOf(s *gatewaytest.Site, b *gatewaytest.Browser) *session.Session {
+	s.T.Helper()
+	found, err := s.Handlers[0].Internals().Store.Load(s.T.Context(), strings.TrimPrefix(b.Cookies()["tollgate"], "1."))
 	if found.Session == nil || err != nil {
-		s.t.Fatalf("no session: %v", err)
+		s.T.Fatalf("no session: %v", err)
 	}
 	return found.Session
 }
 
 func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	copied := b.copyOf()
-	b.do("POST", "/oauth/logout", nil)
-	s.caddyfile = strings.Replace(s.caddyfile, "client_id", "userinfo_endpoint "+s.providerURL+simulator.UserInfoPath+"?v=2\n\t\t\tclient_id", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	copied := b.Copy()
+	b.Send("POST", "/oauth/logout", nil)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "client_id", "userinfo_endpoint "+s.ProviderURL+simulator.UserInfoPath+"?v=2\n\t\t\tclient_id", 1)
 	s.Load()
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copy got %d", a.StatusCode)

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -59,14 +60,14 @@ func echoHash(w http.ResponseWriter, r *http.Request) {
 
 // newPickySite is a site before such an upstream, which is reached with the lines given
 // in place of the site's own `reverse_proxy`; %s is its address.
-func newPickySite(t *testing.T, options siteOptions, way string) (*site, *picky) {
+func newPickySite(t *testing.T, options gatewaytest.Options, way string) (*gatewaytest.Site, *picky) {
 	t.Helper()
 	up := &picky{answer: echoHash}
 	server := httptest.NewServer(up)
 	t.Cleanup(server.Close)
-	options.inTollgate += "\npass_access_token"
-	s := newSite(t, options)
-	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, strings.ReplaceAll(way, "UPSTREAM", server.URL), 1)
+	options.InTollgate += "\npass_access_token"
+	s := gatewaytest.New(t, options)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, strings.ReplaceAll(way, "UPSTREAM", server.URL), 1)
 	s.Load()
 	return s, up
 }
@@ -74,23 +75,23 @@ func newPickySite(t *testing.T, options siteOptions, way string) (*site, *picky)
 const straight = "reverse_proxy UPSTREAM"
 
 // revoke makes the upstream refuse the token that a browser's session has.
-func (p *picky) revoke(b *visitor) {
-	h := b.site.handlers[0]
-	s, _ := h.Internals().Sessions.Latest(b.site.sessionOf(b))
+func (p *picky) revoke(b *gatewaytest.Browser) {
+	h := b.Site.Handlers[0]
+	s, _ := h.Internals().Sessions.Latest(sessionOf(b.Site, b))
 	p.revoked.Store("Bearer "+s.Tokens.Access, true)
 }
 
 func TestRevokedTokenIsRefreshedWithoutASignIn(t *testing.T) {
 	for _, store := range []string{"cookie", "storage"} {
-		s, up := newPickySite(t, siteOptions{inTollgate: "session {\nstore " + store + "\n}"}, straight)
-		b := s.newBrowser()
-		b.follow("/")
+		s, up := newPickySite(t, gatewaytest.Options{InTollgate: "session {\nstore " + store + "\n}"}, straight)
+		b := s.NewBrowser()
+		b.Follow("/")
 		up.revoke(b)
-		reads := s.provider.Count(simulator.UserInfo)
-		a := b.do("PUT", "/a%2Fb?c=%20d", strings.NewReader("hello"), "X-Own: kept")
+		reads := s.Provider.Count(simulator.UserInfo)
+		a := b.Send("PUT", "/a%2Fb?c=%20d", strings.NewReader("hello"), "X-Own: kept")
 		want := fmt.Sprintf(`PUT /a%%2Fb?c=%%20d "kept" 5 5 %x ""`, sha256.Sum256([]byte("hello")))
-		if a.StatusCode != 200 || a.text != want {
-			t.Errorf("%s: %d, %q, want %q", store, a.StatusCode, a.text, want)
+		if a.StatusCode != 200 || a.Text != want {
+			t.Errorf("%s: %d, %q, want %q", store, a.StatusCode, a.Text, want)
 		}
 		cookies := strings.Join(a.Header.Values("Set-Cookie"), "|")
 		if a.Header.Get("X-First") != "" || a.Header.Get("Tollgate-Balance") != "" || strings.Contains(cookies, "first=") || strings.Count(cookies, "second=") != 1 {
@@ -99,37 +100,37 @@ func TestRevokedTokenIsRefreshedWithoutASignIn(t *testing.T) {
 		if got := strings.Count(cookies, "tollgate="); got != map[string]int{"cookie": 1, "storage": 0}[store] || len(a.Header.Values("Content-Length")) != 1 {
 			t.Errorf("%s: %d session cookies in %v", store, got, a.Header)
 		}
-		if s.refreshes() != 1 || up.refused.Load() != 1 || b.Get("/").StatusCode != 200 || up.refused.Load() != 1 {
-			t.Errorf("%s: %d refreshes, %d refusals", store, s.refreshes(), up.refused.Load())
+		if s.Refreshes() != 1 || up.refused.Load() != 1 || b.Get("/").StatusCode != 200 || up.refused.Load() != 1 {
+			t.Errorf("%s: %d refreshes, %d refusals", store, s.Refreshes(), up.refused.Load())
 		}
-		if s.provider.Count(simulator.UserInfo) != reads {
+		if s.Provider.Count(simulator.UserInfo) != reads {
 			t.Errorf("%s: the answer that was dropped changed the balance", store)
 		}
 	}
 }
 
 func TestTheReplayedAnswerSpeaksOfTheBalance(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Tollgate-Balance", "changed")
 		w.Header().Add("Set-Cookie", "tollgate=evil")
 	}
-	b := s.newBrowser()
-	b.follow("/oauth/start")
-	reads := s.provider.Count(simulator.UserInfo)
+	b := s.NewBrowser()
+	b.Follow("/oauth/start")
+	reads := s.Provider.Count(simulator.UserInfo)
 	up.revoke(b)
 	a := b.Get("/")
 	b.Get("/")
-	if a.Header.Get("Tollgate-Balance") != "" || strings.Contains(fmt.Sprint(a.Header), "evil") || s.provider.Count(simulator.UserInfo) == reads {
-		t.Errorf("%v, %d reads after %d", a.Header, s.provider.Count(simulator.UserInfo), reads)
+	if a.Header.Get("Tollgate-Balance") != "" || strings.Contains(fmt.Sprint(a.Header), "evil") || s.Provider.Count(simulator.UserInfo) == reads {
+		t.Errorf("%v, %d reads after %d", a.Header, s.Provider.Count(simulator.UserInfo), reads)
 	}
 }
 
 func TestParallelRefusedRequestsShareOneRefresh(t *testing.T) {
 	for _, store := range []string{"cookie", "storage"} {
-		s, up := newPickySite(t, siteOptions{inTollgate: "session {\nstore " + store + "\n}"}, straight)
-		b := s.newBrowser()
-		b.follow("/")
+		s, up := newPickySite(t, gatewaytest.Options{InTollgate: "session {\nstore " + store + "\n}"}, straight)
+		b := s.NewBrowser()
+		b.Follow("/")
 		up.revoke(b)
 		body := make([]byte, 100_000)
 		rand.Read(body)
@@ -141,22 +142,22 @@ func TestParallelRefusedRequestsShareOneRefresh(t *testing.T) {
 		hold := &holdFirst{picky: up, arrived: &arrived}
 		server := httptest.NewServer(hold)
 		t.Cleanup(server.Close)
-		s.caddyfile = s.caddyfile[:strings.LastIndex(s.caddyfile, "reverse_proxy ")] + "reverse_proxy " + server.URL + "\n}\n"
+		s.Caddyfile = s.Caddyfile[:strings.LastIndex(s.Caddyfile, "reverse_proxy ")] + "reverse_proxy " + server.URL + "\n}\n"
 		s.Load()
 		up.calls.Store(0)
 		for range n {
-			c := b.copyOf()
+			c := b.Copy()
 			done.Go(func() {
-				if a := c.do("POST", "/", bytes.NewReader(body)); a.StatusCode != 200 || !strings.Contains(a.text, want) {
-					t.Errorf("%s: %d %s", store, a.StatusCode, a.text)
+				if a := c.Send("POST", "/", bytes.NewReader(body)); a.StatusCode != 200 || !strings.Contains(a.Text, want) {
+					t.Errorf("%s: %d %s", store, a.StatusCode, a.Text)
 				}
 			})
 		}
 		done.Wait()
-		if s.refreshes() != 1 || up.refused.Load() != n || up.calls.Load() != 2*n {
-			t.Errorf("%s: %d refreshes, %d refusals, %d calls", store, s.refreshes(), up.refused.Load(), up.calls.Load())
+		if s.Refreshes() != 1 || up.refused.Load() != n || up.calls.Load() != 2*n {
+			t.Errorf("%s: %d refreshes, %d refusals, %d calls", store, s.Refreshes(), up.refused.Load(), up.calls.Load())
 		}
-		s.wantNoDoubleSpend()
+		s.WantNoDoubleSpend()
 	}
 }
 
@@ -175,18 +176,18 @@ func (h *holdFirst) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestUpstreamThatAlwaysAnswers401CausesOneRetryAndOneRefresh(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
-	b := s.newBrowser()
-	b.follow("/")
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.always.Store(true)
 	up.calls.Store(0)
 	a := b.Get("/")
-	if a.StatusCode != 401 || a.text != "refused by the upstream" || a.Header.Get("X-First") == "" || up.calls.Load() != 2 {
-		t.Errorf("%d %q, %d calls", a.StatusCode, a.text, up.calls.Load())
+	if a.StatusCode != 401 || a.Text != "refused by the upstream" || a.Header.Get("X-First") == "" || up.calls.Load() != 2 {
+		t.Errorf("%d %q, %d calls", a.StatusCode, a.Text, up.calls.Load())
 	}
 	var all sync.WaitGroup
 	for range 30 {
-		c := b.copyOf()
+		c := b.Copy()
 		all.Go(func() {
 			for range 3 {
 				c.Get("/")
@@ -194,39 +195,39 @@ func TestUpstreamThatAlwaysAnswers401CausesOneRetryAndOneRefresh(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if s.refreshes() != 1 || up.calls.Load() > 2+2*90 {
-		t.Errorf("%d refreshes, %d calls", s.refreshes(), up.calls.Load())
+	if s.Refreshes() != 1 || up.calls.Load() > 2+2*90 {
+		t.Errorf("%d refreshes, %d calls", s.Refreshes(), up.calls.Load())
 	}
 }
 
 func TestUpstreams401PassesIfTheRefreshFails(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
-	b := s.newBrowser()
-	b.follow("/")
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.revoke(b)
-	s.provider.SetFault(simulator.Refresh, simulator.Fault{Status: 503})
-	if a := b.Get("/"); a.StatusCode != 401 || a.text != "refused by the upstream" {
-		t.Errorf("while the provider fails: %d %q", a.StatusCode, a.text)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Status: 503})
+	if a := b.Get("/"); a.StatusCode != 401 || a.Text != "refused by the upstream" {
+		t.Errorf("while the provider fails: %d %q", a.StatusCode, a.Text)
 	}
-	s.provider.ClearFaults()
-	s.clock.advance(time.Minute)
-	s.provider.RevokeUser(12345)
+	s.Provider.ClearFaults()
+	s.Clock.Advance(time.Minute)
+	s.Provider.RevokeUser(12345)
 	a := b.Get("/")
-	if a.StatusCode != 401 || !strings.Contains(a.text, "login_url") || a.Header.Get("X-First") != "" || a.Header.Get("WWW-Authenticate") != `Cookie realm="tollgate"` {
-		t.Errorf("when the session is over: %d %q %v", a.StatusCode, a.text, a.Header)
+	if a.StatusCode != 401 || !strings.Contains(a.Text, "login_url") || a.Header.Get("X-First") != "" || a.Header.Get("WWW-Authenticate") != `Cookie realm="tollgate"` {
+		t.Errorf("when the session is over: %d %q %v", a.StatusCode, a.Text, a.Header)
 	}
-	if a := b.visit("/"); a.StatusCode != 302 {
+	if a := b.Visit("/"); a.StatusCode != 302 {
 		t.Errorf("a person then: %d", a.StatusCode)
 	}
 }
 
 func TestRetryUnauthorizedCanBeTurnedOff(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{inTollgate: "retry_unauthorized off"}, straight)
-	b := s.newBrowser()
-	b.follow("/")
+	s, up := newPickySite(t, gatewaytest.Options{InTollgate: "retry_unauthorized off"}, straight)
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.revoke(b)
-	if a := b.Get("/"); a.StatusCode != 401 || s.refreshes() != 0 {
-		t.Errorf("%d, %d refreshes", a.StatusCode, s.refreshes())
+	if a := b.Get("/"); a.StatusCode != 401 || s.Refreshes() != 0 {
+		t.Errorf("%d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
 }
 
@@ -241,12 +242,12 @@ func TestAReplayGoesTheSameWay(t *testing.T) {
 		"route {\nvars own {http.vars.own}+\nrequest_header X-Own {http.vars.own}\nreverse_proxy UPSTREAM\n}":   "/a/b?c=1",
 		"route {\nrequest_header X-Own {http.request.header.X-Own}+\nreverse_proxy UPSTREAM\n}":                 "/a/b?c=1",
 	} {
-		s, up := newPickySite(t, siteOptions{}, way)
-		b := s.newBrowser()
-		b.follow("/a/b")
+		s, up := newPickySite(t, gatewaytest.Options{}, way)
+		b := s.NewBrowser()
+		b.Follow("/a/b")
 		up.revoke(b)
 		before := up.refused.Load()
-		a := b.do("POST", "/a/b?c=1", strings.NewReader("hello"), "X-Own: kept")
+		a := b.Send("POST", "/a/b?c=1", strings.NewReader("hello"), "X-Own: kept")
 		own := "kept"
 		if strings.Contains(way, "request_header") {
 			own = "kept+"
@@ -255,8 +256,8 @@ func TestAReplayGoesTheSameWay(t *testing.T) {
 			own = "+"
 		}
 		want := fmt.Sprintf(`POST %s %q 5 5 %x ""`, uri, own, sha256.Sum256([]byte("hello")))
-		if a.StatusCode != 200 || a.text != want || up.refused.Load() != before+1 || len(a.Header.Values("Vary")) > 1 {
-			t.Errorf("%s:\n%d %q, want %q, %d refusals", way, a.StatusCode, a.text, want, up.refused.Load()-before)
+		if a.StatusCode != 200 || a.Text != want || up.refused.Load() != before+1 || len(a.Header.Values("Vary")) > 1 {
+			t.Errorf("%s:\n%d %q, want %q, %d refusals", way, a.StatusCode, a.Text, want, up.refused.Load()-before)
 		}
 	}
 }
@@ -267,21 +268,21 @@ type unsized struct{ io.Reader }
 func TestABodyUpToTheLimitIsSentAgain(t *testing.T) {
 	for _, c := range []struct{ size, status int }{{relay.MaxReplayedBody, 200}, {relay.MaxReplayedBody + 1, 401}} {
 		for _, chunked := range []bool{false, true} {
-			s, up := newPickySite(t, siteOptions{}, straight)
-			b := s.newBrowser()
-			b.follow("/")
+			s, up := newPickySite(t, gatewaytest.Options{}, straight)
+			b := s.NewBrowser()
+			b.Follow("/")
 			body := bytes.Repeat([]byte("0123456789abcdef"), relay.MaxReplayedBody/16+1)[:c.size]
 			var reader io.Reader = bytes.NewReader(body)
 			if chunked {
 				reader = unsized{reader}
 			}
 			up.revoke(b)
-			a := b.do("POST", "/", reader)
+			a := b.Send("POST", "/", reader)
 			if a.StatusCode != c.status {
 				t.Errorf("%d bytes, chunked %v: %d", c.size, chunked, a.StatusCode)
 			}
-			if a.StatusCode == 200 && !strings.Contains(a.text, fmt.Sprintf("%x", sha256.Sum256(body))) {
-				t.Errorf("%d bytes, chunked %v: another body: %s", c.size, chunked, a.text)
+			if a.StatusCode == 200 && !strings.Contains(a.Text, fmt.Sprintf("%x", sha256.Sum256(body))) {
+				t.Errorf("%d bytes, chunked %v: another body: %s", c.size, chunked, a.Text)
 			}
 			if a := b.Get("/"); a.StatusCode != 200 || up.refused.Load() != 1 {
 				t.Errorf("%d bytes, chunked %v: the token was not renewed", c.size, chunked)
@@ -291,11 +292,11 @@ func TestABodyUpToTheLimitIsSentAgain(t *testing.T) {
 }
 
 func TestTrailersAreSentAgain(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
-	b := s.newBrowser()
-	b.follow("/")
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.revoke(b)
-	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", unsized{strings.NewReader("hello")})
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", unsized{strings.NewReader("hello")})
 	req.Trailer = http.Header{"X-Last": {"end"}}
 	res, err := b.Client.Do(req)
 	if err != nil {
@@ -324,7 +325,7 @@ func TestALargeUploadStreamsThroughInFlatMemory(t *testing.T) {
 	const size = 100 << 20
 	for _, chunked := range []bool{true, false} {
 		var highest, base uint64
-		s, up := newPickySite(t, siteOptions{}, straight)
+		s, up := newPickySite(t, gatewaytest.Options{}, straight)
 		up.answer = func(w http.ResponseWriter, r *http.Request) {
 			var stats runtime.MemStats
 			total, buffer, next := int64(0), make([]byte, 64<<10), int64(0)
@@ -342,13 +343,13 @@ func TestALargeUploadStreamsThroughInFlatMemory(t *testing.T) {
 			}
 			fmt.Fprint(w, total)
 		}
-		b := s.newBrowser()
-		b.follow("/")
+		b := s.NewBrowser()
+		b.Follow("/")
 		runtime.GC()
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
 		base, highest = stats.HeapAlloc, 0
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", &zeros{size})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", &zeros{size})
 		if !chunked {
 			req.ContentLength = size
 		}
@@ -366,7 +367,7 @@ func TestALargeUploadStreamsThroughInFlatMemory(t *testing.T) {
 
 func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 	const streams = 30
-	s, up := newPickySite(t, siteOptions{}, straight)
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			return
@@ -376,8 +377,8 @@ func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	heap := func() int64 {
 		var stats runtime.MemStats
 		runtime.GC()
@@ -386,7 +387,7 @@ func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 	}
 	base := heap()
 	for range streams {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/", &zeros{relay.MaxReplayedBody})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", &zeros{relay.MaxReplayedBody})
 		res, err := b.Client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -402,7 +403,7 @@ func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 }
 
 func TestWebSocketIsRetriedWithANewToken(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			return
@@ -419,12 +420,12 @@ func TestWebSocketIsRetriedWithANewToken(t *testing.T) {
 		rw.WriteString("echo " + line)
 		rw.Flush()
 	}
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.revoke(b)
 	conn := dial(t, s)
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.cookieLine() + "\r\n\r\n"))
+	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.CookieLine() + "\r\n\r\n"))
 	reader := bufio.NewReader(conn)
 	res, err := http.ReadResponse(reader, nil)
 	if err != nil {
@@ -440,7 +441,7 @@ func TestWebSocketIsRetriedWithANewToken(t *testing.T) {
 }
 
 func TestEventStreamIsRetriedWithANewToken(t *testing.T) {
-	s, up := newPickySite(t, siteOptions{}, straight)
+	s, up := newPickySite(t, gatewaytest.Options{}, straight)
 	over := make(chan struct{})
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/events" {
@@ -453,8 +454,8 @@ func TestEventStreamIsRetriedWithANewToken(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-over
 	}
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	up.revoke(b)
 	defer close(over)
 	var hints atomic.Int64
@@ -464,7 +465,7 @@ func TestEventStreamIsRetriedWithANewToken(t *testing.T) {
 		hints.Add(1)
 		return nil
 	}})
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/events", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/events", nil)
 	req.Header.Set("Accept", "text/event-stream")
 	res, err := b.Client.Do(req)
 	if err != nil {
@@ -491,8 +492,8 @@ func TestTheAuthAnswerCarriesTheTokenToTrustedProxiesAlone(t *testing.T) {
 		{anyPeer, "/a;/..%2foauth/auth", false},
 	} {
 		for _, option := range []string{"pass_access_token", "pass_access_token X-Token"} {
-			s := newSite(t, asked(c.peer, option))
-			b := s.newBrowser().signIn()
+			s := gatewaytest.New(t, asked(c.peer, option))
+			b := s.NewBrowser().SignIn()
 			name, prefix := "Authorization", "Bearer "
 			if strings.Contains(option, "X-Token") {
 				name, prefix = "X-Token", ""
@@ -503,14 +504,14 @@ func TestTheAuthAnswerCarriesTheTokenToTrustedProxiesAlone(t *testing.T) {
 			}
 			want := ""
 			if c.want {
-				want = prefix + s.sessionOf(b).Tokens.Access
+				want = prefix + sessionOf(s, b).Tokens.Access
 			}
 			a := b.Get("/oauth/auth", says...)
-			a.wantAuth(t, option, 200, "", testUserID)
+			wantAuth(a, t, option, 200, "", gatewaytest.UserID)
 			if got := a.Header.Values(name); len(got) != 1 || got[0] != want {
 				t.Errorf("%v, %s: a token is there: %v", c, option, len(got) > 0 && got[0] != "")
 			}
-			if got := s.newBrowser().Get("/oauth/auth", says...).Header.Values(name); len(got) != 1 || got[0] != "" {
+			if got := s.NewBrowser().Get("/oauth/auth", says...).Header.Values(name); len(got) != 1 || got[0] != "" {
 				t.Errorf("%v, %s: without a session the header is not empty", c, option)
 			}
 		}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -21,11 +21,11 @@ func TestWebSocketIsRetriedWithANewTokenOverHTTP2AndHTTP3(t *testing.T) {
 					return
 				}
 				s.firstToken.CompareAndSwap(nil, token)
-				s.upstream.serveStream(w, r)
+				s.Upstream.ServeStream(w, r)
 			}})
 			b := s.newBrowser()
-			b.follow("/")
-			ws := open(s, "/stream/ws", b.cookieHeader())
+			b.Follow("/")
+			ws := open(s, "/stream/ws", cookieHeader(b))
 			if got := ws.status(); got != "200" {
 				t.Fatalf("got %s, want 200", got)
 			}

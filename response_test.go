@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -13,41 +13,43 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestAnUpstreamCannotSetOurCookies(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public", handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public", Handler: func(w http.ResponseWriter, r *http.Request) {
 		for _, line := range []string{"a=1; Path=/", "tollgate=evil; Path=/", "tollgate-2=evil", "b=2", "tollgate-login-x=evil", " tollgate =evil", "=tollgate=evil", " = tollgate-2 =evil", "tollgate", "Tollgate=other"} {
 			w.Header().Add("Set-Cookie", line)
 		}
 		w.WriteHeader(http.StatusTeapot)
 	}})
-	b := s.newBrowser()
+	b := s.NewBrowser()
 	want := "a=1; Path=/|b=2|Tollgate=other"
 	if got := strings.Join(b.Get("/public").Header.Values("Set-Cookie"), "|"); got != want {
 		t.Errorf("public: got %q, want %q", got, want)
 	}
-	b.follow("/public/x")
+	b.Follow("/public/x")
 	if a := b.Get("/"); a.StatusCode != http.StatusTeapot || strings.Join(a.Header.Values("Set-Cookie"), "|") != want {
 		t.Errorf("protected: %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
 
 func TestAnAnswerWithOurCookieIsNotCached(t *testing.T) {
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=3600, s-maxage=3600")
 		w.Header().Set("Expires", "Thu, 01 Dec 2094 16:00:00 GMT")
 		w.Header().Set("CDN-Cache-Control", "max-age=3600")
 		w.Header().Set("ETag", `"x"`)
 		w.Write([]byte("ok"))
 	}})
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	a := b.Get("/")
 	if a.Header.Get("Cache-Control") != "public, max-age=3600, s-maxage=3600" || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("without our cookie the upstream's words are changed: %v", a.Header)
 	}
-	s.clock.advance(over)
+	s.Clock.Advance(over)
 	a = b.Get("/")
 	if a.Header.Get("Set-Cookie") == "" {
 		t.Fatal("no cookie was written")
@@ -71,7 +73,7 @@ func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
 		"no-store":                       "no-store",
 		"no-store\npublic, max-age=3600": "private, no-store",
 	} {
-		s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, _ *http.Request) {
+		s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, _ *http.Request) {
 			for _, name := range slices.Concat(steering, kept) {
 				w.Header().Set(name, "max-age=3600")
 			}
@@ -79,12 +81,12 @@ func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
 				w.Header()["Cache-Control"] = strings.Split(said, "\n")
 			}
 		}})
-		b := s.newBrowser()
-		b.follow("/")
+		b := s.NewBrowser()
+		b.Follow("/")
 		if a := b.Get("/"); a.Header.Get("Set-Cookie") != "" || a.Header.Get("Edge-Control") == "" {
 			t.Errorf("without our cookie: %v, want the upstream's words", a.Header)
 		}
-		s.clock.advance(over)
+		s.Clock.Advance(over)
 		a := b.Get("/")
 		if got := a.Header["Cache-Control"]; a.Header.Get("Set-Cookie") == "" || len(got) != 1 || got[0] != want {
 			t.Errorf("%q: Cache-Control %q, Set-Cookie %q; want %q and our cookie", said, got, a.Header.Get("Set-Cookie"), want)
@@ -103,15 +105,15 @@ func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
 }
 
 func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
 		w.Header().Add("Set-Cookie", "tollgate=evil")
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(http.StatusOK)
 	}})
-	b := s.newBrowser()
-	b.follow("/")
-	s.clock.advance(over)
+	b := s.NewBrowser()
+	b.Follow("/")
+	s.Clock.Advance(over)
 	hints := 0
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
@@ -122,7 +124,7 @@ func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
 			return nil
 		},
 	})
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/", nil)
 	res, err := b.Client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +137,7 @@ func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
 
 func TestAnEventStreamPassesAtOnceAndCarriesTheNewCookie(t *testing.T) {
 	more := make(chan struct{})
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/events" {
 			return
 		}
@@ -147,12 +149,12 @@ func TestAnEventStreamPassesAtOnceAndCarriesTheNewCookie(t *testing.T) {
 		<-more
 	}})
 	defer close(more)
-	b := s.newBrowser()
-	b.follow("/")
-	s.clock.advance(over)
+	b := s.NewBrowser()
+	b.Follow("/")
+	s.Clock.Advance(over)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/events", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/events", nil)
 	res, err := b.Client.Do(req)
 	if err != nil {
 		t.Fatalf("the header did not pass before the first event: %v", err)
@@ -168,7 +170,7 @@ func TestAnEventStreamPassesAtOnceAndCarriesTheNewCookie(t *testing.T) {
 }
 
 func TestAWebSocketPasses(t *testing.T) {
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			return
 		}
@@ -184,11 +186,11 @@ func TestAWebSocketPasses(t *testing.T) {
 		rw.WriteString("echo " + line)
 		rw.Flush()
 	}})
-	b := s.newBrowser()
-	b.follow("/")
-	s.clock.advance(over)
+	b := s.NewBrowser()
+	b.Follow("/")
+	s.Clock.Advance(over)
 	conn := dial(t, s)
-	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.cookieLine() + "\r\n\r\n"))
+	conn.Write([]byte("GET /ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + b.CookieLine() + "\r\n\r\n"))
 	reader := bufio.NewReader(conn)
 	res, err := http.ReadResponse(reader, nil)
 	if err != nil {
@@ -204,42 +206,42 @@ func TestAWebSocketPasses(t *testing.T) {
 }
 
 func TestBalanceHeaderIsRemovedAndForcesARead(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	spend := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/spend" {
-			s.provider.Spend(12345, 100)
+			s.Provider.Spend(12345, 100)
 			w.Header().Set("Tollgate-Balance", "changed")
 		}
 		w.Write([]byte(r.Header.Get("X-User-Balance") + " " + r.Header.Get("X-User-Balance-State")))
 	}
-	up := newUpstream(t, spend)
-	s.caddyfile = strings.Replace(s.caddyfile, s.upstream.URL, up.URL, 1)
+	up := gatewaytest.NewUpstream(t, spend)
+	s.Caddyfile = strings.Replace(s.Caddyfile, s.Upstream.URL, up.URL, 1)
 	s.Load()
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	a := b.Get("/spend")
-	if a.text != "750.00 fresh" || a.Header.Get("Tollgate-Balance") != "" {
-		t.Errorf("spending: %q, %q", a.text, a.Header.Get("Tollgate-Balance"))
+	if a.Text != "750.00 fresh" || a.Header.Get("Tollgate-Balance") != "" {
+		t.Errorf("spending: %q, %q", a.Text, a.Header.Get("Tollgate-Balance"))
 	}
-	if a := b.Get("/"); a.text != "749.00 fresh" {
-		t.Errorf("afterwards: %q", a.text)
+	if a := b.Get("/"); a.Text != "749.00 fresh" {
+		t.Errorf("afterwards: %q", a.Text)
 	}
 }
 
 // spendingSite has an upstream whose /spend takes a dollar and says so as a test wants,
 // and which says elsewhere which balance it is told.
-func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (*site, *visitor) {
+func spendingSite(t *testing.T, say func(w http.ResponseWriter, spend func())) (*gatewaytest.Site, *gatewaytest.Browser) {
 	t.Helper()
-	var s *site
-	s = newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	var s *gatewaytest.Site
+	s = gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/spend" {
-			say(w, func() { s.provider.Spend(12345, 100) })
+			say(w, func() { s.Provider.Spend(12345, 100) })
 			return
 		}
 		w.Write([]byte(r.Header.Get("X-User-Balance") + " " + r.Header.Get("X-User-Balance-State")))
 	}})
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	return s, b
 }
 
@@ -257,12 +259,12 @@ func TestLongResponseOutdatesTheBalanceAtItsEnd(t *testing.T) {
 					<-goOn
 				}
 			})
-			res, err := b.Client.Get(b.site.url + "/spend")
+			res, err := b.Client.Get(b.Site.URL + "/spend")
 			if err != nil {
 				t.Fatal(err)
 			}
 			goOn <- true
-			if got := b.Get("/").text; !strings.HasSuffix(got, " fresh") {
+			if got := b.Get("/").Text; !strings.HasSuffix(got, " fresh") {
 				t.Errorf("meanwhile: %q", got)
 			}
 			goOn <- true
@@ -270,7 +272,7 @@ func TestLongResponseOutdatesTheBalanceAtItsEnd(t *testing.T) {
 			if text, err := io.ReadAll(res.Body); string(text) != "one two three" || err != nil {
 				t.Errorf("the answer: %q, %v", text, err)
 			}
-			eventually(t, "the end is known", func() bool { return b.Get("/").text == "747.00 fresh" })
+			gatewaytest.Eventually(t, "the end is known", func() bool { return b.Get("/").Text == "747.00 fresh" })
 		})
 	}
 }
@@ -287,19 +289,19 @@ func TestWebSocketOutdatesTheBalanceAtItsEnd(t *testing.T) {
 		rw.ReadByte()
 		spend()
 	})
-	conn := dial(t, b.site)
-	fmt.Fprintf(conn, "GET /spend HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
+	conn := dial(t, b.Site)
+	fmt.Fprintf(conn, "GET /spend HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.CookieLine())
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Tollgate-Balance") != "" {
 		t.Fatal(res, err)
 	}
-	if got := b.Get("/").text; got != "750.00 fresh" {
+	if got := b.Get("/").Text; got != "750.00 fresh" {
 		t.Errorf("meanwhile: %q", got)
 	}
 	conn.Write([]byte{0})
 	io.Copy(io.Discard, conn) // up to the upstream's end
 	conn.Close()
-	eventually(t, "the end is known", func() bool { return b.Get("/").text == "749.00 fresh" })
+	gatewaytest.Eventually(t, "the end is known", func() bool { return b.Get("/").Text == "749.00 fresh" })
 }
 
 func TestBalanceTrailerIsRemovedAndForcesARead(t *testing.T) {
@@ -322,20 +324,20 @@ func TestBalanceTrailerIsRemovedAndForcesARead(t *testing.T) {
 					w.Header().Set("X-Sum", "1")
 				})
 				if protocol == "HTTP/2" {
-					second := httptest.NewUnstartedServer(s.upstream.Config.Handler)
+					second := httptest.NewUnstartedServer(s.Upstream.Config.Handler)
 					second.Config.Protocols = new(http.Protocols)
 					second.Config.Protocols.SetUnencryptedHTTP2(true)
 					second.Start()
 					t.Cleanup(second.Close)
-					s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy h2c"+strings.TrimPrefix(second.URL, "http"), 1)
+					s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, "reverse_proxy h2c"+strings.TrimPrefix(second.URL, "http"), 1)
 					s.Load()
 				}
-				front := httptest.NewUnstartedServer(s.server)
+				front := httptest.NewUnstartedServer(s.Server)
 				front.EnableHTTP2 = protocol == "HTTP/2"
 				front.StartTLS()
 				t.Cleanup(front.Close)
 				req, _ := http.NewRequest(http.MethodGet, front.URL+"/spend", nil)
-				req.Header.Set("Cookie", strings.TrimPrefix(b.cookieLine(), "Cookie: "))
+				req.Header.Set("Cookie", strings.TrimPrefix(b.CookieLine(), "Cookie: "))
 				res, err := front.Client().Do(req)
 				if err != nil {
 					t.Fatal(err)
@@ -346,7 +348,7 @@ func TestBalanceTrailerIsRemovedAndForcesARead(t *testing.T) {
 				if string(text) != "one " || err != nil || ours || res.Trailer.Get("X-Sum") != "1" || res.Proto[:6] != protocol[:6] {
 					t.Errorf("got %q, %v, trailers %v over %s", text, err, res.Trailer, res.Proto)
 				}
-				if got := b.Get("/").text; got != "749.00 fresh" {
+				if got := b.Get("/").Text; got != "749.00 fresh" {
 					t.Errorf("afterwards: %q", got)
 				}
 			})
@@ -355,10 +357,10 @@ func TestBalanceTrailerIsRemovedAndForcesARead(t *testing.T) {
 }
 
 func TestAnUpstreamThatFailsStillDeliversTheNewCookie(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.upstream.Close()
-	s.clock.advance(over)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Upstream.Close()
+	s.Clock.Advance(over)
 	a := b.Get("/")
 	if a.StatusCode != http.StatusBadGateway || a.Header.Get("Set-Cookie") == "" {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))

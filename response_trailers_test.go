@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"io"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // sendEvilTrailers answers with trailers that no upstream may send, and with a good one.
@@ -36,20 +38,20 @@ func TestTrailersSetNoCookieAndSteerNoCache(t *testing.T) {
 		"partly, in one": {"set-cookie, X-Good"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, siteOptions{handler: sendEvilTrailers(announced...)})
-			front := httptest.NewUnstartedServer(s.server)
+			s := gatewaytest.New(t, gatewaytest.Options{Handler: sendEvilTrailers(announced...)})
+			front := httptest.NewUnstartedServer(s.Server)
 			front.EnableHTTP2 = true
 			front.StartTLS()
 			defer front.Close()
 			for _, at := range []struct {
 				client *http.Client
 				url    string
-			}{{http.DefaultClient, s.url}, {front.Client(), front.URL}} {
-				b := s.newBrowser()
-				b.follow("/")
-				s.clock.advance(over) // the session cookie is renewed
+			}{{http.DefaultClient, s.URL}, {front.Client(), front.URL}} {
+				b := s.NewBrowser()
+				b.Follow("/")
+				s.Clock.Advance(over) // the session cookie is renewed
 				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, at.url+"/", nil)
-				_, cookies, _ := strings.Cut(b.cookieLine(), ": ")
+				_, cookies, _ := strings.Cut(b.CookieLine(), ": ")
 				req.Header.Set("Cookie", cookies)
 				res, err := at.client.Do(req)
 				if err != nil {

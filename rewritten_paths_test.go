@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // TestRewriteDoesNotTakeARequestOutOfItsRules: Caddy runs rewrite, uri and try_files
@@ -20,11 +22,11 @@ func TestRewriteDoesNotTakeARequestOutOfItsRules(t *testing.T) {
 		"rewrite * /index.php":                   {"/api/pay"},
 		"uri strip_prefix /api\nrewrite /pay /x": {"/api/pay"},
 	} {
-		s := newSite(t, siteOptions{before: before, inTollgate: "require /api /api/* {\nbalance 800\n}\npublic /open/*"})
-		b := s.newBrowser()
-		nobody := s.newBrowser()
-		b.follow("/elsewhere")
-		reached := s.upstream.requests.Load()
+		s := gatewaytest.New(t, gatewaytest.Options{Before: before, InTollgate: "require /api /api/* {\nbalance 800\n}\npublic /open/*"})
+		b := s.NewBrowser()
+		nobody := s.NewBrowser()
+		b.Follow("/elsewhere")
+		reached := s.Upstream.Requests.Load()
 		for _, path := range paths {
 			if a := nobody.Get(path); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: %s without a session: got %d, want 401", before, path, a.StatusCode)
@@ -33,23 +35,23 @@ func TestRewriteDoesNotTakeARequestOutOfItsRules(t *testing.T) {
 				t.Errorf("%s: %s: got %d, want 402", before, path, a.StatusCode)
 			}
 		}
-		if n := s.upstream.requests.Load() - reached; n != 0 {
+		if n := s.Upstream.Requests.Load() - reached; n != 0 {
 			t.Errorf("%s: %d requests reached the upstream", before, n)
 		}
 	}
 }
 
 func TestTheStricterOfTwoPathsDecides(t *testing.T) {
-	s := newSite(t, siteOptions{
-		before: strings.Join([]string{
+	s := gatewaytest.New(t, gatewaytest.Options{
+		Before: strings.Join([]string{
 			"rewrite /secret/* /public{uri}", "rewrite /public/out /secret", "rewrite /public/in /public/b",
 			"rewrite /public/opt /optional/a", "rewrite /optional/pub /public/a", "rewrite /optional/out /page",
 			"rewrite /a /paid/a", "rewrite /paid/b /restricted/b", "rewrite /public/paid/x /page2", "rewrite /optional/paid /optional/b",
 			"rewrite /odd /public/..%2fsecret",
 		}, "\n"),
-		inTollgate: "public /public/*\noptional /optional/*\nrequire /paid/* /public/paid/* /optional/paid {\nbalance 800\n}\nrequire /restricted/* {\nuser 7\n}",
+		InTollgate: "public /public/*\noptional /optional/*\nrequire /paid/* /public/paid/* /optional/paid {\nbalance 800\n}\nrequire /restricted/* {\nuser 7\n}",
 	})
-	user, nobody := s.newBrowser().signIn(), s.newBrowser()
+	user, nobody := s.NewBrowser().SignIn(), s.NewBrowser()
 	for path, want := range map[string]struct {
 		nobody, user int
 		identity     bool
@@ -68,7 +70,7 @@ func TestTheStricterOfTwoPathsDecides(t *testing.T) {
 		"/public/a":      {200, 200, false},
 		"/page":          {401, 200, true},
 	} {
-		for b, status := range map[*visitor]int{nobody: want.nobody, user: want.user} {
+		for b, status := range map[*gatewaytest.Browser]int{nobody: want.nobody, user: want.user} {
 			a := b.Get(path)
 			if a.StatusCode != status {
 				t.Errorf("%s, signed in %v: got %d, want %d", path, b == user, a.StatusCode, status)
@@ -76,12 +78,12 @@ func TestTheStricterOfTwoPathsDecides(t *testing.T) {
 			}
 			identity := ""
 			if b == user && want.identity {
-				identity = testUserID
+				identity = gatewaytest.UserID
 			}
 			if status != http.StatusOK {
 				continue
 			}
-			if got := a.seen(t).Header.Get("X-User-Id"); got != identity {
+			if got := a.Seen(t).Header.Get("X-User-Id"); got != identity {
 				t.Errorf("%s, signed in %v: the upstream got the user %q, want %q", path, b == user, got, identity)
 			}
 		}
@@ -89,7 +91,7 @@ func TestTheStricterOfTwoPathsDecides(t *testing.T) {
 }
 
 func TestAmbiguousPathIsRefusedEvenAfterARewrite(t *testing.T) {
-	s := newSite(t, siteOptions{before: "rewrite * /public/a", inTollgate: "public /public/*\nrequire /paid/* {\nbalance 800\n}"})
+	s := gatewaytest.New(t, gatewaytest.Options{Before: "rewrite * /public/a", InTollgate: "public /public/*\nrequire /paid/* {\nbalance 800\n}"})
 	for _, target := range []string{"/public/..%2fadmin", "/public/%252e%252e/admin", "//public/a"} {
 		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", "")
 		if res.StatusCode != http.StatusBadRequest {
@@ -105,14 +107,14 @@ func TestTryFilesDoesNotOpenAPage(t *testing.T) {
 	for _, name := range []string{"index.html", "logo.png"} {
 		writeFile(t, filepath.Join(folder, name), name)
 	}
-	s := newSite(t, siteOptions{
-		before:     "root * " + folder + "\ntry_files {path} /index.html",
-		inTollgate: "public /index.html /logo.png /about",
+	s := gatewaytest.New(t, gatewaytest.Options{
+		Before:     "root * " + folder + "\ntry_files {path} /index.html",
+		InTollgate: "public /index.html /logo.png /about",
 	})
 	for path, want := range map[string]int{
 		"/index.html": 200, "/logo.png": 200, "/about": 200, "/admin": 401, "/about/": 401,
 	} {
-		if a := s.newBrowser().Get(path); a.StatusCode != want {
+		if a := s.NewBrowser().Get(path); a.StatusCode != want {
 			t.Errorf("%s: got %d, want %d", path, a.StatusCode, want)
 		}
 	}
@@ -121,12 +123,12 @@ func TestTryFilesDoesNotOpenAPage(t *testing.T) {
 // TestStreamEndsByTheRulesOfItsOriginalPath: a new configuration decides about open
 // streams by both of their paths, too.
 func TestStreamEndsByTheRulesOfItsOriginalPath(t *testing.T) {
-	s := newSite(t, siteOptions{before: "uri strip_prefix /api", inTollgate: oftenRechecked})
-	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{Before: "uri strip_prefix /api", InTollgate: oftenRechecked})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, "reverse_proxy "+s.Upstream.URL+" {\nstream_close_delay 1h\n}", 1)
 	s.Load()
-	b := s.newBrowser().signIn()
-	bySent, byCurrent, passing := b.webSocket(s.url+"/api/stream/ws"), b.webSocket(s.url+"/api/stream/dear"), b.webSocket(s.url+"/stream/ws")
-	s.caddyfile = strings.Replace(s.caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /api/stream/ws /stream/dear {\nuser 7\n}", 1)
+	b := s.NewBrowser().SignIn()
+	bySent, byCurrent, passing := webSocket(b, s.URL+"/api/stream/ws"), webSocket(b, s.URL+"/api/stream/dear"), webSocket(b, s.URL+"/stream/ws")
+	s.Caddyfile = strings.Replace(s.Caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /api/stream/ws /stream/dear {\nuser 7\n}", 1)
 	s.Load()
 	wantClosed(t, bySent, 4403, "refused", withinRecheck)
 	wantClosed(t, byCurrent, 4403, "refused", withinRecheck)
@@ -134,33 +136,33 @@ func TestStreamEndsByTheRulesOfItsOriginalPath(t *testing.T) {
 }
 
 func TestAuthAppliesRulesToTheForwardedURLAlone(t *testing.T) {
-	s := newSite(t, asked(anyPeer, "public /public/* /oauth/*\nrequire /oauth/* {\nuser 7\n}\nrequire /paid/* {\nbalance 800\n}"))
-	b := s.newBrowser().signIn()
-	b.Get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page", 200, "", testUserID)
-	b.Get("/oauth/auth", "X-Forwarded-Uri: /public/a").wantAuth(t, "a public page", 200, "", "")
-	b.Get("/oauth/auth", "X-Forwarded-Uri: /paid/a").wantAuth(t, "a paid page", 403, "insufficient_balance", "")
-	s.newBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /page").wantAuth(t, "a page, nobody", 401, "unauthenticated", "")
+	s := gatewaytest.New(t, asked(anyPeer, "public /public/* /oauth/*\nrequire /oauth/* {\nuser 7\n}\nrequire /paid/* {\nbalance 800\n}"))
+	b := s.NewBrowser().SignIn()
+	wantAuth(b.Get("/oauth/auth", "X-Forwarded-Uri: /page"), t, "a page", 200, "", gatewaytest.UserID)
+	wantAuth(b.Get("/oauth/auth", "X-Forwarded-Uri: /public/a"), t, "a public page", 200, "", "")
+	wantAuth(b.Get("/oauth/auth", "X-Forwarded-Uri: /paid/a"), t, "a paid page", 403, "insufficient_balance", "")
+	wantAuth(s.NewBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /page"), t, "a page, nobody", 401, "unauthenticated", "")
 }
 
 // loadExample serves an example's Caddyfile on a site, with the test's provider.
-func (s *site) loadExample(t *testing.T, example string, oldnew ...string) {
+func loadExample(s *gatewaytest.Site, t *testing.T, example string, oldnew ...string) {
 	t.Helper()
 	setExampleEnv(t)
-	t.Setenv("OAUTH_CLIENT_ID", testClientID)
-	t.Setenv("OAUTH_CLIENT_SECRET", testClientSecret)
-	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
-	oldnew = append(oldnew, "app.example.com {", "http:// {", "provider aihubmix {", "provider aihubmix {\n base_url "+s.providerURL)
-	s.caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
+	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
+	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
+	oldnew = append(oldnew, "app.example.com {", "http:// {", "provider aihubmix {", "provider aihubmix {\n base_url "+s.ProviderURL)
+	s.Caddyfile = fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tstorage file_system %s\n}\n", t.TempDir()) +
 		render(t, filepath.Join("examples", example, "Caddyfile"), oldnew...)
 	s.Load()
 }
 
 func TestExampleRewrittenPathsGoesByBothPaths(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	upstream := strings.TrimPrefix(s.upstream.URL, "http://")
-	s.loadExample(t, "rewritten-paths", "localhost:3000", upstream, "localhost:4000", upstream)
-	user, nobody := s.newBrowser().signIn(), s.newBrowser()
-	s.userSays(`"balance_formatted":"0.49","email":"user@other.example"`)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	upstream := strings.TrimPrefix(s.Upstream.URL, "http://")
+	loadExample(s, t, "rewritten-paths", "localhost:3000", upstream, "localhost:4000", upstream)
+	user, nobody := s.NewBrowser().SignIn(), s.NewBrowser()
+	userSays(s, `"balance_formatted":"0.49","email":"user@other.example"`)
 	for path, want := range map[string]struct {
 		nobody, user int
 		uri          string // as the application sees it
@@ -173,14 +175,14 @@ func TestExampleRewrittenPathsGoesByBothPaths(t *testing.T) {
 			t.Errorf("%s without a session: got %d, want %d", path, a.StatusCode, want.nobody)
 		}
 		a := user.Get(path)
-		if a.StatusCode != want.user || (want.uri != "" && a.seen(t).URI != want.uri) {
-			t.Errorf("%s: got %d %s, want %d %s", path, a.StatusCode, a.text, want.user, want.uri)
+		if a.StatusCode != want.user || (want.uri != "" && a.Seen(t).URI != want.uri) {
+			t.Errorf("%s: got %d %s, want %d %s", path, a.StatusCode, a.Text, want.user, want.uri)
 		}
 	}
-	s.userSays(`"balance_formatted":"0.50","email":"user@example.com"`)
+	userSays(s, `"balance_formatted":"0.50","email":"user@example.com"`)
 	for path, uri := range map[string]string{"/api/pay": "/pay", "/pay": "/pay", "/files/a.txt": "/a.txt"} {
-		if a := user.Get(path); a.StatusCode != http.StatusOK || a.seen(t).URI != uri {
-			t.Errorf("%s with enough money: got %d %s, want %s", path, a.StatusCode, a.text, uri)
+		if a := user.Get(path); a.StatusCode != http.StatusOK || a.Seen(t).URI != uri {
+			t.Errorf("%s with enough money: got %d %s, want %s", path, a.StatusCode, a.Text, uri)
 		}
 	}
 }

@@ -1,12 +1,14 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestAPathThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/* /exact *.css\noptional /optional/*"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/* /exact *.css\noptional /optional/*"})
 	const pass, login, refused = http.StatusOK, http.StatusUnauthorized, http.StatusBadRequest
 	for target, want := range map[string]int{
 		"/public/a":                pass,
@@ -51,7 +53,7 @@ func TestAPathThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 }
 
 func TestOddMethodsAndTargetsNeitherCrashNorPass(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
 	for _, line := range []string{
 		"CONNECT example.com:443 HTTP/1.1", "OPTIONS * HTTP/1.1", "GET http://other.example/page HTTP/1.1", "get /page HTTP/1.1",
 		"FOO /page HTTP/1.1", "GET /page?%zz HTTP/1.1", "GET ?x HTTP/1.1", "TRACE /page HTTP/1.1", "GET /page HTTP/1.0",
@@ -61,20 +63,20 @@ func TestOddMethodsAndTargetsNeitherCrashNorPass(t *testing.T) {
 			t.Errorf("%s: got %d", line, res.StatusCode)
 		}
 	}
-	if n := s.upstream.requests.Load(); n != 0 {
+	if n := s.Upstream.Requests.Load(); n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }
 
 func TestEndpointsGoByTheOriginalPathAndRulesByBoth(t *testing.T) {
-	s := newSite(t, siteOptions{before: "uri strip_prefix /app", inTollgate: "public /public/* /app/public/*"})
-	if a := s.newBrowser().Get("/app/public/a"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/public/a" {
+	s := gatewaytest.New(t, gatewaytest.Options{Before: "uri strip_prefix /app", InTollgate: "public /public/* /app/public/*"})
+	if a := s.NewBrowser().Get("/app/public/a"); a.StatusCode != http.StatusOK || a.Seen(t).URI != "/public/a" {
 		t.Errorf("got %d", a.StatusCode)
 	}
-	if a := s.newBrowser().visit("/app/page"); a.location() != "/oauth/start?return_to=%2Fapp%2Fpage" {
-		t.Errorf("the way back is %q", a.location())
+	if a := s.NewBrowser().Visit("/app/page"); a.Location() != "/oauth/start?return_to=%2Fapp%2Fpage" {
+		t.Errorf("the way back is %q", a.Location())
 	}
-	if a := s.newBrowser().Get("/oauth/health"); a.StatusCode != http.StatusOK {
+	if a := s.NewBrowser().Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
 }

@@ -1,10 +1,7 @@
-package tollgate
+package tollgate_test
 
 import (
-	"cmp"
-	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,106 +13,13 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// running is a Caddy that really runs: with its own listeners, logs and reloads.
-// There is one in a process at a time.
-type running struct {
-	*site
-	caddyfile string
-	logs      string // the folder
-	storage   string // Caddy's, a folder
-}
-
-// runningOptions are what a test wants otherwise than usual.
-type runningOptions struct {
-	access time.Duration // the life of access tokens; default 2h
-	admin  string        // the address of the admin API; default off
-	// inTollgate are more lines for that block.
-	inTollgate string
-}
-
-func runCaddy(t *testing.T, options runningOptions) *running {
-	t.Helper()
-	r := prepareCaddy(t, options)
-	r.start()
-	return r
-}
-
-// prepareCaddy writes the Caddyfile, which a test may change before the start.
-func prepareCaddy(t *testing.T, options runningOptions) *running {
-	t.Helper()
-	address := freeAddress()
-	s := &site{t: t, url: "http://" + address, upstream: newUpstream(t, nil)}
-	s.provider = simulator.New(simulator.Options{
-		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: cmp.Or(options.access, 2*time.Hour),
-		Clients: []simulator.Client{{ID: testClientID, Secret: testClientSecret, RedirectURIs: []string{s.url + "/oauth/callback"}}},
-	})
-	provider := httptest.NewServer(s.provider)
-	t.Cleanup(provider.Close)
-	s.providerURL = provider.URL
-
-	r := &running{site: s, logs: t.TempDir(), storage: t.TempDir()}
-	r.caddyfile = fmt.Sprintf(`{
-	admin %s
-	auto_https off
-	persist_config off
-	storage file_system %s
-	grace_period 5s
-	log default {
-		output file %s
-		level DEBUG
-	}
-}
-http://%s {
-	bind 127.0.0.1
-	log {
-		output file %s
-	}
-	tollgate {
-		provider aihubmix {
-			base_url %s
-			client_id %s
-			client_secret %s
-			timeout 1s
-		}
-		redirect_uri http://%s/oauth/callback
-		secret %s
-		%s
-	}
-	reverse_proxy %s
-}
-`, cmp.Or(options.admin, "off"), r.storage, filepath.Join(r.logs, "default.log"), address, filepath.Join(r.logs, "access.log"),
-		s.providerURL, testClientID, testClientSecret, address, testSecret, options.inTollgate, s.upstream.URL)
-	return r
-}
-
-func (r *running) start() {
-	r.t.Helper()
-	r.reload()
-	r.t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			r.t.Error(err)
-		}
-	})
-}
-
-func (r *running) reload() {
-	r.t.Helper()
-	config, err := adapt(r.caddyfile)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	provisioning.Lock()
-	defer provisioning.Unlock()
-	if err := caddy.Load(config, true); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 func TestNoSecretIsEverLogged(t *testing.T) {
-	r := runCaddy(t, runningOptions{})
+	r := gatewaytest.Run(t, gatewaytest.RunOptions{})
 	secrets := map[string]string{}
 	remember := func(what, value string) {
 		if len(value) > 3 {
@@ -123,52 +27,52 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 			secrets[url.QueryEscape(value)] = what
 		}
 	}
-	remember("the client secret", testClientSecret)
-	remember("the configured secret", testSecret)
+	remember("the client secret", gatewaytest.ClientSecret)
+	remember("the configured secret", gatewaytest.Secret)
 
-	b := r.newBrowser()
-	start := b.visit("/oauth/start?return_to=/page")
-	authorize, _ := url.Parse(start.location())
+	b := r.NewBrowser()
+	start := b.Visit("/oauth/start?return_to=/page")
+	authorize, _ := url.Parse(start.Location())
 	remember("the state", authorize.Query().Get("state"))
-	callback := b.visit(start.location()).location()
+	callback := b.Visit(start.Location()).Location()
 	u, _ := url.Parse(callback)
 	remember("the code", u.Query().Get("code"))
-	for name, value := range b.cookies() {
+	for name, value := range b.Cookies() {
 		remember("the cookie "+name, value)
 	}
 	for _, method := range []string{"HEAD", "POST", "PUT"} {
-		b.do(method, callback, nil)
+		b.Send(method, callback, nil)
 	}
-	b.visit(strings.Replace(callback, "/oauth/", "/oauth//", 1))
-	b.visit(strings.Replace(callback, "/oauth/", "/x/..;/oauth/", 1))
-	b.visit(callback)
-	b.visit(callback)
+	b.Visit(strings.Replace(callback, "/oauth/", "/oauth//", 1))
+	b.Visit(strings.Replace(callback, "/oauth/", "/x/..;/oauth/", 1))
+	b.Visit(callback)
+	b.Visit(callback)
 	b.Get("/page")
-	for name, value := range b.cookies() {
+	for name, value := range b.Cookies() {
 		remember("the cookie "+name, value)
 	}
 	b.Get("/oauth/userinfo")
-	r.provider.ExpireAccessTokens()
-	b.do("POST", "/oauth/refresh", nil)
-	b.visit("/oauth/topup")
+	r.Provider.ExpireAccessTokens()
+	b.Send("POST", "/oauth/refresh", nil)
+	b.Visit("/oauth/topup")
 	b.Get("/")
-	r.provider.SetFault(simulator.Token, simulator.Fault{Status: 500, Body: `{"error":"x","access_token":"leaked-token-of-the-answer"}`})
+	r.Provider.SetFault(simulator.Token, simulator.Fault{Status: 500, Body: `{"error":"x","access_token":"leaked-token-of-the-answer"}`})
 	remember("the provider's answer", "leaked-token-of-the-answer")
-	r.provider.ExpireAccessTokens()
-	time.Sleep(RereadInterval)
-	b.do("POST", "/oauth/refresh", nil)
-	other := r.newBrowser()
-	other.visit(other.authorize(""))
-	other.visit(other.authorize("") + "&iss=https://evil.example")
-	r.provider.ClearFaults()
-	b.visit("/oauth/callback?code=made-up-code-0123456789&state=made-up-state-0123456789")
+	r.Provider.ExpireAccessTokens()
+	time.Sleep(tollgate.RereadInterval)
+	b.Send("POST", "/oauth/refresh", nil)
+	other := r.NewBrowser()
+	other.Visit(other.Authorize(""))
+	other.Visit(other.Authorize("") + "&iss=https://evil.example")
+	r.Provider.ClearFaults()
+	b.Visit("/oauth/callback?code=made-up-code-0123456789&state=made-up-state-0123456789")
 	remember("a made-up code", "made-up-code-0123456789")
 	remember("a made-up state", "made-up-state-0123456789")
-	r.upstream.Close()
+	r.Upstream.Close()
 	b.Get("/page")
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	for _, endpoint := range []simulator.Endpoint{simulator.Exchange, simulator.Refresh, simulator.UserInfo} {
-		for _, request := range r.provider.Requests(endpoint) {
+		for _, request := range r.Provider.Requests(endpoint) {
 			for _, name := range []string{"code", "code_verifier", "refresh_token"} {
 				remember("a "+name, request.Form.Get(name))
 			}
@@ -181,7 +85,7 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 
 	caddy.Stop() // the logs are written
 	for _, name := range []string{"default.log", "access.log"} {
-		text, err := os.ReadFile(filepath.Join(r.logs, name))
+		text, err := os.ReadFile(filepath.Join(r.Logs, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,10 +109,10 @@ func TestNoSecretIsEverLogged(t *testing.T) {
 
 func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 	// Tokens of five seconds are refreshed after four.
-	r := runCaddy(t, runningOptions{access: 5 * time.Second})
-	var browsers []*visitor
+	r := gatewaytest.Run(t, gatewaytest.RunOptions{Access: 5 * time.Second})
+	var browsers []*gatewaytest.Browser
 	for range 10 {
-		browsers = append(browsers, r.newBrowser().signIn())
+		browsers = append(browsers, r.NewBrowser().SignIn())
 	}
 	var refused, served atomic.Int64
 	stop := make(chan struct{})
@@ -221,7 +125,7 @@ func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 					return
 				default:
 				}
-				if status := getPatiently(b, r.url+"/"); status == http.StatusOK {
+				if status := getPatiently(b, r.URL+"/"); status == http.StatusOK {
 					served.Add(1)
 				} else {
 					refused.Add(1)
@@ -233,17 +137,17 @@ func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 	}
 	for range 7 {
 		time.Sleep(time.Second)
-		r.reload()
+		r.Reload()
 	}
 	close(stop)
 	load.Wait()
 	if refused.Load() != 0 || served.Load() == 0 {
 		t.Errorf("%d requests were refused, %d served", refused.Load(), served.Load())
 	}
-	if n := r.provider.Count(simulator.Refresh); n < len(browsers) {
+	if n := r.Provider.Count(simulator.Refresh); n < len(browsers) {
 		t.Errorf("only %d refreshes: the test did not test", n)
 	}
-	if n := r.provider.DoubleSpends(); n != 0 {
+	if n := r.Provider.DoubleSpends(); n != 0 {
 		t.Errorf("%d refresh tokens were spent twice", n)
 	}
 }
@@ -251,7 +155,7 @@ func TestARealReloadEverySecondUnderLoadLosesNothing(t *testing.T) {
 // getPatiently repeats a request whose connection was reset before any answer, as
 // browsers do. Caddy itself resets some with each reload, with or without tollgate:
 // the ones that wait in the old listener's queue when the new one takes over.
-func getPatiently(b *visitor, target string) int {
+func getPatiently(b *gatewaytest.Browser, target string) int {
 	for range 20 {
 		res, err := b.Client.Get(target)
 		if err == nil {

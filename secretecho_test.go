@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestNoErrorRepeatsThePasswordInAnAddress(t *testing.T) {
@@ -60,8 +61,8 @@ func newEchoTest(t *testing.T) *echoTest {
 
 // Load loads a configuration in JSON, and lets go of it.
 func (e *echoTest) Load(config []byte) error {
-	provisioning.Lock()
-	defer provisioning.Unlock()
+	gatewaytest.Provisioning.Lock()
+	defer gatewaytest.Provisioning.Unlock()
 	var parsed caddy.Config
 	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
 		e.t.Fatal(err)
@@ -75,7 +76,7 @@ func (e *echoTest) Load(config []byte) error {
 		return nil
 	}
 	for _, server := range app.(*caddyhttp.App).Servers {
-		for _, h := range handlersIn(server.Routes) {
+		for _, h := range gatewaytest.HandlersIn(server.Routes) {
 			if err := h.Cleanup(); err != nil {
 				e.t.Error(err)
 			}
@@ -146,7 +147,7 @@ func TestNoCaddyfileErrorShowsASecret(t *testing.T) {
 		t.Setenv("TOLLGATE_TEST_PLANTED", secret)
 		for _, plant := range []string{secret, "{env.TOLLGATE_TEST_PLANTED}"} {
 			try := func(where, text string) {
-				config, err := adapt(text)
+				config, err := gatewaytest.Adapt(text)
 				if err == nil {
 					err = e.Load(config)
 				}
@@ -194,7 +195,7 @@ func TestNoJSONErrorShowsASecret(t *testing.T) {
 		t.Setenv("TOLLGATE_TEST_PLANTED", secret)
 		for _, plant := range []string{secret, "{env.TOLLGATE_TEST_PLANTED}"} {
 			for _, block := range echoBlocks() {
-				config, err := adapt(e.site("/x*", block))
+				config, err := gatewaytest.Adapt(e.site("/x*", block))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -301,7 +302,7 @@ func TestAnErrorShowsThePlaceholderOfAValue(t *testing.T) {
 func TestBracesInASecretAreNotShown(t *testing.T) {
 	for _, secret := range []string{"x{hunter2}y", "x{a.hunter2}y", "{env.HOME}{hunter2}"} {
 		block := strings.Replace(minimalBlock, "client_secret secret", "client_secret `"+secret+"`", 1)
-		_, _, err := provision("{\nadmin off\n}\nhttp:// {\ntollgate {\n" + block + "\n}\n}\n")
+		_, _, err := gatewaytest.Provision("{\nadmin off\n}\nhttp:// {\ntollgate {\n" + block + "\n}\n}\n")
 		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `write \{ for a brace`) {
 			t.Errorf("%s: got %v", secret, err)
 		}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"io/fs"
@@ -16,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
@@ -54,63 +56,63 @@ func (b *breakable) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func init() { caddy.RegisterModule(breakable{}) }
 
 // newStoredSite is a site whose sessions are in Caddy's storage, in the given folder.
-func newStoredSite(t *testing.T, options siteOptions) (s *site, storage *recordstest.Breakable, folder string) {
+func newStoredSite(t *testing.T, options gatewaytest.Options) (s *gatewaytest.Site, storage *recordstest.Breakable, folder string) {
 	t.Helper()
-	if !strings.Contains(options.inTollgate, "session") {
-		options.inTollgate += "\n" + inStorage
+	if !strings.Contains(options.InTollgate, "session") {
+		options.InTollgate += "\n" + inStorage
 	}
 	folder = t.TempDir()
 	storage = &recordstest.Breakable{Storage: &certmagic.FileStorage{Path: folder}, Hang: make(chan struct{})}
 	breakableStorages.Store(folder, storage)
-	options.storage = folder
-	return newSite(t, options), storage, folder
+	options.Storage = "tollgate_tests " + folder
+	return gatewaytest.New(t, options), storage, folder
 }
 
 func TestTheTicketIsSmallAndStaysTheSame(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	cookies := b.cookies()
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	cookies := b.Cookies()
 	if len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
 		t.Errorf("the browser holds %v", cookies)
 	}
-	s.clock.advance(over)
+	s.Clock.Advance(over)
 	a := b.Get("/")
-	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" || s.refreshes() != 1 {
-		t.Errorf("after a refresh: %d, %q, %d refreshes", a.StatusCode, a.Header.Get("Set-Cookie"), s.refreshes())
+	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" || s.Refreshes() != 1 {
+		t.Errorf("after a refresh: %d, %q, %d refreshes", a.StatusCode, a.Header.Get("Set-Cookie"), s.Refreshes())
 	}
-	s.forget()
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
-		t.Errorf("after a restart: %d, %d refreshes", a.StatusCode, s.refreshes())
+	s.Restart()
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.Refreshes() != 1 {
+		t.Errorf("after a restart: %d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 func TestALogoutIsFinalAcrossRestarts(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	copied := b.copyOf()
-	if a := b.do("POST", "/oauth/logout", nil); a.StatusCode != http.StatusSeeOther {
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	copied := b.Copy()
+	if a := b.Send("POST", "/oauth/logout", nil); a.StatusCode != http.StatusSeeOther {
 		t.Fatalf("signing out: %d", a.StatusCode)
 	}
-	s.forget()
+	s.Restart()
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copied cookie: %d", a.StatusCode)
 	}
 }
 
 func TestNewSignInEndsThePreviousSession(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	copied := b.copyOf()
-	b.visit(b.authorize("")) // as the same user
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	copied := b.Copy()
+	b.Visit(b.Authorize("")) // as the same user
 	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("a request that was under way: %d", a.StatusCode)
 	}
-	s.clock.advance(session.EndGrace)
+	s.Clock.Advance(session.EndGrace)
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
-	s.forget()
+	s.Restart()
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
@@ -120,23 +122,23 @@ func TestNewSignInEndsThePreviousSession(t *testing.T) {
 }
 
 func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
-	s, kind, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	before := b.cookies()
-	callback := s.newBrowser()
-	code := callback.authorize("?return_to=/page")
+	s, kind, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	before := b.Cookies()
+	callback := s.NewBrowser()
+	code := callback.Authorize("?return_to=/page")
 
 	kind.Broken.Store(true)
 	time.Sleep(max(storage.StorageReadAge, records.ProbeInterval))
-	for name, a := range map[string]*answer{
+	for name, a := range map[string]*gatewaytest.Answer{
 		"a script":      b.Get("/page"),
-		"a page":        b.visit("/page"),
+		"a page":        b.Visit("/page"),
 		"userinfo":      b.Get("/oauth/userinfo"),
-		"refresh":       b.do("POST", "/oauth/refresh", nil),
-		"logout":        b.do("POST", "/oauth/logout", nil),
-		"a new sign-in": s.newBrowser().visit("/oauth/start"),
-		"a callback":    callback.visit(code),
-		"topup":         b.visit("/oauth/topup"),
+		"refresh":       b.Send("POST", "/oauth/refresh", nil),
+		"logout":        b.Send("POST", "/oauth/logout", nil),
+		"a new sign-in": s.NewBrowser().Visit("/oauth/start"),
+		"a callback":    callback.Visit(code),
+		"topup":         b.Visit("/oauth/topup"),
 		"ready":         b.Get("/oauth/ready"),
 	} {
 		if a.StatusCode != http.StatusServiceUnavailable || (name != "ready" && a.Header.Get("Retry-After") == "") {
@@ -146,13 +148,13 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 			t.Errorf("%s: a cookie is touched: %q", name, a.Header.Values("Set-Cookie"))
 		}
 	}
-	if a := b.visit("/page"); a.Header.Get("Refresh") == "" || !strings.Contains(a.text, "<html") {
+	if a := b.Visit("/page"); a.Header.Get("Refresh") == "" || !strings.Contains(a.Text, "<html") {
 		t.Error("the page does not try again by itself")
 	}
 	if a := b.Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d codes were spent, want the one of before", n)
 	}
 
@@ -161,11 +163,11 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 	if a := b.Get("/page"); a.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
-	if after := b.cookies(); after["tollgate"] != before["tollgate"] {
+	if after := b.Cookies(); after["tollgate"] != before["tollgate"] {
 		t.Errorf("the cookies were %v and are %v", before, after)
 	}
-	if a := callback.visit(code); a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
-		t.Errorf("the callback, once more: %d to %q", a.StatusCode, a.location())
+	if a := callback.Visit(code); a.StatusCode != http.StatusSeeOther || a.Location() != "/page" {
+		t.Errorf("the callback, once more: %d to %q", a.StatusCode, a.Location())
 	}
 	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusOK {
 		t.Errorf("ready: %d", a.StatusCode)
@@ -173,116 +175,116 @@ func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
 }
 
 func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	storage.Full.Store(true)
 	time.Sleep(records.ProbeInterval)
-	s.clock.advance(due)
+	s.Clock.Advance(due)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with a valid token: %d", a.StatusCode)
 	}
 	const kept = "You are still signed in."
-	if a := s.newBrowser().visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.text, kept) {
-		t.Errorf("a new sign-in: got %d %s, want 503 and no promise of a session", a.StatusCode, a.text)
+	if a := s.NewBrowser().Visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.Text, kept) {
+		t.Errorf("a new sign-in: got %d %s, want 503 and no promise of a session", a.StatusCode, a.Text)
 	}
-	s.clock.advance(over - due)
-	if a := b.visit("/"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.text, kept) {
-		t.Errorf("a page: got %d %s, want 503 and %q", a.StatusCode, a.text, kept)
+	s.Clock.Advance(over - due)
+	if a := b.Visit("/"); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.Text, kept) {
+		t.Errorf("a page: got %d %s, want 503 and %q", a.StatusCode, a.Text, kept)
 	}
-	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || s.refreshes() != 0 {
-		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.refreshes())
+	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || s.Refreshes() != 0 {
+		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
 	storage.Full.Store(false)
-	s.clock.advance(renewal.BackOffExpired)
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.refreshes() != 1 {
-		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.refreshes())
+	s.Clock.Advance(renewal.BackOffExpired)
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.Refreshes() != 1 {
+		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
 }
 
 func TestAnEmptyStoreIsACleanSignIn(t *testing.T) {
-	s, _, folder := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s, _, folder := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	os.RemoveAll(filepath.Join(folder, "tollgate"))
-	s.forget()
+	s.Restart()
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a script: %d", a.StatusCode)
 	}
-	if a := b.follow("/page?a=1&b=2"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/page?a=1&b=2" {
-		t.Errorf("a page: %d, %s", a.StatusCode, a.text)
+	if a := b.Follow("/page?a=1&b=2"); a.StatusCode != http.StatusOK || a.Seen(t).URI != "/page?a=1&b=2" {
+		t.Errorf("a page: %d, %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestIdleTimeoutIsKeptInTheRecord(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}"})
-	b := s.newBrowser()
-	b.visit(b.authorize(""))
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}"})
+	b := s.NewBrowser()
+	b.Visit(b.Authorize(""))
 	for range 5 {
-		s.clock.advance(15 * time.Minute)
+		s.Clock.Advance(15 * time.Minute)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") != "" {
 			t.Fatalf("in use: %d, %q", a.StatusCode, a.Header.Get("Set-Cookie"))
 		}
-		s.forget() // what is known is in the store
+		s.Restart() // what is known is in the store
 	}
-	s.clock.advance(21 * time.Minute)
+	s.Clock.Advance(21 * time.Minute)
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the idle timeout: %d", a.StatusCode)
 	}
 }
 
 func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{
-		inTollgate: "session {\n\t\t\tstore cookie\n\t\t}",
-		provider:   simulator.Options{AccessTokenSize: 3000},
+	s, _, _ := newStoredSite(t, gatewaytest.Options{
+		InTollgate: "session {\n\t\t\tstore cookie\n\t\t}",
+		Provider:   simulator.Options{AccessTokenSize: 3000},
 	})
-	b := s.newBrowser().signIn()
-	late, copied := b.copyOf(), b.copyOf()
-	if len(b.cookies()) != 2 {
-		t.Fatalf("the session does not take two cookies: %v", b.cookies())
+	b := s.NewBrowser().SignIn()
+	late, copied := b.Copy(), b.Copy()
+	if len(b.Cookies()) != 2 {
+		t.Fatalf("the session does not take two cookies: %v", b.Cookies())
 	}
-	s.clock.advance(over) // the process holds newer tokens than the late browser
+	s.Clock.Advance(over) // the process holds newer tokens than the late browser
 	b.Get("/")
-	s.caddyfile = strings.Replace(s.caddyfile, "store cookie", "store storage {\n\t\t\t\tfrom_cookies 30d\n\t\t\t}", 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "store cookie", "store storage {\n\t\t\t\tfrom_cookies 30d\n\t\t\t}", 1)
 	s.Load()
-	for name, browser := range map[string]*visitor{"its browser": b, "one with an older cookie": late} {
+	for name, browser := range map[string]*gatewaytest.Browser{"its browser": b, "one with an older cookie": late} {
 		if a := browser.Get("/"); a.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d", name, a.StatusCode)
 		}
-		if cookies := browser.cookies(); len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
+		if cookies := browser.Cookies(); len(cookies) != 1 || len(cookies["tollgate"]) > 300 {
 			t.Errorf("%s holds %d cookies, of %d bytes", name, len(cookies), len(cookies["tollgate"]))
 		}
 	}
-	s.forget()
+	s.Restart()
 	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
-	b.do("POST", "/oauth/logout", nil)
-	s.forget()
-	for name, browser := range map[string]*visitor{"the ticket": late, "the old cookie": copied} {
+	b.Send("POST", "/oauth/logout", nil)
+	s.Restart()
+	for name, browser := range map[string]*gatewaytest.Browser{"the ticket": late, "the old cookie": copied} {
 		if a := browser.Get("/"); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("after signing out, %s: %d", name, a.StatusCode)
 		}
 	}
-	if n := s.refreshes(); n != 1 {
+	if n := s.Refreshes(); n != 1 {
 		t.Errorf("%d refreshes", n)
 	}
-	s.wantNoDoubleSpend()
+	s.WantNoDoubleSpend()
 }
 
 func TestFromAStoreToCookiesIsACleanSignIn(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.caddyfile = strings.Replace(s.caddyfile, "store storage", "store cookie", 1)
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Caddyfile = strings.Replace(s.Caddyfile, "store storage", "store cookie", 1)
 	s.Load()
-	if a := b.follow("/"); a.StatusCode != http.StatusOK {
+	if a := b.Follow("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("got %d", a.StatusCode)
 	}
 }
 
 func TestWithAStoreTheSecretCanBeChanged(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	other := keys.NewSecret()
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+other+" "+testSecret, 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "secret "+other+" "+gatewaytest.Secret, 1)
 	s.Load()
 	a := b.Get("/")
 	if a.StatusCode != http.StatusOK || a.Header.Get("Set-Cookie") == "" {
@@ -291,7 +293,7 @@ func TestWithAStoreTheSecretCanBeChanged(t *testing.T) {
 	if a := b.Get("/"); a.Header.Get("Set-Cookie") != "" {
 		t.Error("the new ticket is written again")
 	}
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+other+" "+testSecret, "secret "+other, 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+other+" "+gatewaytest.Secret, "secret "+other, 1)
 	s.Load()
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with the new one: %d", a.StatusCode)
@@ -299,11 +301,11 @@ func TestWithAStoreTheSecretCanBeChanged(t *testing.T) {
 }
 
 // wantNothingReadable looks for what a copy of a store must not give away.
-func wantNothingReadable(t *testing.T, s *site, dump string) {
+func wantNothingReadable(t *testing.T, s *gatewaytest.Site, dump string) {
 	t.Helper()
 	secrets := map[string]string{"the e-mail address": "user@example.com", "the user name": "user123"}
 	for _, endpoint := range []simulator.Endpoint{simulator.Refresh, simulator.UserInfo} {
-		for _, request := range s.provider.Requests(endpoint) {
+		for _, request := range s.Provider.Requests(endpoint) {
 			if token := request.Form.Get("refresh_token"); token != "" {
 				secrets["a refresh token"] = token
 			}
@@ -322,15 +324,15 @@ func wantNothingReadable(t *testing.T, s *site, dump string) {
 			}
 		}
 	}
-	if regexp.MustCompile(`(^|[^0-9])` + testUserID + `([^0-9]|$)`).MatchString(dump) {
+	if regexp.MustCompile(`(^|[^0-9])` + gatewaytest.UserID + `([^0-9]|$)`).MatchString(dump) {
 		t.Error("the store holds the user's id")
 	}
 }
 
 func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
-	s, _, folder := newStoredSite(t, siteOptions{inTollgate: "balance {\n\t\t\tmax_age 1s\n\t\t}"})
-	b := s.newBrowser().signIn()
-	s.clock.advance(over)
+	s, _, folder := newStoredSite(t, gatewaytest.Options{InTollgate: "balance {\n\t\t\tmax_age 1s\n\t\t}"})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(over)
 	b.Get("/")
 	var dump strings.Builder
 	files := 0
@@ -345,36 +347,36 @@ func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
 		t.Fatalf("%d files", files)
 	}
 	wantNothingReadable(t, s, dump.String())
-	name := s.sessionOf(b).ID.Hash()
+	name := sessionOf(s, b).ID.Hash()
 	if !strings.Contains(dump.String(), name) {
 		t.Fatal("the dump holds no session")
 	}
 }
 
 func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 2h\n\t\t}"})
-	b := s.newBrowser().signIn()
-	s.clock.advance(due) // a refresh is due, and the idle timeout nearly over
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 2h\n\t\t}"})
+	b := s.NewBrowser().SignIn()
+	s.Clock.Advance(due) // a refresh is due, and the idle timeout nearly over
 	b.Get("/")
-	eventually(t, "the refresh is done", func() bool {
-		return s.refreshes() == 1 && s.handlers[0].Internals().Renewals.Running.Count() == 0
+	gatewaytest.Eventually(t, "the refresh is done", func() bool {
+		return s.Refreshes() == 1 && s.Handlers[0].Internals().Renewals.Running.Count() == 0
 	})
 	time.Sleep(storage.StorageReadAge)
-	s.clock.advance(lifetimeInTests - due + time.Minute)
+	s.Clock.Advance(lifetimeInTests - due + time.Minute)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("three minutes after a request, with an idle timeout of two hours: %d", a.StatusCode)
 	}
 }
 
 func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
-	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
-	b := s.newBrowser().signIn()
-	kind.Slow.Store(int64(2 * DefaultAuthTimeout))
+	s, kind, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
+	b := s.NewBrowser().SignIn()
+	kind.Slow.Store(int64(2 * tollgate.DefaultAuthTimeout))
 	for i := range 6 {
-		s.clock.advance(4 * time.Minute)
+		s.Clock.Advance(4 * time.Minute)
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
 			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*DefaultAuthTimeout + storage.StorageReadAge)
+		time.Sleep(2*tollgate.DefaultAuthTimeout + storage.StorageReadAge)
 	}
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -26,60 +27,60 @@ func sampleSession(accessLength int) *session.Session {
 }
 
 func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
-	options := siteOptions{}
-	options.provider.AccessTokenSize = 2800
-	s := newSite(t, options)
-	b := s.newBrowser().signIn()
-	if got := b.cookies(); len(got) != 2 || got["tollgate-2"] == "" {
+	options := gatewaytest.Options{}
+	options.Provider.AccessTokenSize = 2800
+	s := gatewaytest.New(t, options)
+	b := s.NewBrowser().SignIn()
+	if got := b.Cookies(); len(got) != 2 || got["tollgate-2"] == "" {
 		t.Fatalf("%d cookies", len(got))
 	}
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || a.seen(t).Header.Get("Cookie") != "" {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Seen(t).Header.Get("Cookie") != "" {
 		t.Errorf("with two cookies: %d", a.StatusCode)
 	}
-	small := newSite(t, siteOptions{})
-	c := small.newBrowser()
-	c.setCookie("tollgate-2", "stale")
-	c.signIn()
-	if got := c.cookies(); len(got) != 1 {
+	small := gatewaytest.New(t, gatewaytest.Options{})
+	c := small.NewBrowser()
+	c.SetCookie("tollgate-2", "stale")
+	c.SignIn()
+	if got := c.Cookies(); len(got) != 1 {
 		t.Errorf("a stale part is left: %d cookies", len(got))
 	}
 }
 
 func TestASessionTooLargeForCookiesIsRefusedPlainly(t *testing.T) {
-	options := siteOptions{}
-	options.provider.AccessTokenSize = 9000
-	s := newSite(t, options)
-	b := s.newBrowser()
-	a := b.visit(b.authorize(""))
-	if a.StatusCode != http.StatusBadGateway || len(b.cookies()) != 0 {
-		t.Errorf("got %d, %d cookies", a.StatusCode, len(b.cookies()))
+	options := gatewaytest.Options{}
+	options.Provider.AccessTokenSize = 9000
+	s := gatewaytest.New(t, options)
+	b := s.NewBrowser()
+	a := b.Visit(b.Authorize(""))
+	if a.StatusCode != http.StatusBadGateway || len(b.Cookies()) != 0 {
+		t.Errorf("got %d, %d cookies", a.StatusCode, len(b.Cookies()))
 	}
 }
 
 func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	other := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	good := b.cookies()["tollgate"]
-	foreign := other.newBrowser().signIn().cookies()["tollgate"]
-	var first *answer
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	other := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	good := b.Cookies()["tollgate"]
+	foreign := other.NewBrowser().SignIn().Cookies()["tollgate"]
+	var first *gatewaytest.Answer
 	for name, value := range map[string]string{
 		"empty": "", "rubbish": "1.rubbish", "truncated": good[:len(good)-5], "foreign": foreign, "two of one": "2." + good[2:],
 		"a flipped byte": good[:50] + flip(good[50]) + good[51:], "not base64": "1.%%%", "huge": "1." + strings.Repeat("A", 7000),
 		"an unknown chunk count": "9." + good[2:],
 	} {
-		a := s.newBrowser().Get("/", "Cookie: tollgate="+value)
+		a := s.NewBrowser().Get("/", "Cookie: tollgate="+value)
 		a.Header.Del("Date")
 		if first == nil {
 			first = a
 		}
-		if a.StatusCode != http.StatusUnauthorized || a.text != first.text || cmp.Diff(a.Header, first.Header) != "" {
-			t.Errorf("%s: %d %v %s", name, a.StatusCode, a.Header, a.text)
+		if a.StatusCode != http.StatusUnauthorized || a.Text != first.Text || cmp.Diff(a.Header, first.Header) != "" {
+			t.Errorf("%s: %d %v %s", name, a.StatusCode, a.Header, a.Text)
 		}
 	}
-	none := s.newBrowser().Get("/")
+	none := s.NewBrowser().Get("/")
 	none.Header.Del("Date")
-	if cmp.Diff(none.Header, first.Header) != "" || none.text != first.text {
+	if cmp.Diff(none.Header, first.Header) != "" || none.Text != first.Text {
 		t.Errorf("no cookie at all: %v", none.Header)
 	}
 }
@@ -92,83 +93,83 @@ func flip(c byte) string {
 }
 
 func TestDuplicateSessionCookiesAreRejectedAndDeleted(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	value := s.newBrowser().signIn().cookies()["tollgate"]
-	a := s.newBrowser().Get("/", "Cookie: tollgate="+value+"; tollgate="+value)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	value := s.NewBrowser().SignIn().Cookies()["tollgate"]
+	a := s.NewBrowser().Get("/", "Cookie: tollgate="+value+"; tollgate="+value)
 	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(strings.Join(a.Header.Values("Set-Cookie"), ";"), "tollgate=;") {
 		t.Errorf("got %d, %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 }
 
 func TestAPreviousSecretStillOpensAndIsSealedAnew(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	old := b.cookies()["tollgate"]
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	old := b.Cookies()["tollgate"]
 	newer := keys.NewSecret()
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "secret "+newer+" "+testSecret, 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "secret "+newer+" "+gatewaytest.Secret, 1)
 	s.Load()
-	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.cookies()["tollgate"] == old {
+	if a := b.Get("/"); a.StatusCode != http.StatusOK || b.Cookies()["tollgate"] == old {
 		t.Errorf("with the previous secret: %d", a.StatusCode)
 	}
-	s.caddyfile = strings.Replace(s.caddyfile, newer+" "+testSecret, newer, 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, newer+" "+gatewaytest.Secret, newer, 1)
 	s.Load()
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("without the previous secret: %d", a.StatusCode)
 	}
-	c := s.newBrowser()
-	c.setCookie("tollgate", old)
+	c := s.NewBrowser()
+	c.SetCookie("tollgate", old)
 	if a := c.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the old cookie without its secret: %d", a.StatusCode)
 	}
 }
 
 func TestASessionEndsAfterItsLifetimeAndItsIdleTimeout(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "session {\nlifetime 3h\nidle_timeout 30m\n}"})
-	idle := s.newBrowser().signIn()
-	s.clock.advance(29 * time.Minute)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\nlifetime 3h\nidle_timeout 30m\n}"})
+	idle := s.NewBrowser().SignIn()
+	s.Clock.Advance(29 * time.Minute)
 	if a := idle.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("shortly before the idle timeout: %d", a.StatusCode)
 	}
-	s.clock.advance(31 * time.Minute)
+	s.Clock.Advance(31 * time.Minute)
 	if a := idle.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the idle timeout: %d", a.StatusCode)
 	}
-	busy := s.newBrowser().signIn()
+	busy := s.NewBrowser().SignIn()
 	for range 8 {
-		s.clock.advance(20 * time.Minute)
+		s.Clock.Advance(20 * time.Minute)
 		if a := busy.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("in use: %d", a.StatusCode)
 		}
 	}
-	s.clock.advance(21 * time.Minute)
+	s.Clock.Advance(21 * time.Minute)
 	if a := busy.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the lifetime: %d", a.StatusCode)
 	}
 }
 
 func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "", 1)
 	s.Load()
-	storage := s.handlers[0].Internals().Storage
+	storage := s.Handlers[0].Internals().Storage
 	if storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Fatal("the secret was made before its first use")
 	}
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	if !storage.Exists(t.Context(), keys.StoredSecretKey) {
 		t.Error("the secret was not kept")
 	}
-	s.forget()
+	s.Restart()
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: %d", a.StatusCode)
 	}
 }
 
 func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	s.caddyfile = strings.Replace(s.caddyfile, "secret "+testSecret, "", 1)
-	s.caddyfile = strings.Replace(s.caddyfile, "storage file_system ", "storage file_system /dev/null/", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "", 1)
+	s.Caddyfile = strings.Replace(s.Caddyfile, "storage file_system ", "storage file_system /dev/null/", 1)
 	s.Load()
 	a := b.Get("/")
 	if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" || a.Header.Get("Retry-After") == "" {
@@ -180,7 +181,7 @@ func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
 	if a := b.Get("/oauth/health"); a.StatusCode != http.StatusOK {
 		t.Errorf("health: %d", a.StatusCode)
 	}
-	if a := b.visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
+	if a := b.Visit("/oauth/start"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("start: %d", a.StatusCode)
 	}
 }
@@ -191,7 +192,7 @@ func TestOnHTTPSTheCookiesAreSecureAndBoundToTheHost(t *testing.T) {
 		"session {\ncookie_domain example.com\n}": "__Secure-tollgate-login-",
 		"session {\ncookie_name my-app\n}":        "my-app-login-",
 	} {
-		server, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + minimalBlock + more + "\n}\n}\n")
+		server, handlers, err := gatewaytest.Provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + minimalBlock + more + "\n}\n}\n")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,17 +215,17 @@ func TestOnHTTPSTheCookiesAreSecureAndBoundToTheHost(t *testing.T) {
 }
 
 func TestReloadsLeakNothing(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.NewBrowser().SignIn()
 	s.Load()
 	before := ownGoroutines()
 	for range 30 {
 		s.Load()
 	}
-	eventually(t, "the goroutines of old configurations end", func() bool { return ownGoroutines() <= before })
-	s.handlers[0].Cleanup()
-	s.handlers = nil
-	eventually(t, "the goroutines of the last configuration end", func() bool { return ownGoroutines() < before })
+	gatewaytest.Eventually(t, "the goroutines of old configurations end", func() bool { return ownGoroutines() <= before })
+	s.Handlers[0].Cleanup()
+	s.Handlers = nil
+	gatewaytest.Eventually(t, "the goroutines of the last configuration end", func() bool { return ownGoroutines() < before })
 }
 
 // ownGoroutines counts the goroutines that tollgate, or a table of its, has begun.

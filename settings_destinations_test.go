@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -55,22 +56,22 @@ func TestSettingsThatAreRiskyAreWarnedOf(t *testing.T) {
 }
 
 func TestSignInsThatFailEndOnAPage(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /denied\nerror_redirect /denied"})
-	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /denied\nerror_redirect /denied"})
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
+	b := s.NewBrowser()
 	for i := 1; i <= browser.LoopLogins; i++ {
 		// The page at /denied begins the next sign-in by itself, with another page each time.
-		a := b.visit(b.authorize("?return_to=/page" + strings.Repeat("x", i)))
+		a := b.Visit(b.Authorize("?return_to=/page" + strings.Repeat("x", i)))
 		switch {
-		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.location() != "/denied?error=access_denied"):
-			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.location())
+		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.Location() != "/denied?error=access_denied"):
+			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.Location())
 		case i == browser.LoopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
-			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.location())
+			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.Location())
 		}
 	}
-	s.provider.SetFault(simulator.UserInfo, simulator.Fault{})
-	if a := b.visit(b.authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
-		t.Errorf("a sign-in that works: got %d to %q", a.StatusCode, a.location())
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{})
+	if a := b.Visit(b.Authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther || a.Location() != "/page" {
+		t.Errorf("a sign-in that works: got %d to %q", a.StatusCode, a.Location())
 	}
 }
 
@@ -82,18 +83,18 @@ func TestATemplateThatFailsLogsNoURL(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := runCaddy(t, runningOptions{inTollgate: "pages " + folder})
-	b := r.newBrowser()
-	authorize := b.startLogin("")
+	r := gatewaytest.Run(t, gatewaytest.RunOptions{InTollgate: "pages " + folder})
+	b := r.NewBrowser()
+	authorize := b.StartLogin("")
 	state := authorize.Get("state")
 	secrets := []string{state, "the_code_of_this_test"}
 	for _, query := range []string{"?code=the_code_of_this_test&state=" + state, "?code=the_code_of_this_test", "?code=the_code_of_this_test&state=x" + state} {
-		a := b.visit("/oauth/callback" + query)
-		if a.StatusCode < 400 || !strings.Contains(a.text, "/oauth/start") || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
-			t.Errorf("%.30s: no built-in page: %d: %s", query, a.StatusCode, a.text)
+		a := b.Visit("/oauth/callback" + query)
+		if a.StatusCode < 400 || !strings.Contains(a.Text, "/oauth/start") || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+			t.Errorf("%.30s: no built-in page: %d: %s", query, a.StatusCode, a.Text)
 		}
 	}
-	log := readFile(t, filepath.Join(r.logs, "default.log")) + readFile(t, filepath.Join(r.logs, "access.log"))
+	log := readFile(t, filepath.Join(r.Logs, "default.log")) + readFile(t, filepath.Join(r.Logs, "access.log"))
 	if !strings.Contains(log, "an own template failed, so the built-in page is shown") {
 		t.Error("the log does not name the template that failed")
 	}

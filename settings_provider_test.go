@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"os"
@@ -6,8 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
@@ -22,26 +21,6 @@ const plainProvider = `provider oauth2 {
 redirect_uri https://app.example.com/oauth/callback
 `
 
-func TestPlainProviderAssumesNothing(t *testing.T) {
-	_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + plainProvider + "}\n}\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := handlers[0]
-	t.Cleanup(func() { h.Cleanup() })
-	got := []string{h.settings.client.TopupEndpoint, h.settings.client.RevocationEndpoint, h.settings.client.BalanceEndpoint, h.settings.client.Issuer, strings.Join(h.settings.client.Config.Scopes, " ")}
-	if diff := cmp.Diff([]string{"", "", "", "", ""}, got); diff != "" {
-		t.Error(diff)
-	}
-	first, second := h.settings.client.AuthorizationURL("s", "v", false), h.settings.client.AuthorizationURL("s", "v", true)
-	if strings.Contains(first, "scope=") || strings.Contains(first, "auto_authorize") || strings.Contains(first, "prompt") {
-		t.Errorf("a sign-in goes to %s", first)
-	}
-	if !strings.Contains(second, "prompt=login") {
-		t.Errorf("a sign-in after a logout goes to %s", second)
-	}
-}
-
 func TestPlainProviderNamesTheEndpointThatIsMissing(t *testing.T) {
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint"} {
 		for _, base := range []string{"", "base_url https://login.example.com\n"} {
@@ -55,22 +34,6 @@ func TestPlainProviderNamesTheEndpointThatIsMissing(t *testing.T) {
 				t.Errorf("without %s: got %v", name, err)
 			}
 		}
-	}
-}
-
-func TestEndpointsMayBePathsBelowBaseURL(t *testing.T) {
-	block := strings.ReplaceAll(plainProvider, "_endpoint https://login.example.com/", "_endpoint /")
-	block = strings.Replace(block, "client_id", "base_url https://login.example.com/dex/\ntopup_endpoint /p?x=1\nrevocation_endpoint /r\nclient_id", 1)
-	_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "}\n}\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := handlers[0].settings.client
-	t.Cleanup(func() { handlers[0].Cleanup() })
-	got := []string{c.Config.Endpoint.AuthURL, c.Config.Endpoint.TokenURL, c.UserinfoEndpoint, c.TopupEndpoint, c.RevocationEndpoint}
-	const base = "https://login.example.com/dex"
-	if diff := cmp.Diff([]string{base + "/a", base + "/t", base + "/u", base + "/p?x=1", base + "/r"}, got); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -147,7 +110,7 @@ func TestALineBreakFromAFileStopsTheStart(t *testing.T) {
 		redis("password", "hunter2\n\n"):                                                       "session.store.password: holds a line break",
 		redis("password", "hunter2\x00x"):                                                      "session.store.password: holds a line break",
 	} {
-		_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "\n\t}\n}\n")
+		_, handlers, err := gatewaytest.Provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "\n\t}\n}\n")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
 		}
@@ -159,7 +122,7 @@ func TestALineBreakFromAFileStopsTheStart(t *testing.T) {
 		}
 	}
 	text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + replaced("client_secret secret", "client_secret "+file("secret\n")) + "secret " + file(keys.NewSecret()+"\n\n") + "\n\t}\n}\n"
-	_, handlers, err := provision(text)
+	_, handlers, err := gatewaytest.Provision(text)
 	if err != nil {
 		t.Fatalf("a file with one line break, and a secret with two: %v", err)
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -11,20 +11,21 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 
-	toStart := b.visit("/page?x=1")
-	if toStart.StatusCode != http.StatusFound || toStart.location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
-		t.Fatalf("an unknown visitor got %d to %q", toStart.StatusCode, toStart.location())
+	toStart := b.Visit("/page?x=1")
+	if toStart.StatusCode != http.StatusFound || toStart.Location() != "/oauth/start?return_to=%2Fpage%3Fx%3D1" {
+		t.Fatalf("an unknown visitor got %d to %q", toStart.StatusCode, toStart.Location())
 	}
-	a := b.follow("/page?x=1")
-	seen := a.seen(t)
+	a := b.Follow("/page?x=1")
+	seen := a.Seen(t)
 	if seen.URI != "/page?x=1" {
 		t.Errorf("the sign-in came back to %q", seen.URI)
 	}
@@ -41,65 +42,51 @@ func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
 	}
 }
 
-// startLogin begins a login and gives the authorization URL's parameters.
-func (b *visitor) startLogin(query string) url.Values {
-	b.t.Helper()
-	a := b.visit("/oauth/start" + query)
-	if a.StatusCode != http.StatusFound {
-		b.t.Fatalf("start: %d: %s", a.StatusCode, a.text)
-	}
-	u, err := url.Parse(a.location())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return u.Query()
-}
-
 func TestAuthorizationRequestMatchesTheProvidersDocs(t *testing.T) {
-	s := newSite(t, siteOptions{inProvider: "authorize_param prompt login\nauthorize_param ui_locales \"pt zh\"\nscopes profile"})
-	a := s.newBrowser().visit("/oauth/start")
-	u, _ := url.Parse(a.location())
-	if got := u.Scheme + "://" + u.Host + u.Path; got != s.providerURL+"/api/oauth2/authorize" {
+	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "authorize_param prompt login\nauthorize_param ui_locales \"pt zh\"\nscopes profile"})
+	a := s.NewBrowser().Visit("/oauth/start")
+	u, _ := url.Parse(a.Location())
+	if got := u.Scheme + "://" + u.Host + u.Path; got != s.ProviderURL+"/api/oauth2/authorize" {
 		t.Errorf("the endpoint is %s", got)
 	}
 	q := u.Query()
 	for name, want := range map[string]string{
-		"client_id": testClientID, "redirect_uri": s.url + "/oauth/callback", "response_type": "code", "scope": "profile",
+		"client_id": gatewaytest.ClientID, "redirect_uri": s.URL + "/oauth/callback", "response_type": "code", "scope": "profile",
 		"auto_authorize": "true", "code_challenge_method": "S256", "prompt": "login", "ui_locales": "pt zh",
 	} {
 		if got := q[name]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if len(q.Get("state")) < 22 || len(q.Get("code_challenge")) != 43 || strings.Contains(a.location(), testClientSecret) {
-		t.Errorf("state, code_challenge or secret: %s", a.location())
+	if len(q.Get("state")) < 22 || len(q.Get("code_challenge")) != 43 || strings.Contains(a.Location(), gatewaytest.ClientSecret) {
+		t.Errorf("state, code_challenge or secret: %s", a.Location())
 	}
 }
 
 func TestAutoAuthorizeAndPKCECanBeOff(t *testing.T) {
-	s := newSite(t, siteOptions{inProvider: "auto_authorize off\npkce off"})
-	b := s.newBrowser()
-	q := b.startLogin("")
+	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "auto_authorize off\npkce off"})
+	b := s.NewBrowser()
+	q := b.StartLogin("")
 	if q.Has("auto_authorize") || q.Has("code_challenge") {
 		t.Errorf("got %v", q)
 	}
-	b.signInWithConsent()
+	signInWithConsent(b)
 }
 
 func TestTokenRequestsMatchTheProvidersDocs(t *testing.T) {
 	for _, method := range []string{"client_secret_post", "client_secret_basic"} {
-		s := newSite(t, siteOptions{inProvider: "client_authentication " + method})
-		b := s.newBrowser().signIn()
-		s.clock.advance(over)
+		s := gatewaytest.New(t, gatewaytest.Options{InProvider: "client_authentication " + method})
+		b := s.NewBrowser().SignIn()
+		s.Clock.Advance(over)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: status %d", method, a.StatusCode)
 		}
-		exchange, refresh := s.provider.Requests(simulator.Exchange)[0], s.provider.Requests(simulator.Refresh)[0]
-		want := map[string]string{"grant_type": "authorization_code", "redirect_uri": s.url + "/oauth/callback", "code": exchange.Form.Get("code"), "code_verifier": exchange.Form.Get("code_verifier")}
+		exchange, refresh := s.Provider.Requests(simulator.Exchange)[0], s.Provider.Requests(simulator.Refresh)[0]
+		want := map[string]string{"grant_type": "authorization_code", "redirect_uri": s.URL + "/oauth/callback", "code": exchange.Form.Get("code"), "code_verifier": exchange.Form.Get("code_verifier")}
 		wantRefresh := map[string]string{"grant_type": "refresh_token", "refresh_token": refresh.Form.Get("refresh_token")}
 		if method == "client_secret_post" {
 			for _, w := range []map[string]string{want, wantRefresh} {
-				w["client_id"], w["client_secret"] = testClientID, testClientSecret
+				w["client_id"], w["client_secret"] = gatewaytest.ClientID, gatewaytest.ClientSecret
 			}
 		}
 		for _, c := range []struct {
@@ -127,15 +114,15 @@ func TestTokenRequestsMatchTheProvidersDocs(t *testing.T) {
 }
 
 func TestOnlyATopLevelNavigationStartsALogin(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for _, headers := range [][]string{
 		{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image", "Accept: text/html"},
 		{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"},
 		{"Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"},
-		append([]string{"Purpose: prefetch"}, navigation...),
+		append([]string{"Purpose: prefetch"}, gatewaytest.Navigation...),
 		{"Accept: */*"},
 	} {
-		a := s.newBrowser().Get("/oauth/start", headers...)
+		a := s.NewBrowser().Get("/oauth/start", headers...)
 		if a.StatusCode != http.StatusUnauthorized || a.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%q: status %d, cookies %q", headers, a.StatusCode, a.Header.Values("Set-Cookie"))
 		}
@@ -143,71 +130,65 @@ func TestOnlyATopLevelNavigationStartsALogin(t *testing.T) {
 }
 
 func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	var states []string
 	for i := range 8 {
-		states = append(states, b.startLogin(fmt.Sprintf("?return_to=/page%d", i)).Get("state"))
-		s.clock.advance(time.Second)
+		states = append(states, b.StartLogin(fmt.Sprintf("?return_to=/page%d", i)).Get("state"))
+		s.Clock.Advance(time.Second)
 	}
-	if n := len(b.cookies()); n != browser.MaxPendingLogins {
+	if n := len(b.Cookies()); n != browser.MaxPendingLogins {
 		t.Errorf("%d logins are pending", n)
 	}
 	for i, state := range states {
-		_, pending := b.cookies()["tollgate-login-"+browser.FlowOf(state)]
+		_, pending := b.Cookies()["tollgate-login-"+browser.FlowOf(state)]
 		if pending != (i >= 3) {
 			t.Errorf("login %d is pending: %v", i, pending)
 		}
 	}
 	// Long return paths count by their size, too.
-	long := s.newBrowser()
+	long := s.NewBrowser()
 	for i := range 5 {
-		long.startLogin("?return_to=/" + strings.Repeat("x", 900) + fmt.Sprint(i))
-		s.clock.advance(time.Second)
+		long.StartLogin("?return_to=/" + strings.Repeat("x", 900) + fmt.Sprint(i))
+		s.Clock.Advance(time.Second)
 	}
 	total := 0
-	for name, value := range long.cookies() {
+	for name, value := range long.Cookies() {
 		total += len(name) + len(value)
 	}
-	if total > browser.MaxLoginBytes+browser.MaxLoginBytes/2 || len(long.cookies()) == 0 {
-		t.Errorf("the pending logins take %d bytes in %d cookies", total, len(long.cookies()))
+	if total > browser.MaxLoginBytes+browser.MaxLoginBytes/2 || len(long.Cookies()) == 0 {
+		t.Errorf("the pending logins take %d bytes in %d cookies", total, len(long.Cookies()))
 	}
 }
 
 func TestParallelSignInsInTabsEachReturnToTheirPage(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	authorize := make([]string, 5)
 	for i := range authorize {
-		authorize[i] = b.visit(fmt.Sprintf("/oauth/start?return_to=/tab%d", i)).location()
+		authorize[i] = b.Visit(fmt.Sprintf("/oauth/start?return_to=/tab%d", i)).Location()
 	}
 	for i := len(authorize) - 1; i >= 0; i-- {
-		if got := b.follow(authorize[i]).seen(t); got.URI != fmt.Sprintf("/tab%d", i) || got.Header.Get("X-User-Id") != testUserID {
+		if got := b.Follow(authorize[i]).Seen(t); got.URI != fmt.Sprintf("/tab%d", i) || got.Header.Get("X-User-Id") != gatewaytest.UserID {
 			t.Errorf("tab %d came back to %s", i, got.URI)
 		}
 	}
-	if got := b.cookies(); len(got) != 1 {
+	if got := b.Cookies(); len(got) != 1 {
 		t.Errorf("cookies are left: %v", got)
 	}
 }
 
-// authorize gives the callback's URL for a login of this browser.
-func (b *visitor) authorize(query string) string {
-	b.t.Helper()
-	return b.visit(b.visit("/oauth/start" + query).location()).location()
-}
-
 func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	callback := b.authorize("?return_to=/page")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	callback := b.Authorize("?return_to=/page")
 	for i := range 3 {
-		a := b.visit(callback)
-		if a.StatusCode != http.StatusSeeOther || a.location() != "/page" {
-			t.Errorf("time %d: %d to %q", i+1, a.StatusCode, a.location())
+		a := b.Visit(callback)
+		if a.StatusCode != http.StatusSeeOther || a.Location() != "/page" {
+			t.Errorf("time %d: %d to %q", i+1, a.StatusCode, a.Location())
 		}
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d exchanges", n)
 	}
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
@@ -216,55 +197,55 @@ func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
 }
 
 func TestACallbackOfAnotherBrowserSpendsNothing(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	attacker := s.newBrowser()
-	callback := attacker.authorize("")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	attacker := s.NewBrowser()
+	callback := attacker.Authorize("")
 
-	victim := s.newBrowser()
-	a := victim.visit(callback)
-	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "/oauth/start") || len(victim.cookies()) != 0 {
-		t.Errorf("without a session: %d, %v", a.StatusCode, victim.cookies())
+	victim := s.NewBrowser()
+	a := victim.Visit(callback)
+	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "/oauth/start") || len(victim.Cookies()) != 0 {
+		t.Errorf("without a session: %d, %v", a.StatusCode, victim.Cookies())
 	}
-	victim.signIn()
-	before := victim.cookies()["tollgate"]
-	if a := victim.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/" || victim.cookies()["tollgate"] != before {
-		t.Errorf("with a session: %d to %q", a.StatusCode, a.location())
+	victim.SignIn()
+	before := victim.Cookies()["tollgate"]
+	if a := victim.Visit(callback); a.StatusCode != http.StatusSeeOther || a.Location() != "/" || victim.Cookies()["tollgate"] != before {
+		t.Errorf("with a session: %d to %q", a.StatusCode, a.Location())
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d exchanges, want the victim's own only", n)
 	}
 }
 
 func TestAStateIsUsedOnceEvenWithACopyOfItsCookie(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	callback := b.authorize("")
-	thief := b.copyOf()
-	b.visit(callback)
-	if a := thief.visit(callback); a.StatusCode != http.StatusBadRequest || thief.Get("/").StatusCode != http.StatusUnauthorized {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	callback := b.Authorize("")
+	thief := b.Copy()
+	b.Visit(callback)
+	if a := thief.Visit(callback); a.StatusCode != http.StatusBadRequest || thief.Get("/").StatusCode != http.StatusUnauthorized {
 		t.Errorf("the copy got %d", a.StatusCode)
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d exchanges", n)
 	}
 }
 
 func TestDuplicateCallbackSpendsItsCodeOnce(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	callback := b.authorize("?return_to=/page")
-	s.provider.SetFault(simulator.Exchange, simulator.Fault{Delay: 200 * time.Millisecond})
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	callback := b.Authorize("?return_to=/page")
+	s.Provider.SetFault(simulator.Exchange, simulator.Fault{Delay: 200 * time.Millisecond})
 	var both sync.WaitGroup
 	for range 2 {
-		c := b.copyOf()
+		c := b.Copy()
 		both.Go(func() {
-			if a := c.visit(callback); a.StatusCode != http.StatusSeeOther || a.location() != "/page" || c.Get("/").StatusCode != http.StatusOK {
-				t.Errorf("got %d to %q", a.StatusCode, a.location())
+			if a := c.Visit(callback); a.StatusCode != http.StatusSeeOther || a.Location() != "/page" || c.Get("/").StatusCode != http.StatusOK {
+				t.Errorf("got %d to %q", a.StatusCode, a.Location())
 			}
 		})
 	}
 	both.Wait()
-	if n := s.provider.Count(simulator.Exchange); n != 1 {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 {
 		t.Errorf("%d exchanges", n)
 	}
 }
@@ -291,23 +272,23 @@ func TestEveryCallbackErrorHasItsCode(t *testing.T) {
 		"?code=wrong&state=" + pending:                                  {"server_error", 400},
 		"?code=wrong&state=" + pending + "&session_state=x&scope=a%20b": {"server_error", 400},
 	} {
-		s := newSite(t, siteOptions{})
-		b := s.newBrowser()
-		resolved := strings.ReplaceAll(query, pending, b.startLogin("").Get("state"))
-		a := b.visit("/oauth/callback" + resolved)
-		if a.StatusCode != c.status || !strings.Contains(a.Header.Get("Content-Type"), "text/html") || strings.Contains(a.text, "<script") {
-			t.Errorf("%q: %d: %s", query, a.StatusCode, a.text)
+		s := gatewaytest.New(t, gatewaytest.Options{})
+		b := s.NewBrowser()
+		resolved := strings.ReplaceAll(query, pending, b.StartLogin("").Get("state"))
+		a := b.Visit("/oauth/callback" + resolved)
+		if a.StatusCode != c.status || !strings.Contains(a.Header.Get("Content-Type"), "text/html") || strings.Contains(a.Text, "<script") {
+			t.Errorf("%q: %d: %s", query, a.StatusCode, a.Text)
 		}
-		if exchanged := s.provider.Count(simulator.Exchange) > 0; exchanged != strings.Contains(query, "wrong") {
+		if exchanged := s.Provider.Count(simulator.Exchange) > 0; exchanged != strings.Contains(query, "wrong") {
 			t.Errorf("%q: the provider was asked: %v", query, exchanged)
 		}
 
-		redirecting := newSite(t, siteOptions{inTollgate: "public /welcome\nerror_redirect /welcome?lang=pt"})
-		b = redirecting.newBrowser()
-		resolved = strings.ReplaceAll(query, pending, b.startLogin("").Get("state"))
-		a = b.visit("/oauth/callback" + resolved)
-		if a.StatusCode != http.StatusSeeOther || a.location() != "/welcome?error="+c.code+"&lang=pt" {
-			t.Errorf("%q with error_redirect: %d to %q", query, a.StatusCode, a.location())
+		redirecting := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /welcome\nerror_redirect /welcome?lang=pt"})
+		b = redirecting.NewBrowser()
+		resolved = strings.ReplaceAll(query, pending, b.StartLogin("").Get("state"))
+		a = b.Visit("/oauth/callback" + resolved)
+		if a.StatusCode != http.StatusSeeOther || a.Location() != "/welcome?error="+c.code+"&lang=pt" {
+			t.Errorf("%q with error_redirect: %d to %q", query, a.StatusCode, a.Location())
 		}
 	}
 }
@@ -337,15 +318,15 @@ func TestProviderFailureDuringSignInGetsAnErrorPage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, siteOptions{inProvider: "timeout 500ms"})
-			b := s.newBrowser()
-			callback := b.authorize("?return_to=/page")
-			s.provider.SetFault(c.endpoint, c.fault)
-			a := b.visit(callback)
+			s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 500ms"})
+			b := s.NewBrowser()
+			callback := b.Authorize("?return_to=/page")
+			s.Provider.SetFault(c.endpoint, c.fault)
+			a := b.Visit(callback)
 			if a.StatusCode != c.status || !strings.Contains(a.Header.Get("Content-Type"), "text/html") {
-				t.Errorf("got %d: %s", a.StatusCode, a.text)
+				t.Errorf("got %d: %s", a.StatusCode, a.Text)
 			}
-			if got := b.cookies(); len(got) != 0 {
+			if got := b.Cookies(); len(got) != 0 {
 				t.Errorf("cookies are left: %v", got)
 			}
 			if (a.StatusCode == 503) != (a.Header.Get("Retry-After") != "") {
@@ -356,11 +337,11 @@ func TestProviderFailureDuringSignInGetsAnErrorPage(t *testing.T) {
 }
 
 func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	a := b.visit(b.authorize("?popup=1&nonce=abc-123&return_to=/page"))
-	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, "abc-123") || !strings.Contains(a.text, s.url) {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	a := b.Visit(b.Authorize("?popup=1&nonce=abc-123&return_to=/page"))
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.Text, "abc-123") || !strings.Contains(a.Text, s.URL) {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
 	if a.Header.Get("Cross-Origin-Opener-Policy") != "" {
 		t.Error("the popup's page would lose its opener")
@@ -368,15 +349,15 @@ func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
 	if got := b.Get("/"); got.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", got.StatusCode)
 	}
-	q := b.startLogin(`?popup=1&nonce=%3Cscript%3E`)
-	if a := b.visit("/oauth/callback?error=access_denied&state=" + q.Get("state")); a.StatusCode != http.StatusBadRequest ||
-		!strings.Contains(a.text, "access_denied") || strings.Contains(a.text, "<script>alert") {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	q := b.StartLogin(`?popup=1&nonce=%3Cscript%3E`)
+	if a := b.Visit("/oauth/callback?error=access_denied&state=" + q.Get("state")); a.StatusCode != http.StatusBadRequest ||
+		!strings.Contains(a.Text, "access_denied") || strings.Contains(a.Text, "<script>alert") {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "after_login /home"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
 	for returnTo, want := range map[string]string{
 		"/page?a=1&b=2":            "/page?a=1&b=2",
 		"https://evil.example/":    "/home",
@@ -386,39 +367,39 @@ func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
 		"/oauth/start":             "/home",
 		"/oauth/callback?code=x":   "/home",
 		"/a/../oauth/start?x":      "/home",
-		s.url + "/page?a=1&b=2":    "/page?a=1&b=2",
-		s.url + ".evil.example/":   "/home",
-		s.url + "/oauth/start":     "/home",
-		s.url + "//evil.example/":  "/home",
+		s.URL + "/page?a=1&b=2":    "/page?a=1&b=2",
+		s.URL + ".evil.example/":   "/home",
+		s.URL + "/oauth/start":     "/home",
+		s.URL + "//evil.example/":  "/home",
 		strings.Repeat("/x", 3999): "/home",
 	} {
-		b := s.newBrowser()
-		a := b.visit(b.authorize("?return_to=" + url.QueryEscape(returnTo)))
-		if a.location() != want {
-			t.Errorf("%q leads to %q, want %q", returnTo, a.location(), want)
+		b := s.NewBrowser()
+		a := b.Visit(b.Authorize("?return_to=" + url.QueryEscape(returnTo)))
+		if a.Location() != want {
+			t.Errorf("%q leads to %q, want %q", returnTo, a.Location(), want)
 		}
 	}
 	// The path of the request that started it goes the same way.
-	if a := s.newBrowser().visit("//evil.example/x"); strings.Contains(a.location(), "evil") {
-		t.Errorf("leads to %q", a.location())
+	if a := s.NewBrowser().Visit("//evil.example/x"); strings.Contains(a.Location(), "evil") {
+		t.Errorf("leads to %q", a.Location())
 	}
 }
 
 func TestTheSignInPageAsksFirst(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: `login_page on
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: `login_page on
 		brand "Ada & <Co>"`})
-	a := s.newBrowser().visit("/page")
-	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage") ||
-		!strings.Contains(a.text, "Ada &amp; &lt;Co&gt;") {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	a := s.NewBrowser().Visit("/page")
+	if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.Text, "/oauth/start?return_to=%2Fpage") ||
+		!strings.Contains(a.Text, "Ada &amp; &lt;Co&gt;") {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestAStrictCookieDoesNotGoRound(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "session {\nsame_site strict\n}"})
-	b := s.newBrowser()
-	a := b.visit(b.authorize("?return_to=/page"))
-	if a.StatusCode != http.StatusOK || a.Header.Get("Refresh") != "0;url=/page" || !strings.Contains(a.text, "/page") {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\nsame_site strict\n}"})
+	b := s.NewBrowser()
+	a := b.Visit(b.Authorize("?return_to=/page"))
+	if a.StatusCode != http.StatusOK || a.Header.Get("Refresh") != "0;url=/page" || !strings.Contains(a.Text, "/page") {
 		t.Errorf("got %d, Refresh %q", a.StatusCode, a.Header.Get("Refresh"))
 	}
 	for _, line := range a.Header.Values("Set-Cookie") {
@@ -429,23 +410,23 @@ func TestAStrictCookieDoesNotGoRound(t *testing.T) {
 }
 
 func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	old := b.copyOf()
-	b.follow(b.visit("/oauth/start").location() + "&login_hint=maria")
-	if got := b.Get("/").seen(t).Header.Get("X-User-Name"); got != "maria" {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	old := b.Copy()
+	b.Follow(b.Visit("/oauth/start").Location() + "&login_hint=maria")
+	if got := b.Get("/").Seen(t).Header.Get("X-User-Name"); got != "maria" {
 		t.Fatalf("signed in as %q", got)
 	}
 	if a := old.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the old session: %d", a.StatusCode)
 	}
 	// The same user in another tab: what is under way may finish, then it ends.
-	same := b.copyOf()
-	b.follow(b.visit("/oauth/start").location())
+	same := b.Copy()
+	b.Follow(b.Visit("/oauth/start").Location())
 	if a := same.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("under way in another tab: %d", a.StatusCode)
 	}
-	s.clock.advance(session.EndGrace + time.Second)
+	s.Clock.Advance(session.EndGrace + time.Second)
 	if a := same.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d", a.StatusCode)
 	}
@@ -453,78 +434,78 @@ func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
 
 func TestAPendingLoginExpires(t *testing.T) {
 	for _, passed := range []time.Duration{browser.LoginLifetime + time.Second, 15 * time.Hour} {
-		s := newSite(t, siteOptions{provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
-		b := s.newBrowser()
-		callback := b.authorize("?return_to=/page%3Fa%3D1")
-		again := b.authorize("?return_to=/other")
-		s.clock.advance(passed)
-		a := b.visit(callback)
-		if a.StatusCode != http.StatusBadRequest || s.provider.Count(simulator.Exchange) != 0 {
+		s := gatewaytest.New(t, gatewaytest.Options{Provider: simulator.Options{CodeLifetime: 24 * time.Hour}})
+		b := s.NewBrowser()
+		callback := b.Authorize("?return_to=/page%3Fa%3D1")
+		again := b.Authorize("?return_to=/other")
+		s.Clock.Advance(passed)
+		a := b.Visit(callback)
+		if a.StatusCode != http.StatusBadRequest || s.Provider.Count(simulator.Exchange) != 0 {
 			t.Errorf("after %v: got %d", passed, a.StatusCode)
 		}
-		if !strings.Contains(a.text, `href="/oauth/start?return_to=%2Fpage%3Fa%3D1"`) {
-			t.Errorf("after %v nothing leads on to the page: %s", passed, a.text)
+		if !strings.Contains(a.Text, `href="/oauth/start?return_to=%2Fpage%3Fa%3D1"`) {
+			t.Errorf("after %v nothing leads on to the page: %s", passed, a.Text)
 		}
-		b.signIn() // and it is as if nothing had been
-		if a := b.visit(again); a.StatusCode != http.StatusSeeOther {
-			t.Errorf("after %v, of another tab: %d to %q", passed, a.StatusCode, a.location())
+		b.SignIn() // and it is as if nothing had been
+		if a := b.Visit(again); a.StatusCode != http.StatusSeeOther {
+			t.Errorf("after %v, of another tab: %d to %q", passed, a.StatusCode, a.Location())
 		}
 	}
 }
 
 func TestABrowserWithoutFetchMetadataSignsInAndOut(t *testing.T) {
-	s := newSite(t, siteOptions{provider: simulator.Options{AutoLogin: "user123"}})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{Provider: simulator.Options{AutoLogin: "user123"}})
+	b := s.NewBrowser()
 	const accept = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	at := "/page?a=1"
-	var last *answer
+	var last *gatewaytest.Answer
 	for range 4 { // the page, start, the provider, callback
-		last = b.do("GET", at, nil, accept)
-		at = last.location()
+		last = b.Send("GET", at, nil, accept)
+		at = last.Location()
 	}
 	if last.StatusCode != http.StatusSeeOther || at != "/page?a=1" {
 		t.Fatalf("the last answer is %d to %q", last.StatusCode, at)
 	}
-	if a := b.do("GET", at, nil, accept); a.StatusCode != http.StatusOK {
+	if a := b.Send("GET", at, nil, accept); a.StatusCode != http.StatusOK {
 		t.Errorf("signed in: %d", a.StatusCode)
 	}
-	for origin, want := range map[string]int{"https://elsewhere.example": http.StatusForbidden, s.url: http.StatusSeeOther} {
-		if a := b.do("POST", "/oauth/logout", nil, accept, "Origin: "+origin); a.StatusCode != want {
+	for origin, want := range map[string]int{"https://elsewhere.example": http.StatusForbidden, s.URL: http.StatusSeeOther} {
+		if a := b.Send("POST", "/oauth/logout", nil, accept, "Origin: "+origin); a.StatusCode != want {
 			t.Errorf("signing out from %s: %d, want %d", origin, a.StatusCode, want)
 		}
 	}
-	if a := b.do("GET", "/page", nil, "Accept: */*"); a.StatusCode != http.StatusUnauthorized {
+	if a := b.Send("GET", "/page", nil, "Accept: */*"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a script: %d", a.StatusCode)
 	}
 }
 
 func TestCallbackFromHistoryDoesNotSignInAfterLogout(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	callback := b.authorize("?return_to=/page")
-	b.visit(callback)
-	b.do("POST", "/oauth/logout", nil)
-	a := b.visit(callback)
-	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, `href="/oauth/start?return_to=%2Fpage"`) {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	callback := b.Authorize("?return_to=/page")
+	b.Visit(callback)
+	b.Send("POST", "/oauth/logout", nil)
+	a := b.Visit(callback)
+	if a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, `href="/oauth/start?return_to=%2Fpage"`) {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 1 || b.Get("/").StatusCode != http.StatusUnauthorized {
+	if n := s.Provider.Count(simulator.Exchange); n != 1 || b.Get("/").StatusCode != http.StatusUnauthorized {
 		t.Errorf("%d exchanges", n)
 	}
 }
 
 func TestTheGatewayStartsWhileTheProviderIsDown(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	s.caddyfile = strings.ReplaceAll(s.caddyfile, s.providerURL, "http://127.0.0.1:1")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.Caddyfile = strings.ReplaceAll(s.Caddyfile, s.ProviderURL, "http://127.0.0.1:1")
 	s.Load()
-	if a := s.newBrowser().visit("/"); a.StatusCode != http.StatusFound {
+	if a := s.NewBrowser().Visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("got %d", a.StatusCode)
 	}
 }
 
 func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 	mux := http.NewServeMux()
-	provider := newUpstream(t, mux.ServeHTTP)
+	provider := gatewaytest.NewUpstream(t, mux.ServeHTTP)
 	mux.HandleFunc("POST /t", func(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(`{"access_token":"a","token_type":"bearer","expires_in":"299","refresh_token":"r"}`))
 	})
@@ -534,9 +515,9 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 	mux.HandleFunc("GET /b", func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(map[string]any{"credits": map[string]string{"left": "-1.5"}, "authorized": r.Header.Get("Authorization") == "Bearer a"})
 	})
-	s := newSite(t, siteOptions{})
-	from, to := strings.Index(s.caddyfile, "provider aihubmix"), strings.Index(s.caddyfile, "redirect_uri")
-	s.caddyfile = s.caddyfile[:from] + fmt.Sprintf(`provider oauth2 {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	from, to := strings.Index(s.Caddyfile, "provider aihubmix"), strings.Index(s.Caddyfile, "redirect_uri")
+	s.Caddyfile = s.Caddyfile[:from] + fmt.Sprintf(`provider oauth2 {
 			authorization_endpoint %[1]s/a
 			token_endpoint %[1]s/t
 			userinfo_endpoint %[1]s/u
@@ -550,11 +531,11 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 				balance credits.left
 			}
 		}
-		`, provider.URL) + s.caddyfile[to:]
+		`, provider.URL) + s.Caddyfile[to:]
 	s.Load()
-	b := s.newBrowser()
-	q := b.startLogin("")
-	seen := b.follow("/oauth/callback?code=c&state=" + q.Get("state")).seen(t)
+	b := s.NewBrowser()
+	q := b.StartLogin("")
+	seen := b.Follow("/oauth/callback?code=c&state=" + q.Get("state")).Seen(t)
 	for name, want := range map[string]string{"X-User-Id": "u-1", "X-User-Name": "Ada", "X-User-Email": "ada@example.com", "X-User-Balance": "-1.5", "X-User-Quota": ""} {
 		if got, ok := seen.Header[name]; !ok || got[0] != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -566,51 +547,51 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 }
 
 func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
-	first, second := b.startLogin("").Get("state"), b.startLogin("").Get("state")
-	swapped := b.cookies()["tollgate-login-"+browser.FlowOf(second)]
-	b.setCookie("tollgate-login-"+browser.FlowOf(first), swapped)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	first, second := b.StartLogin("").Get("state"), b.StartLogin("").Get("state")
+	swapped := b.Cookies()["tollgate-login-"+browser.FlowOf(second)]
+	b.SetCookie("tollgate-login-"+browser.FlowOf(first), swapped)
 	for _, state := range []string{first, first + "x", strings.ToUpper(first)} {
-		if a := b.visit("/oauth/callback?code=c&state=" + state); a.StatusCode != http.StatusBadRequest {
+		if a := b.Visit("/oauth/callback?code=c&state=" + state); a.StatusCode != http.StatusBadRequest {
 			t.Errorf("got %d", a.StatusCode)
 		}
 	}
-	if n := s.provider.Count(simulator.Exchange); n != 0 {
+	if n := s.Provider.Count(simulator.Exchange); n != 0 {
 		t.Errorf("%d exchanges", n)
 	}
 }
 
 func TestBrowserWithoutCookiesGetsTheLoginLoopPage(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	for i := 1; i <= browser.LoopLogins; i++ {
-		a := b.visit(b.authorize("?return_to=/page"))
-		b.setCookie("tollgate", "") // the session is lost
+		a := b.Visit(b.Authorize("?return_to=/page"))
+		b.SetCookie("tollgate", "") // the session is lost
 		switch {
 		case i < browser.LoopLogins && a.StatusCode != http.StatusSeeOther:
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
-		case i == browser.LoopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.text, "cookies") || !strings.Contains(a.text, "/oauth/start?return_to=%2Fpage")):
-			t.Errorf("sign-in %d: %d: %s", i, a.StatusCode, a.text)
+		case i == browser.LoopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "cookies") || !strings.Contains(a.Text, "/oauth/start?return_to=%2Fpage")):
+			t.Errorf("sign-in %d: %d: %s", i, a.StatusCode, a.Text)
 		}
 	}
 	// On the way to another page it is no loop.
-	if a := b.visit(b.authorize("?return_to=/other")); a.StatusCode != http.StatusSeeOther {
+	if a := b.Visit(b.Authorize("?return_to=/other")); a.StatusCode != http.StatusSeeOther {
 		t.Errorf("to another page: %d", a.StatusCode)
 	}
 }
 
 func TestRepeatedSignInsWithASessionAreNotALoop(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
 	for i := range 2 * browser.LoopLogins {
-		if a := b.visit(b.authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther {
+		if a := b.Visit(b.Authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
 		}
 	}
 	for i := range 2 * browser.LoopLogins {
-		b.do("POST", "/oauth/logout", nil)
-		b.signInWithConsent()
+		b.Send("POST", "/oauth/logout", nil)
+		signInWithConsent(b)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {
 			t.Fatalf("sign-in %d after signing out: %d", i, a.StatusCode)
 		}

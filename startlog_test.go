@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"os"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // startLog loads these sites, as a start and `caddy validate` do, and gives what that
@@ -25,12 +27,12 @@ func startLog(t *testing.T, global, sites string) string {
 // provisionEach provisions a Caddyfile with any number of servers, and lets go of it.
 func provisionEach(t *testing.T, text string) {
 	t.Helper()
-	config, err := adapt(text)
+	config, err := gatewaytest.Adapt(text)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	provisioning.Lock()
-	defer provisioning.Unlock()
+	gatewaytest.Provisioning.Lock()
+	defer gatewaytest.Provisioning.Unlock()
 	var parsed caddy.Config
 	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func provisionEach(t *testing.T, text string) {
 		t.Fatal(err)
 	}
 	for _, server := range app.(*caddyhttp.App).Servers {
-		for _, h := range handlersIn(server.Routes) {
+		for _, h := range gatewaytest.HandlersIn(server.Routes) {
 			if err := h.Cleanup(); err != nil {
 				t.Error(err)
 			}

@@ -1,9 +1,8 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,63 +11,64 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 func TestHeadersThatNameAnotherURLNeverReachTheUpstream(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*\noptional /optional/*"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\noptional /optional/*"})
+	b := s.NewBrowser().SignIn()
 	for _, path := range []string{"/public/a", "/optional/a", "/page"} {
 		for _, name := range []string{"X-Original-URL", "X-Rewrite-URL", "x-original--url", "X-Original~URL", "X!Rewrite*Url", "X-Rewrite-Url"} {
-			rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.cookieLine(), name+": /forged", "")
-			s.wantNoForgery(t, path+" with "+name)
+			rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.CookieLine(), name+": /forged", "")
+			wantNoForgery(s, t, path+" with "+name)
 		}
-		if seen := s.upstream.last.Load(); seen.URI != path {
+		if seen := s.Upstream.Last.Load(); seen.URI != path {
 			t.Errorf("the upstream saw %q, want %q", seen.URI, path)
 		}
 	}
 }
 
 func TestAMethodOverridePassesWithoutAMatcher(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	a := s.newBrowser().signIn().do(http.MethodPost, "/page", nil, "X-HTTP-Method-Override: DELETE")
-	if got := a.seen(t).Header.Get("X-Http-Method-Override"); got != "DELETE" {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	a := s.NewBrowser().SignIn().Send(http.MethodPost, "/page", nil, "X-HTTP-Method-Override: DELETE")
+	if got := a.Seen(t).Header.Get("X-Http-Method-Override"); got != "DELETE" {
 		t.Errorf("the upstream saw %q", got)
 	}
 }
 
 func TestAWebSocketOfAnotherOriginGetsNoIdentity(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "optional /optional/*\npublic /public/*"})
-	b := s.newBrowser().signIn()
-	host := strings.TrimPrefix(s.url, "http://")
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "optional /optional/*\npublic /public/*"})
+	b := s.NewBrowser().SignIn()
+	host := strings.TrimPrefix(s.URL, "http://")
 	open := func(path string, headers ...string) *http.Response {
-		lines := append([]string{"GET " + path + " HTTP/1.1", "Host: " + host, b.cookieLine()}, headers...)
+		lines := append([]string{"GET " + path + " HTTP/1.1", "Host: " + host, b.CookieLine()}, headers...)
 		return rawRequest(t, s, append(lines, "")...)
 	}
 	upgrade := []string{"Connection: Upgrade", "Upgrade: WebSocket"}
 	for origin, foreign := range map[string]bool{
-		"": false, s.url: false,
-		"https://" + host: true, "null": true, "http://sibling.example": true, s.url + ".evil.example": true, "http://x." + host: true, "http://localhost": true,
+		"": false, s.URL: false,
+		"https://" + host: true, "null": true, "http://sibling.example": true, s.URL + ".evil.example": true, "http://x." + host: true, "http://localhost": true,
 	} {
 		headers := upgrade
 		if origin != "" {
 			headers = append([]string{"Origin: " + origin}, upgrade...)
 		}
-		before := s.upstream.requests.Load()
+		before := s.Upstream.Requests.Load()
 		res := open("/page", headers...)
-		if refused := res.StatusCode == http.StatusForbidden; refused != foreign || refused != (s.upstream.requests.Load() == before) {
+		if refused := res.StatusCode == http.StatusForbidden; refused != foreign || refused != (s.Upstream.Requests.Load() == before) {
 			t.Errorf("%q: got %d", origin, res.StatusCode)
 		}
 		for path, wantID := range map[string]bool{"/optional/a": !foreign, "/public/a": false} {
 			if res := open(path, headers...); res.StatusCode != http.StatusOK {
 				t.Errorf("%q at %s: got %d", origin, path, res.StatusCode)
 			}
-			if got := s.upstream.last.Load().Header.Get("X-User-Id") != ""; got != wantID {
+			if got := s.Upstream.Last.Load().Header.Get("X-User-Id") != ""; got != wantID {
 				t.Errorf("%q at %s: an identity: %t, want %t", origin, path, got, wantID)
 			}
 		}
 	}
-	if res := open("/page", append([]string{"Origin: " + s.url, "Origin: " + s.url}, upgrade...)...); res.StatusCode != http.StatusForbidden {
+	if res := open("/page", append([]string{"Origin: " + s.URL, "Origin: " + s.URL}, upgrade...)...); res.StatusCode != http.StatusForbidden {
 		t.Errorf("two origins: got %d, want 403", res.StatusCode)
 	}
 	if res := open("/page", "Origin: http://sibling.example"); res.StatusCode != http.StatusOK {
@@ -94,78 +94,15 @@ func TestCrossOriginWebSocketsAreRefusedOverHTTP2AndHTTP3(t *testing.T) {
 	t.Parallel()
 	s := newProtocolSite(t, protocolOptions{})
 	b := s.newBrowser()
-	b.follow("/")
+	b.Follow("/")
 	for protocol, open := range webSocketProtocols {
-		if got := open(s, "/stream/ws", b.cookieHeader(), "https://sibling.example").status(); got != "403" {
+		if got := open(s, "/stream/ws", cookieHeader(b), "https://sibling.example").status(); got != "403" {
 			t.Errorf("%s: got %s, want 403", protocol, got)
 		}
-		if got := open(s, "/stream/ws", b.cookieHeader(), s.url).status(); got != "200" {
+		if got := open(s, "/stream/ws", cookieHeader(b), s.URL).status(); got != "200" {
 			t.Errorf("%s, of this origin: got %s, want 200", protocol, got)
 		}
 	}
-}
-
-// FuzzTarget: no request reaches the upstream that the rules did not see. What a client
-// sends is passed on in net/http's own words, and read by net/http as an upstream reads
-// it: it must be one request, under no stricter rules than those that were applied.
-func FuzzTarget(f *testing.F) {
-	for _, target := range []string{"/admin/x", "a:http://x/admin/x", "*", "http://host", "http://host/admin/x", "x:y", "//admin/x", "host:443", "a:?x", "http:admin", "/public/a"} {
-		for _, method := range []string{"GET", "CONNECT", "TRACE", "OPTIONS", "connect"} {
-			f.Add(method, target, "websocket", 1, smuggled)
-			f.Add(method, target, "connect-udp", 3, smuggled)
-			f.Add(method, target, "", 2, smuggled)
-		}
-	}
-	rt, err := newRoutes(caddy.Context{}, map[string]string{"start": "/oauth/start"}, []string{"/public/*", "*.css"}, []string{"/optional/*"},
-		[]string{"/admin", "/admin/*"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	h := &Handler{routes: rt}
-	f.Fuzz(func(t *testing.T, method, target, protocol string, major int, body string) {
-		r, ok := arriving(method, target, protocol, major, body)
-		if !ok {
-			return
-		}
-		if h.checkTarget(r) != policy.TargetOK {
-			return
-		}
-		if name, ok := rt.Endpoint(originalURL(r)); !ok || name != "" {
-			return
-		}
-		applied, ok := rt.Demand(originalURL(r), r)
-		if !ok {
-			return
-		}
-		wire, ok := onTheWire(r)
-		if !ok {
-			return
-		}
-		sent := wire.String()
-		upstream := bufio.NewReader(wire)
-		seen, err := http.ReadRequest(upstream)
-		if err != nil {
-			return // the upstream refuses it
-		}
-		if _, err := io.Copy(io.Discard, seen.Body); err != nil {
-			return
-		}
-		if rest, _ := io.ReadAll(upstream); len(rest) > 0 {
-			t.Fatalf("%s %q: after one request the upstream reads on in %q, of %q", method, target, rest, sent)
-		}
-		if policy.IsConnect(seen.Method) || policy.IsTrace(seen.Method) {
-			t.Fatalf("%s %q arrives as %s", method, target, seen.Method)
-		}
-		read := caddyhttp.PrepareRequest(seen, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-		if !policy.HasPath(read.URL) {
-			t.Fatalf("%s %q arrives without a path: %q", method, target, sent)
-		}
-		policy.FillPath(read.URL)
-		due, ok := rt.Demand(originalURL(read), read)
-		if ok && (applied.Access > due.Access || due.Access != policy.AccessPublic && applied.Blocks&due.Blocks != due.Blocks) {
-			t.Fatalf("%s %q passed under %+v; the upstream reads %q, which asks %+v", method, target, applied, seen.RequestURI, due)
-		}
-	})
 }
 
 // arriving is a request as net/http and quic-go hand it to Caddy.

@@ -1,8 +1,10 @@
-package tollgate
+package tollgate_test
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 func TestAStoreWithoutModuleIsRefusedWithoutItsValues(t *testing.T) {
@@ -19,7 +21,7 @@ func TestAStoreWithoutModuleIsRefusedWithoutItsValues(t *testing.T) {
 	} {
 		config := `{"admin":{"disabled":true},"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:0"],"routes":[{"handle":[{"handler":"tollgate",
 			"provider":{"client_id":"id","client_secret":"secret"},"redirect_uri":"https://app.example.com/oauth/callback","session":{"store":` + store + `}}]}]}}}}}`
-		_, _, err := provisionJSON([]byte(config))
+		_, _, err := gatewaytest.ProvisionJSON([]byte(config))
 		switch {
 		case err == nil:
 			t.Errorf("%s: got no error", name)

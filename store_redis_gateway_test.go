@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/base64"
@@ -11,44 +11,45 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
-func redisSite(t *testing.T, server *redistest.Server) *site {
+func redisSite(t *testing.T, server *redistest.Server) *gatewaytest.Site {
 	t.Helper()
-	return newSite(t, siteOptions{inTollgate: "session {\nstore redis {\naddress " + server.Address() + "\n}\n}"})
+	return gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\nstore redis {\naddress " + server.Address() + "\n}\n}"})
 }
 
 func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
 	s := redisSite(t, redistest.Start(t))
-	b := s.newBrowser().signIn()
-	for name, value := range b.cookies() {
+	b := s.NewBrowser().SignIn()
+	for name, value := range b.Cookies() {
 		if len(value) > 300 {
 			t.Errorf("the cookie %s has %d bytes", name, len(value))
 		}
 	}
-	copied := b.copyOf()
+	copied := b.Copy()
 	if a := copied.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("a copied cookie: status %d", a.StatusCode)
 	}
-	b.do("POST", "/oauth/logout", nil)
-	eventually(t, "the copied cookie is refused", func() bool { return copied.Get("/").StatusCode == http.StatusUnauthorized })
+	b.Send("POST", "/oauth/logout", nil)
+	gatewaytest.Eventually(t, "the copied cookie is refused", func() bool { return copied.Get("/").StatusCode == http.StatusUnauthorized })
 }
 
 func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
-	b := s.newBrowser().signIn()
-	before := b.cookies()
+	b := s.NewBrowser().SignIn()
+	before := b.Cookies()
 	if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusOK {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
 	server.Kill()
-	eventually(t, "the session cannot be read", func() bool { return b.Get("/").StatusCode == http.StatusServiceUnavailable })
+	gatewaytest.Eventually(t, "the session cannot be read", func() bool { return b.Get("/").StatusCode == http.StatusServiceUnavailable })
 	for _, path := range []string{"/", "/oauth/userinfo"} {
-		for name, a := range map[string]*answer{"a script": b.Get(path), "a person": b.visit(path)} {
+		for name, a := range map[string]*gatewaytest.Answer{"a script": b.Get(path), "a person": b.Visit(path)} {
 			if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Set-Cookie") != "" {
 				t.Errorf("%s at %s: status %d, Retry-After %q, Set-Cookie %q", name, path,
 					a.StatusCode, a.Header.Get("Retry-After"), a.Header.Get("Set-Cookie"))
@@ -60,27 +61,27 @@ func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
 		t.Errorf("ready while Redis is away: status %d", a.StatusCode)
 	}
 	server.Restart()
-	eventually(t, "the session is back", func() bool { return b.Get("/").StatusCode == http.StatusOK })
-	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
+	gatewaytest.Eventually(t, "the session is back", func() bool { return b.Get("/").StatusCode == http.StatusOK })
+	gatewaytest.Eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
 	for name, value := range before {
-		if b.cookies()[name] != value {
+		if b.Cookies()[name] != value {
 			t.Errorf("the cookie %s is another one", name)
 		}
 	}
 
 	server.Must("FLUSHALL")
-	eventually(t, "a session that is lost is none", func() bool { return b.Get("/").StatusCode == http.StatusUnauthorized })
-	if a := b.visit("/"); a.StatusCode != http.StatusFound {
+	gatewaytest.Eventually(t, "a session that is lost is none", func() bool { return b.Get("/").StatusCode == http.StatusUnauthorized })
+	if a := b.Visit("/"); a.StatusCode != http.StatusFound {
 		t.Errorf("a person: status %d", a.StatusCode)
 	}
-	b.signIn()
+	b.SignIn()
 }
 
 func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
 	server := redistest.Start(t)
 	server.Kill()
 	s := redisSite(t, server)
-	b := s.newBrowser()
+	b := s.NewBrowser()
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a session: status %d", a.StatusCode)
 	}
@@ -88,14 +89,14 @@ func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
 		t.Errorf("ready: status %d", a.StatusCode)
 	}
 	server.Restart()
-	eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
-	b.signIn()
+	gatewaytest.Eventually(t, "it is ready", func() bool { return b.Get("/oauth/ready").StatusCode == http.StatusOK })
+	b.SignIn()
 }
 
 func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
-	b := s.newBrowser().signIn()
+	b := s.NewBrowser().SignIn()
 	for range 20 {
 		b.Get("/")
 	}
@@ -112,17 +113,17 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.Calls("get")-asked)
 	}
 
-	client := s.handlers[0].Internals().Store.(*records.Tickets).Records.(*redis.Records).Client
+	client := s.Handlers[0].Internals().Store.(*records.Tickets).Records.(*redis.Records).Client
 	client.Mu.Lock()
 	client.Linger = 400 * time.Millisecond
 	client.Mu.Unlock()
-	release := s.handlers[0].Internals().Store.(*records.Tickets).Records.Hold()
-	for _, h := range s.handlers {
+	release := s.Handlers[0].Internals().Store.(*records.Tickets).Records.Hold()
+	for _, h := range s.Handlers {
 		if err := h.Cleanup(); err != nil {
 			t.Error(err)
 		}
 	}
-	s.handlers = nil
+	s.Handlers = nil
 	time.Sleep(600 * time.Millisecond)
 	if server.Connections() == "" {
 		t.Error("connections that are held were closed")
@@ -132,29 +133,29 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 	if server.Connections() == "" {
 		t.Error("connections were closed at once, in the midst of requests")
 	}
-	eventually(t, "the connections are closed", func() bool { return server.Connections() == "" })
+	gatewaytest.Eventually(t, "the connections are closed", func() bool { return server.Connections() == "" })
 }
 
 // aloneUserID is the user's id, and not part of a longer number.
-var aloneUserID = regexp.MustCompile(`\b` + testUserID + `\b`)
+var aloneUserID = regexp.MustCompile(`\b` + gatewaytest.UserID + `\b`)
 
 // TestRedisLearnsNothingOfTheUser looks through everything that Redis keeps.
 func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
-	b := s.newBrowser().signIn()
-	seen := b.Get("/").seen(t).Header
-	secrets := []string{testUserID, seen.Get("X-User-Name"), seen.Get("X-User-Email"), testSecret, testClientSecret}
+	b := s.NewBrowser().SignIn()
+	seen := b.Get("/").Seen(t).Header
+	secrets := []string{gatewaytest.UserID, seen.Get("X-User-Name"), seen.Get("X-User-Email"), gatewaytest.Secret, gatewaytest.ClientSecret}
 	remember := func() {
-		value := strings.TrimPrefix(b.cookies()["tollgate"], "1.")
-		found, err := s.handlers[0].Internals().Store.Load(t.Context(), value)
+		value := strings.TrimPrefix(b.Cookies()["tollgate"], "1.")
+		found, err := s.Handlers[0].Internals().Store.Load(t.Context(), value)
 		if err != nil || found.Session == nil {
 			t.Fatalf("loading the session: %v", err)
 		}
 		secrets = append(secrets, value, found.Session.Tokens.Access, found.Session.Tokens.Refresh, string(found.Session.ID[:]))
 	}
 	remember()
-	b.do("POST", "/oauth/refresh", nil)
+	b.Send("POST", "/oauth/refresh", nil)
 	remember()
 
 	var kept strings.Builder
@@ -178,10 +179,10 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 		t.Fatalf("found no record in %d bytes", len(text))
 	}
 	for _, secret := range secrets {
-		if len(secret) < len(testUserID) {
+		if len(secret) < len(gatewaytest.UserID) {
 			t.Errorf("%q is nothing to look for", secret)
 		}
-		if strings.Contains(text, secret) && (secret != testUserID || aloneUserID.MatchString(text)) {
+		if strings.Contains(text, secret) && (secret != gatewaytest.UserID || aloneUserID.MatchString(text)) {
 			t.Errorf("%q stands in Redis", secret)
 		}
 		for _, coded := range []string{hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret))} {
@@ -193,9 +194,9 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 }
 
 func TestWithoutASecretTheRedisStoreWarns(t *testing.T) {
-	for block, warned := range map[string]bool{"": true, "secret " + testSecret + "\n": false} {
+	for block, warned := range map[string]bool{"": true, "secret " + gatewaytest.Secret + "\n": false} {
 		file := filepath.Join(t.TempDir(), "log")
-		_, handlers, err := provision("{\nadmin off\nauto_https off\nstorage file_system " + t.TempDir() + "\nlog {\noutput file " + file + "\n}\n}\n" +
+		_, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nstorage file_system " + t.TempDir() + "\nlog {\noutput file " + file + "\n}\n}\n" +
 			"http:// {\ntollgate {\n" + minimalBlock + block + "session {\nstore redis {\naddress 127.0.0.1:1\npassword topsecret\n}\n}\n}\n}\n")
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +213,7 @@ func TestWithoutASecretTheRedisStoreWarns(t *testing.T) {
 		}
 	}
 	// The log goes back to where it was.
-	if _, _, err := provision("http:// {\nrespond ok\n}\n"); err != nil {
+	if _, _, err := gatewaytest.Provision("http:// {\nrespond ok\n}\n"); err != nil {
 		t.Fatal(err)
 	}
 }

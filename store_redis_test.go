@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 )
 
@@ -64,7 +65,7 @@ func TestAFaultInTheRedisStoreNamesItsWordAndItsLine(t *testing.T) {
 		"address a:1\ntls {\ncertificate x\n}": "session.store.tls: certificate and key need each other, at Caddyfile:11",
 		"address a:1\ntls {\nkey x\n}":         "session.store.tls: certificate and key need each other, at Caddyfile:11",
 	} {
-		_, err := adapt("http:// {\ntollgate {\nprovider aihubmix {\nclient_id id\nclient_secret secret\n}\n" +
+		_, err := gatewaytest.Adapt("http:// {\ntollgate {\nprovider aihubmix {\nclient_id id\nclient_secret secret\n}\n" +
 			"redirect_uri https://app.example.com/cb\nsession {\nstore redis {\n" + block + "\n}\n}\n}\n}\n")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", block, err, want)
@@ -93,12 +94,12 @@ from_cookies 2h`
 
 func TestAuthIsAnsweredInTimeWhileRedisHangs(t *testing.T) {
 	server := redistest.Start(t)
-	s := newSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore redis {\n\t\t\t\taddress " + server.Address() +
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore redis {\n\t\t\t\taddress " + server.Address() +
 		"\n\t\t\t\tclient_cache off\n\t\t\t}\n\t\t}\n\t\tforward_auth"})
-	b := s.newBrowser().signIn()
-	b.Get("/oauth/auth").wantAuth(t, "before", 200, "", testUserID)
+	b := s.NewBrowser().SignIn()
+	wantAuth(b.Get("/oauth/auth"), t, "before", 200, "", gatewaytest.UserID)
 	server.Freeze()
-	b.promptly("/oauth/auth").wantAuth(t, "while Redis hangs", 403, "unavailable", "")
+	wantAuth(promptly(b, "/oauth/auth"), t, "while Redis hangs", 403, "unavailable", "")
 	server.Thaw()
-	eventually(t, "the question is answered again", func() bool { return b.Get("/oauth/auth").StatusCode == http.StatusOK })
+	gatewaytest.Eventually(t, "the question is answered again", func() bool { return b.Get("/oauth/auth").StatusCode == http.StatusOK })
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -19,6 +19,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -31,86 +33,17 @@ const (
 	withinRecheck = 4 * time.Second
 )
 
-// serveStream answers the upstream's streams, and reports whether it was one:
-// /stream/ws and /stream/dear say what they are told, /stream/flood never stops to send large messages in
-// small fragments, and /stream/events sends one event.
-func (u *upstream) serveStream(w http.ResponseWriter, r *http.Request) bool {
-	if !strings.HasPrefix(r.URL.Path, "/stream/") {
-		return false
-	}
-	u.streams.Add(1)
-	defer u.streams.Add(-1)
-	switch r.URL.Path {
-	case "/stream/ws", "/stream/dear":
-		conn, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return true
-		}
-		defer conn.CloseNow()
-		for {
-			kind, message, err := conn.Read(r.Context())
-			if err != nil || conn.Write(r.Context(), kind, message) != nil {
-				return true
-			}
-		}
-	case "/stream/flood":
-		flood(w)
-	case "/stream/events":
-		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-		fmt.Fprintf(w, "data: %d\n\n", time.Now().UnixNano())
-		http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	}
-	return true
-}
-
-// flood sends messages of three fragments, each of a length of another kind, in pieces
-// that end anywhere. A fragment's bytes are all the last byte of its length.
-func flood(w http.ResponseWriter) {
-	conn, rw, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	defer conn.Close()
-	rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if rw.Flush() != nil {
-		return
-	}
-	var message []byte
-	for i, length := range []int{100, 3000, 70001} {
-		first := []byte{0x02, 0x00, 0x80}[i]
-		switch {
-		case length < 126:
-			message = append(message, first, byte(length))
-		case length < 1<<16:
-			message = binary.BigEndian.AppendUint16(append(message, first, 126), uint16(length))
-		default:
-			message = binary.BigEndian.AppendUint64(append(message, first, 127), uint64(length))
-		}
-		for range length {
-			message = append(message, byte(length))
-		}
-	}
-	for {
-		for rest := message; len(rest) > 0; rest = rest[min(977, len(rest)):] {
-			if _, err := conn.Write(rest[:min(977, len(rest))]); err != nil {
-				return
-			}
-		}
-	}
-}
-
 // webSocket opens a WebSocket through the gateway, and says hello.
-func (b *visitor) webSocket(target string) *websocket.Conn {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
+func webSocket(b *gatewaytest.Browser, target string) *websocket.Conn {
+	b.T.Helper()
+	ctx, cancel := context.WithTimeout(b.T.Context(), 10*time.Second)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: b.Client})
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	b.t.Cleanup(func() { conn.CloseNow() })
-	wantEcho(b.t, conn)
+	b.T.Cleanup(func() { conn.CloseNow() })
+	wantEcho(b.T, conn)
 	return conn
 }
 
@@ -144,9 +77,9 @@ type eventStream struct {
 	ended chan error
 }
 
-func (b *visitor) eventStream(target string) *eventStream {
-	b.t.Helper()
-	return openEvents(b.t, b.Client, target)
+func eventStreamOf(b *gatewaytest.Browser, target string) *eventStream {
+	b.T.Helper()
+	return openEvents(b.T, b.Client, target)
 }
 
 func openEvents(t *testing.T, client *http.Client, target string, headers ...string) *eventStream {
@@ -198,20 +131,20 @@ func (e *eventStream) wantOpen() {
 }
 
 // wantNothingLeft waits until neither the upstream nor the registry holds a stream.
-func (s *site) wantNothingLeft() {
-	s.t.Helper()
-	eventually(s.t, "the upstream's side is closed, too", func() bool { return s.upstream.streams.Load() == 0 })
-	s.wantWatched(0)
+func wantNothingLeft(s *gatewaytest.Site) {
+	s.T.Helper()
+	gatewaytest.Eventually(s.T, "the upstream's side is closed, too", func() bool { return s.Upstream.Streams.Load() == 0 })
+	wantWatched(s, 0)
 }
 
 func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	logs := s.observe()
-	b, other := s.newBrowser().signIn(), s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events?key=value")
-	otherWS, otherEvents := other.webSocket(s.url+"/stream/ws"), other.eventStream(s.url+"/stream/events")
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	logs := observe(s)
+	b, other := s.NewBrowser().SignIn(), s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events?key=value")
+	otherWS, otherEvents := webSocket(other, s.URL+"/stream/ws"), eventStreamOf(other, s.URL+"/stream/events")
 
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	wantClosed(t, ws, 4401, "session ended", time.Second)
 	events.wantCut(time.Second)
 	ended := logs.FilterMessage("streams ended").All()
@@ -224,17 +157,17 @@ func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
 		t.Errorf("the next try: %d", a.StatusCode)
 	}
 
-	other.do("POST", "/oauth/logout", nil)
+	other.Send("POST", "/oauth/logout", nil)
 	wantClosed(t, otherWS, 4401, "session ended", time.Second)
 	otherEvents.wantCut(time.Second)
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }
 
 func TestAnEventStreamOfAMalformedTypeEndsWithALogout(t *testing.T) {
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, `{"Header":{"X-User-Id":["`+testUserID+`"]}}`)
+			io.WriteString(w, `{"Header":{"X-User-Id":["`+gatewaytest.UserID+`"]}}`)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream; charset")
@@ -242,31 +175,31 @@ func TestAnEventStreamOfAMalformedTypeEndsWithALogout(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}})
-	b := s.newBrowser().signIn()
-	events := b.eventStream(s.url + "/events")
-	b.do("POST", "/oauth/logout", nil)
+	b := s.NewBrowser().SignIn()
+	events := eventStreamOf(b, s.URL+"/events")
+	b.Send("POST", "/oauth/logout", nil)
 	events.wantCut(time.Second)
 }
 
 func TestAnEventStreamOverHTTP2EndsWithALogout(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	front := httptest.NewUnstartedServer(s.server)
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	front := httptest.NewUnstartedServer(s.Server)
 	front.EnableHTTP2 = true
 	front.StartTLS()
 	defer front.Close()
-	b := s.newBrowser().signIn()
-	events := openEvents(t, front.Client(), front.URL+"/stream/events", b.cookieLine())
-	b.do("POST", "/oauth/logout", nil)
+	b := s.NewBrowser().SignIn()
+	events := openEvents(t, front.Client(), front.URL+"/stream/events", b.CookieLine())
+	b.Send("POST", "/oauth/logout", nil)
 	events.wantCut(time.Second)
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }
 
 func TestTheFirstEventOfAStreamPassesAtOnce(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	quickest := time.Hour
 	for range 10 { // a busy machine is slow now and then
-		quickest = min(quickest, b.eventStream(s.url+"/stream/events").took)
+		quickest = min(quickest, eventStreamOf(b, s.URL+"/stream/events").took)
 	}
 	if quickest > 10*time.Millisecond {
 		t.Errorf("the quickest first event took %v", quickest)
@@ -275,44 +208,44 @@ func TestTheFirstEventOfAStreamPassesAtOnce(t *testing.T) {
 }
 
 func TestAbandonedStreamsLeakNothing(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	before := runtime.NumGoroutine()
 	for range 20 {
-		b.webSocket(s.url+"/stream/ws").Close(websocket.StatusNormalClosure, "")
+		webSocket(b, s.URL+"/stream/ws").Close(websocket.StatusNormalClosure, "")
 		ctx, cancel := context.WithCancel(t.Context())
-		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/stream/events", nil)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/stream/events", nil)
 		if _, err := b.Client.Do(req); err != nil {
 			t.Fatal(err)
 		}
 		cancel()
 	}
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 	b.CloseIdleConnections()
-	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
+	gatewaytest.Eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 func TestAWebSocketEndsBetweenTwoFrames(t *testing.T) {
-	s := newSite(t, siteOptions{})
+	s := gatewaytest.New(t, gatewaytest.Options{})
 	for range 50 {
-		b := s.newBrowser()
-		b.visit(b.authorize(""))
+		b := s.NewBrowser()
+		b.Visit(b.Authorize(""))
 		conn := dial(t, s)
-		fmt.Fprintf(conn, "GET /stream/flood HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n\r\n", b.cookieLine())
+		fmt.Fprintf(conn, "GET /stream/flood HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n\r\n", b.CookieLine())
 		reader := bufio.NewReader(conn)
 		if res, err := http.ReadResponse(reader, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatal(res, err)
 		}
 		done := make(chan error, 1)
 		go func() { done <- readFlood(reader, conn) }()
-		b.do("POST", "/oauth/logout", nil)
+		b.Send("POST", "/oauth/logout", nil)
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 		conn.Close()
 	}
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }
 
 // readFlood reads whole frames up to the close frame, answers it, and reads up to the
@@ -360,7 +293,7 @@ func readFlood(r *bufio.Reader, answer io.Writer) error {
 }
 
 func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			return
 		}
@@ -373,10 +306,10 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 		rw.Flush()
 		io.Copy(io.Discard, conn)
 	}})
-	b := s.newBrowser()
-	b.follow("/")
+	b := s.NewBrowser()
+	b.Follow("/")
 	conn := dial(t, s)
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.CookieLine())
 	reader := bufio.NewReader(conn)
 	if _, err := http.ReadResponse(reader, nil); err != nil {
 		t.Fatal(err)
@@ -384,7 +317,7 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 	if _, err := io.ReadFull(reader, make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	conn.SetReadDeadline(time.Now().Add(relay.StreamPatience + 2*time.Second))
 	if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("in the middle of a frame the client gets %q, %v", rest, err)
@@ -393,35 +326,35 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 
 func TestStreamsEndWithALogoutElsewhere(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
-		f := newFleet(t, 2, session, time.Minute)
-		b := f.newBrowser().signIn()
-		r := f.replicas[1]
-		ws, events := b.webSocket(r.at("/stream/ws")), b.eventStream(r.at("/stream/events"))
-		b.do("POST", f.replicas[0].at("/oauth/logout"), nil)
+		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
+		b := f.NewBrowser().SignIn()
+		r := f.Replicas[1]
+		ws, events := webSocket(b, r.At("/stream/ws")), eventStreamOf(b, r.At("/stream/events"))
+		b.Send("POST", f.Replicas[0].At("/oauth/logout"), nil)
 		wantClosed(t, ws, 4401, "session ended", withinRecheck)
 		events.wantCut(withinRecheck)
 	})
 }
 
 func TestStreamsEndWithTheLifetimeAndOutliveTheTokens(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "session {\nlifetime 5h\nidle_timeout 10m\n}"})
-	b := s.newBrowser().signIn()
-	ws := b.webSocket(s.url + "/stream/ws")
-	s.clock.advance(over) // of the access token; the idle timeout, too, is long over
-	eventually(t, "the tokens are renewed", func() bool { return s.refreshes() == 1 })
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked + "session {\nlifetime 5h\nidle_timeout 10m\n}"})
+	b := s.NewBrowser().SignIn()
+	ws := webSocket(b, s.URL+"/stream/ws")
+	s.Clock.Advance(over) // of the access token; the idle timeout, too, is long over
+	gatewaytest.Eventually(t, "the tokens are renewed", func() bool { return s.Refreshes() == 1 })
 	wantEcho(t, ws)
-	s.clock.advance(5 * time.Hour)
+	s.Clock.Advance(5 * time.Hour)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 }
 
 func TestAnOpenStreamIsUseOfTheSession(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked + "session {\nstore storage\nidle_timeout 10m\n}"})
-	b := s.newBrowser().signIn()
-	ws := b.webSocket(s.url + "/stream/ws")
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked + "session {\nstore storage\nidle_timeout 10m\n}"})
+	b := s.NewBrowser().SignIn()
+	ws := webSocket(b, s.URL+"/stream/ws")
 	for range 3 {
-		before := s.sessionOf(b).LastSeen
-		s.clock.advance(6 * time.Minute)
-		eventually(t, "the use is written down", func() bool { return s.sessionOf(b).LastSeen.After(before) })
+		before := sessionOf(s, b).LastSeen
+		s.Clock.Advance(6 * time.Minute)
+		gatewaytest.Eventually(t, "the use is written down", func() bool { return sessionOf(s, b).LastSeen.After(before) })
 	}
 	wantEcho(t, ws)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
@@ -430,26 +363,26 @@ func TestAnOpenStreamIsUseOfTheSession(t *testing.T) {
 }
 
 func TestStreamsEndWhenTheProviderEndsTheSession(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
-	b := s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
-	s.provider.RevokeUser(12345)
-	s.clock.advance(over)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked})
+	b := s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
+	s.Provider.RevokeUser(12345)
+	s.Clock.Advance(over)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 	events.wantCut(withinRecheck)
 }
 
 func TestAStoreThatFailsEndsNoStream(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked})
-	b := s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked})
+	b := s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
 	storage.Broken.Store(true)
 	before := storage.Loads.Load()
-	eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
+	gatewaytest.Eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
 	wantEcho(t, ws)
 	events.wantOpen()
 	storage.Broken.Store(false)
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 	events.wantCut(withinRecheck)
 }
@@ -457,35 +390,35 @@ func TestAStoreThatFailsEndsNoStream(t *testing.T) {
 // TestStreamsOfOneSessionShareOneStoreRead also shows that they leave nothing.
 func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 	const sessions, streamsEach, periods = 5, 200, 3
-	s, kind, _ := newStoredSite(t, siteOptions{inTollgate: "\nstream_recheck 1s\n"})
-	browsers := make([]*visitor, sessions)
+	s, kind, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "\nstream_recheck 1s\n"})
+	browsers := make([]*gatewaytest.Browser, sessions)
 	for i := range browsers {
-		browsers[i] = s.newBrowser().signIn()
+		browsers[i] = s.NewBrowser().SignIn()
 	}
 	before := runtime.NumGoroutine()
 	conns := make([][]net.Conn, sessions)
 	for i, b := range browsers {
 		for range streamsEach {
 			conn := dial(t, s)
-			fmt.Fprintf(conn, "GET /stream/events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.cookieLine())
+			fmt.Fprintf(conn, "GET /stream/events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.CookieLine())
 			conns[i] = append(conns[i], conn)
 		}
 	}
-	eventually(t, "all streams are open", func() bool { return s.upstream.streams.Load() == sessions*streamsEach })
-	s.wantWatched(sessions)
+	gatewaytest.Eventually(t, "all streams are open", func() bool { return s.Upstream.Streams.Load() == sessions*streamsEach })
+	wantWatched(s, sessions)
 	time.Sleep(2 * storage.StorageReadAge) // what the requests have read is forgotten
 
 	loads, began := kind.Loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)
-	n, most := kind.Loads.Load()-loads, sessions*(int64(time.Since(began)/LookInterval(time.Second, session.ID{0xff}))+1)
+	n, most := kind.Loads.Load()-loads, sessions*(int64(time.Since(began)/tollgate.LookInterval(time.Second, session.ID{0xff}))+1)
 	if n < sessions*(periods-1) || n > most {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
-	if got := s.upstream.streams.Load(); got != sessions*streamsEach {
+	if got := s.Upstream.Streams.Load(); got != sessions*streamsEach {
 		t.Errorf("%d streams are open", got)
 	}
 	for i, b := range browsers {
-		b.do("POST", "/oauth/logout", nil)
+		b.Send("POST", "/oauth/logout", nil)
 		for _, conn := range conns[i] {
 			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -495,57 +428,57 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 		}
 		b.CloseIdleConnections()
 	}
-	s.wantNothingLeft()
-	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
+	wantNothingLeft(s)
+	gatewaytest.Eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 func TestStreamsSurviveAReloadAndStillEndWithTheirSession(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
-	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, "reverse_proxy "+s.Upstream.URL+" {\nstream_close_delay 1h\n}", 1)
 	s.Load()
-	b := s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
+	b := s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
 	s.Load()
 	wantEcho(t, ws)
 	events.wantOpen()
-	s.clock.advance(over)
-	eventually(t, "the tokens are renewed under the new configuration", func() bool { return s.refreshes() == 1 })
-	b.do("POST", "/oauth/logout", nil)
+	s.Clock.Advance(over)
+	gatewaytest.Eventually(t, "the tokens are renewed under the new configuration", func() bool { return s.Refreshes() == 1 })
+	b.Send("POST", "/oauth/logout", nil)
 	wantClosed(t, ws, 4401, "session ended", time.Second)
 	events.wantCut(time.Second)
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }
 
 func TestStreamsEndWithTheGateway(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
-	s.handlers[0].Cleanup()
-	s.handlers = nil
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
+	s.Handlers[0].Cleanup()
+	s.Handlers = nil
 	wantClosed(t, ws, 1001, "going away", time.Second)
 	events.wantCut(time.Second)
 }
 
 func TestStreamsOfARefusedUserEnd(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
-	b := s.newBrowser().signIn()
-	ws := b.webSocket(s.url + "/stream/ws")
-	s.provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
-	s.clock.advance(2 * time.Minute) // what is known is re-read
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked})
+	b := s.NewBrowser().SignIn()
+	ws := webSocket(b, s.URL+"/stream/ws")
+	s.Provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 })
+	s.Clock.Advance(2 * time.Minute) // what is known is re-read
 	wantClosed(t, ws, 4403, "refused", withinRecheck)
 }
 
 func TestStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require /stream/ws {\nbalance 10\n}\nrequire /stream/dear {\nbalance 300\n}"})
-	b := s.newBrowser().signIn()
-	cheap, dear, dearToo := b.webSocket(s.url+"/stream/ws"), b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/dear")
-	events := b.eventStream(s.url + "/stream/events")
-	reads := s.provider.Count(simulator.UserInfo)
-	s.provider.Spend(12345, 50000) // of plenty, so that nothing but the look reads it
-	s.clock.advance(2 * time.Second)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked + "require /stream/ws {\nbalance 10\n}\nrequire /stream/dear {\nbalance 300\n}"})
+	b := s.NewBrowser().SignIn()
+	cheap, dear, dearToo := webSocket(b, s.URL+"/stream/ws"), webSocket(b, s.URL+"/stream/dear"), webSocket(b, s.URL+"/stream/dear")
+	events := eventStreamOf(b, s.URL+"/stream/events")
+	reads := s.Provider.Count(simulator.UserInfo)
+	s.Provider.Spend(12345, 50000) // of plenty, so that nothing but the look reads it
+	s.Clock.Advance(2 * time.Second)
 	wantClosed(t, dear, 4402, "insufficient balance", withinRecheck)
 	wantClosed(t, dearToo, 4402, "insufficient balance", time.Second)
-	if n := s.provider.Count(simulator.UserInfo) - reads; n != 1 {
+	if n := s.Provider.Count(simulator.UserInfo) - reads; n != 1 {
 		t.Errorf("%d reads of the balance", n)
 	}
 	wantEcho(t, cheap)
@@ -553,32 +486,32 @@ func TestStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
 	if a := b.Get("/stream/dear"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("the next try: %d", a.StatusCode)
 	}
-	s.provider.Spend(12345, 24500)
-	s.clock.advance(2 * time.Second)
+	s.Provider.Spend(12345, 24500)
+	s.Clock.Advance(2 * time.Second)
 	wantClosed(t, cheap, 4402, "insufficient balance", withinRecheck)
 	events.wantOpen()
-	b.do("POST", "/oauth/logout", nil)
-	s.wantNothingLeft()
+	b.Send("POST", "/oauth/logout", nil)
+	wantNothingLeft(s)
 }
 
 func TestEventStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "require {\nbalance 300\n}"})
-	b := s.newBrowser().signIn()
-	events := b.eventStream(s.url + "/stream/events")
-	s.provider.Spend(12345, 50000)
-	s.clock.advance(2 * time.Second)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked + "require {\nbalance 300\n}"})
+	b := s.NewBrowser().SignIn()
+	events := eventStreamOf(b, s.URL+"/stream/events")
+	s.Provider.Spend(12345, 50000)
+	s.Clock.Advance(2 * time.Second)
 	events.wantCut(withinRecheck)
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }
 
 func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
-	s, storage, _ := newStoredSite(t, siteOptions{inTollgate: oftenRechecked + "require {\nbalance 300\n}"})
-	b := s.newBrowser().signIn()
-	ws := b.webSocket(s.url + "/stream/ws")
-	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
-	s.clock.advance(20 * time.Minute)
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked + "require {\nbalance 300\n}"})
+	b := s.NewBrowser().SignIn()
+	ws := webSocket(b, s.URL+"/stream/ws")
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
+	s.Clock.Advance(20 * time.Minute)
 	before := storage.Loads.Load()
-	eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
+	gatewaytest.Eventually(t, "the session was looked at twice", func() bool { return storage.Loads.Load() >= before+2 })
 	wantEcho(t, ws)
 	if a := b.Get("/"); a.StatusCode != http.StatusPaymentRequired {
 		t.Errorf("a request: %d", a.StatusCode)
@@ -586,51 +519,51 @@ func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
 }
 
 func TestBalanceHeaderBringsTheStreamCheckForward(t *testing.T) {
-	var s *site
-	s = newSite(t, siteOptions{
-		inTollgate: "require {\nbalance 300\n}",
-		handler: func(w http.ResponseWriter, r *http.Request) {
+	var s *gatewaytest.Site
+	s = gatewaytest.New(t, gatewaytest.Options{
+		InTollgate: "require {\nbalance 300\n}",
+		Handler: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/spend" {
-				s.provider.Spend(12345, 50000)
+				s.Provider.Spend(12345, 50000)
 				w.Header().Set("Tollgate-Balance", "changed")
 			}
-			s.upstream.serveStream(w, r)
+			s.Upstream.ServeStream(w, r)
 		},
 	})
-	b := s.newBrowser()
-	b.follow("/")
-	ws := b.webSocket(s.url + "/stream/ws")
+	b := s.NewBrowser()
+	b.Follow("/")
+	ws := webSocket(b, s.URL+"/stream/ws")
 	b.Get("/spend")
-	wantClosed(t, ws, 4402, "insufficient balance", BalanceLook+3*time.Second)
+	wantClosed(t, ws, 4402, "insufficient balance", tollgate.BalanceLook+3*time.Second)
 }
 
 func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked})
-	s.caddyfile = strings.Replace(s.caddyfile, "reverse_proxy "+s.upstream.URL, "reverse_proxy "+s.upstream.URL+" {\nstream_close_delay 1h\n}", 1)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked})
+	s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, "reverse_proxy "+s.Upstream.URL+" {\nstream_close_delay 1h\n}", 1)
 	s.Load()
-	b := s.newBrowser().signIn()
-	refused, passing := b.webSocket(s.url+"/stream/dear"), b.webSocket(s.url+"/stream/ws")
-	s.caddyfile = strings.Replace(s.caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /stream/dear {\nuser 7\n}", 1)
+	b := s.NewBrowser().SignIn()
+	refused, passing := webSocket(b, s.URL+"/stream/dear"), webSocket(b, s.URL+"/stream/ws")
+	s.Caddyfile = strings.Replace(s.Caddyfile, "stream_recheck 1s", "stream_recheck 1s\nrequire /stream/dear {\nuser 7\n}", 1)
 	s.Load()
 	wantClosed(t, refused, 4403, "refused", withinRecheck)
 	wantEcho(t, passing)
 }
 
 func TestStreamOnOptionalPathEndsWithItsSession(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: oftenRechecked + "optional /stream/*\nsession {\nlifetime 1h\n}"})
-	anonymous := s.newBrowser().webSocket(s.url + "/stream/ws")
-	b := s.newBrowser().signIn()
-	ws, events := b.webSocket(s.url+"/stream/ws"), b.eventStream(s.url+"/stream/events")
-	s.clock.advance(2 * time.Hour)
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked + "optional /stream/*\nsession {\nlifetime 1h\n}"})
+	anonymous := webSocket(s.NewBrowser(), s.URL+"/stream/ws")
+	b := s.NewBrowser().SignIn()
+	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
+	s.Clock.Advance(2 * time.Hour)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 	events.wantCut(withinRecheck)
 	wantEcho(t, anonymous)
-	wantEcho(t, b.webSocket(s.url+"/stream/ws"))
+	wantEcho(t, webSocket(b, s.URL+"/stream/ws"))
 }
 
 func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 	open := make(chan bool, 1)
-	s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/events" {
 			return
 		}
@@ -640,39 +573,39 @@ func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 		}
 		open <- false
 	}})
-	inside := s.countInside()
-	b := s.newBrowser()
-	b.follow("/")
+	inside := countInside(s)
+	b := s.NewBrowser()
+	b.Follow("/")
 	conn := dial(t, s)
-	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.cookieLine())
-	s.wantWatched(1)
+	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.CookieLine())
+	wantWatched(s, 1)
 	time.Sleep(300 * time.Millisecond) // the buffers fill up, and writing hangs
-	b.do("POST", "/oauth/logout", nil)
+	b.Send("POST", "/oauth/logout", nil)
 	select {
 	case <-open:
 	case <-time.After(2 * time.Second):
 		t.Error("the upstream is still writing")
 	}
-	eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
+	gatewaytest.Eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
 }
 
 // countInside counts the requests that are in the gateway from now on.
-func (s *site) countInside() *atomic.Int64 {
-	inside, gateway := &atomic.Int64{}, *s.server.handler.Load()
+func countInside(s *gatewaytest.Site) *atomic.Int64 {
+	inside, gateway := &atomic.Int64{}, *s.Server.Handler.Load()
 	var counting http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inside.Add(1)
 		defer inside.Add(-1)
 		gateway.ServeHTTP(w, r)
 	})
-	s.server.handler.Store(&counting)
+	s.Server.Handler.Store(&counting)
 	return inside
 }
 
 // wantWatched waits until so many sessions have open streams.
-func (s *site) wantWatched(sessions int) {
-	s.t.Helper()
-	streams := s.handlers[0].Internals().Streams
-	eventually(s.t, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
+func wantWatched(s *gatewaytest.Site, sessions int) {
+	s.T.Helper()
+	streams := s.Handlers[0].Internals().Streams
+	gatewaytest.Eventually(s.T, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
 		streams.Mu.Lock()
 		defer streams.Mu.Unlock()
 		return len(streams.Watches) == sessions
@@ -680,19 +613,19 @@ func (s *site) wantWatched(sessions int) {
 }
 
 func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
-	for name, end := range map[string]func(s *site, b *visitor, client net.Conn){
-		"with the session": func(_ *site, b *visitor, _ net.Conn) { b.do("POST", "/oauth/logout", nil) },
-		"with the upstream": func(s *site, _ *visitor, client net.Conn) {
-			s.upstream.streams.Store(-1)
-			eventually(s.t, "what the client sends is refused", func() bool {
+	for name, end := range map[string]func(s *gatewaytest.Site, b *gatewaytest.Browser, client net.Conn){
+		"with the session": func(_ *gatewaytest.Site, b *gatewaytest.Browser, _ net.Conn) { b.Send("POST", "/oauth/logout", nil) },
+		"with the upstream": func(s *gatewaytest.Site, _ *gatewaytest.Browser, client net.Conn) {
+			s.Upstream.Streams.Store(-1)
+			gatewaytest.Eventually(s.T, "what the client sends is refused", func() bool {
 				_, err := client.Write([]byte{0x81, 0x80, 0, 0, 0, 0})
 				return err != nil
 			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var u *upstream
-			s := newSite(t, siteOptions{handler: func(w http.ResponseWriter, r *http.Request) {
+			var u *gatewaytest.Upstream
+			s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Upgrade") == "" {
 					return
 				}
@@ -703,7 +636,7 @@ func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
 				rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 				rw.Flush()
 				frame := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)
-				for err == nil && u.streams.Load() >= 0 {
+				for err == nil && u.Streams.Load() >= 0 {
 					conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 					if _, err = conn.Write(frame); errors.Is(err, os.ErrDeadlineExceeded) {
 						err = nil
@@ -712,17 +645,17 @@ func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
 				conn.(*net.TCPConn).SetLinger(0)
 				conn.Close()
 			}})
-			u = s.upstream
-			inside := s.countInside()
-			b := s.newBrowser()
-			b.follow("/")
+			u = s.Upstream
+			inside := countInside(s)
+			b := s.NewBrowser()
+			b.Follow("/")
 			conn := dial(t, s)
-			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.cookieLine())
-			s.wantWatched(1)
+			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.CookieLine())
+			wantWatched(s, 1)
 			time.Sleep(500 * time.Millisecond) // the buffers fill up, and writing hangs
 			end(s, b, conn)
-			s.wantWatched(0)
-			eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
+			wantWatched(s, 0)
+			gatewaytest.Eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
 			conn.Close()
 		})
 	}

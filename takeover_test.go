@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 
@@ -28,46 +30,46 @@ const fromCookies = "session {\n\t\t\tstore storage {\n\t\t\t\tfrom_cookies 1h\n
 
 // sealedSession is the cookie value of a session in cookie form, as somebody who knows
 // the site's secret can make it.
-func (s *site) sealedSession(made *session.Session) string {
-	s.t.Helper()
-	keys, err := s.handlers[0].Internals().Keys.Ring(s.t.Context())
+func sealedSession(s *gatewaytest.Site, made *session.Session) string {
+	s.T.Helper()
+	keys, err := s.Handlers[0].Internals().Keys.Ring(s.T.Context())
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	value, err := keys.Session.Seal(made.AppendBinary(nil))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return "1." + value
 }
 
 // madeUpSession is a session of the given user with the given access token.
-func (s *site) madeUpSession(user, access string) string {
+func madeUpSession(s *gatewaytest.Site, user, access string) string {
 	made := recordstest.FreshSession(user)
 	made.Tokens.Access, made.Tokens.Refresh = access, "refresh_made_up"
-	return s.sealedSession(made)
+	return sealedSession(s, made)
 }
 
 func TestWithoutFromCookiesASealedCookieIsNoSession(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{})
-	victim := s.newBrowser().signIn()
-	s.provider.ResetCounts()
-	genuine := s.sessionOf(victim).Tokens.Access
+	s, _, _ := newStoredSite(t, gatewaytest.Options{})
+	victim := s.NewBrowser().SignIn()
+	s.Provider.ResetCounts()
+	genuine := sessionOf(s, victim).Tokens.Access
 	for name, value := range map[string]string{
-		"made-up tokens": s.madeUpSession("1", "access_made_up"),
-		"live tokens":    s.madeUpSession(testUserID, genuine),
+		"made-up tokens": madeUpSession(s, "1", "access_made_up"),
+		"live tokens":    madeUpSession(s, gatewaytest.UserID, genuine),
 	} {
-		if a := s.newBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+		if a := s.NewBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: got %d, want 401", name, a.StatusCode)
 		}
 	}
-	if n := s.provider.Count(simulator.UserInfo); n != 0 {
+	if n := s.Provider.Count(simulator.UserInfo); n != 0 {
 		t.Errorf("the provider was asked %d times", n)
 	}
 }
 
 func TestStorageWithoutSecretIsWarnedAbout(t *testing.T) {
-	for lines, want := range map[string]int{"": 1, "secret " + testSecret: 0} {
+	for lines, want := range map[string]int{"": 1, "secret " + gatewaytest.Secret: 0} {
 		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+lines+"\n"+inStorage+"\n}\n}\n")
 		if got := strings.Count(log, "store storage without secret"); got != want {
 			t.Errorf("with %q: got %d warnings, want %d: %s", lines, got, want, log)
@@ -76,21 +78,21 @@ func TestStorageWithoutSecretIsWarnedAbout(t *testing.T) {
 }
 
 func TestACookieCannotClaimAnotherUser(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: fromCookies})
-	attacker := s.newBrowser().signIn()
-	logs := s.observe()
-	own := s.sessionOf(attacker).Tokens.Access
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: fromCookies})
+	attacker := s.NewBrowser().SignIn()
+	logs := observe(s)
+	own := sessionOf(s, attacker).Tokens.Access
 	for name, value := range map[string]string{
-		"the attacker's own access token": s.madeUpSession("1", own),
-		"a made-up access token":          s.madeUpSession("1", "access_made_up"),
+		"the attacker's own access token": madeUpSession(s, "1", own),
+		"a made-up access token":          madeUpSession(s, "1", "access_made_up"),
 	} {
-		before := s.upstream.requests.Load()
+		before := s.Upstream.Requests.Load()
 		for range 2 {
-			if a := s.newBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
+			if a := s.NewBrowser().Get("/", "Cookie: tollgate="+value); a.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s: got %d, want 401", name, a.StatusCode)
 			}
 		}
-		if n := s.upstream.requests.Load() - before; n != 0 {
+		if n := s.Upstream.Requests.Load() - before; n != 0 {
 			t.Errorf("%s: the upstream got %d requests", name, n)
 		}
 	}
@@ -98,40 +100,40 @@ func TestACookieCannotClaimAnotherUser(t *testing.T) {
 		t.Errorf("no warning: %v", logs.All())
 	}
 	// The victim's own reads must not vouch for somebody else's cookie.
-	s.handlers[0].Internals().Users.Outdate(s.sessionOf(attacker))
+	s.Handlers[0].Internals().Users.Outdate(sessionOf(s, attacker))
 	if a := attacker.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("the attacker's own session: %d", a.StatusCode)
 	}
 }
 
 func TestMigratedSessionReadsItsUserBeforeFirstUse(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
-	b := s.newBrowser().signIn()
-	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
+	b := s.NewBrowser().SignIn()
+	s.Caddyfile = strings.Replace(s.Caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
 	s.Load()
-	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusBadGateway})
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusBadGateway})
 	if a := b.Get("/"); a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Set-Cookie") != "" {
 		t.Errorf("while the provider is down: got %d %q, want 503 and no cookie", a.StatusCode, a.Header.Get("Set-Cookie"))
 	}
-	s.provider.ClearFaults()
-	s.provider.ResetCounts()
-	s.handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
+	s.Provider.ClearFaults()
+	s.Provider.ResetCounts()
+	s.Handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
 	o := burst(b, 20, "/")
 	if o.statuses[http.StatusOK] != 20 {
 		t.Errorf("after the outage: %v", o.statuses)
 	}
-	if n := s.provider.Count(simulator.UserInfo); n != 1 {
+	if n := s.Provider.Count(simulator.UserInfo); n != 1 {
 		t.Errorf("the provider was asked %d times, want 1", n)
 	}
-	if seen := s.upstream.last.Load(); seen.Header.Get("X-User-Id") != testUserID {
+	if seen := s.Upstream.Last.Load(); seen.Header.Get("X-User-Id") != gatewaytest.UserID {
 		t.Errorf("the upstream got %v", seen.Header)
 	}
 }
 
 // runningHandlers finds the handlers of a site of this process.
-func runningHandlers(t *testing.T, origin string) (handlers []*Handler) {
+func runningHandlers(t *testing.T, origin string) (handlers []*tollgate.Handler) {
 	t.Helper()
-	handlers = RunningHandlers(origin)
+	handlers = tollgate.RunningHandlers(origin)
 	if len(handlers) != 1 {
 		t.Fatalf("got %d handlers, want 1", len(handlers))
 	}
@@ -140,12 +142,12 @@ func runningHandlers(t *testing.T, origin string) (handlers []*Handler) {
 
 func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
 	o := operateCaddy(t, fromCookies)
-	o.handlers = runningHandlers(t, o.url)
-	access := o.sessionOf(o.newBrowser().signIn()).Tokens.Access
-	forged, genuine := "tollgate="+o.madeUpSession("1", "access_made_up"), "tollgate="+o.madeUpSession(testUserID, access)
+	o.Handlers = runningHandlers(t, o.URL)
+	access := sessionOf(o.Running.Site, o.NewBrowser().SignIn()).Tokens.Access
+	forged, genuine := "tollgate="+madeUpSession(o.Running.Site, "1", "access_made_up"), "tollgate="+madeUpSession(o.Running.Site, gatewaytest.UserID, access)
 	get := func(cookie string, want int) {
 		t.Helper()
-		if a := o.newBrowser().Get("/", "Cookie: "+cookie); a.StatusCode != want {
+		if a := o.NewBrowser().Get("/", "Cookie: "+cookie); a.StatusCode != want {
 			t.Errorf("got %d, want %d", a.StatusCode, want)
 		}
 	}
@@ -162,40 +164,40 @@ func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
 		}
 		return sessions
 	}
-	o.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusServiceUnavailable})
+	o.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusServiceUnavailable})
 	get(forged, http.StatusServiceUnavailable)
 	get(genuine, http.StatusServiceUnavailable)
-	unconfirmed(testUserID, false, true)
+	unconfirmed(gatewaytest.UserID, false, true)
 	name := unconfirmed("1", true)[0].Session
 	if got := o.run("list", "--user", "1"); !strings.Contains(got.Out, name) || !strings.Contains(got.Out, ") (unconfirmed)\n") {
 		t.Errorf("the command does not mark it: %s", got.All())
 	}
-	if got := o.run("list", "--user", testUserID); strings.Count(got.Out, "(unconfirmed)") != 1 {
+	if got := o.run("list", "--user", gatewaytest.UserID); strings.Count(got.Out, "(unconfirmed)") != 1 {
 		t.Errorf("the command does not mark one of two: %s", got.All())
 	}
 
-	o.provider.ClearFaults()
-	o.handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
+	o.Provider.ClearFaults()
+	o.Handlers[0].Internals().ForgetUnconfirmed() // the back-off runs on the real clock
 	get(forged, http.StatusUnauthorized)
 	get(genuine, http.StatusOK)
 	unconfirmed("1")
-	for _, s := range unconfirmed(testUserID, false, false) {
+	for _, s := range unconfirmed(gatewaytest.UserID, false, false) {
 		o.wantEnded("/tollgate/sessions/"+s.Session, `{"ended":1}`)
 	}
 	get(genuine, http.StatusUnauthorized) // a confirmed session's cookie stays worthless, too
 }
 
 func TestAReloadDoesNotProlongTheTakeover(t *testing.T) {
-	s, _, _ := newStoredSite(t, siteOptions{inTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
-	early, late := s.newBrowser().signIn(), s.newBrowser().signIn()
-	s.caddyfile = strings.Replace(s.caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
+	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore cookie\n\t\t}"})
+	early, late := s.NewBrowser().SignIn(), s.NewBrowser().SignIn()
+	s.Caddyfile = strings.Replace(s.Caddyfile, "session {\n\t\t\tstore cookie\n\t\t}", fromCookies, 1)
 	s.Load()
-	s.clock.advance(50 * time.Minute)
+	s.Clock.Advance(50 * time.Minute)
 	if a := early.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("within the hour: got %d, want 200", a.StatusCode)
 	}
 	s.Load()
-	s.clock.advance(20 * time.Minute)
+	s.Clock.Advance(20 * time.Minute)
 	if a := late.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the hour: got %d, want 401", a.StatusCode)
 	}
@@ -235,14 +237,14 @@ func TestFromCookiesIsChecked(t *testing.T) {
 }
 
 func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
-	s, _, folder := newStoredSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
-	again := b.copyOf() // the response that denies a request deletes the browser's cookie
-	restarted := b.copyOf()
-	name := s.sessionOf(b).ID.Hash()
+	s, _, folder := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	again := b.Copy() // the response that denies a request deletes the browser's cookie
+	restarted := b.Copy()
+	name := sessionOf(s, b).ID.Hash()
 	file := filepath.Join(folder, storage.StorageSessions, name)
 	backup := readFile(t, file)
-	if ended, err := s.handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
+	if ended, err := s.Handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
 		t.Fatalf("ending the session: %v, %v", ended, err)
 	}
 	if err := os.WriteFile(file, []byte(backup), 0o600); err != nil {
@@ -251,7 +253,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	if a := b.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with its record back: got %d, want 401", a.StatusCode)
 	}
-	if sessions, err := s.handlers[0].Internals().Store.(*records.Tickets).SessionsOf(t.Context(), testUserID); len(sessions) != 0 || err != nil {
+	if sessions, err := s.Handlers[0].Internals().Store.(*records.Tickets).SessionsOf(t.Context(), gatewaytest.UserID); len(sessions) != 0 || err != nil {
 		t.Errorf("listed: %v, %v", sessions, err)
 	}
 	s.Load()
@@ -259,7 +261,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 		t.Errorf("after a reload: got %d, want 401", a.StatusCode)
 	}
 	// The memory is the process's own, which docs/sessions.md says.
-	s.forget()
+	s.Restart()
 	if a := restarted.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("after a restart: got %d, want 200", a.StatusCode)
 	}

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // smuggled is a request in the body of another one.
@@ -81,13 +83,13 @@ func TestNoTunnelReachesTheUpstream(t *testing.T) {
 	log := &requestLog{}
 	s := newProtocolSite(t, protocolOptions{handler: log.serve})
 	b := s.newBrowser()
-	if a := b.follow("/"); a.StatusCode != http.StatusOK {
-		t.Fatalf("signing in: %d: %s", a.StatusCode, a.text)
+	if a := b.Follow("/"); a.StatusCode != http.StatusOK {
+		t.Fatalf("signing in: %d: %s", a.StatusCode, a.Text)
 	}
 	before := log.seen()
 	for name, send := range tunnels {
 		for _, path := range []string{"/public/a", "/page", "/oauth/health", "/oauth/callback"} {
-			for _, cookie := range []string{"", b.cookieHeader()} {
+			for _, cookie := range []string{"", cookieHeader(b)} {
 				head := send(s, path, cookie)
 				if head.status != "405" {
 					t.Errorf("%s, %s, cookie %t: got %q, want 405", name, path, cookie != "", head.status)
@@ -120,17 +122,17 @@ func TestCaddyAloneLetsTunnelsThrough(t *testing.T) {
 				break
 			}
 		}
-		eventually(t, name+" fools the upstream of a Caddy without tollgate", fooled)
+		gatewaytest.Eventually(t, name+" fools the upstream of a Caddy without tollgate", fooled)
 	}
 }
 
 func TestTraceAndConnectAreRefused(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*"})
-	b := s.newBrowser().signIn()
-	before := s.upstream.requests.Load()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*"})
+	b := s.NewBrowser().SignIn()
+	before := s.Upstream.Requests.Load()
 	for _, line := range []string{"TRACE", "CONNECT", "trace", "Connect", "TRACK", "Track"} {
 		for _, target := range []string{"/public/a", "/page", "/oauth/health", "/oauth/start", "http://gateway/public/a"} {
-			res := rawRequest(t, s, line+" "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+			res := rawRequest(t, s, line+" "+target+" HTTP/1.1", "Host: gateway", b.CookieLine(), "", "")
 			if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s %s: got %d with %v", line, target, res.StatusCode, res.Header)
 			}
@@ -139,17 +141,17 @@ func TestTraceAndConnectAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }
 
 func TestTargetsWithoutAPathAreRefused(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "public /public/*\nrequire /api/* {\nuser 7\n}"})
-	b := s.newBrowser().signIn()
-	before := s.upstream.requests.Load()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\nrequire /api/* {\nuser 7\n}"})
+	b := s.NewBrowser().SignIn()
+	before := s.Upstream.Requests.Load()
 	for _, target := range []string{"a:http://x/api/v1", "a:/%2e/api/v1", "*", "x:y", "a:?x", "http:api/v1", "a:http://x/oauth/health", "javascript://"} {
-		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", b.cookieLine(), "", "")
+		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", b.CookieLine(), "", "")
 		if target == "a:/%2e/api/v1" { // has a path, which can be read in two ways
 			if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusForbidden {
 				t.Errorf("%s: got %d", target, res.StatusCode)
@@ -160,7 +162,7 @@ func TestTargetsWithoutAPathAreRefused(t *testing.T) {
 			t.Errorf("%s: got %d with %v, want 400", target, res.StatusCode, res.Header)
 		}
 	}
-	if n := s.upstream.requests.Load() - before; n != 0 {
+	if n := s.Upstream.Requests.Load() - before; n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 }
@@ -168,13 +170,13 @@ func TestTargetsWithoutAPathAreRefused(t *testing.T) {
 // TestAnAbsoluteTargetWithoutAPathIsTheRoot: also for rules, and for the upstream.
 func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
 	for rule, want := range map[string]int{"public /": http.StatusOK, "public /public/*": http.StatusUnauthorized, "": http.StatusUnauthorized} {
-		s := newSite(t, siteOptions{inTollgate: rule})
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: rule})
 		res := rawRequest(t, s, "GET http://gateway?a=1 HTTP/1.1", "Host: gateway", "", "")
 		if res.StatusCode != want {
 			t.Errorf("%q: got %d, want %d", rule, res.StatusCode, want)
 		}
 		if want == http.StatusOK {
-			if seen := s.upstream.last.Load(); seen.URI != "/?a=1" {
+			if seen := s.Upstream.Last.Load(); seen.URI != "/?a=1" {
 				t.Errorf("the upstream sees %q", seen.URI)
 			}
 		}
@@ -183,17 +185,17 @@ func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
 
 // TestAPathThatIsStrippedWhollyIsTheRoot: `uri strip_prefix` leaves nothing of it.
 func TestAPathThatIsStrippedWhollyIsTheRoot(t *testing.T) {
-	s := newSite(t, siteOptions{before: "uri strip_prefix /app"})
-	b := s.newBrowser().signIn()
-	if a := b.Get("/app"); a.StatusCode != http.StatusOK || a.seen(t).URI != "/" {
-		t.Errorf("got %d: %s", a.StatusCode, a.text)
+	s := gatewaytest.New(t, gatewaytest.Options{Before: "uri strip_prefix /app"})
+	b := s.NewBrowser().SignIn()
+	if a := b.Get("/app"); a.StatusCode != http.StatusOK || a.Seen(t).URI != "/" {
+		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestAuthRefusesForwardedTunnels(t *testing.T) {
 	for _, trusted := range []string{"", "trusted_proxies 127.0.0.1"} {
-		s := newSite(t, siteOptions{inTollgate: "public /public/*\nsession {\nstore storage\n}\nforward_auth {\n" + trusted + "\n}"})
-		b := s.newBrowser().signIn()
+		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\nsession {\nstore storage\n}\nforward_auth {\n" + trusted + "\n}"})
+		b := s.NewBrowser().SignIn()
 		for _, line := range []string{"X-Forwarded-Method: CONNECT", "X-Original-Method: CONNECT", "X-Forwarded-Method: trace", "X-Forwarded-Method: TRACE ", "X-Forwarded-Method: TRACK"} {
 			a := b.Get("/oauth/auth", line, "X-Forwarded-Uri: /public/a")
 			if a.StatusCode != http.StatusForbidden || a.Header.Get("Tollgate-Reason") != "refused" || a.Header.Get("X-User-Id") != "" {

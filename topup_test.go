@@ -1,18 +1,19 @@
-package tollgate
+package tollgate_test
 
 import (
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 // TestATopupWithoutAURLHasItsOwnWords: nothing is wrong with the sign-in, and another one
 // would not help.
 func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	for name, fault := range map[string]simulator.Fault{
 		"no URL":      {Body: `{"success":true}`},
 		"a script":    {Body: `{"topup_url":"javascript:alert(1)"}`},
@@ -23,30 +24,30 @@ func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
 		"404":         {Status: 404},
 		"success":     {Body: `{"success":false}`},
 	} {
-		s.provider.SetFault(simulator.TopUp, fault)
+		s.Provider.SetFault(simulator.TopUp, fault)
 		a := b.Get("/oauth/topup", "Accept: application/json")
-		if a.StatusCode != http.StatusBadGateway || a.json(t)["error"] != "topup_failed" {
-			t.Errorf("%s: a script got %d: %s", name, a.StatusCode, a.text)
+		if a.StatusCode != http.StatusBadGateway || a.JSON(t)["error"] != "topup_failed" {
+			t.Errorf("%s: a script got %d: %s", name, a.StatusCode, a.Text)
 		}
-		page := b.visit("/oauth/topup", "Accept-Language: en")
+		page := b.Visit("/oauth/topup", "Accept-Language: en")
 		for _, want := range []string{"Topping up is not possible right now", "Error code: topup_failed", `href="/"`} {
-			if page.StatusCode != http.StatusBadGateway || !strings.Contains(page.text, want) {
+			if page.StatusCode != http.StatusBadGateway || !strings.Contains(page.Text, want) {
 				t.Errorf("%s: a person got %d, a page without %q", name, page.StatusCode, want)
 			}
 		}
-		if strings.Contains(page.text, "/oauth/start") || strings.Contains(page.text, "sign-in") {
-			t.Errorf("%s: the page speaks of a sign-in: %s", name, page.text)
+		if strings.Contains(page.Text, "/oauth/start") || strings.Contains(page.Text, "sign-in") {
+			t.Errorf("%s: the page speaks of a sign-in: %s", name, page.Text)
 		}
 	}
-	s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: 503})
-	if a := b.Get("/oauth/topup", "Accept: application/json"); a.StatusCode != http.StatusServiceUnavailable || a.json(t)["error"] != "unavailable" {
-		t.Errorf("an outage: got %d: %s", a.StatusCode, a.text)
+	s.Provider.SetFault(simulator.TopUp, simulator.Fault{Status: 503})
+	if a := b.Get("/oauth/topup", "Accept: application/json"); a.StatusCode != http.StatusServiceUnavailable || a.JSON(t)["error"] != "unavailable" {
+		t.Errorf("an outage: got %d: %s", a.StatusCode, a.Text)
 	}
 }
 
 func TestTopupLeadsToTheConfiguredHostsAlone(t *testing.T) {
-	s := newSite(t, siteOptions{inTollgate: "topup_hosts pay.example.com Bücher.example:8443\ntopup_hosts 127.0.0.1:7"})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "topup_hosts pay.example.com Bücher.example:8443\ntopup_hosts 127.0.0.1:7"})
+	b := s.NewBrowser().SignIn()
 	for address, ok := range map[string]bool{
 		"https://pay.example.com/x":                 true,
 		"https://PAY.example.com:443/x?y#z":         true,
@@ -65,10 +66,10 @@ func TestTopupLeadsToTheConfiguredHostsAlone(t *testing.T) {
 		"http://127.0.0.1:8/":                       false,
 		"http://localhost:7/":                       false,
 	} {
-		s.provider.SetFault(simulator.TopUp, simulator.Fault{Body: `{"topup_url":"` + address + `"}`})
-		a := b.visit("/oauth/topup")
+		s.Provider.SetFault(simulator.TopUp, simulator.Fault{Body: `{"topup_url":"` + address + `"}`})
+		a := b.Visit("/oauth/topup")
 		if ok != (a.StatusCode == http.StatusSeeOther) || ok == (a.StatusCode == http.StatusBadGateway) {
-			t.Errorf("%s: got %d to %q", address, a.StatusCode, a.location())
+			t.Errorf("%s: got %d to %q", address, a.StatusCode, a.Location())
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 )
 
@@ -161,16 +162,16 @@ func TestNothingReachesTheUpstreamAfterTheCloseFrame(t *testing.T) {
 
 // What Firefox needs to call it a clean close.
 func TestClosingAWebSocketWaitsForTheClientOverTheNetwork(t *testing.T) {
-	s := newSite(t, siteOptions{})
-	b := s.newBrowser().signIn()
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
 	conn := dial(t, s)
-	fmt.Fprintf(conn, "GET /stream/ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n\r\n", b.cookieLine())
+	fmt.Fprintf(conn, "GET /stream/ws HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n\r\n", b.CookieLine())
 	reader := bufio.NewReader(conn)
 	if res, err := http.ReadResponse(reader, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(res, err)
 	}
-	s.wantWatched(1)
-	b.do("POST", "/oauth/logout", nil)
+	wantWatched(s, 1)
+	b.Send("POST", "/oauth/logout", nil)
 	frame := make([]byte, len(relay.CloseFrame(relay.SessionOver)))
 	if _, err := io.ReadFull(reader, frame); err != nil || binary.BigEndian.Uint16(frame[2:]) != 4401 {
 		t.Fatalf("read %q, %v", frame, err)
@@ -186,5 +187,5 @@ func TestClosingAWebSocketWaitsForTheClientOverTheNetwork(t *testing.T) {
 	if _, err := reader.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the answer the connection ends with %v, want EOF", err)
 	}
-	s.wantNothingLeft()
+	wantNothingLeft(s)
 }

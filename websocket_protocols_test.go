@@ -1,4 +1,4 @@
-package tollgate
+package tollgate_test
 
 import (
 	"io"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // maskedHello is a client's text frame (RFC 6455 section 5.2) with a mask of zeros, and
@@ -101,18 +103,18 @@ func TestWebSocketsWorkOverHTTP2AndHTTP3(t *testing.T) {
 				t.Errorf("without a session: got %s, want 401", got)
 			}
 			b := s.newBrowser()
-			b.follow("/")
-			ws := open(s, "/stream/ws", b.cookieHeader())
+			b.Follow("/")
+			ws := open(s, "/stream/ws", cookieHeader(b))
 			if got := ws.status(); got != "200" {
 				t.Fatalf("got %s, want 200", got)
 			}
-			if seen := s.upstream.last.Load(); seen.Method != http.MethodGet || seen.Header.Get("X-User-Id") != testUserID {
+			if seen := s.Upstream.Last.Load(); seen.Method != http.MethodGet || seen.Header.Get("X-User-Id") != gatewaytest.UserID {
 				t.Errorf("the upstream saw %+v", seen)
 			}
 			if !ws.echo() {
 				t.Fatal("no echo")
 			}
-			b.do(http.MethodPost, "/oauth/logout", nil, "Origin: "+s.url)
+			b.Send(http.MethodPost, "/oauth/logout", nil, "Origin: "+s.URL)
 			if !ws.cut() {
 				t.Error("the stream was not reset when its session ended")
 			}

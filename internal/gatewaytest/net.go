@@ -1,0 +1,72 @@
+package gatewaytest
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// lastPort begins somewhere else in each process: several may run tests at once.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(os.Getpid()) * 61) }
+
+// FreePort gives a port below those that the system gives to clients: it stays free
+// until the server that it is for has it, and while that is restarted.
+func FreePort() int {
+	for {
+		port := 20000 + int(lastPort.Add(1)%12000)
+		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			listener.Close()
+			return port
+		}
+	}
+}
+
+// FreeAddress is FreePort on loopback, as <host>:<port>.
+func FreeAddress() string { return "127.0.0.1:" + strconv.Itoa(FreePort()) }
+
+// Eventually waits until ok returns true. It is for what no response shows.
+func Eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("timed out waiting until %s", what)
+}
+
+// WriteCertificate writes the certificate of net/http/httptest, which is for 127.0.0.1,
+// and its key, and gives the names of the two files as `tls` takes them.
+func WriteCertificate(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	certificate := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	var names []string
+	for _, block := range []pem.Block{{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}, {Type: "PRIVATE KEY", Bytes: key}} {
+		name := filepath.Join(folder, strings.ReplaceAll(block.Type, " ", "-")+".pem")
+		if err := os.WriteFile(name, pem.EncodeToMemory(&block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
