@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"net/http"
 	"slices"
 
@@ -27,18 +28,18 @@ type errorGuard struct {
 // if tollgate is in a block. Caddy provisions the error routes after all other routes of
 // the server, so that they may still change.
 func (h *Handler) guardErrorRoutes(ctx caddy.Context) error {
-	site := placeOf(ctx, h)
-	if site.server == nil || site.server.Errors == nil || !isLoadingRoutes(site.server) {
+	place := neighbours.PlaceOf(ctx)
+	if place.Server == nil || place.Server.Errors == nil || !isLoadingRoutes(place.Server) {
 		return nil
 	}
-	guard := &errorGuard{handler: h, hosts: slices.Clone(site.hosts)}
+	guard := &errorGuard{handler: h, hosts: slices.Clone(place.Hosts)}
 	slices.Sort(guard.hosts)
 	guard.hosts = slices.Compact(guard.hosts)
 	if err := guard.hosts.Provision(ctx); err != nil {
 		return err
 	}
 	first := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{guard}}
-	site.server.Errors.Routes = append(caddyhttp.RouteList{first}, site.server.Errors.Routes...)
+	place.Server.Errors.Routes = append(caddyhttp.RouteList{first}, place.Server.Errors.Routes...)
 	return nil
 }
 

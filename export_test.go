@@ -51,7 +51,7 @@ func (h *Handler) Renewal(s *session.Session) renewal.How { return h.tokens.rene
 
 // EndNamed ends a session as the admin API does.
 func (h *Handler) EndNamed(r *http.Request, session, user string) (bool, error) {
-	return h.endNamed(r, session, user)
+	return administered{h}.EndSession(r, session, user)
 }
 
 // RunningHandlers returns the handlers of the site at an origin, in this process.

@@ -57,48 +57,61 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	if policy.ForwardsTunnel(r.Header) {
 		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
 	}
-	asked, ok := h.askedDemand(r)
+	asked, ok := h.questionOf(r)
 	if !ok {
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
+	v.handToken = asked.handToken
 	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
 	defer cancel()
-	decided := h.decide(ctx, r, v, asked)
+	decided := h.decide(ctx, r, v, asked.demand)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
 		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
 	}
 	return h.writeAuth(ctx, w, r, v, decided.verdict, decided.id)
 }
 
-// askedDemand gives the demand of the original path, for which the proxy in front asks.
-// Without an original URL from a trusted proxy the path counts as protected, and every
-// require block applies. ok is false if the original URL is invalid or ambiguous.
-func (h *Handler) askedDemand(r *http.Request) (d policy.Demand, ok bool) {
-	asked, ok := h.askedURL(r)
-	if asked == nil || !ok {
-		return h.routes.Strictest(), ok
-	}
-	question := r.WithContext(r.Context())
-	question.URL = asked
-	return h.routes.Demand(asked, question) // the path of `auth` itself does not count
+// question is what another proxy asks: may the request for its original URL pass?
+type question struct {
+	// demand is the demand of the original path.
+	demand policy.Demand
+	// handToken reports whether the response may carry the access token: a trusted proxy has
+	// sent the original URL, and that is not one of our endpoints. Any other request may
+	// come from a browser, forwarded by such a proxy by mistake.
+	handToken bool
 }
 
-// askedURL gives the original URL, for which the proxy in front asks. It is nil if the proxy
-// does not send one or is not trusted. Envoy appends the original path to the path of `auth`.
-// Envoy does not set the headers of other proxies, so a client may have sent them: if a path
-// and headers are both there, they must agree. ok is false if they do not.
-func (h *Handler) askedURL(r *http.Request) (asked *url.URL, ok bool) {
+// questionOf parses the question of a request to `auth`. Without an original URL from a
+// trusted proxy the path counts as protected, and every require block applies. ok is false
+// if the original URL is invalid or ambiguous.
+func (h *Handler) questionOf(r *http.Request) (q question, ok bool) {
+	asked, ok := h.askedURL(r)
+	if asked == nil || !ok {
+		return question{demand: h.routes.Strictest()}, ok
+	}
+	original := r.WithContext(r.Context())
+	original.URL = asked
+	demand, ok := h.routes.Demand(asked, original) // the path of `auth` itself does not count
+	forms, complete := policy.Readings(asked)
+	isOurs := slices.ContainsFunc(forms, func(path string) bool { return h.routes.EndpointAt(path) != "" })
+	return question{demand, complete && !isOurs}, ok
+}
+
+// askedURL gives the original URL that a trusted proxy has sent, or nil. Envoy appends
+// the original path to the path of `auth`. It does not set the headers of other proxies,
+// so a client may have sent them: if there are both a path and headers, they must agree.
+func (h *Handler) askedURL(r *http.Request) (original *url.URL, ok bool) {
 	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
 		return nil, true
 	}
-	asked, ok = policy.ForwardedURL(r.Header)
+	original, ok = policy.ForwardedURL(r.Header)
 	own := url.URL{Path: h.settings.endpoints["auth"]}
 	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
 	if !ok || !found || below == "" {
-		return asked, ok && found
+		return original, ok && found
 	}
 	appended, ok := policy.ParseForwardedURL(below)
-	if !ok || asked != nil && asked.EscapedPath() != appended.EscapedPath() {
+	if !ok || original != nil && original.EscapedPath() != appended.EscapedPath() {
 		return nil, false
 	}
 	return appended, true
@@ -131,7 +144,7 @@ func (h *Handler) isForwarded(r *http.Request) bool {
 // proxy overwrites those that the client sent.
 func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity.Identity) error {
 	fields := w.Header()
-	h.setIdentity(fields, r, id)
+	h.setIdentity(fields, r, v, id)
 	cookies := h.promptCookies(ctx, v, id)
 	answer := authAnswers[decided]
 	respond.SetOwnHeaders(fields)
@@ -139,7 +152,7 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 		h.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
 			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
 		answer, cookies = authAnswers[verdictUnavailable], nil
-		h.setIdentity(fields, r, nil)
+		h.setIdentity(fields, r, v, nil)
 	}
 	// Proxies forward at most one cookie, and the session's is one: the ticket. If the
 	// cookie does not fit, leave it out: the browser's existing ticket stays valid.
@@ -177,7 +190,7 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Iden
 }
 
 // setIdentity sets every identity header of a response. All of them are empty if id is nil.
-func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.Identity) {
+func (h *Handler) setIdentity(header http.Header, r *http.Request, v *visit, id *identity.Identity) {
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id == nil {
@@ -190,19 +203,7 @@ func (h *Handler) setIdentity(header http.Header, r *http.Request, id *identity.
 		return
 	}
 	header[h.settings.identity.Token] = []string{""}
-	if h.mayHandToken(r) {
+	if v.handToken {
 		h.tokens.setAccessToken(header, id.Session)
 	}
-}
-
-// mayHandToken reports whether an auth response may carry the access token: a trusted proxy
-// has sent the original URL, and that is not one of our endpoints. Any other request may
-// come from a browser, forwarded by such a proxy by mistake.
-func (h *Handler) mayHandToken(r *http.Request) bool {
-	asked, ok := h.askedURL(r)
-	if asked == nil || !ok {
-		return false
-	}
-	forms, complete := policy.Readings(asked)
-	return complete && !slices.ContainsFunc(forms, func(path string) bool { return h.routes.EndpointAt(path) != "" })
 }

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"go.uber.org/zap"
 	"net/http"
 	"net/url"
 
@@ -40,6 +41,8 @@ type visit struct {
 	cookieOf session.ID
 	// deletions caches the Set-Cookie values that delete that cookie.
 	deletions []string
+	// handToken is question.handToken, for a request to `auth`.
+	handToken bool
 	// streaming reports whether this is a periodic check of a session with open streams.
 	// Open streams count as use, so the idle timeout does not end the session. The check
 	// accepts a balance that was read since the previous check.
@@ -95,6 +98,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.responses.writeLacking(w, r, decided.short)
 	default:
 		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
+	}
+}
+
+// warnIfUnreachable warns if the endpoints of a sign-in do not come to this handler.
+func (h *Handler) warnIfUnreachable(r *http.Request) {
+	for _, name := range []string{"start", "callback"} {
+		path := h.settings.endpoints[name]
+		if !h.place.IsReached(r, path) {
+			h.logger.Warn("nobody can sign in: a matcher around `tollgate`, such as that of `handle_path`, keeps this path away from it; "+
+				"move tollgate out of that block, or set `path_prefix` and `redirect_uri` to paths that the block matches",
+				zap.String("endpoint", name), zap.String("path", path))
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -214,8 +215,8 @@ type Handler struct {
 	ctx      caddy.Context
 	logger   *zap.Logger
 
-	stateKey   string      // in the pool, once it is held
-	neighbours *neighbours // nil until they are joined
+	stateKey string           // in the pool, once it is held
+	place    *neighbours.Site // nil until it has joined the other sites
 }
 
 // CaddyModule returns the Caddy module information.
@@ -284,7 +285,11 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.assemble(site)
 	h.state.join(h)
-	h.joinNeighbours(ctx)
+	h.place = &neighbours.Site{
+		Handler: h, State: h.stateKey, Origin: h.settings.origin, RedirectURI: h.settings.redirectURI,
+		Cookies: h.settings.cookies, ForwardAuth: h.ForwardAuth != nil, Logger: h.logger,
+	}
+	h.place.Join(ctx)
 	return h.guardErrorRoutes(ctx)
 }
 
@@ -350,7 +355,7 @@ func (h *Handler) Validate() error {
 // that are under way. Requests of this handler may still be under way, too; they keep
 // what they use.
 func (h *Handler) Cleanup() error {
-	h.leaveNeighbours()
+	h.place.Leave()
 	err := h.releaseState()
 	if h.store != nil {
 		h.store.Close()

@@ -1,4 +1,4 @@
-package tollgate
+package neighbours
 
 import (
 	"net/http"
