@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 func TestTheUpstreamReceivesTheNewestAccessToken(t *testing.T) {
@@ -75,7 +76,7 @@ func TestARouteForErrorsGetsNeitherTokenNorAssertion(t *testing.T) {
 			InTollgate: block,
 			After:      "handle_errors {\nrespond \"got {http.request.header." + name + "} of {http.request.header.X-User-Id}\"\n}",
 		})
-		s.Caddyfile = strings.Replace(s.Caddyfile, s.Upstream.URL, "http://"+gatewaytest.FreeAddress(), 1)
+		s.Caddyfile = strings.Replace(s.Caddyfile, s.Upstream.URL, "http://"+porttest.Address(), 1)
 		s.Load()
 		if a := s.NewBrowser().Follow("/"); a.Text != "got  of "+gatewaytest.UserID {
 			t.Errorf("%s: %d %q", name, a.StatusCode, a.Text)

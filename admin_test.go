@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -43,7 +44,7 @@ func operateCaddy(t *testing.T, inTollgate string) *operated {
 
 func prepareOperated(t *testing.T, inTollgate string) *operated {
 	t.Helper()
-	admin := gatewaytest.FreeAddress()
+	admin := porttest.Address()
 	return &operated{gatewaytest.Prepare(t, gatewaytest.RunOptions{Admin: admin, InTollgate: inTollgate}), admin}
 }
 
@@ -59,7 +60,7 @@ func operateTwoSites(t *testing.T, first, second string) (*operated, *gatewaytes
 // addSite adds a second site to the Caddyfile.
 func (o *operated) addSite(first, second string) *gatewaytest.Site {
 	o.T.Helper()
-	address := gatewaytest.FreeAddress()
+	address := porttest.Address()
 	_, block, _ := strings.Cut(o.Caddyfile, "\n}\n")
 	block = strings.ReplaceAll(block, strings.TrimPrefix(o.URL, "http://"), address)
 	o.Caddyfile += strings.Replace(block, first, second, 1)

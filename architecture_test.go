@@ -24,7 +24,6 @@ var floors = [][]string{
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
 	{"internal/admin", "internal/command", "internal/neighbours", "stores/cookie", "stores/redis", "stores/storage"},
 	{""},
-	{"internal/gatewaytest"},
 }
 
 // withoutCaddy are the packages that know neither Caddy nor a logger: they take values,

@@ -27,6 +27,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 // retryOfVerifiers is how long the samples wait between two readings of the keys, in
@@ -113,7 +114,7 @@ func (k *keysOnTheWay) failWith(handler http.HandlerFunc) { k.failure.Store(&han
 func (k *keysOnTheWay) work() { k.failure.Store(nil) }
 
 func newVerifierSite(t *testing.T, command []string) *verifierSite {
-	address := gatewaytest.FreeAddress()
+	address := porttest.Address()
 	v := &verifierSite{verifier: "http://" + address, keys: &keysOnTheWay{}}
 	v.Site = gatewaytest.New(t, gatewaytest.Options{
 		InTollgate: "assertion {\naudience ledger\nlifetime 5m\n}",
@@ -625,7 +626,7 @@ func boundsTheAnswer(t *testing.T, v *verifierSite) {
 // startsWithAllSettingsOnly: an audience that is empty would be met by an assertion
 // without one.
 func startsWithAllSettingsOnly(t *testing.T, command []string) {
-	all := []string{"ISSUER=http://127.0.0.1", "AUDIENCE=ledger", "JWKS_URL=http://127.0.0.1/", "LISTEN=" + gatewaytest.FreeAddress()}
+	all := []string{"ISSUER=http://127.0.0.1", "AUDIENCE=ledger", "JWKS_URL=http://127.0.0.1/", "LISTEN=" + porttest.Address()}
 	for i, left := range all {
 		settings := append([]string(nil), all...)
 		settings[i], _, _ = strings.Cut(left, "=")

@@ -8,13 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
-	"github.com/caddy-tollgate/tollgate/internal/records"
-
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/records"
 )
 
 // setExampleEnv gives the examples the environment that their READMEs speak of.

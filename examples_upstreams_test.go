@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -49,7 +50,7 @@ func fenceOf(file string) string {
 // newSampleSite starts a sample on a free port, and a gateway in front of it. direct is
 // the URL of the sample itself.
 func newSampleSite(t *testing.T, file string, run []string) (s *gatewaytest.Site, direct string) {
-	address := gatewaytest.FreeAddress()
+	address := porttest.Address()
 	_, port, _ := strings.Cut(address, ":")
 	sample := filepath.Join(t.TempDir(), file)
 	writeFile(t, sample, render(t, "examples/upstreams/"+file, "3000", port))

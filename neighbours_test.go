@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 func namedSite(t *testing.T, cookie string, options gatewaytest.Options) *gatewaytest.Site {
@@ -118,7 +119,7 @@ func TestAReloadWarnsAboutNoSiteOfTheOldConfiguration(t *testing.T) {
 	}
 	// A second site of the same configuration is warned about, so the log is the right one.
 	_, site, _ := strings.Cut(r.Caddyfile, "\n}\n")
-	r.Caddyfile += strings.Replace(site, strings.TrimPrefix(r.URL, "http://")+" {", gatewaytest.FreeAddress()+" {", 1)
+	r.Caddyfile += strings.Replace(site, strings.TrimPrefix(r.URL, "http://")+" {", porttest.Address()+" {", 1)
 	r.Reload()
 	if n := warnings(); n != 1 {
 		t.Errorf("two sites: got %d warnings, want 1", n)

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -46,7 +47,7 @@ func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 	t.Helper()
 	s := &protocolSite{
 		Fleet:  &gatewaytest.Fleet{Site: &gatewaytest.Site{T: t, Upstream: gatewaytest.NewUpstream(t, options.handler), Clock: gatewaytest.NewClock()}},
-		secure: gatewaytest.FreeAddress(), plain: gatewaytest.FreeAddress(),
+		secure: porttest.Address(), plain: porttest.Address(),
 	}
 	s.URL = "https://" + s.secure
 	s.Provider = simulator.New(simulator.Options{

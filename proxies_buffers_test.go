@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 // nginxLines are lines for nginx's configuration in a document.
@@ -21,7 +22,7 @@ func TestNginxWithDocumentedBuffersCarriesLargeSessions(t *testing.T) {
 	}
 	for _, size := range []int{2200, 2800, 3600} {
 		for lines, want := range map[string]int{"": http.StatusBadGateway, documented[1]: http.StatusOK} {
-			listen := gatewaytest.FreeAddress()
+			listen := porttest.Address()
 			options := gatewaytest.Options{Front: "http://" + listen}
 			options.Provider.AccessTokenSize = size
 			s := gatewaytest.New(t, options)

@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
-	"github.com/caddy-tollgate/tollgate/internal/records"
-	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
-
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
+	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
@@ -50,7 +50,7 @@ type proxiedSite struct {
 // newProxiedSite starts the gateway of an example, and then the proxy.
 func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAddresses)) *proxiedSite {
 	t.Helper()
-	listen := gatewaytest.FreeAddress()
+	listen := porttest.Address()
 	nextEvent := make(chan struct{})
 	s := gatewaytest.New(t, gatewaytest.Options{Front: "http://" + listen, Handler: echoOrUpgrade(nextEvent)})
 	setExampleEnv(t)

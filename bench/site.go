@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 const (
-	clientID     = "client_of_the_benchmark"
-	clientSecret = "secret_of_the_benchmark_0123456789"
-	cookieName   = "tollgate"
+	cookieName = "tollgate"
 )
 
 // site is everything that is measured, and what it needs.
@@ -46,11 +46,7 @@ func startSite(o options) (*site, error) {
 }
 
 func (s *site) start(o options) error {
-	ports, err := freePorts(3)
-	if err != nil {
-		return err
-	}
-	s.plain, s.gated, s.gatedNone = ports[0], ports[1], ports[2]
+	s.plain, s.gated, s.gatedNone = porttest.Address(), porttest.Address(), porttest.Address()
 	providerURL, err := s.startProvider(o)
 	if err != nil {
 		return err
@@ -78,7 +74,7 @@ func (s *site) startProvider(o options) (origin string, err error) {
 	s.provider = simulator.New(simulator.Options{
 		Users: benchUsers(o.sessions),
 		Clients: []simulator.Client{{
-			ID: clientID, Secret: clientSecret, Name: "Benchmark", RedirectURIs: []string{s.redirectURI()},
+			ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, Name: "Benchmark", RedirectURIs: []string{s.redirectURI()},
 		}},
 		AccessTokenSize: o.tokenSize,
 		AllowLoginHint:  true,
@@ -117,7 +113,7 @@ func (s *site) caddyfile(o options, providerURL, upstream string) string {
 			max_age %v
 		}
 	}
-	`, providerURL, clientID, clientSecret, s.redirectURI(), identity, o.maxAge)
+	`, providerURL, gatewaytest.ClientID, gatewaytest.ClientSecret, s.redirectURI(), identity, o.maxAge)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `{
@@ -205,19 +201,4 @@ func (s *site) close() {
 		s.server.Close()
 	}
 	os.RemoveAll(s.folder)
-}
-
-// freePorts gives addresses on loopback that nobody listens on. Another program
-// could take one before Caddy does; then Caddy does not start, and says so.
-func freePorts(n int) ([]string, error) {
-	addresses := make([]string, n)
-	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // all at the end, or one port could be given twice
-		addresses[i] = l.Addr().String()
-	}
-	return addresses, nil
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // forgetCookies takes all cookies away, also those that no script can see.
@@ -33,7 +35,7 @@ func TestBackLoadsAPageWithTheScriptAnewOnceItsUserIsSignedOut(t *testing.T) {
 					"/page":    document("", "Another page"),
 				}})
 				w := s.newPerson().open("/account")
-				w.signIn(userID)
+				w.signIn(gatewaytest.UserID)
 				w.shows("Only for user123")
 				w.eventually("window.ready")
 				w.click("a")
@@ -82,7 +84,7 @@ func TestBackLoadsAPageAnewThatIsNotStoredAfterASignOut(t *testing.T) {
 			},
 		})
 		w := s.newPerson().open("/account")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.shows("Only for user123")
 		w.click("a")
 		w.shows("Another page")

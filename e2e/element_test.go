@@ -9,6 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -108,7 +109,7 @@ func TestNamesAreTextInTheElement(t *testing.T) {
 		{ID: 12345, Username: hostile, Email: hostile + "@example.com", BalanceCents: 100, Status: simulator.StatusEnabled},
 	}}})
 	w := s.newPerson().openSDK()
-	w.popup(func() { w.click(part("login")) }).signIn(userID)
+	w.popup(func() { w.click(part("login")) }).signIn(gatewaytest.UserID)
 	w.isIn(hostile, "1.00")
 	if evaluate[bool](w, `Boolean(document.querySelector("tollgate-user").shadowRoot.querySelector("img")) || document.title !== "A page"`) {
 		t.Error("a name became markup")
@@ -119,7 +120,7 @@ func TestTheElementIsUsedByKeyboardAndKeepsTheFocus(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.isOut()
-	w.popup(func() { w.run("signing in by keyboard", chromedp.KeyEvent(kb.Tab+kb.Tab+kb.Enter)) }).signIn(userID)
+	w.popup(func() { w.run("signing in by keyboard", chromedp.KeyEvent(kb.Tab+kb.Tab+kb.Enter)) }).signIn(gatewaytest.UserID)
 	w.isIn("user123", "750.00")
 	focused := `document.activeElement.shadowRoot?.activeElement?.getAttribute("part")`
 	if got := evaluate[string](w, focused); got != "button refresh" {

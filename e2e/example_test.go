@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -20,11 +22,11 @@ func newExampleSite(t *testing.T, name string, options simulator.Options) *site 
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := porttest.Address()
 	s := &site{t: t, url: "http://" + address}
 	lines := s.startProvider(options)
-	t.Setenv("OAUTH_CLIENT_ID", clientID)
-	t.Setenv("OAUTH_CLIENT_SECRET", clientSecret)
+	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
+	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.url+"/oauth/callback")
 	s.run(strings.NewReplacer(
 		"app.example.com {", s.url+" {\nbind 127.0.0.1",
@@ -43,7 +45,7 @@ func TestThePageOfTheProvidersDocumentWorks(t *testing.T) {
 	p.expect("401 (Unauthorized) (" + s.url + "/api/user/info") // nobody is signed in at first
 	w := p.open("/")
 	w.click("#login")
-	w.signIn(userID)
+	w.signIn(gatewaytest.UserID)
 	w.eventually(account + ` === "user123,user@example.com,750.00"`)
 	if got := evaluate[string](w, "location.href"); got != s.url+"/" {
 		t.Errorf("came back to %s", got)

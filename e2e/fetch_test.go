@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -93,7 +94,7 @@ func TestACallThatStaysUnauthorizedIsRepeatedOnce(t *testing.T) {
 	p.expect("403 (Forbidden)")
 	w := p.openSDK()
 	popup := w.popup(func() { w.act(`tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(r => r.status)`) })
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	if got := w.result(); got != `{"value":403}` {
 		t.Errorf("result %s", got)
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -28,7 +29,7 @@ func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
 		"/page":    document("", "Another page"),
 	}})
 	w := s.newPerson().open("/private")
-	w.signIn(userID)
+	w.signIn(gatewaytest.UserID)
 	w.shows("Only for users")
 	evaluate[any](w, "(window.kept = true, null)")
 	w.click("a")
@@ -51,7 +52,7 @@ func TestTwoTabsThatSignInAsTwoUsersShowTheLastOne(t *testing.T) {
 	p := s.newPerson()
 	first := p.openSDK()
 	second := p.open("/oauth/start?return_to=/")
-	first.popup(func() { first.click(part("login")) }).signIn(userID)
+	first.popup(func() { first.click(part("login")) }).signIn(gatewaytest.UserID)
 	first.isIn("user123", "750.00")
 	second.toFront()
 	second.signIn("67890")

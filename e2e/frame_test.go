@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // framedPage tells the page around it what the gateway says to a script in a frame.
@@ -26,7 +23,7 @@ func TestASignInOutsideOfAFrameIsNotSeenInItWhereBrowsersKeepSitesApart(t *testi
 		s.startOutside(`<script>onmessage = e => { window.told = e.data }</script><iframe src="` + s.url + `/page"></iframe>`)
 		w := s.newPerson().open("about:blank")
 		w.goTo("/oauth/start?return_to=/page-around")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.eventually("window.told")
 		if got := evaluate[int](w, "told"); got != http.StatusOK {
 			t.Errorf("%q: in a frame of its own site it is told %d, want %d", words, got, http.StatusOK)
@@ -37,24 +34,4 @@ func TestASignInOutsideOfAFrameIsNotSeenInItWhereBrowsersKeepSitesApart(t *testi
 			t.Errorf("%q: in a frame of another site it is told %d, want %d", words, got, http.StatusNoContent)
 		}
 	}
-}
-
-// writeCertificate gives the words of a Caddyfile for a certificate of 127.0.0.1 that
-// no browser trusts.
-func writeCertificate(t *testing.T) string {
-	t.Helper()
-	server := httptest.NewTLSServer(nil)
-	defer server.Close()
-	certificate := server.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "certificate.pem")
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return "tls " + file + " " + file
 }

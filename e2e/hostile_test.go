@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // hostileMessages are what somebody might send who wants to pass for the popup, or to
@@ -41,7 +43,7 @@ func (w *tab) isUnmoved(popup *tab, asked int) {
 	if evaluate[bool](w, "Boolean(window.result)") || w.events() != "[]" {
 		w.t.Fatalf("a message of somebody else was believed: events %s", w.events())
 	}
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	popup.closed()
 	if got := w.result(); got != `{"value":"user123"}` {
 		w.t.Errorf("result %s", got)

@@ -3,26 +3,12 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// TestMain keeps what Caddy stores by default out of the home of whoever runs the
-// tests, and ends the browsers that they share.
+// TestMain ends the browsers that the tests share.
 func TestMain(m *testing.M) {
-	folder, err := os.MkdirTemp("", "tollgate-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	caddy.DefaultStorage.Path = folder
-	status := m.Run()
-	chromium.close()
-	firefox.close()
-	webKit.close()
-	os.RemoveAll(folder)
-	os.Exit(status)
+	gatewaytest.Main(m, chromium.close, firefox.close, webKit.close)
 }

@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // Cookies follow other rules on each of these origins: Secure over plain http, names
@@ -15,7 +17,7 @@ func TestTheSessionCookieIsKeptOnEveryKindOfOrigin(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, https: %t", options.host, options.https), func(t *testing.T) {
 				s := newSite(t, options)
 				w := s.newPerson().open("/account")
-				w.signIn(userID)
+				w.signIn(gatewaytest.UserID)
 				w.shows("The account")
 				w.goTo("/account?again")
 				w.shows("The account")
@@ -34,7 +36,7 @@ func TestAFormForANewWindowSignsOut(t *testing.T) {
 			"/account": document("", `<form method="post" action="/oauth/logout" target="_blank"><button>Sign out</button></form>`),
 		}})
 		w := s.newPerson().open("/account")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.eventually(`location.pathname === "/account"`)
 		w.popup(func() { w.click("button") }).shows("You are signed out")
 		if got := evaluate[int](w, `fetch("/oauth/userinfo?optional=1").then(r => r.status)`); got != 204 {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 const (
@@ -61,7 +63,7 @@ func TestPicturesOfTheManual(t *testing.T) {
 
 	take("sign-in", 480, 460, `document.body.innerText.includes("Sign in to continue")`)
 	w.click(".button")
-	w.signIn(userID)
+	w.signIn(gatewaytest.UserID)
 	w.shows("Only for users")
 	w.goTo("/paid")
 	take("balance", 480, 460, `document.body.innerText.includes("750.00")`)

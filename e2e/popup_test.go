@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -25,7 +26,7 @@ func TestThePopupTellsItsOpenerAndCloses(t *testing.T) {
 	s := newSite(t, siteOptions{pages: opener})
 	w := s.newPerson().open("/")
 	popup := w.popup(func() { w.click("button") })
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	popup.closed()
 	w.eventually(`posted.length && heard.length`)
 	if got, want := evaluate[string](w, `JSON.stringify([posted, heard])`), evaluate[string](w,
@@ -49,7 +50,7 @@ func TestAPopupThatLostItsOpenerStillSaysSoOnTheChannel(t *testing.T) {
 	if !evaluate[bool](w, "window.popup.closed") || evaluate[bool](popup, "Boolean(window.opener)") {
 		t.Fatal("the provider did not cut the popup off: the test does not test")
 	}
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	popup.closed()
 	w.eventually(`heard.length`)
 	if got, want := evaluate[string](w, `JSON.stringify([posted, heard])`), evaluate[string](w, `JSON.stringify([[], [`+signedInMessage+`]])`); got != want {
@@ -71,7 +72,7 @@ func TestAHostileOpenerLearnsNothing(t *testing.T) {
 	p.tolerate("Failed to execute 'postMessage' on 'DOMWindow': The target origin provided")
 	w := p.open(s.outsideURL)
 	popup := w.popup(func() { w.click("button") })
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	popup.closed()
 	w.eventually("popup.closed")
 	if got := evaluate[string](w, `JSON.stringify([posted, heard])`); got != "[[],[]]" {

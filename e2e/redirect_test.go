@@ -1,6 +1,10 @@
 package e2e
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+)
 
 func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
@@ -10,7 +14,7 @@ func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 		})
 		w := s.newPerson().open("/page-start")
 		w.click("a")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.shows("The page")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/page?a=1#part" {
 			t.Errorf("came back to %s", got)
@@ -26,7 +30,7 @@ func TestTheSignInPageTakesTheFragmentAlong(t *testing.T) {
 		p.expect("the server responded with a status of 401")
 		w := p.open("/account?a=1&b=%23#the%20part?x=y&z")
 		w.click("a.button")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.shows("The account")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/account?a=1&b=%23#the%20part?x=y&z" {
 			t.Errorf("came back to %s", got)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -68,7 +69,7 @@ func (w *tab) isOut() {
 // signInByClick signs in with the element's button.
 func (w *tab) signInByClick() {
 	w.t.Helper()
-	w.popup(func() { w.click(part("login")) }).signIn(userID)
+	w.popup(func() { w.click(part("login")) }).signIn(gatewaytest.UserID)
 	w.isIn("user123", "750.00")
 }
 
@@ -109,7 +110,7 @@ func TestOneClickSignsInInAPopup(t *testing.T) {
 		if math.Hypot(at[0]-middle[0], at[1]-middle[1]) > 50 {
 			t.Errorf("the popup is over %v, the middle is %v", at, middle)
 		}
-		popup.signIn(userID)
+		popup.signIn(gatewaytest.UserID)
 		popup.closed()
 		w.isIn("user123", "750.00")
 		w.heard(`[["login","user123","750.00"]]`)
@@ -125,7 +126,7 @@ func TestAPopupThatIsOpenAlreadyIsNotOpenedAgain(t *testing.T) {
 	popup := w.popup(func() {
 		w.act("{ const [a, b] = [tollgate.login(), tollgate.login()]; window.same = a === b; return a.then(user => user.username) }")
 	})
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	if got := w.result(); got != `{"value":"user123"}` || !evaluate[bool](w, "window.same") {
 		t.Errorf("result %s", got)
 	}
@@ -142,7 +143,7 @@ func TestABlockedPopupSignsInInThePageItself(t *testing.T) {
 		w.goTo("/?a=1#part")
 		w.eventually("window.ready")
 		evaluate[any](w, "(setTimeout(() => tollgate.login()), null)") // in no click
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.isIn("user123", "750.00")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/?a=1#part" {
 			t.Errorf("came back to %s", got)
@@ -154,7 +155,7 @@ func TestSigningInCanLeadElsewhereWithoutAPopup(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.act(`tollgate.login({ popup: false, returnTo: "/page" })`)
-	w.signIn(userID)
+	w.signIn(gatewaytest.UserID)
 	w.shows("Another page")
 }
 
@@ -170,7 +171,7 @@ func TestAPopupThatLostItsOpenerSignsInAllTheSame(t *testing.T) {
 		if evaluate[bool](w, "Boolean(window.result)") {
 			t.Fatalf("given up while the window is open: %s", w.result())
 		}
-		popup.signIn(userID)
+		popup.signIn(gatewaytest.UserID)
 		popup.closed()
 		if got := w.result(); got != `{"value":"user123"}` {
 			t.Errorf("result %s", got)
@@ -189,7 +190,7 @@ func TestASignInThatIsFinishedLaterStillIsNoticed(t *testing.T) {
 	if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
 		t.Errorf("result %s", got)
 	}
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	w.isIn("user123", "750.00")
 	w.heard(`[["login","user123","750.00"]]`)
 }
@@ -204,7 +205,7 @@ func TestAPopupThatWasLostCanBeOpenedOnceMore(t *testing.T) {
 		first.shows("Sign in as")
 		second := w.popup(func() { w.act(act) })
 		second.shows("Sign in as")
-		[]*tab{first, second}[i].signIn(userID)
+		[]*tab{first, second}[i].signIn(gatewaytest.UserID)
 		if got := w.result(); got != `{"value":["user123","user123"]}` {
 			t.Errorf("signing in in %s window: %s", name, got)
 		}
@@ -365,7 +366,7 @@ func TestAPostIsRepeatedAfterTheSignIn(t *testing.T) {
 	popup := w.popup(func() {
 		w.act(`tollgate.fetch("/api/send", { method: "POST", body, headers: { "X-Own": "kept" } }).then(async r => [r.status, await r.json()])`)
 	})
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	sum := sha256.Sum256([]byte(body))
 	want := fmt.Sprintf(`{"value":[200,{"method":"POST","sha256":"%x","type":"kept","user":"user123"}]}`, sum)
 	if got := w.result(); got != want {
@@ -389,7 +390,7 @@ func TestManyCallsAtOnceOpenOnePopup(t *testing.T) {
 		w.act(`Promise.all(Array.from({ length: 20 }, (_, i) => tollgate.fetch("/api/call?" + i, { method: "PUT", body: "b" + i }).then(r => r.status)))
 			.then(all => all.filter(status => status === 200).length)`)
 	})
-	popup.signIn(userID)
+	popup.signIn(gatewaytest.UserID)
 	if got := w.result(); got != `{"value":20}` {
 		t.Errorf("result %s", got)
 	}

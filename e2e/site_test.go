@@ -9,27 +9,17 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
-)
-
-const (
-	clientID     = "client_of_the_browser_tests"
-	clientSecret = "secret_of_the_browser_tests_0123456789"
-	siteSecret   = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-	userID       = "12345" // user123 of the simulator
 )
 
 // siteOptions are what a test wants otherwise than usual.
@@ -80,13 +70,13 @@ type site struct {
 // newSite starts provider, application and Caddy, and opens no browser yet.
 func newSite(t *testing.T, options siteOptions) *site {
 	t.Helper()
-	address := freeAddress(t)
+	address := porttest.Address()
 	s := &site{t: t, browser: options.browser, host: cmp.Or(options.host, "127.0.0.1")}
 	s.url = "http://" + s.host + ":" + portOf(address)
 	certificate := ""
 	if options.https {
 		s.url = strings.Replace(s.url, "http", "https", 1)
-		certificate = writeCertificate(t)
+		certificate = "tls " + gatewaytest.WriteCertificate(t)
 	}
 
 	provider := s.startProvider(options.provider)
@@ -115,7 +105,7 @@ func newSite(t *testing.T, options siteOptions) *site {
 	}
 	reverse_proxy %s
 }
-`, s.url, certificate, provider, clientID, clientSecret, options.inProvider, s.url, siteSecret, options.inTollgate, application.URL))
+`, s.url, certificate, provider, gatewaytest.ClientID, gatewaytest.ClientSecret, options.inProvider, s.url, gatewaytest.Secret, options.inTollgate, application.URL))
 	return s
 }
 
@@ -131,7 +121,7 @@ func (s *site) startProvider(options simulator.Options) string {
 	s.providerURL = "http://" + providerHost + ":" + portOf(provider.Listener.Addr().String())
 	options.BaseURL = s.providerURL
 	options.Clients = []simulator.Client{{
-		ID: clientID, Secret: clientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
+		ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, Name: "Browser tests", RedirectURIs: []string{s.url + "/oauth/callback"},
 	}}
 	s.provider = simulator.New(options)
 	provider.Config.Handler = s.provider
@@ -157,8 +147,7 @@ func (s *site) run(sites string) {
 	}
 }
 %s`, s.t.TempDir(), sites)
-	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
-	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	config, err := gatewaytest.Adapt(text)
 	if err != nil {
 		s.t.Fatalf("%v\n%s", err, text)
 	}
@@ -221,24 +210,6 @@ func (s *site) isKnown(address string) bool {
 	}
 	origin := u.Scheme + "://" + u.Host
 	return origin == s.url || origin == s.providerURL || origin == s.outsideURL && s.outsideURL != ""
-}
-
-// lastPort begins somewhere else in each process: several may run tests at once.
-var lastPort atomic.Int64
-
-// freeAddress gives a port below those that the system gives to clients, and below
-// those of the other packages' tests.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 200 {
-		address := "127.0.0.1:" + strconv.FormatInt(12000+(lastPort.Add(1)+int64(os.Getpid())*61)%7000, 10)
-		if listener, err := net.Listen("tcp", address); err == nil {
-			listener.Close()
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 func portOf(address string) string {

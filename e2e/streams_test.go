@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
 // streamPages open five WebSockets and an event stream.
@@ -65,7 +67,7 @@ func TestStreamsOfAPageEndCleanlyWithTheSession(t *testing.T) {
 		p.tolerate("ERR_")               // when it is cut
 		p.tolerate("request to another origin: ws://")
 		w := p.open("/account")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.eventually("window.opened === 6")
 
 		evaluate[any](w, `(connect("/stream/done"), null)`)

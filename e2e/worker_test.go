@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -77,7 +78,7 @@ func TestASignInPassesThroughAServiceWorker(t *testing.T) {
 			t.Run(worker.name, func(t *testing.T) {
 				s, w := newWorkerSite(t, in, worker.fetch, siteOptions{})
 				w.goTo("/account?a=1")
-				w.signIn(userID)
+				w.signIn(gatewaytest.UserID)
 				w.shows("The account")
 				if got, want := evaluate[string](w, "location.href"), s.url+"/account?a=1"; got != want {
 					t.Errorf("came back to %s, want %s", got, want)
@@ -98,7 +99,7 @@ func TestRefusalsThroughAServiceWorkerArePages(t *testing.T) {
 		})
 		w.person.tolerate("the server responded with a status of")
 		w.goTo("/account")
-		w.signIn(userID)
+		w.signIn(gatewaytest.UserID)
 		w.shows("The account")
 		w.refuses("/dear")
 		w.refuses("/closed")

@@ -56,15 +56,6 @@ func (p *process) end(signal os.Signal, patience time.Duration) error {
 	}
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
 // redis is a Redis that is killed and started again, and loses nothing that it had
 // promised to keep.
 type redis struct {

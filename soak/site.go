@@ -16,13 +16,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 const (
-	clientID     = "client_of_the_soak"
-	clientSecret = "secret_of_the_soak_0123456789"
-
 	// accessLifetime makes a session refresh every three seconds or so.
 	accessLifetime = 4 * time.Second
 	// providerTimeout bounds how long a gateway waits for an answer that was cut off.
@@ -62,14 +61,7 @@ func startSite(o options) (s *site, err error) {
 	}
 	for number := range o.replicas {
 		g := &gateway{number: number, folder: s.folder, program: program, config: s.caddyfile}
-		address, err := freeAddress()
-		if err != nil {
-			return s, err
-		}
-		if g.admin, err = freeAddress(); err != nil {
-			return s, err
-		}
-		g.url = "http://" + address
+		g.url, g.admin = "http://"+porttest.Address(), porttest.Address()
 		s.gateways = append(s.gateways, g)
 	}
 	if err := s.startOthers(); err != nil {
@@ -91,7 +83,7 @@ func (s *site) startOthers() (err error) {
 	}
 	s.provider = newProvider(simulator.Options{
 		Users: users, AllowLoginHint: true, AutoLogin: users[0].Username, AccessLifetime: accessLifetime,
-		Clients: []simulator.Client{{ID: clientID, Secret: clientSecret, RedirectURIs: []string{s.gateways[0].url + "/oauth/callback"}}},
+		Clients: []simulator.Client{{ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, RedirectURIs: []string{s.gateways[0].url + "/oauth/callback"}}},
 	})
 	if s.base, err = s.serve(s.provider); err != nil {
 		return err
@@ -102,10 +94,7 @@ func (s *site) startOthers() (err error) {
 	if err != nil || s.store != "redis" {
 		return err
 	}
-	s.redis = &redis{folder: s.folder}
-	if s.redis.address, err = freeAddress(); err != nil {
-		return err
-	}
+	s.redis = &redis{folder: s.folder, address: porttest.Address()}
 	return s.redis.start()
 }
 
@@ -149,7 +138,7 @@ func (s *site) caddyfile(g *gateway) string {
 	}
 	reverse_proxy %s
 }
-`, g.admin, filepath.Join(s.folder, "storage"), g.url, s.base, clientID, clientSecret, providerTimeout,
+`, g.admin, filepath.Join(s.folder, "storage"), g.url, s.base, gatewaytest.ClientID, gatewaytest.ClientSecret, providerTimeout,
 		s.gateways[0].url, s.secret, store, s.upstream)
 }
 

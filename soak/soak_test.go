@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -16,13 +17,13 @@ func askedProvider(t *testing.T) (p *provider, refresh func(token string) string
 	const callback = "http://127.0.0.1:1/cb"
 	p = newProvider(simulator.Options{
 		AutoLogin: "user123",
-		Clients:   []simulator.Client{{ID: clientID, Secret: clientSecret, RedirectURIs: []string{callback}}},
+		Clients:   []simulator.Client{{ID: gatewaytest.ClientID, Secret: gatewaytest.ClientSecret, RedirectURIs: []string{callback}}},
 	})
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Get(server.URL + simulator.AuthorizePath + "?" + url.Values{
-		"client_id": {clientID}, "redirect_uri": {callback}, "response_type": {"code"}, "state": {"s"}, "auto_authorize": {"true"},
+		"client_id": {gatewaytest.ClientID}, "redirect_uri": {callback}, "response_type": {"code"}, "state": {"s"}, "auto_authorize": {"true"},
 	}.Encode())
 	if err != nil {
 		t.Fatal(err)
@@ -33,8 +34,8 @@ func askedProvider(t *testing.T) (p *provider, refresh func(token string) string
 		t.Fatal(err)
 	}
 	ask := func(form url.Values) string {
-		form.Set("client_id", clientID)
-		form.Set("client_secret", clientSecret)
+		form.Set("client_id", gatewaytest.ClientID)
+		form.Set("client_secret", gatewaytest.ClientSecret)
 		res, err := client.Post(server.URL+simulator.TokenPath, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 		if err != nil {
 			return "" // cut off

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -87,7 +88,7 @@ func NewFleet(t *testing.T, n int, session string, lease time.Duration) *Fleet {
 	t.Helper()
 	f := &Fleet{session: session, folder: t.TempDir(), Site: &Site{T: t, Upstream: NewUpstream(t, nil), Clock: NewClock()}}
 	for range n {
-		f.Replicas = append(f.Replicas, &Replica{URL: "http://" + FreeAddress()})
+		f.Replicas = append(f.Replicas, &Replica{URL: "http://" + porttest.Address()})
 	}
 	f.URL = f.Replicas[0].URL
 	f.Provider = simulator.New(simulator.Options{

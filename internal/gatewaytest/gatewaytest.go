@@ -24,8 +24,9 @@ import (
 
 // Main is the TestMain of a package that uses this one. It keeps what Caddy stores by
 // default, a generated secret for example, out of the home of the person who runs the
-// tests. In a process that NewFleet has started, it is a replica.
-func Main(m *testing.M) {
+// tests, and calls the functions in after when they have run. In a process that NewFleet has
+// started, it is a replica.
+func Main(m *testing.M, after ...func()) {
 	if os.Getenv(replicaEnv) != "" {
 		exitOn(runReplica())
 		return
@@ -34,6 +35,9 @@ func Main(m *testing.M) {
 	exitOn(err)
 	caddy.DefaultStorage.Path = folder
 	status := m.Run()
+	for _, end := range after {
+		end()
+	}
 	os.RemoveAll(folder)
 	os.Exit(status)
 }

@@ -3,38 +3,15 @@ package gatewaytest
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
-
-// lastPort begins somewhere else in each process: several may run tests at once.
-var lastPort atomic.Int64
-
-func init() { lastPort.Store(int64(os.Getpid()) * 61) }
-
-// FreePort gives a port below those that the system gives to clients: it stays free
-// until the server that it is for has it, and while that is restarted.
-func FreePort() int {
-	for {
-		port := 20000 + int(lastPort.Add(1)%12000)
-		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			listener.Close()
-			return port
-		}
-	}
-}
-
-// FreeAddress is FreePort on loopback, as <host>:<port>.
-func FreeAddress() string { return "127.0.0.1:" + strconv.Itoa(FreePort()) }
 
 // Eventually waits until ok returns true. It is for what no response shows.
 func Eventually(t *testing.T, what string, ok func() bool) {

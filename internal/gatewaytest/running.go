@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -41,7 +42,7 @@ func Run(t *testing.T, options RunOptions) *Running {
 // Prepare writes the Caddyfile, which a test may change before the start.
 func Prepare(t *testing.T, options RunOptions) *Running {
 	t.Helper()
-	address := FreeAddress()
+	address := porttest.Address()
 	s := &Site{T: t, URL: "http://" + address, Upstream: NewUpstream(t, nil)}
 	s.Provider = simulator.New(simulator.Options{
 		AutoLogin: "user123", AllowLoginHint: true, AccessLifetime: cmp.Or(options.Access, 2*time.Hour),

@@ -17,26 +17,8 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"os"
-	"sync/atomic"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
-
-// lastPort begins somewhere else in each process: several may run tests at once.
-var lastPort atomic.Int64
-
-func init() { lastPort.Store(int64(os.Getpid()) * 61) }
-
-// FreePort returns a port below those that the system gives to clients. It stays free until
-// its server has it, and while that server is restarted.
-func FreePort() int {
-	for {
-		port := 20000 + int(lastPort.Add(1)%12000)
-		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			listener.Close()
-			return port
-		}
-	}
-}
 
 // Server is a real Redis in a test, with a folder of its own.
 type Server struct {
@@ -57,7 +39,7 @@ func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, Folder: t.TempDir(), flags: flags}
 	for range 10 {
-		s.Port = FreePort()
+		s.Port = porttest.Port()
 		if s.tryStart() {
 			break
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
@@ -200,7 +201,7 @@ func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	t.Parallel()
 	ours, foreign := newAuthority(t, "ours"), newAuthority(t, "foreign")
 	certificate, key := ours.sign("redis.test")
-	port := strconv.Itoa(redistest.FreePort())
+	port := strconv.Itoa(porttest.Port())
 	redistest.Start(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ours.file("ca.pem"))
 	clientCertificate, clientKey := ours.sign("gateway")
 	foreignCertificate, foreignKey := foreign.sign("gateway")

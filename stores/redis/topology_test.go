@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 )
@@ -81,7 +82,7 @@ func startCluster(t *testing.T) []*redistest.Server {
 	var nodes []*redistest.Server
 	var buses []string
 	for range 3 {
-		bus := strconv.Itoa(redistest.FreePort())
+		bus := strconv.Itoa(porttest.Port())
 		buses = append(buses, bus)
 		nodes = append(nodes, redistest.Start(t, "--cluster-enabled", "yes", "--cluster-port", bus))
 	}
