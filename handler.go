@@ -1,15 +1,17 @@
 package tollgate
 
 import (
-	"go.uber.org/zap"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
@@ -186,4 +188,87 @@ func queryOf(r *http.Request) url.Values {
 func replacerOf(r *http.Request) *caddy.Replacer {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl
+}
+
+// placeholderPrefix begins every placeholder that tollgate sets.
+const placeholderPrefix = "http.auth.user."
+
+// placeholders are what may follow the prefix.
+var placeholders = map[string]func(*identity.Identity) string{
+	"id":            func(id *identity.Identity) string { return id.Text(identity.ValueID) },
+	"username":      func(id *identity.Identity) string { return id.Text(identity.ValueUsername) },
+	"email":         func(id *identity.Identity) string { return id.Text(identity.ValueEmail) },
+	"balance":       func(id *identity.Identity) string { return id.Text(identity.ValueBalance) },
+	"balance_age":   func(id *identity.Identity) string { return id.Text(identity.ValueBalanceAge) },
+	"balance_state": func(id *identity.Identity) string { return id.Text(identity.ValueBalanceState) },
+	"quota":         func(id *identity.Identity) string { return id.Text(identity.ValueQuota) },
+	"used_quota":    func(id *identity.Identity) string { return id.Text(identity.ValueUsedQuota) },
+	"status":        func(id *identity.Identity) string { return id.Info.Text(oauth.FieldStatus) },
+	"session":       func(id *identity.Identity) string { return id.Session.ID.Hash() },
+}
+
+// setPlaceholders makes the identity known to later directives and the access log.
+// Each placeholder is there on every request, and empty for an anonymous one: Caddy
+// leaves an unknown placeholder standing as text.
+//
+// They are worked out when somebody asks. Only where another directive has set a
+// user before us must ours be written over it.
+func setPlaceholders(repl *caddy.Replacer, id *identity.Identity) {
+	if repl == nil {
+		return
+	}
+	if id != nil {
+		if _, taken := repl.Get(placeholderPrefix + "id"); taken {
+			for name, value := range placeholders {
+				repl.Set(placeholderPrefix+name, value(id))
+			}
+			return
+		}
+	}
+	repl.Map(func(key string) (any, bool) {
+		name, ours := strings.CutPrefix(key, placeholderPrefix)
+		value, known := placeholders[name]
+		switch {
+		case !ours || !known:
+			return nil, false
+		case id == nil:
+			return "", true
+		default:
+			return value(id), true
+		}
+	})
+}
+
+// expand fills in the placeholders of operator text, once: what a client or the
+// provider wrote is never expanded again (Caddy CVE-2026-30852).
+func expand(repl *caddy.Replacer, template string) string {
+	if repl == nil {
+		return ""
+	}
+	return repl.ReplaceAll(template, "")
+}
+
+// leavesOut reports whether the matcher leaves a request out, so that it passes like one
+// for a public path. What cannot be evaluated is not left out.
+func (h *Handler) leavesOut(r *http.Request) bool {
+	if len(h.matchers) == 0 {
+		return false
+	}
+	sent := *r
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		sent.Method, sent.URL = original.Method, original.URL
+	}
+	selected, err := policy.Selects(h.matchers.AnyMatchWithError, r, &sent)
+	if err != nil {
+		h.logger.Warn("the matcher of tollgate cannot be evaluated: the request is treated as protected", zap.Error(err))
+	}
+	return err == nil && !selected
+}
+
+// originalURL is the URL as the client sent it, before any rewrite.
+func originalURL(r *http.Request) *url.URL {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		return original.URL
+	}
+	return r.URL
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
@@ -21,6 +22,62 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
+
+// loadMatchers loads the matcher of the directive. None selects every request.
+func (h *Handler) loadMatchers(ctx caddy.Context) error {
+	if len(h.Match) == 0 {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(h, "Match")
+	if err != nil {
+		return err
+	}
+	return h.matchers.FromInterface(loaded)
+}
+
+// matchedPaths are the path patterns of matchers.
+func matchedPaths(matchers caddyhttp.MatcherSets) (patterns []string) {
+	for _, set := range matchers {
+		for _, matcher := range set {
+			switch matcher := matcher.(type) {
+			case caddyhttp.MatchPath:
+				patterns = append(patterns, matcher...)
+			case *caddyhttp.MatchPath:
+				patterns = append(patterns, *matcher...)
+			}
+		}
+	}
+	return patterns
+}
+
+// newRoutes makes the paths of the configuration ready to decide by.
+func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*policy.Routes, error) {
+	publicPaths, err := newPatterns(ctx, "public", public)
+	if err != nil {
+		return nil, err
+	}
+	optionalPaths, err := newPatterns(ctx, "optional", optional)
+	if err != nil {
+		return nil, err
+	}
+	var blocks []policy.Patterns
+	for i, list := range required {
+		block, err := newPatterns(ctx, fmt.Sprintf("require[%d]", i), list)
+		if err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, block)
+	}
+	return policy.NewRoutes(endpoints, publicPaths, optionalPaths, blocks), nil
+}
+
+func newPatterns(ctx caddy.Context, setting string, list []string) (policy.Patterns, error) {
+	matcher := caddyhttp.MatchPath(slices.Clone(list)) // Provision changes it in place
+	if err := matcher.Provision(ctx); err != nil {
+		return policy.Patterns{}, fmt.Errorf("%s: %w", setting, err)
+	}
+	return policy.Patterns{List: matcher, Match: matcher.MatchWithError}, nil
+}
 
 func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	if a == nil || s.identity == nil {
