@@ -87,7 +87,7 @@ func ParseState(b []byte) (s *State, ok bool) {
 
 const (
 	// maxAccounts and restoredHolds only bound what a damaged record can claim.
-	maxAccounts   = 1 << 16
+	maxAccounts   = 1 << 10
 	restoredHolds = 1 << 16
 )
 
