@@ -40,6 +40,7 @@ bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench
 
 soak: ## use the site while everything around it fails, and count what is lost (about five minutes)
+	TOLLGATE_HISTORIES=2000000 $(GO) test -count=1 -run '^TestRandomHistories' ./internal/spending
 	$(GO) run ./soak
 
 fuzz: ## run each fuzz target for FUZZTIME

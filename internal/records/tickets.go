@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 // Store keeps records: in Caddy's storage, or in Redis. Several processes may share it. It
@@ -51,6 +52,10 @@ type Store interface {
 	// TryLock takes the lock of a name. It returns false if another process holds it. A lock
 	// that is not renewed ends with its lease.
 	TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error)
+
+	// Ledger returns the ledger of what users spend, which is kept beside the records. Its
+	// users are named as in the index.
+	Ledger() spending.Ledger
 
 	// Ready returns nil if records can be written now.
 	Ready(ctx context.Context) error
@@ -422,6 +427,19 @@ func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]session.Summ
 		}
 	}
 	return sessions, nil
+}
+
+// Ledger implements session.Store.
+func (t *Tickets) Ledger(spending.Ledger) spending.Ledger { return t.Records.Ledger() }
+
+// LedgerUser implements session.Store. It depends on the current secret: another secret
+// begins every budget anew.
+func (t *Tickets) LedgerUser(ctx context.Context, userID string) (string, error) {
+	keys, err := t.Keys(ctx)
+	if err != nil {
+		return "", err
+	}
+	return UserIndexName(keys.Index[0], userID), nil
 }
 
 // Ready implements session.Store. It asks the record store at most once in ProbeInterval.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 // Module is a module of the namespace tollgate.stores.
@@ -59,6 +60,13 @@ type Store interface {
 	// EndByName ends the session with this name (see ID.Hash) at the given time, which may
 	// be in the future. It reports whether there was one, or returns ErrInCookies.
 	EndByName(ctx context.Context, name string, from time.Time) (bool, error)
+
+	// Ledger returns the ledger of what the site's users spend. A store that keeps nothing
+	// outside of the browser returns local, the ledger of this process.
+	Ledger(local spending.Ledger) spending.Ledger
+
+	// LedgerUser returns the name of a user in the ledger.
+	LedgerUser(ctx context.Context, userID string) (string, error)
 
 	// Ready returns nil if the store can serve every request now, also a sign-in.
 	Ready(ctx context.Context) error

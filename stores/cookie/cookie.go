@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 func init() {
@@ -129,6 +130,12 @@ func (c *Sessions) SessionsOf(context.Context, string) ([]session.Summary, error
 func (c *Sessions) EndByName(context.Context, string, time.Time) (bool, error) {
 	return false, session.ErrInCookies
 }
+
+// Ledger implements session.Store.
+func (*Sessions) Ledger(local spending.Ledger) spending.Ledger { return local }
+
+// LedgerUser implements session.Store. The name does not leave the process.
+func (*Sessions) LedgerUser(_ context.Context, userID string) (string, error) { return userID, nil }
 
 // Ready implements session.Store.
 func (c *Sessions) Ready(ctx context.Context) error {

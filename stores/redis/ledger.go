@@ -84,6 +84,16 @@ func NewLedger(client *Client, prefix string, lease time.Duration, now func() ti
 	return l
 }
 
+// Ledger implements records.Store.
+func (r *Records) Ledger() spending.Ledger { return r.Client.ledger(r.Prefix) }
+
+// ledger returns the ledger with this prefix. It lives as long as the client, so that it
+// remembers over a reload of the configuration what it has seen.
+func (c *Client) ledger(prefix string) *Ledger {
+	l, _ := c.ledgers.LoadOrStore(prefix, NewLedger(c, prefix, spending.DefaultLease, nil))
+	return l.(*Ledger)
+}
+
 // Hold keeps the connection open until it is released.
 func (l *Ledger) Hold() (release func()) { return l.client.Hold() }
 

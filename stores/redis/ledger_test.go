@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/spending"
+	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 const testLease = 15 * time.Second
@@ -159,5 +160,19 @@ func TestScriptsEqualState(t *testing.T) {
 		for range 100 {
 			w.step()
 		}
+	}
+}
+
+func TestLedgerOutlivesAReload(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	client := redis.NewClient(redis.Options{Addresses: []string{s.Address()}}, 0)
+	t.Cleanup(client.Release)
+	before, after := &redis.Records{Client: client, Prefix: "a:"}, &redis.Records{Client: client, Prefix: "a:"}
+	if before.Ledger() != after.Ledger() {
+		t.Error("another configuration with the same connection has another ledger")
+	}
+	if other := (&redis.Records{Client: client, Prefix: "b:"}); other.Ledger() == before.Ledger() {
+		t.Error("sites with different prefixes share a ledger")
 	}
 }

@@ -18,6 +18,9 @@ const (
 	StorageSpending = "tollgate/spending"
 	// storageSpendingLock begins the names of the States' locks.
 	storageSpendingLock = "tollgate_spending_"
+	// storageLease is the lease of holds. It is longer than with Redis, because to renew one
+	// takes a lock and two accesses, and because the clocks of several machines decide.
+	storageLease = time.Minute
 )
 
 // Ledger keeps the State of each user in the storage that Caddy is configured with. Every
@@ -38,6 +41,9 @@ type Ledger struct {
 func NewLedger(records *Records, lease time.Duration, now func() time.Time) *Ledger {
 	return &Ledger{records: records, lease: lease, now: now}
 }
+
+// Ledger implements records.Store.
+func (s *Records) Ledger() spending.Ledger { return s.ledger }
 
 // Lease implements spending.Ledger.
 func (l *Ledger) Lease() time.Duration { return l.lease }

@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 	"github.com/caddy-tollgate/tollgate/stores/cookie"
 )
 
@@ -38,6 +39,7 @@ func Suite(t *testing.T, newPlace func(t *testing.T) Place) {
 		{"one at a time has the lock", testLock},
 		{"a cookie that held the session moves in once", testMovingIn},
 		{"the secret can be changed", testSecretChange},
+		{"all processes share what a user's requests hold", testLedger},
 	} {
 		t.Run(c.promise, func(t *testing.T) {
 			t.Parallel()
@@ -292,6 +294,32 @@ func firstIndexKey(t *testing.T, store *records.Tickets) []byte {
 	return keys.Index[0]
 }
 
+func testLedger(t *testing.T, p Place) {
+	here, there := p.Store(t), p.Store(t)
+	user, err := here.LedgerUser(t.Context(), "12345")
+	if err != nil || user == "" || strings.Contains(user, "12345") {
+		t.Fatalf("the user is %q in the ledger: %v", user, err)
+	}
+	if other, _ := there.LedgerUser(t.Context(), "12345"); other != user {
+		t.Fatalf("%q is %q to another process", user, other)
+	}
+	ledger := here.Ledger(nil)
+	ticket, err := ledger.BeginReading(t.Context(), user)
+	if err == nil {
+		err = ledger.EndReading(t.Context(), user, ticket, spending.Balance{Amount: spending.AmountOf(1, 0), Known: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcomes := []spending.Outcome{spending.Admitted, spending.Insufficient}
+	for i, store := range []*records.Tickets{here, there} {
+		r := &spending.Request{ID: spending.ID{byte(i)}, Amount: spending.AmountOf(1, 0), Reserve: true, MaxAge: time.Hour, RefusalAge: time.Hour}
+		if result, _, err := store.Ledger(nil).Admit(t.Context(), user, r); err != nil || result.Outcome != outcomes[i] {
+			t.Errorf("request %d of 1.00, with 1.00 there: %+v %v", i, result, err)
+		}
+	}
+}
+
 func testFaults(t *testing.T, p Place) {
 	store := p.Store(t)
 	s, value := Keep(t, store, FreshSession("12345"))
@@ -311,6 +339,10 @@ func testFaults(t *testing.T, p Place) {
 		{"ending", func() error { return store.End(t.Context(), s, time.Time{}) }},
 		{"listing", func() error { _, err := store.SessionsOf(t.Context(), "12345"); return err }},
 		{"locking", func() error { _, _, err := store.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); return err }},
+		{"asking the ledger", func() error {
+			_, _, err := store.Ledger(nil).Admit(t.Context(), "user", &spending.Request{})
+			return err
+		}},
 		{"being ready", func() error { time.Sleep(records.ProbeInterval); return store.Ready(t.Context()) }},
 	} {
 		if err := c.do(); err == nil || errors.Is(err, session.ErrMoved) {

@@ -61,7 +61,7 @@ local function by_balance()
 end
 
 local function decide()
-	if call('HEXISTS', USER, 'hold:' .. id) == 1 then return ADMITTED end
+	if field_of('hold:' .. id) then return ADMITTED end
 	if call('ZCARD', LEASES) >= MAX_HOLDS then return BUSY end
 	if is_over_budget() then return OVER_BUDGET end
 	if not reserve then return ADMITTED end

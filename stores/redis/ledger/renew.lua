@@ -6,7 +6,7 @@ expire()
 keep(now + IDLE_MEMORY)
 
 local held = 0
-if restore or call('HEXISTS', USER, 'hold:' .. id) == 1 or call('ZSCORE', LAPSED, id) then
+if restore or field_of('hold:' .. id) or call('ZREM', LAPSED, id) == 1 then
 	put(id, w, p, fields_from(9))
 	held = 1
 end

@@ -99,6 +99,10 @@ local state = (function()
 	return s
 end)()
 
+-- field_of returns a field of the user, or false. The scripts make do with few commands,
+-- because the user of the gateway may have no others.
+local function field_of(name) return call('HMGET', USER, name)[1] end
+
 local function keep(until_) state.keep = math.max(state.keep, until_) end
 
 local function save()
@@ -159,7 +163,7 @@ local function account(field)
 	local a = state.accounts[field]
 	if a then return a end
 	a = {start = 0, spent_w = 0, spent_p = 0, held_w = 0, held_p = 0}
-	local start, sw, sp, hw, hp = string.match(call('HGET', USER, field) or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+	local start, sw, sp, hw, hp = string.match(field_of(field) or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 	if start then
 		a.start, a.stands = tonumber(start), true
 		a.spent_w, a.spent_p, a.held_w, a.held_p = tonumber(sw), tonumber(sp), tonumber(hw), tonumber(hp)
@@ -193,7 +197,7 @@ end
 -- of its accounts.
 
 local function put(id, w, p, fields)
-	if call('HEXISTS', USER, 'hold:' .. id) == 0 then
+	if not field_of('hold:' .. id) then
 		local value = text(w) .. ' ' .. text(p)
 		for _, field in ipairs(fields) do value = value .. ' ' .. field end
 		call('HSET', USER, 'hold:' .. id, value)
@@ -209,7 +213,7 @@ end
 
 -- remove takes a hold away. It returns its amount, or nothing if there is none.
 local function remove(id)
-	local value = call('HGET', USER, 'hold:' .. id)
+	local value = field_of('hold:' .. id)
 	if not value then return nil end
 	call('HDEL', USER, 'hold:' .. id)
 	call('ZREM', LEASES, id)
@@ -233,7 +237,7 @@ end
 -- expire ends the holds whose lease has run out.
 local function expire()
 	call('ZREMRANGEBYSCORE', LAPSED, '-inf', text(now))
-	for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', text(now))) do
+	for _, id in ipairs(call('ZRANGE', LEASES, '-inf', text(now), 'BYSCORE')) do
 		book(remove(id))
 		if call('ZCARD', LAPSED) < MAX_HOLDS then
 			call('ZADD', LAPSED, text(now + LAPSED_MEMORY), id)
