@@ -59,6 +59,7 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	asked, ok := h.questionOf(r)
 	if !ok {
+		h.warnOfFullURL(r)
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
 	v.handToken = asked.handToken
@@ -69,6 +70,18 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
 	}
 	return h.writeAuth(ctx, w, r, v, decided.verdict, decided.id)
+}
+
+// warnOfFullURL tells the operator of a proxy that sends no path, so that every request
+// gets 401. A client can cause the line, too: it is written once a minute.
+func (h *Handler) warnOfFullURL(r *http.Request) {
+	if !h.settings.trustedProxies.Trust(r.RemoteAddr) || !policy.OnlyFullURL(r.Header) {
+		return
+	}
+	if requests, due := h.state.fullURLs.Next(h.now()); due {
+		h.logger.Warn("the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query",
+			zap.String("proxy", r.RemoteAddr), zap.Int("requests", requests))
+	}
 }
 
 // question is what another proxy asks: may the request for its original URL pass?

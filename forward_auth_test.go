@@ -126,8 +126,9 @@ func TestTheOriginalURLDecidesAsInTheProxyMode(t *testing.T) {
 	}{
 		{[]string{"X-Forwarded-Uri: /public/a"}, "", pass, pass, false},
 		{[]string{"X-Forwarded-Uri: /public/a?x=/admin"}, "", pass, pass, false},
-		{[]string{"X-Original-URL: " + s.URL + "/public/a?b"}, "", pass, pass, false},
-		{[]string{"X-Original-URL: https://other.example/public/a"}, "", pass, pass, false},
+		{[]string{"X-Original-URL: " + s.URL + "/public/a?b", "X-Auth-Request-Redirect: /public/a?b"}, "", pass, pass, false},
+		{[]string{"X-Original-URL: https://other.example/public/a", "X-Auth-Request-Redirect: /public/a"}, "", pass, pass, false},
+		{[]string{"X-Original-URL: /public/a?b"}, "", pass, pass, false},
 		{[]string{"X-Auth-Request-Redirect: /style.css"}, "", pass, pass, false},
 		{[]string{"X-Forwarded-Uri: /optional/a"}, "", pass, pass, true},
 		{[]string{"X-Forwarded-Uri: /page"}, "", login, pass, true},
@@ -152,6 +153,9 @@ func TestTheOriginalURLDecidesAsInTheProxyMode(t *testing.T) {
 		{[]string{"X-Original-URL: javascript:/public/a"}, "", login, login, false},
 		{[]string{"X-Original-URL: https:/public/a"}, "", login, login, false},
 		{[]string{"X-Original-URL: https://user@h/public/a"}, "", login, login, false},
+		{[]string{"X-Original-URL: " + s.URL + "/public/a"}, "", login, login, false},
+		{[]string{"X-Original-URL: " + s.URL + "/public/a?/admin"}, "", login, login, false},
+		{[]string{"X-Original-URL: " + s.URL + "?x=/public/a", "X-Auth-Request-Redirect: /?x=/public/a"}, "", login, login, false},
 		{nil, "/public/..%2fadmin", login, login, false},
 
 		// What disagrees.
@@ -189,8 +193,8 @@ func TestStartReturnsToThePageForwardedByTheProxy(t *testing.T) {
 	s := gatewaytest.New(t, asked(anyPeer))
 	for header, want := range map[string]string{
 		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                      "/page?a=1&b=2&c=/x",
-		"X-Original-URL: " + s.URL + "/page?a=1&b=2":               "/page?a=1&b=2",
-		"X-Original-URL: https" + s.URL[len("http"):] + "/page":    "/page", // TLS ends elsewhere
+		"X-Original-URL: /page?a=1&b=2":                            "/page?a=1&b=2",
+		"X-Original-URL: " + s.URL + "/page":                       "/", // the path alone is missing
 		"X-Auth-Request-Redirect: /page":                           "/page",
 		"X-Original-URL: https://evil.example/page":                "/",
 		"X-Original-URL: " + s.URL + ".evil.example/page":          "/",
@@ -208,6 +212,17 @@ func TestStartReturnsToThePageForwardedByTheProxy(t *testing.T) {
 		}
 		if got := a.Location(); a.StatusCode != http.StatusSeeOther || got != want {
 			t.Errorf("%s: the sign-in ends with %d at %q", header, a.StatusCode, got)
+		}
+	}
+	for original, want := range map[string]string{
+		s.URL + "/page?a=1&b=2":                         "/page?a=1&b=2",
+		"https" + s.URL[len("http"):] + "/page?a=1&b=2": "/page?a=1&b=2", // TLS ends elsewhere
+		"https://evil.example/page?a=1&b=2":             "/",
+	} {
+		b := s.NewBrowser()
+		a := b.Visit(b.Visit(b.Visit("/oauth/start", "X-Original-URL: "+original, "X-Auth-Request-Redirect: /page?a=1&b=2").Location()).Location())
+		if a.Location() != want {
+			t.Errorf("%s with its path: the sign-in ends at %q, want %q", original, a.Location(), want)
 		}
 	}
 	b := s.NewBrowser()
@@ -397,5 +412,24 @@ func TestTrustingEverybodyIsWarnedOf(t *testing.T) {
 		if got := strings.Contains(string(text), "forward_auth.trusted_proxies trusts everybody"); got != want {
 			t.Errorf("%s: warned %v: %s", proxies, got, text)
 		}
+	}
+}
+
+func TestProxyThatSendsOnlyFullURLsIsAWarning(t *testing.T) {
+	s := gatewaytest.New(t, asked(anyPeer))
+	logs := observe(s)
+	b := s.NewBrowser()
+	for range 3 {
+		wantAuth(b.Get("/oauth/auth", "X-Original-URL: "+s.URL+"/page"), t, "a full URL", 401, "unauthenticated", "")
+	}
+	b.Get("/oauth/auth", "X-Forwarded-Uri: /page")
+	const message = "the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query"
+	if n := logs.FilterMessage(message).Len(); n != 1 || logs.Len() != 1 {
+		t.Errorf("got the warning %d times among %d lines, want once: %v", n, logs.Len(), logs.All())
+	}
+	s.Clock.Advance(time.Minute)
+	b.Get("/oauth/auth", "X-Original-URL: "+s.URL+"/page")
+	if all := logs.FilterMessage(message).All(); len(all) != 2 || all[1].ContextMap()["requests"] != int64(3) {
+		t.Errorf("a minute later: got %v, want one more line about 3 requests", all)
 	}
 }

@@ -183,7 +183,8 @@ type ForwardAuth struct {
 	// `public`, `optional` and `require` apply: addresses, CIDR ranges, or
 	// `private_ranges`. They say it in `X-Forwarded-Uri`, `X-Original-URL` or `X-Auth-Request-Redirect`, or
 	// append the path to that of `auth`. Each of them must set one of these headers with
-	// every question, or the client's own would count; two that disagree are refused. To
+	// every question, or the client's own would count; two that disagree are refused, and
+	// so is a full URL without the path alone in another of them. To
 	// everybody else every path is a protected one, to which every `require` block
 	// applies. Default: none.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`

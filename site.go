@@ -44,6 +44,8 @@ type shared struct {
 	otherHosts rare.Hosts
 	// duplicates limits the log line about two session cookies in one request.
 	duplicates rare.Line
+	// fullURLs limits the log line about a proxy that sends full URLs only.
+	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was deleted or replaced a short time ago.
 	displaced *otter.Cache[session.ID, struct{}]
 	// exchanges makes a callback that arrives twice at once spend its code once.

@@ -42,10 +42,10 @@ func (t TrustedProxies) Everybody() bool {
 	return false
 }
 
-// ForwardedURL gives the URL that a client asked the proxy in front for, or nil where
-// the proxy does not say. A proxy passes on what the client sent under the names that
-// it does not set itself; so all that are there have to agree, each of them once, and
-// ok is false otherwise.
+// ForwardedURL gives the URL that a client asked the proxy in front for, or nil if the
+// proxy does not say. A proxy passes on what the client sent under the names that it does
+// not set itself. So all headers that are there must agree, each of them once, and ok is
+// false otherwise. ok is also false for OnlyFullURL.
 func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
 	for _, name := range originalURLHeaders {
 		lines, sent := header[name]
@@ -63,7 +63,24 @@ func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
 			return nil, false
 		}
 	}
-	return asked, true
+	return asked, !OnlyFullURL(header)
+}
+
+// OnlyFullURL reports whether the original URL is sent as a full URL and not as a path.
+// Such a URL is refused: a proxy builds it from the client's Host header, and the text does
+// not say where that header ends. With `Host: app/public/x?` HAProxy makes
+// `http://app/public/x?/admin` of a request for /admin.
+func OnlyFullURL(header http.Header) bool {
+	sent := false
+	for _, name := range originalURLHeaders {
+		for _, line := range header[name] {
+			if strings.HasPrefix(line, "/") {
+				return false
+			}
+			sent = true
+		}
+	}
+	return sent
 }
 
 // agreeOnURL gives the one URL that two headers name, of which one may leave out the
@@ -82,7 +99,8 @@ func agreeOnURL(a, b *url.URL) (*url.URL, bool) {
 }
 
 // ParseForwardedURL reads a path with its query, or a full http(s) URL, as a server
-// reads the target of a request: what begins with two slashes is a path.
+// reads the target of a request: what begins with two slashes is a path. A full URL with a
+// query and no path is refused: of `Host: app?x=` nginx makes `http://app?x=/admin`.
 func ParseForwardedURL(text string) (*url.URL, bool) {
 	u, err := url.ParseRequestURI(text)
 	if err != nil || u.User != nil || u.Opaque != "" {
@@ -93,6 +111,9 @@ func ParseForwardedURL(text string) (*url.URL, bool) {
 	case (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
 		if u.Path == "" {
 			u.Path = "/"
+			if u.RawQuery != "" || u.ForceQuery {
+				return nil, false
+			}
 		}
 	default:
 		return nil, false

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,9 @@ func FuzzForwardedURL(f *testing.F) {
 	f.Add("//evil.example", "https://evil.example/x", "/\\evil.example", 7)
 	f.Add("*", "javascript:alert(1)", "https:/x", 5)
 	f.Add("/a%zz", "http://app.example.com:80", "/.//x", 6)
+	f.Add("", "http://app.example.com?x=/admin", "", 2)
+	f.Add("", "http://app.example.com/public/x?/admin", "", 2)
+	f.Add("/admin", "http://app.example.com/public/x?/admin", "http://app.example.com?/admin", 7)
 	f.Fuzz(func(t *testing.T, uri, original, redirect string, sent int) {
 		header := http.Header{}
 		for i, value := range []string{uri, original, redirect} {
@@ -38,6 +42,9 @@ func FuzzForwardedURL(f *testing.F) {
 		if u.Path == "" || u.Path[0] != '/' || u.User != nil || u.Opaque != "" || (u.Host != "" && u.Scheme != "https" && u.Scheme != "http") {
 			t.Fatalf("%q becomes %q", header, u)
 		}
+		if !slices.ContainsFunc([]string{uri, original, redirect}, func(text string) bool { return strings.HasPrefix(text, "/") }) {
+			t.Fatalf("%q: no header has the path alone", header)
+		}
 		for name, lines := range header {
 			full, host := lines[0], ""
 			if i := strings.Index(full, "://"); i > 0 && full[0] != '/' {
@@ -50,6 +57,9 @@ func FuzzForwardedURL(f *testing.F) {
 			}
 			if path, _, _ := strings.Cut(full, "?"); path != u.EscapedPath() && path != "" && escapedAlike(path) != escapedAlike(u.EscapedPath()) {
 				t.Fatalf("%s: %q is taken for %q", name, lines[0], u.EscapedPath())
+			}
+			if strings.HasPrefix(full, "?") {
+				t.Fatalf("%s: %q has no path and is taken for %q", name, lines[0], u)
 			}
 		}
 		page := ForwardedPath(u, external)
@@ -89,8 +99,33 @@ func TestForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", c.forwarded, got, c.want)
 		}
 	}
-	header := http.Header{"X-Forwarded-Uri": {"https://app.example.com:443/p"}, "X-Original-Url": {"https://APP.example.com/p"}}
+	header := http.Header{"X-Forwarded-Uri": {"https://app.example.com:443/p"}, "X-Original-Url": {"https://APP.example.com/p"}, "X-Auth-Request-Redirect": {"/p"}}
 	if _, ok := ForwardedURL(header); !ok {
 		t.Error("two spellings of one URL are taken for a contradiction")
+	}
+}
+
+func TestFullURLAloneIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		original, path string // path is X-Auth-Request-Redirect
+		want           string
+	}{
+		{"http://app/p?q", "", ""}, {"http://app/public/x?/admin", "", ""}, {"http://app?x=/admin", "", ""}, {"http://app", "", ""},
+		{"http://app?x=/admin", "/?x=/admin", ""}, {"http://app?", "/", ""}, {"http://app/public/x?/admin", "/admin", ""}, {"http://app/public/admin", "/admin", ""},
+		{"http://app?/admin", "/admin", ""}, {"http://app#/admin", "/admin", ""}, {"http://app@/admin", "/admin", ""}, {`http://app\/admin`, "/admin", ""},
+		{"http://app/p?q", "http://app/p?q", ""},
+		{"http://app/p?q", "/p?q", "/p?q"}, {"http://app", "/", "/"}, {"/p?q", "", "/p?q"}, {"/p?q", "http://app/p?q", "/p?q"},
+	} {
+		header := http.Header{"X-Original-Url": {c.original}}
+		if c.path != "" {
+			header["X-Auth-Request-Redirect"] = []string{c.path}
+		}
+		got := ""
+		if u, ok := ForwardedURL(header); ok {
+			got = u.RequestURI()
+		}
+		if got != c.want {
+			t.Errorf("%q: got %q, want %q", header, got, c.want)
+		}
 	}
 }
