@@ -1,13 +1,13 @@
 package tollgate
 
 import (
-	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"net/http"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
@@ -23,30 +23,72 @@ type errorGuard struct {
 	hosts   caddyhttp.MatchHost // of the site; none is every host
 }
 
-// guardErrorRoutes puts a guard before the error routes. A route of the directive's own
-// could not stand there: the Caddyfile sorts `handle_errors 404` before it, and drops it
-// if tollgate is in a block. Caddy provisions the error routes after all other routes of
-// the server, so that they may still change.
+// guardErrorRoutes puts a guard before the error routes of the server, and of the subroutes
+// that the handler stands in. A route of the directive's own could not stand there: the
+// Caddyfile sorts `handle_errors 404` before it, and drops it if tollgate is in a block.
+// Caddy provisions error routes after all other routes, so that they may still change.
+//
+// Caddy provisions named routes last: from there it is too late.
 func (h *Handler) guardErrorRoutes(ctx caddy.Context) error {
 	place := neighbours.PlaceOf(ctx)
-	if place.Server == nil || place.Server.Errors == nil || !isLoadingRoutes(place.Server) {
+	if place.Server == nil {
 		return nil
 	}
+	h.warnOfNamedRoute(place.Server)
 	guard := &errorGuard{handler: h, hosts: slices.Clone(place.Hosts)}
 	slices.Sort(guard.hosts)
 	guard.hosts = slices.Compact(guard.hosts)
 	if err := guard.hosts.Provision(ctx); err != nil {
 		return err
 	}
-	first := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{guard}}
-	place.Server.Errors.Routes = append(caddyhttp.RouteList{first}, place.Server.Errors.Routes...)
+	guard.stand(place.Server.Routes, place.Server.Errors)
+	for _, module := range ctx.Modules() {
+		if subroute, ok := module.(*caddyhttp.Subroute); ok {
+			guard.stand(subroute.Routes, subroute.Errors)
+		}
+	}
 	return nil
 }
 
-// isLoadingRoutes reports whether Caddy loads the main routes of a server now, and has
-// not come to the error routes yet. It takes the raw form away of what it has loaded.
-func isLoadingRoutes(server *caddyhttp.Server) bool {
-	return slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return route.HandlersRaw != nil })
+// stand puts the guard before error routes, if Caddy loads the routes that they belong to.
+func (g *errorGuard) stand(routes caddyhttp.RouteList, errors *caddyhttp.HTTPErrorConfig) {
+	if errors == nil || !isLoading(routes) {
+		return
+	}
+	first := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{g}}
+	errors.Routes = append(caddyhttp.RouteList{first}, errors.Routes...)
+}
+
+// isLoading reports whether Caddy loads routes now, and so has not come to their error
+// routes yet. It takes the raw form away of what it has loaded.
+func isLoading(routes caddyhttp.RouteList) bool {
+	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool { return route.HandlersRaw != nil })
+}
+
+// warnOfNamedRoute warns if the handler is in a named route of a server with error routes to
+// an upstream. No guard can stand before them: they are loaded already.
+func (h *Handler) warnOfNamedRoute(server *caddyhttp.Server) {
+	if server.Errors == nil || isLoading(server.Errors.Routes) || !leadsToUpstream(server.Errors.Routes) {
+		return
+	}
+	h.logger.Warn("tollgate is in a named route, so it cannot guard the error routes of this server, which lead to an upstream: " +
+		"a request that fails before tollgate reaches the upstream with the client's identity headers; write tollgate into the site instead")
+}
+
+// leadsToUpstream reports whether routes proxy requests.
+func leadsToUpstream(routes caddyhttp.RouteList) bool {
+	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
+		return slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
+			switch handler := handler.(type) {
+			case *caddyhttp.Subroute:
+				return leadsToUpstream(handler.Routes)
+			case caddy.Module:
+				return handler.CaddyModule().ID == "http.handlers.reverse_proxy"
+			default:
+				return false
+			}
+		})
+	})
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.

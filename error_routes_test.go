@@ -3,6 +3,7 @@ package tollgate_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,71 @@ func TestErrorsOfOtherSitesAreLeftAlone(t *testing.T) {
 		rawRequest(t, s, "GET /page HTTP/1.1", "Host: "+host, "X-User-Id: 1", "", "")
 		if got := s.Upstream.Last.Load().Header["X-User-Id"]; !slices.Equal(got, want) {
 			t.Errorf("%s: the upstream sees X-User-Id %q, want %q", host, got, want)
+		}
+	}
+}
+
+// TestAnErrorBeforeTollgateOpensNoTunnelOverHTTP3: the smuggled request is in the data of a
+// CONNECT, which Go's transport would pass on unframed.
+func TestAnErrorBeforeTollgateOpensNoTunnelOverHTTP3(t *testing.T) {
+	log := new(requestLog)
+	upstream := httptest.NewServer(http.HandlerFunc(log.serve))
+	t.Cleanup(upstream.Close)
+	s := newProtocolSite(t, protocolOptions{before: fmt.Sprintf("%s\thandle_errors {\n\t\treverse_proxy %s\n\t}\n\t", failsEarly["basic_auth"], upstream.URL)})
+	for _, name := range []string{"connect-udp over HTTP/3", "CONNECT over HTTP/3", "a protocol almost like websocket over HTTP/3", "connect-udp over HTTP/2"} {
+		if res := tunnels[name](s, "/public/x", "a=b"); res.status != "405" {
+			t.Errorf("%s: got %q, want 405", name, res.status)
+		}
+	}
+	if got := log.seen(); len(got) != 0 {
+		t.Errorf("the upstream got %q", got)
+	}
+	req, err := http.NewRequest(http.MethodGet, s.URL+"/public/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := s.overHTTP3(req, ""); res.status != "200" || len(log.seen()) != 1 {
+		t.Errorf("an ordinary request: got %q, and the upstream got %q", res.status, log.seen())
+	}
+}
+
+func TestAnErrorInASubrouteCarriesNoIdentityOfTheClient(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	proxy := `{"handler":"reverse_proxy","upstreams":[{"dial":"` + strings.TrimPrefix(s.Upstream.URL, "http://") + `"}]}`
+	gateway := `{"handler":"tollgate","provider":{"client_id":"id","client_secret":"secret"},"redirect_uri":"https://app.example.com/oauth/callback"}`
+	inner := `{"handler":"subroute","routes":[{"handle":[{"handler":"error","status_code":"500"}]},{"handle":[` + gateway + `]}],"errors":{"routes":[{"handle":[` + proxy + `]}]}}`
+	text := `{"admin":{"disabled":true},"apps":{"http":{"servers":{"srv0":{"listen":["127.0.0.1:0"],"automatic_https":{"disable":true},"routes":[{"handle":[` + inner + `]}]}}}}}`
+	server, handlers, err := gatewaytest.ProvisionJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { handlers[0].Cleanup() })
+	r := httptest.NewRequest(http.MethodGet, "/page", nil)
+	r.Header.Set("X-User-Id", "1")
+	r.Header.Set("Cookie", "tollgate=1.sealed; a=b")
+	server.ServeHTTP(httptest.NewRecorder(), r)
+	seen := s.Upstream.Last.Load()
+	if seen == nil {
+		t.Fatal("the request did not reach the upstream")
+	}
+	if got := seen.Header.Get("X-User-Id") + " " + seen.Header.Get("Cookie"); got != " a=b" {
+		t.Errorf("the upstream sees the user and the cookies %q, want no user and a=b", got)
+	}
+}
+
+func TestTollgateInANamedRouteWarnsOfErrorRoutes(t *testing.T) {
+	for errors, want := range map[string]int{"handle_errors {\nreverse_proxy 127.0.0.1:1\n}": 1, "handle_errors {\nrespond x\n}": 0, "": 0} {
+		for place, caddyfile := range map[string]string{
+			"a named route": "&(gate) {\ntollgate {\n" + minimalBlock + "\n}\n}\nhttp:// {\ninvoke gate\n" + errors + "\n}\n",
+			"the site":      "http:// {\ntollgate {\n" + minimalBlock + "\n}\n" + errors + "\n}\n",
+		} {
+			want := want
+			if place == "the site" {
+				want = 0
+			}
+			if log := startLog(t, "", caddyfile); strings.Count(log, "cannot guard the error routes") != want {
+				t.Errorf("%s, %q: got the log %s, want %d warnings", place, errors, log, want)
+			}
 		}
 	}
 }

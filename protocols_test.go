@@ -39,7 +39,8 @@ type protocolSite struct {
 type protocolOptions struct {
 	handler    http.HandlerFunc // the upstream's own
 	inTollgate string
-	bare       bool // without tollgate
+	before     string // directives that stand before tollgate
+	bare       bool   // without tollgate
 	matcher    string
 }
 
@@ -61,7 +62,7 @@ func newProtocolSite(t *testing.T, options protocolOptions) *protocolSite {
 	if options.matcher != "" {
 		name, definition = "@selected", "@selected "+options.matcher+"\n"
 	}
-	gateway := definition + fmt.Sprintf(`tollgate %s {
+	gateway := definition + options.before + fmt.Sprintf(`tollgate %s {
 		provider aihubmix {
 			base_url %s
 			client_id %s

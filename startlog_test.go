@@ -46,7 +46,11 @@ func provisionEach(t *testing.T, text string) {
 		t.Fatal(err)
 	}
 	for _, server := range app.(*caddyhttp.App).Servers {
-		for _, h := range gatewaytest.HandlersIn(server.Routes) {
+		routes := server.Routes
+		for _, named := range server.NamedRoutes {
+			routes = append(routes, *named)
+		}
+		for _, h := range gatewaytest.HandlersIn(routes) {
 			if err := h.Cleanup(); err != nil {
 				t.Error(err)
 			}
