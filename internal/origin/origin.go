@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -62,6 +63,9 @@ var hostProfile = idna.New(
 func CanonicalHost(host string) (string, error) {
 	if strings.Contains(host, ":") {
 		return canonicalIPv6(host)
+	}
+	if !utf8.ValidString(host) { // ToASCII would encode U+FFFD, and refuse its own result
+		return "", fmt.Errorf("%q is not a host name", host)
 	}
 	ascii, err := hostProfile.ToASCII(host)
 	switch {

@@ -48,7 +48,7 @@ func TestOfWritesOriginsAsBrowsersDo(t *testing.T) {
 func TestCanonicalHostRefusesHostsThatBrowsersReadDifferently(t *testing.T) {
 	for _, host := range []string{
 		"", "a b", "a%b", "a<b", "a|b", "127.1", "2130706433", "0x7f000001", "127.0.0.0x1", "1.2.3.256", "01.2.3.4", "app.example.1",
-		"fe80::1%eth0", "1::2::3", "::g", "xn--a", "a\u200db", "\u00ad",
+		"fe80::1%eth0", "1::2::3", "::g", "xn--a", "a\u200db", "\u00ad", "0\xbc0",
 	} {
 		if got, err := origin.CanonicalHost(host); err == nil {
 			t.Errorf("%q: got %q", host, got)
