@@ -409,7 +409,7 @@ func TestTrustingEverybodyIsWarnedOf(t *testing.T) {
 		}
 		handlers[0].Cleanup()
 		text, _ := os.ReadFile(file)
-		if got := strings.Contains(string(text), "forward_auth.trusted_proxies trusts everybody"); got != want {
+		if got := strings.Contains(string(text), "forward_auth.trusted_proxies trusts every address"); got != want {
 			t.Errorf("%s: warned %v: %s", proxies, got, text)
 		}
 	}

@@ -1,7 +1,6 @@
-// Package tollgate is an authentication gateway for Caddy. It stands in front of an
-// existing web application, signs people in with AIHubMix's OAuth 2.0, keeps their
-// sessions, and tells the application who they are and what they have left to
-// spend.
+// Package tollgate is an authentication gateway for Caddy. It runs in front of an
+// existing web application, signs users in with AIHubMix's OAuth 2.0, keeps their
+// sessions, and tells the application who they are and how much they can still spend.
 package tollgate
 
 import (
@@ -31,16 +30,15 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Handler signs people in, and passes their requests on with headers that say who
-// they are. A request without a session is redirected to the provider when a
-// person is navigating, and answered with 401 otherwise.
+// Handler signs users in, and forwards their requests with headers that identify the
+// user. For a request without a session it redirects a page navigation to the provider,
+// and answers any other request with 401.
 //
-// Every text may hold placeholders such as `{env.X}` and `{file./path}`, which are
-// read when the configuration is loaded. One that is missing or empty stops the
-// start.
+// Every text may contain placeholders such as `{env.X}` and `{file./path}`. They are read
+// when the configuration is loaded. If one is missing or empty, tollgate refuses to start.
 //
-// For later directives and the access log it sets these placeholders, which are
-// empty for an anonymous request:
+// For later directives and the access log it sets these placeholders. They are empty for
+// an anonymous request:
 //
 // Placeholder | Description
 // ------------|---------------
@@ -48,148 +46,147 @@ func init() {
 // `{http.auth.user.username}` | The user name
 // `{http.auth.user.email}` | The e-mail address
 // `{http.auth.user.balance}` | The balance, as the provider wrote it
-// `{http.auth.user.balance_age}` | Whole seconds since the provider said so
+// `{http.auth.user.balance_age}` | Age of the balance in whole seconds
 // `{http.auth.user.balance_state}` | `fresh`, `stale` or `unknown`
 // `{http.auth.user.quota}` | The quota, as the provider wrote it
 // `{http.auth.user.used_quota}` | The used quota, as the provider wrote it
 // `{http.auth.user.status}` | The user's status, as the provider wrote it
 // `{http.auth.user.session}` | A hash that names the session in logs
 type Handler struct {
-	// The requests that the rules are about, as matcher sets of Caddy: those of one set
-	// must all match, and one set suffices. In the Caddyfile it is the matcher behind
-	// `tollgate`. Other requests are treated as for a `public` path: no login, and no
-	// identity, not even one that the client claims. The gateway's own endpoints, and the
-	// refusal of ambiguous paths, work for every request. A request is matched as the
-	// client sent it and as it stands here, and one match suffices. Default: every request.
+	// The requests to protect, as matcher sets of Caddy. A request is selected if all
+	// matchers of at least one set match. In the Caddyfile this is the matcher behind
+	// `tollgate`. Other requests are treated like those to a `public` path: no login, no
+	// identity, and identity headers from the client are removed. The gateway's own
+	// endpoints, and the refusal of ambiguous paths, work for every request. If a directive
+	// has changed the request, the original and the changed request are both matched, and
+	// one match is enough. Default: every request.
 	Match caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// The OAuth 2.0 provider. Required.
 	Provider *Provider `json:"provider,omitempty"`
 
-	// The callback's full URL, exactly as it is registered with the provider. Its
-	// origin is the external origin of this site, and its path the path of the
-	// callback. Must be https, or http on loopback. Required.
+	// The full URL of the callback, exactly as registered with the provider. Its origin is
+	// the external origin of this site. Its path is the path of the callback. Must be https
+	// (http only on loopback). Required.
 	RedirectURI string `json:"redirect_uri,omitempty"`
 
-	// The secrets that seal the cookies: the current one first, then previous ones,
-	// whose cookies are still opened and then sealed anew. Each is at least 32 random
-	// bytes, written as 64 or more hex digits or in base64url; `caddy tollgate keygen`
-	// prints one. Default: one is made at first use and kept in Caddy's own storage.
+	// The secrets that seal the cookies: first the current one, then previous ones. Cookies
+	// sealed with a previous secret are still accepted, and are sealed again with the
+	// current one. Each secret is at least 32 random bytes, written as 64 or more hex digits
+	// or in base64url. `caddy tollgate keygen` prints one. Default: a secret is generated at
+	// first use and kept in Caddy's storage.
 	Secret []string `json:"secret,omitempty"`
 
-	// The path under which the gateway's own endpoints stand. Default: `/oauth`.
+	// The path prefix of the gateway's own endpoints. Default: `/oauth`.
 	PathPrefix string `json:"path_prefix,omitempty"`
 
-	// A path of its own for single endpoints, by name, where the application expects
-	// it elsewhere. Default: `<path_prefix>/<name>`; the callback's is the path of
-	// `redirect_uri`.
+	// Other paths for single endpoints, by name. Default: `<path_prefix>/<name>`. The
+	// callback always has the path of `redirect_uri`.
 	Endpoints map[string]string `json:"endpoints,omitempty"`
 
-	// Path patterns, as of Caddy's path matcher, that need no login. They carry no
-	// identity either. If a directive such as `rewrite` or `uri` changes a path, both
-	// paths have to be public. Default: none.
+	// Paths that need no login, as patterns of Caddy's path matcher. Their requests never
+	// carry an identity. If a directive such as `rewrite` or `uri` changes a path, both paths
+	// must be public. Default: none.
 	Public []string `json:"public,omitempty"`
 
-	// Path patterns, as of Caddy's path matcher, that carry the identity when there
-	// is a session, and pass as anonymous otherwise. If a directive changes a path, both
-	// paths have to be optional or public. Default: none.
+	// Paths where sign-in is optional, as patterns of Caddy's path matcher. Their requests
+	// carry the identity if there is a session, and pass as anonymous otherwise. If a
+	// directive changes a path, both paths must be optional or public. Default: none.
 	Optional []string `json:"optional,omitempty"`
 
-	// Rules for who is signed in. Each block names path patterns, or none for every
-	// path. Every word of every block whose paths match must hold: else the answer is
-	// 403, or 402 where only the balance is too low. At an `optional` path such a user
-	// passes as anonymous. They hold neither for `public` paths nor for the gateway's
-	// own endpoints. At most 64 blocks. Default: none.
+	// Rules for signed-in users. Each block names path patterns; without patterns it applies
+	// to every path. All conditions of all matching blocks must be met. Otherwise the
+	// response is 403, or 402 if only the balance is too low. On an `optional` path such a
+	// user passes as anonymous. Rules do not apply to `public` paths and to the gateway's own
+	// endpoints. At most 64 blocks. Default: none.
 	Require []*Require `json:"require,omitempty"`
 
-	// The hosts to which the endpoint `topup` may lead, each with its port unless that is
-	// 443: `pay.example.com`, `pay.example.com:8443`. They are compared exactly, so a
-	// subdomain is another host. A top-up URL on any other host is answered with 502,
-	// `topup_failed`. Default: any host with https.
+	// The hosts to which the endpoint `topup` may redirect, each with its port unless that
+	// is 443: `pay.example.com`, `pay.example.com:8443`. They are compared exactly:
+	// subdomains do not match. If the provider returns a top-up URL on another host, the
+	// response is 502, `topup_failed`. Default: any host with https.
 	TopupHosts []string `json:"topup_hosts,omitempty"`
 
-	// How old the user information may be.
+	// How old the user information, and so the balance, may be.
 	Balance *Balance `json:"balance,omitempty"`
 
 	// The headers that tell the upstream who the user is.
 	Identity *Identity `json:"identity,omitempty"`
 
-	// Signs who the user is, for an upstream that verifies it with the public keys at the
-	// endpoint `jwks.json`. Default: off.
+	// Sends the upstream a signed assertion of who the user is. The upstream verifies it with
+	// the public keys at the endpoint `jwks.json`. Default: off.
 	Assertion *Assertion `json:"assertion,omitempty"`
 
-	// The header in which the upstream receives the user's access token, on requests
-	// that carry the identity: `Authorization`, as `Bearer <token>`, where the word
-	// stands alone, or another one, with the bare token. A client's own header of that
-	// name is removed on every path. With `forward_auth` the answer carries it, too, to
-	// `trusted_proxies` alone, which must keep browsers from `auth`. Default: the token is
-	// not passed, and `Authorization` passes as it is.
+	// The header in which the upstream receives the user's access token, on requests that
+	// carry the identity. Without a value it is `Authorization`, as `Bearer <token>`; any
+	// other header carries the token alone. A header of that name from a client is removed on
+	// every path. With `forward_auth` the response of `auth` carries the token, too, but only
+	// for `trusted_proxies`; these must not let browsers reach `auth`. Default: the token is
+	// not passed, and `Authorization` is passed on unchanged.
 	PassAccessToken string `json:"pass_access_token,omitempty"`
 
-	// Whether the upstream's 401 to a request that carried the access token refreshes
-	// that token and sends the request once more. A body is sent again where at most
-	// 1 MiB of it was read. Needs `pass_access_token`. Default: true where that is set.
+	// Whether to refresh the access token and repeat the request once if the upstream answers
+	// 401 to a request that carried the token. A request with a body is repeated only if at
+	// most 1 MiB of the body was read. Needs `pass_access_token`. Default: true if
+	// `pass_access_token` is set.
 	RetryUnauthorized *bool `json:"retry_unauthorized,omitempty"`
 
-	// How sessions are kept.
+	// How sessions are stored, and the session cookie.
 	Session *Session `json:"session,omitempty"`
 
-	// Opens the endpoint `auth`, at which another proxy asks who a request comes from
-	// and whether it may pass. Needs a session store on the server, since such a proxy
-	// does not hand renewed cookies on to the browser. Default: off.
+	// Opens the endpoint `auth`, at which another proxy asks who sent a request and whether
+	// the request may pass. Needs the session store `storage` or `redis`, because such a
+	// proxy does not pass renewed cookies on to the browser. Default: off.
 	ForwardAuth *ForwardAuth `json:"forward_auth,omitempty"`
 
-	// How long before its end an access token is refreshed, but at most a fifth of
-	// its life. Default: 5m.
+	// An access token is refreshed this long before it expires, but at most a fifth of its
+	// lifetime before. Default: 5m.
 	RefreshBefore caddy.Duration `json:"refresh_before,omitempty"`
 
-	// How often a session with open WebSockets or event streams is looked at, from 1s,
-	// and at least twice in an `idle_timeout`. These end with it, or when their user does
-	// not meet the rules of their path any more. What ends a session in the same process
-	// ends them at once. Default: 60s.
+	// The interval at which the session of open WebSockets and event streams is checked.
+	// Minimum: 1s. With an `idle_timeout` the check runs at least twice per `idle_timeout`.
+	// The streams are closed if the session has ended, or if the user no longer meets the
+	// rules of their path. If the session ends in the same process, they are closed at once.
+	// Default: 60s.
 	StreamRecheck caddy.Duration `json:"stream_recheck,omitempty"`
 
-	// Whether a person who is not signed in sees a page with a button first.
-	// Default: false, which sends them straight to the provider.
+	// Whether a user who is not signed in first sees a page with a sign-in button.
+	// Default: false (the browser is redirected to the provider at once).
 	LoginPage bool `json:"login_page,omitempty"`
 
-	// Where a person goes after a sign-in that began nowhere in particular.
-	// Default: `/`.
+	// The path after a sign-in that has no page to return to. Default: `/`.
 	AfterLogin string `json:"after_login,omitempty"`
 
-	// Where a person goes after signing out. If the path needs a login and there is no
-	// `login_page`, signing out leads straight to the provider's sign-in, which is warned
-	// of. Default: a page that says so.
+	// The path after signing out. If it needs a login and `login_page` is off, signing out
+	// leads straight to the provider's sign-in; tollgate logs a warning. Default: a page that
+	// confirms the sign-out.
 	AfterLogout string `json:"after_logout,omitempty"`
 
-	// A path of the application that is given the error code of a sign-in that
-	// failed, as `?error=<code>`. It must be `public` or `optional`, or a sign-in that
-	// failed would begin the next one. Default: an error page.
+	// A path of the application for failed sign-ins. It receives the error code as
+	// `?error=<code>`. It must be `public` or `optional`: otherwise a failed sign-in would
+	// start the next one. Default: an error page.
 	ErrorRedirect string `json:"error_redirect,omitempty"`
 
 	// The application's name on the gateway's pages. Default: none.
 	Brand string `json:"brand,omitempty"`
 
-	// A file with a picture, PNG, JPEG or SVG of at most 32 KiB, that stands on the
-	// pages in the place of the name. Every page carries it in itself. Needs `brand`,
-	// which it reads as for people who do not see it. An SVG may look different in the
-	// dark by a media query of its own. Default: none.
+	// A picture file (PNG, JPEG or SVG, at most 32 KiB). The pages show it instead of the
+	// name; it is embedded into every page. Needs `brand`, which is its alternative text. An
+	// SVG can adapt to dark mode with a media query. Default: none.
 	Logo string `json:"logo,omitempty"`
 
-	// The colour of buttons and marks on the pages, in three or six hex digits, such
-	// as `3a4cc9`. Where it could not be told from the background it is made darker, or
-	// in the dark scheme lighter; the text on it is white or black, whichever is easier
-	// to read. Default: a blue.
+	// The colour of buttons and marks on the pages, in three or six hex digits, such as
+	// `3a4cc9`. If its contrast to the background is too low, it is made darker (in dark mode
+	// lighter). Text on it is white or black, whichever is easier to read. Default: a blue.
 	Accent string `json:"accent,omitempty"`
 
-	// A folder with templates of your own, each in the place of the gateway's that has
-	// its name: `layout.html`, `style.css`, and one per page. They are read and tried out
-	// when the configuration is loaded. docs/pages.md says what they are given.
-	// Default: none.
+	// A folder with your own templates. Each replaces the gateway's template of the same
+	// name: `layout.html`, `style.css`, and one per page. They are read and tested when the
+	// configuration is loaded. docs/pages.md lists the data they receive. Default: none.
 	Pages string `json:"pages,omitempty"`
 
-	// Allows a redirect_uri that is plain http and not on loopback. Everybody on the
-	// way can then read and steal sessions.
+	// Allows a `redirect_uri` with plain http that is not on loopback. Anybody on the network
+	// path can then read and steal sessions.
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
 	settings  *settings
@@ -205,17 +202,17 @@ type Handler struct {
 	// authTimeout limits an auth check.
 	authTimeout time.Duration
 	routes      *policy.Routes
-	// matchers are those of Match. Without any every request is selected.
+	// matchers are loaded from Match. If there are none, every request is selected.
 	matchers caddyhttp.MatcherSets
-	// firstRequest does once what needs a request of the site.
+	// firstRequest guards the checks that need a request of the site: they run once.
 	firstRequest *sync.Once
-	// asserter is nil without the assertion block.
+	// asserter is nil if there is no assertion block.
 	asserter *identity.Asserter
 	now      func() time.Time
 	ctx      caddy.Context
 	logger   *zap.Logger
 
-	stateKey string           // in the pool, once it is held
+	stateKey string           // key of the state in the pool; empty until it is held
 	place    *neighbours.Site // nil until it has joined the other sites
 }
 
@@ -227,13 +224,13 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets up the handler. It asks no network, so the gateway starts while
-// the provider is down, and `caddy validate` leaves no trace.
+// Provision sets up the handler. It makes no network requests, so the gateway starts while
+// the provider is down, and `caddy validate` writes no files.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	return config.WithoutSecrets(h.provision(ctx), nil)
 }
 
-// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+// UnmarshalJSON decodes as strictly as Caddy itself. Its errors contain no secret.
 func (h *Handler) UnmarshalJSON(text []byte) error {
 	type plain Handler
 	return config.UnmarshalStrict(text, (*plain)(h))
@@ -254,7 +251,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return fmt.Errorf("match: %w", err)
 	}
 	if h.settings.trustedProxies.Everybody() {
-		h.logger.Warn("forward_auth.trusted_proxies trusts everybody: any client can say which path it is asking about, and so pass as on a public one")
+		h.logger.Warn("forward_auth.trusted_proxies trusts every address: any client can claim a public path and so pass without a login; list only your proxies")
 	}
 	for _, gap := range policy.MatcherGaps(matchedPaths(h.matchers), h.settings.public, h.settings.optional) {
 		h.logger.Warn(gap)
@@ -293,7 +290,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	return h.guardErrorRoutes(ctx)
 }
 
-// assemble makes the handler's parts, once everything they share is there.
+// assemble creates the handler's parts. Everything that they share must exist already.
 func (h *Handler) assemble(site clock.Clock) {
 	h.audit = &audit{logger: h.logger}
 	h.tokens = &tokens{
@@ -329,7 +326,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	}
 	store, ok := module.(session.Module)
 	if !ok {
-		return fmt.Errorf("session.store: %T is no session store", module)
+		return fmt.Errorf("session.store: %T is not a session store", module)
 	}
 	h.store = store.Open(session.Env{
 		Keys:        h.keys.Ring,
@@ -344,16 +341,15 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	return nil
 }
 
-// Validate implements caddy.Validator. Provision has resolved every setting
-// already; what is left to try is what only the whole can show.
+// Validate implements caddy.Validator. Provision has checked every setting. Validate only
+// checks that the pages render.
 func (h *Handler) Validate() error {
 	_, err := renderPage(h.settings, pageSignedOut, pageData{}, "")
 	return err
 }
 
-// Cleanup lets go of the shared state; the last one to do so waits for the refreshes
-// that are under way. Requests of this handler may still be under way, too; they keep
-// what they use.
+// Cleanup releases the shared state. The last handler to release it waits for refreshes in
+// flight. Requests of this handler may also still be in flight: they keep what they use.
 func (h *Handler) Cleanup() error {
 	h.place.Leave()
 	err := h.releaseState()
@@ -366,7 +362,8 @@ func (h *Handler) Cleanup() error {
 	return err
 }
 
-// gracePeriod is how long the configuration lets requests finish; zero is for ever.
+// gracePeriod is the time that the configuration gives requests to finish. Zero means no
+// limit.
 func (h *Handler) gracePeriod() time.Duration {
 	app, err := h.ctx.AppIfConfigured("http")
 	if err != nil {
@@ -375,8 +372,8 @@ func (h *Handler) gracePeriod() time.Duration {
 	return time.Duration(app.(*caddyhttp.App).GracePeriod)
 }
 
-// MarshalLogObject keeps secrets out of Caddy's handler traces, which log a
-// handler's whole configuration.
+// MarshalLogObject keeps secrets out of Caddy's handler traces, which log the whole
+// configuration of a handler.
 func (h *Handler) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	e.AddString("redirect_uri", h.RedirectURI)
 	return nil
