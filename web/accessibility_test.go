@@ -76,7 +76,7 @@ func TestNoPageHasAnAccessibilityFault(t *testing.T) {
 func TestNoLanguageLogoOrColourBringsAnAccessibilityFault(t *testing.T) {
 	b := newTab(t)
 	for _, l := range translations[1:] {
-		for _, page := range []Page{SignIn, Balance, Error} {
+		for _, page := range []Page{SignIn, Balance, Budget, Error} {
 			d := fullData()
 			d.AcceptLanguage = l.tag.String()
 			b.look(360, light())
@@ -161,7 +161,7 @@ func TestEnterDoesWhatAClickDoes(t *testing.T) {
 	b := newTab(t)
 	for page, want := range map[Page]string{
 		SignIn: "GET /oauth/start", SignedOut: "GET /oauth/start", Logout: "POST /oauth/logout", Forbidden: "POST /oauth/logout",
-		Error: "GET /oauth/start", Unavailable: "GET /again", Continue: "GET /home",
+		Error: "GET /oauth/start", Unavailable: "GET /again", Budget: "GET /again", Continue: "GET /home",
 	} {
 		before := len(b.server.elsewhere())
 		b.show(standard, page, fullData())

@@ -205,6 +205,7 @@ func shownPages() []shownPage {
 	add("unknown error", Error, func(d *Data) { d.Cause = "" })
 	add("unknown balance", Balance, func(d *Data) { d.Balance = "" })
 	add("no top-up", Balance, func(d *Data) { d.TopupURL = "" })
+	add("budget without a time", Budget, func(d *Data) { d.ResetsAt, d.RetryAfter = time.Time{}, 0 })
 	add("no brand", Logout, func(d *Data) { d.Brand = "" })
 	return shown
 }

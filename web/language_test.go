@@ -12,7 +12,10 @@ import (
 // usedKeys are the texts that some page can ask for.
 func usedKeys(t *testing.T) map[string]bool {
 	t.Helper()
-	used := map[string]bool{"title_brand": true, "dir": true}
+	used := map[string]bool{
+		"title_brand": true, "dir": true, "date": true, "months": true,
+		"budget.wait_minutes": true, "budget.wait_hours": true, "budget.wait_days": true,
+	}
 	files, err := fs.Glob(templateFiles, "templates/*.html")
 	if err != nil || len(files) < len(allPages) {
 		t.Fatalf("templates: %v, %v", files, err)

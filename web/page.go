@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -40,6 +41,9 @@ const (
 	// Balance tells a signed-in user that the balance does not suffice, and how
 	// to top up.
 	Balance Page = "balance"
+	// Budget tells a signed-in user that a budget of the application is used up, and
+	// when it resets.
+	Budget Page = "budget"
 )
 
 // Data is what a page may show. Each page uses the fields it needs.
@@ -61,12 +65,19 @@ type Data struct {
 	StartURL  string // sign in, start again
 	LogoutURL string // action of the form that signs out (POST)
 	HomeURL   string // where Continue goes, and the way back from Logout and Popup
-	RetryURL  string // "try again" of Unavailable and Balance
+	RetryURL  string // "try again" of Unavailable, Balance and Budget
 	TopupURL  string // where Balance lets the user top up, in a new tab
 
 	// Balance is what the user has, as the provider wrote it, and Required what is
 	// needed. Without a Balance it is not known.
 	Balance, Required string
+
+	// Budget is how much the user may spend, and Spent how much the user has spent of
+	// it. Both are amounts as text.
+	Budget, Spent string
+
+	// ResetsAt is when the budget resets. The zero time leaves the sentence out.
+	ResetsAt time.Time
 
 	// Cause is why a login failed: an error code of RFC 6749, or
 	// missing_parameters or invalid_state. Any other value gets the general
@@ -74,7 +85,8 @@ type Data struct {
 	Cause string
 
 	// RetryAfter is the number of seconds until Unavailable tries again, as in
-	// the Refresh header that the caller sets. Zero leaves the number out.
+	// the Refresh header that the caller sets. On Budget it is the number of seconds
+	// until ResetsAt. Zero leaves the number out.
 	RetryAfter int
 
 	// SigningIn: Unavailable interrupted a sign-in, so there is no session that the
@@ -106,7 +118,7 @@ type PopupMessage struct {
 var errOrigin = errors.New("popup needs the exact http or https origin of its opener")
 
 // allPages are the pages there are.
-var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance}
+var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance, Budget}
 
 //go:embed templates/*.html
 var templateFiles embed.FS
@@ -194,7 +206,7 @@ type view struct {
 }
 
 func (p *Pages) newView(page Page, d Data) view {
-	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required} {
+	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required, &d.Budget, &d.Spent} {
 		*text = oneLine(*text)
 	}
 	d.RetryAfter = max(d.RetryAfter, 0)
@@ -226,9 +238,14 @@ func (v view) Dir() string { return v.lang.text["dir"] }
 
 // T returns the text of key, or of its variant for a brand or a number.
 func (v view) T(key string) (string, error) {
+	date, err := v.lang.date(v.ResetsAt)
+	if err != nil {
+		return "", err
+	}
 	return v.lang.fill(v.lang.variant(key, v.Brand != "", v.RetryAfter),
 		"brand", v.Brand, "provider", v.Provider, "code", v.Code,
-		"seconds", v.lang.number(v.RetryAfter), "balance", v.Balance, "required", v.Required)
+		"seconds", v.lang.number(v.RetryAfter), "balance", v.Balance, "required", v.Required,
+		"budget", v.Budget, "spent", v.Spent, "date", date)
 }
 
 // Why returns one part of the explanation of the cause: title, text or next.

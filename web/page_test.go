@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 )
@@ -34,6 +35,9 @@ func fullData() Data {
 		TopupURL:   "/oauth/topup",
 		Balance:    "0.30",
 		Required:   "0.50",
+		Budget:     "5.00",
+		Spent:      "4.80",
+		ResetsAt:   time.Date(2026, time.November, 28, 0, 0, 0, 0, time.UTC),
 		Cause:      "invalid_state",
 		RetryAfter: 5,
 		Popup:      PopupMessage{OK: true, Nonce: "n1", Origin: "https://app.example.com"},
@@ -185,6 +189,7 @@ func TestEachPageOffersItsWaysOn(t *testing.T) {
 		Forbidden:   {d.LogoutURL},
 		Unavailable: {d.RetryURL, d.StartURL},
 		Balance:     {d.TopupURL, d.RetryURL},
+		Budget:      {d.RetryURL},
 	} {
 		doc, _ := mustRender(t, page, d)
 		if got := doc.links(); !slices.Equal(got, want) {
@@ -252,7 +257,7 @@ func TestHostileTextStaysText(t *testing.T) {
 
 			for _, h := range hostile {
 				d := benign
-				d.Brand, d.Provider, d.Cause, d.Balance, d.Required, d.AcceptLanguage = h, h, h, h, h, h
+				d.Brand, d.Provider, d.Cause, d.Balance, d.Required, d.Budget, d.Spent, d.AcceptLanguage = h, h, h, h, h, h, h, h
 				d.Popup.Nonce, d.Popup.Error = h, h
 				doc, csp := mustRender(t, page, d)
 				if doc.shape() != want.shape() {

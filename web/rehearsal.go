@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/html"
 )
@@ -52,6 +53,7 @@ func samples() []Data {
 		Brand: "Example", Provider: "AIHubMix",
 		StartURL: "/start", LogoutURL: "/logout", HomeURL: "/home", RetryURL: "/retry", TopupURL: "/topup",
 		Balance: "0.30", Required: "0.50", RetryAfter: 5,
+		Budget: "5.00", Spent: "4.80", ResetsAt: time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC),
 		Popup: PopupMessage{OK: true, Nonce: "nonce", Origin: "https://app.example.com"},
 	}
 	all := []Data{full, {Popup: PopupMessage{Origin: full.Popup.Origin}}}
