@@ -12,19 +12,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/session"
 )
-
-func sampleSession(accessLength int) *session.Session {
-	now := time.UnixMilli(1_700_000_000_123)
-	s := session.NewSession(now, oauth.Tokens{
-		Access: strings.Repeat("a", accessLength), Refresh: "refresh_1", Scope: "profile balance",
-		Issued: now, Expires: now.Add(2 * time.Hour),
-	}, oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: "12345", oauth.FieldUsername: `"张伟"`, oauth.FieldBalance: `"750.00"`}, now))
-	s.Generation = 7
-	return s
-}
 
 func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
 	options := gatewaytest.Options{}

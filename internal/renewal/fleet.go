@@ -19,11 +19,11 @@ const (
 	// refreshing.
 	claimPause = 50 * time.Millisecond
 
-	// SettlePause is how long a process watches a session before it sends a refresh token
+	// settlePause is how long a process watches a session before it sends a refresh token
 	// again whose response was never saved. Another process may have the response, and may
 	// not have saved it because the store was down. It saves it within a second after the
 	// store is back.
-	SettlePause = 2 * time.Second
+	settlePause = 2 * time.Second
 
 	// savePause is the longest pause between two tries to save new tokens. saveTimeout is
 	// the timeout of one try.
@@ -102,20 +102,20 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 		if err != nil {
 			return s, false, err
 		}
-		switch NextStep(s, standing, c.lock != nil, now(), time.Since(began), c.how.Lease) {
-		case StepEnded:
+		switch nextStep(s, standing, c.lock != nil, now(), time.Since(began), c.how.Lease) {
+		case stepEnded:
 			return s, false, session.ErrEnded
-		case StepUse:
+		case stepUse:
 			return standing, false, nil
-		case StepLeave:
+		case stepLeave:
 			return s, false, errRefreshUnknown
-		case StepSpend:
+		case stepSpend:
 			marked := s.KeptAs(standing.Kept)
 			marked.Kept.Pending = now()
 			if marked, err = c.how.Store.Save(ctx, marked); !errors.Is(err, session.ErrMoved) {
 				return orElse(marked, s), err == nil, err
 			}
-		case StepWait:
+		case stepWait:
 			// A process that has the response may need the lock to save it.
 			c.unlock()
 			select {
@@ -134,36 +134,36 @@ func orElse(s, other *session.Session) *session.Session {
 	return s
 }
 
-// ClaimStep is what a process does next about a session whose refresh is due.
-type ClaimStep int
+// claimStep is what a process does next about a session whose refresh is due.
+type claimStep int
 
 const (
-	StepWait  ClaimStep = iota // read the session again after a pause
-	StepEnded                  // the session has ended
-	StepUse                    // another process has refreshed it: use the result
-	StepLeave                  // the token may be used up, and it is not needed yet
-	StepSpend                  // send the refresh token
+	stepWait  claimStep = iota // read the session again after a pause
+	stepEnded                  // the session has ended
+	stepUse                    // another process has refreshed it: use the result
+	stepLeave                  // the token may be used up, and it is not needed yet
+	stepSpend                  // send the refresh token
 )
 
-// NextStep returns the next step for a session whose refresh is due. s is the session that
+// nextStep returns the next step for a session whose refresh is due. s is the session that
 // this process knows. standing is the session in the store, or nil. watched is how long
 // this process has been reading it.
-func NextStep(s, standing *session.Session, locked bool, now time.Time, watched, lease time.Duration) ClaimStep {
+func nextStep(s, standing *session.Session, locked bool, now time.Time, watched, lease time.Duration) claimStep {
 	switch {
 	case standing == nil:
-		return StepEnded
+		return stepEnded
 	case standing.Generation > s.Generation:
-		return StepUse
+		return stepUse
 	case !locked:
-		return StepWait
+		return stepWait
 	case standing.Kept.Pending.IsZero() || standing.Generation < s.Generation:
-		return StepSpend
+		return stepSpend
 	case s.Tokens.Valid(now):
-		return StepLeave
-	case flight.Within(now.Sub(standing.Kept.Pending), lease) || watched < SettlePause:
-		return StepWait // another process may be refreshing it
+		return stepLeave
+	case flight.Within(now.Sub(standing.Kept.Pending), lease) || watched < settlePause:
+		return stepWait // another process may be refreshing it
 	default:
-		return StepSpend // there is nothing left to lose
+		return stepSpend // there is nothing left to lose
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/stores/cookie"
 )
 
 // A shutdown that comes right after Start finds the refresh counted, although its goroutine
@@ -21,6 +22,7 @@ func TestDrainWaitsForARefreshThatHasJustBegun(t *testing.T) {
 			Access: "access_1", Refresh: "refresh_1", Issued: now, Expires: now.Add(time.Minute),
 		}, oauth.UserInfo{})
 		refresher.Start(s, renewal.How{
+			Store: &cookie.Sessions{}, Lease: time.Second,
 			Spend: func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) {
 				return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: now, Expires: now.Add(time.Hour)}, nil
 			},

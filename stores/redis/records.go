@@ -18,10 +18,10 @@ import (
 // Kinds of keys, behind the prefix. All that one command touches is one key, so that
 // it does not matter to which node of a cluster that belongs.
 const (
-	RedisSession = "session:" // + name: a record
-	RedisUser    = "user:"    // + user: the names of the user's records, by their expiry
+	redisSession = "session:" // + name: a record
+	redisUser    = "user:"    // + user: the names of the user's records, by their expiry
 	redisLock    = "lock:"    // + name: who refreshes
-	RedisProbe   = "probe"
+	redisProbe   = "probe"
 )
 
 const (
@@ -130,7 +130,7 @@ func (r *Records) read(name string, fresh bool) (string, bool, error) {
 }
 
 func (r *Records) ask(name string, cached bool) rueidis.RedisResult {
-	key := r.Prefix + RedisSession + name
+	key := r.Prefix + redisSession + name
 	return r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		get := c.B().Get().Key(key)
 		if cached {
@@ -160,15 +160,15 @@ func (r *Records) run(script *rueidis.Lua, key, doing string, args ...string) (b
 }
 
 func (r *Records) Replace(_ context.Context, name string, revision uint64, next *records.Record) (bool, error) {
-	return r.run(redisReplace, RedisSession+name, "writing to Redis",
-		strconv.FormatUint(revision, 10), next.String(), Milliseconds(next.Expires))
+	return r.run(redisReplace, redisSession+name, "writing to Redis",
+		strconv.FormatUint(revision, 10), next.String(), milliseconds(next.Expires))
 }
 
-func Milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 func (r *Records) Remove(_ context.Context, name string) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return c.Do(ctx, c.B().Del().Key(r.Prefix+RedisSession+name).Build())
+		return c.Do(ctx, c.B().Del().Key(r.Prefix+redisSession+name).Build())
 	}).Error()
 	if err != nil {
 		return redisError("deleting from Redis", err)
@@ -177,14 +177,14 @@ func (r *Records) Remove(_ context.Context, name string) error {
 }
 
 func (r *Records) AddToIndex(_ context.Context, user, name string, expires time.Time) error {
-	_, err := r.run(redisNote, RedisUser+user, "noting the session in Redis",
-		name, Milliseconds(expires), Milliseconds(time.Now()))
+	_, err := r.run(redisNote, redisUser+user, "noting the session in Redis",
+		name, milliseconds(expires), milliseconds(time.Now()))
 	return err
 }
 
 func (r *Records) RemoveFromIndex(_ context.Context, user, name string) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return c.Do(ctx, c.B().Zrem().Key(r.Prefix+RedisUser+user).Member(name).Build())
+		return c.Do(ctx, c.B().Zrem().Key(r.Prefix+redisUser+user).Member(name).Build())
 	}).Error()
 	if err != nil {
 		return redisError("deleting from Redis", err)
@@ -194,7 +194,7 @@ func (r *Records) RemoveFromIndex(_ context.Context, user, name string) error {
 
 func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 	names, err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return c.Do(ctx, c.B().Zrange().Key(r.Prefix+RedisUser+user).Min("0").Max("-1").Build())
+		return c.Do(ctx, c.B().Zrange().Key(r.Prefix+redisUser+user).Min("0").Max("-1").Build())
 	}).AsStrSlice()
 	if err != nil {
 		return nil, redisError("listing sessions in Redis", err)
@@ -237,7 +237,7 @@ func (l *redisLockHeld) Release(context.Context) error {
 // refuse that.
 func (r *Records) Ready(context.Context) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
-		return c.Do(ctx, c.B().Set().Key(r.Prefix+RedisProbe).Value("").Px(redisProbeAge).Build())
+		return c.Do(ctx, c.B().Set().Key(r.Prefix+redisProbe).Value("").Px(redisProbeAge).Build())
 	}).Error()
 	if err != nil {
 		return redisError("writing to Redis", err)

@@ -23,7 +23,7 @@ func optionsOf(server *redistest.Server) Options {
 // opened gives one process's store over Redis.
 func opened(t *testing.T, options Options) *records.Tickets {
 	t.Helper()
-	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(options, DefaultRedisPrefix) }}
+	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(options, defaultPrefix) }}
 	return p.Store(t)
 }
 
@@ -59,7 +59,7 @@ func redisPlace(clientCache bool) func(*testing.T) recordstest.Place {
 		options := optionsOf(server)
 		options.ClientCache, options.Username, options.Password = clientCache, user, password
 		return recordstest.Place{
-			Open: func(t *testing.T) records.Store { return newApartRecords(options, DefaultRedisPrefix) },
+			Open: func(t *testing.T) records.Store { return newApartRecords(options, defaultPrefix) },
 			Fail: func(*testing.T) { server.Kill() },
 			Mend: func(*testing.T) { server.Restart() },
 		}
@@ -223,13 +223,13 @@ func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
 	long, _ := recordstest.Keep(t, store, recordstest.FreshSession("12345"))
 	time.Sleep(time.Until(brief.Kept.Expires) + 5*time.Millisecond)
 	last, _ := recordstest.Keep(t, store, recordstest.FreshSession("12345"))
-	set := DefaultRedisPrefix + RedisUser + last.Kept.User
+	set := defaultPrefix + redisUser + last.Kept.User
 	noted := server.Must("ZRANGE", set, "0", "-1")
 	if strings.Contains(noted, brief.ID.Hash()) || !strings.Contains(noted, long.ID.Hash()) || !strings.Contains(noted, last.ID.Hash()) {
 		t.Errorf("noted are:\n%s", noted)
 	}
-	if until := server.Must("PEXPIRETIME", set); until != Milliseconds(last.Kept.Expires) && until != Milliseconds(long.Kept.Expires) {
-		t.Errorf("the notes stay until %s, the sessions until %s", until, Milliseconds(last.Kept.Expires))
+	if until := server.Must("PEXPIRETIME", set); until != milliseconds(last.Kept.Expires) && until != milliseconds(long.Kept.Expires) {
+		t.Errorf("the notes stay until %s, the sessions until %s", until, milliseconds(last.Kept.Expires))
 	}
 }
 
@@ -276,14 +276,14 @@ func TestWhatIsNoRecordIsNotReplacedInRedis(t *testing.T) {
 	held := opened(t, optionsOf(server)).Records
 	next := &records.Record{Head: session.Head{Revision: 1, Expires: time.Now().Add(time.Hour), Kind: session.RecordLive}, Sealed: "x"}
 	for _, standing := range []string{"", "something else", "1 0 x", "2 7 x", "1 7", "1 -7 x", " 1 7 x"} {
-		server.Must("SET", DefaultRedisPrefix+RedisSession+"00", standing)
+		server.Must("SET", defaultPrefix+redisSession+"00", standing)
 		for _, revision := range []uint64{0, 7} {
 			if ok, err := held.Replace(t.Context(), "00", revision, next); ok || err != nil {
 				t.Errorf("revision %d in the place of %q: %v, %v", revision, standing, ok, err)
 			}
 		}
 	}
-	server.Must("SET", DefaultRedisPrefix+RedisSession+"00", "1 7 x")
+	server.Must("SET", defaultPrefix+redisSession+"00", "1 7 x")
 	if ok, err := held.Replace(t.Context(), "00", 7, next); !ok || err != nil {
 		t.Errorf("a record: %v, %v", ok, err)
 	}
@@ -300,7 +300,7 @@ func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
 	server.Kill()
 	recordstest.Eventually(t, "the cache is dropped", func() bool { _, err := store.Load(t.Context(), goneValue); return err != nil })
 	server.Restart()
-	server.Must("DEL", DefaultRedisPrefix+RedisSession+gone.ID.Hash())
+	server.Must("DEL", defaultPrefix+redisSession+gone.ID.Hash())
 	recordstest.Eventually(t, "it is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
 	if recordstest.MustLoad(t, store, goneValue) != nil {
 		t.Error("a session that is gone was served")
@@ -323,7 +323,7 @@ func TestVisitorWhoLeavesDoesNotFailOthers(t *testing.T) {
 // BenchmarkRedisCachedGet is what a request of a session in use costs.
 func BenchmarkRedisCachedGet(b *testing.B) {
 	server := redistest.Start(b)
-	held := newApartRecords(optionsOf(server), DefaultRedisPrefix)
+	held := newApartRecords(optionsOf(server), defaultPrefix)
 	b.Cleanup(held.Close)
 	name := recordstest.FreshSession("12345").ID.Hash()
 	r := &records.Record{Head: session.Head{Revision: 1, Expires: time.Now().Add(time.Hour), Kind: session.RecordLive}, Sealed: strings.Repeat("x", 2000)}

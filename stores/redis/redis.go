@@ -27,8 +27,8 @@ func init() {
 	caddy.RegisterModule(Store{})
 }
 
-// DefaultRedisPrefix is what the names of keys begin with.
-const DefaultRedisPrefix = "tollgate:"
+// defaultPrefix is what the names of keys begin with.
+const defaultPrefix = "tollgate:"
 
 // Store keeps sessions in Redis 6.2 or newer, or in Valkey, where several
 // gateways share them: whoever signs out at one is signed out at all of them at once,
@@ -204,7 +204,7 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 			cluster:     s.Cluster,
 			ClientCache: s.ClientCache == nil || *s.ClientCache,
 		},
-		prefix: r.Text(setting("prefix"), s.Prefix, DefaultRedisPrefix),
+		prefix: r.Text(setting("prefix"), s.Prefix, defaultPrefix),
 		tls:    s.TLS.resolve(r, setting("tls")),
 	}
 	for _, raw := range s.Address {

@@ -46,7 +46,7 @@ func TestTheRedisStoreFollowsAFailoverOfSentinel(t *testing.T) {
 	recordstest.MustLoad(t, here, value)
 	recordstest.MustLoad(t, there, value)
 	recordstest.Eventually(t, "the replica has the session, too", func() bool {
-		return replica.Must("EXISTS", DefaultRedisPrefix+RedisSession+s.ID.Hash()) == "1"
+		return replica.Must("EXISTS", defaultPrefix+redisSession+s.ID.Hash()) == "1"
 	})
 
 	master.Kill()
@@ -152,7 +152,7 @@ func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
 	}
 
 	// A slot that has moved to another node is looked for there.
-	probe := DefaultRedisPrefix + RedisProbe
+	probe := defaultPrefix + redisProbe
 	slot := nodes[0].Must("CLUSTER", "KEYSLOT", probe)
 	for _, to := range nodes {
 		for _, node := range nodes {

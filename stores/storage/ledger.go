@@ -135,7 +135,7 @@ func (l *Ledger) EndReading(ctx context.Context, user string, t spending.Ticket,
 // sweepWhenDue begins to delete idle States, now and then: no other process does.
 func (l *Ledger) sweepWhenDue(now int64) {
 	last := l.swept.Load()
-	if flight.Within(time.Duration(now-last)*time.Millisecond, SweepInterval) || !l.swept.CompareAndSwap(last, now) {
+	if flight.Within(time.Duration(now-last)*time.Millisecond, sweepInterval) || !l.swept.CompareAndSwap(last, now) {
 		return
 	}
 	go func() { // ends with its timeout

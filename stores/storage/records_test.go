@@ -52,7 +52,7 @@ func TestExpiredRecordsAreSweptAway(t *testing.T) {
 	if !strings.Contains(files(), expired.ID.Hash()) {
 		t.Error("it is swept with every write")
 	}
-	held.Swept.Store(time.Now().Add(-SweepInterval).UnixMilli())
+	held.swept.Store(time.Now().Add(-sweepInterval).UnixMilli())
 	recordstest.Keep(t, store, recordstest.FreshSession("5"))
 	recordstest.Eventually(t, "it is swept", func() bool { return !strings.Contains(files(), expired.ID.Hash()) })
 }

@@ -124,11 +124,11 @@ const (
 	maxReadBytes = 32 << 20
 	// storagePatience bounds one access, and the wait for a record's lock.
 	storagePatience = 5 * time.Second
-	// StorageLockPause is the pause between two looks at a lock that is taken.
-	StorageLockPause = 20 * time.Millisecond
-	// SweepInterval is how often records are deleted that nobody came back for, and
+	// lockPause is the pause between two looks at a lock that is taken.
+	lockPause = 20 * time.Millisecond
+	// sweepInterval is how often records are deleted that nobody came back for, and
 	// sweepPatience how long that may take.
-	SweepInterval = time.Hour
+	sweepInterval = time.Hour
 	sweepPatience = 10 * time.Minute
 )
 
@@ -141,7 +141,7 @@ type Records struct {
 	seed    maphash.Seed
 	Read    *otter.Cache[string, readRecordText]
 	reads   flight.Group[readRecordText]
-	Swept   atomic.Int64 // when, in Unix milliseconds
+	swept   atomic.Int64 // when, in Unix milliseconds
 	ledger  *Ledger
 }
 
@@ -291,7 +291,7 @@ func (s *Records) lock(ctx context.Context, name string) (unlock func() error, e
 			}, nil
 		}
 		select {
-		case <-time.After(StorageLockPause):
+		case <-time.After(lockPause):
 		case <-ctx.Done():
 			own.Unlock()
 			return nil, ctx.Err()
@@ -311,7 +311,7 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 	}
 	// Where a file's lock is taken, trying means to sleep for a second and to look
 	// again. There is a better pause below.
-	brief, cancel := context.WithTimeout(ctx, StorageLockPause)
+	brief, cancel := context.WithTimeout(ctx, lockPause)
 	defer cancel()
 	ok, err := locker.TryLock(brief, name)
 	if err != nil && brief.Err() != nil && ctx.Err() == nil {
@@ -397,8 +397,8 @@ func (s *Records) Ready(ctx context.Context) error {
 // sweepWhenDue begins to delete what has expired, now and then: nobody else does.
 func (s *Records) sweepWhenDue() {
 	now := time.Now()
-	last := s.Swept.Load()
-	if flight.Within(now.Sub(time.UnixMilli(last)), SweepInterval) || !s.Swept.CompareAndSwap(last, now.UnixMilli()) {
+	last := s.swept.Load()
+	if flight.Within(now.Sub(time.UnixMilli(last)), sweepInterval) || !s.swept.CompareAndSwap(last, now.UnixMilli()) {
 		return
 	}
 	go func() { // ends with its patience
