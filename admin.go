@@ -43,7 +43,7 @@ func (adminSessions) Routes() []caddy.AdminRoute {
 // comes first. Their stores stay open meanwhile.
 func eachSite(visit func(admin.Site)) {
 	sharedStates.Range(func(_, state any) bool {
-		handlers, release := state.(*shared).heldHandlers()
+		handlers, release := state.(*siteState).heldHandlers()
 		defer release()
 		for _, h := range handlers {
 			visit(administered{h})

@@ -130,10 +130,10 @@ func TestAssertionIsReusedForHalfItsLifetime(t *testing.T) {
 	}
 }
 
-// TestAnotherSecretIsTakenIntoUseWithoutAGap goes through the documented steps. At each
+// TestSecretIsRotatedWithoutAGap goes through the documented steps. At each
 // of them some gateways are a step ahead of the others, and a verifier may have the
 // keys of either.
-func TestAnotherSecretIsTakenIntoUseWithoutAGap(t *testing.T) {
+func TestSecretIsRotatedWithoutAGap(t *testing.T) {
 	const next = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion"})
 	b := s.NewBrowser().SignIn()
@@ -165,7 +165,7 @@ func TestAnotherSecretIsTakenIntoUseWithoutAGap(t *testing.T) {
 	}
 }
 
-func TestWhatIsAssertedIsNeverOutdated(t *testing.T) {
+func TestAssertionIsNeverOutdated(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion {\nlifetime 5m\n}\nbalance {\nmax_age 10m\n}"})
 	b := s.NewBrowser().SignIn()
 	keys := publicKeys(s, t)
@@ -269,7 +269,7 @@ func TestThePublicKeysMayStandElsewhere(t *testing.T) {
 	}
 }
 
-func TestWithoutTheBlockNothingIsAsserted(t *testing.T) {
+func TestNothingIsSignedWithoutAnAssertionBlock(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	if a := s.NewBrowser().Get("/oauth/jwks.json"); a.StatusCode != http.StatusUnauthorized {

@@ -14,13 +14,13 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// audit writes the audit events, and the log lines that must not hold a secret.
+// audit writes the audit events, and log lines that must not contain a secret.
 type audit struct {
 	logger *zap.Logger
 }
 
-// event writes one audit event: who, which session, from where. The session is
-// named by its hash; no token, code, state, cookie or secret is ever part of it.
+// event writes one audit event with the user, the session and the client address. The session
+// is named by its hash. The event never contains a token, code, state, cookie or secret.
 func (a *audit) event(event string, r *http.Request, s *session.Session, fields ...zap.Field) {
 	fields = append(fields, requestFields(r)...)
 	if s != nil {
@@ -29,20 +29,20 @@ func (a *audit) event(event string, r *http.Request, s *session.Session, fields 
 	a.logger.Named("audit").Info(event, fields...)
 }
 
-// revoked writes down that an operator ended a session. Whose it was is known
-// only where the operator named the user.
+// revoked logs that an operator ended a session. user is empty if the operator named only the
+// session.
 func (a *audit) revoked(r *http.Request, session, user string) {
 	fields := []zap.Field{zap.String("session", session), zap.String("reason", "admin")}
 	if user != "" {
 		fields = append(fields, zap.String("user_id", user))
 	}
-	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // a Unix socket has none
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // fails for a Unix socket
 		fields = append(fields, zap.String("client_ip", ip))
 	}
 	a.logger.Named("audit").Info("session_revoked", fields...)
 }
 
-// requestFields say from where, and which, a request was.
+// requestFields returns the client address and the id of a request, if known.
 func requestFields(r *http.Request) []zap.Field {
 	var fields []zap.Field
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
@@ -56,8 +56,8 @@ func requestFields(r *http.Request) []zap.Field {
 	return fields
 }
 
-// refresh writes down how a refresh went. It runs apart from any request. A
-// failure that only the operator can mend is an error; one that will pass is not.
+// refresh logs the result of a token refresh, which runs outside of any request. A failure that
+// only the operator can fix is an error. A temporary failure is not.
 func (a *audit) refresh(s *session.Session, err error) {
 	log := a.logger.Named("audit")
 	fields := []zap.Field{zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash())}
@@ -73,23 +73,23 @@ func (a *audit) refresh(s *session.Session, err error) {
 		a.logger.Error("the provider refuses this client: check client_id and client_secret", fields...)
 	}
 	if oauth.FailureOf(err) == oauth.FailureRefused {
-		a.logger.Warn("the provider refuses to refresh this session: its user has to sign in again when the access token ends", fields...)
+		a.logger.Warn("the provider refuses to refresh this session: its user must sign in again when the access token expires", fields...)
 	}
 	log.Info("refresh_failed", fields...)
 }
 
-// ownRequest takes a request out of the access log, whose line would hold the code and
-// the state, and writes a line of our own without them.
+// ownRequest removes a request from the access log, whose line would contain the code and the
+// state, and writes its own line without them.
 func (a *audit) ownRequest(r *http.Request, endpoint string) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	a.logger.Info("handled request", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
+	a.logger.Info("request received; its URL is not logged", append(requestFields(r), zap.String("endpoint", endpoint), zap.String("method", r.Method))...)
 }
 
-// fault writes down that nobody can tell whether there is a session. A refresh
-// that failed has been written down already, once for all who waited; a client
-// that went away, or whose time is up, is nobody's fault.
+// fault logs that a session could not be read. It does not log a failed refresh, which is
+// already logged once for all waiting requests. It also logs nothing if the client has gone
+// away or the request has timed out.
 func (a *audit) fault(ctx context.Context, err error) {
-	if _, told := errors.AsType[*oauth.Error](err); told || ctx.Err() != nil {
+	if _, logged := errors.AsType[*oauth.Error](err); logged || ctx.Err() != nil {
 		return
 	}
 	a.logger.Error("the session store does not answer", zap.Error(err))

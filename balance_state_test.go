@@ -10,9 +10,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// TestABalanceThatIsNoAmountIsUnknownEverywhere: its text passes as it came, and nothing
+// TestBalanceThatIsNotANumberIsUnknown: its text passes as it came, and nothing
 // that speaks of its state calls it fresh.
-func TestABalanceThatIsNoAmountIsUnknownEverywhere(t *testing.T) {
+func TestBalanceThatIsNotANumberIsUnknown(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion\nidentity default {\nheader X-State {http.auth.user.balance_state}\nheader X-Text {http.auth.user.balance}\n}"})
 	b := s.NewBrowser().SignIn()
 	for balance, want := range map[string]struct{ text, state string }{

@@ -16,20 +16,20 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
-// directive is the name in the Caddyfile.
+// directive is the directive's name in the Caddyfile.
 const directive = "tollgate"
 
 func init() {
 	httpcaddyfile.RegisterDirective(directive, parseCaddyfile)
-	// After basic_auth and forward_auth, before everything that may use the identity.
+	// After basic_auth and forward_auth, before all directives that may use the identity.
 	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "request_header")
 }
 
 // wordParser reads the directive's own blocks.
 type wordParser struct{ *config.Parser }
 
-// parseCaddyfile makes one route of the directive, without a matcher: every request of
-// the site comes to the handler, and the matcher is a setting of it.
+// parseCaddyfile creates one route without a matcher: the handler receives every request of
+// the site. The directive's matcher becomes a setting of the handler.
 func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !helper.Next() {
 		return nil, helper.ArgErr()
@@ -48,9 +48,9 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 	return helper.NewRoute(nil, h), nil
 }
 
-// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. One word per
-// setting, the same word as the JSON key; a word that takes one value may stand
-// once. The matcher becomes the field Match.
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Each option has the same name
+// as its JSON key. An option with a single value may be given only once. The matcher becomes
+// the field Match.
 //
 //	tollgate [<matcher>] {
 //		provider aihubmix|oauth2 {
@@ -213,7 +213,7 @@ func (p *wordParser) provider(target **Provider) config.Word {
 	}}
 }
 
-// require reads one block of rules. There may be several, so that each has its number.
+// require reads one block of rules. There may be several, so errors number them.
 func (p *wordParser) require(target *[]*Require) config.Word {
 	return config.Word{Parse: func(path string) error {
 		path = fmt.Sprintf("%s[%d]", path, len(*target))
@@ -306,12 +306,12 @@ func (p *wordParser) forwardAuth(target **ForwardAuth) config.Word {
 	}}
 }
 
-// colour reads hex digits. In front of them a # begins a comment in a Caddyfile.
+// colour reads hex digits. A # in front of them would start a comment in a Caddyfile.
 func (p *wordParser) colour(target *string) config.Word {
 	w := p.Text(target)
 	return config.Word{Once: true, Parse: func(path string) error {
 		if p.CountRemainingArgs() == 0 {
-			return p.Errf("%s: no colour; write its hex digits without a #, which begins a comment", path)
+			return p.Errf("%s: colour missing: `#` starts a comment in a Caddyfile; write for example `accent 3a4cc9`", path)
 		}
 		return w.Parse(path)
 	}}

@@ -135,7 +135,7 @@ func TestALateDenialSparesTheCookieAfterAMigration(t *testing.T) {
 	}
 }
 
-func TestTwoCookiesOfOneNameAreLoggedOnceAMinute(t *testing.T) {
+func TestDuplicateCookiesAreLoggedOnceAMinute(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	logs := observe(s)
 	ask := func(times int) {

@@ -151,15 +151,15 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 	}
 }
 
-// userinfoAnswer is the response of the userinfo and refresh endpoints: the provider's
+// userinfoResponse is the response of the userinfo and refresh endpoints: the provider's
 // members with the provider's types, the balance with its age, and the session's times.
-type userinfoAnswer struct {
+type userinfoResponse struct {
 	id      *identity.Identity
 	expires time.Time
 }
 
 // MarshalJSON implements json.Marshaler.
-func (a userinfoAnswer) MarshalJSON() ([]byte, error) {
+func (a userinfoResponse) MarshalJSON() ([]byte, error) {
 	members := make(map[string]any, oauth.FieldCount+2)
 	for f, name := range oauth.UserFieldJSON {
 		members[name] = nil
@@ -207,7 +207,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 		return h.responses.writeForbidden(w, r)
 	}
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON,
-		userinfoAnswer{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
+		userinfoResponse{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
 }
 
 // serveRefresh re-reads the user information, at most once a second per session. In between

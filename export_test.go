@@ -57,7 +57,7 @@ func (h *Handler) EndNamed(r *http.Request, session, user string) (bool, error) 
 // RunningHandlers returns the handlers of the site at an origin, in this process.
 func RunningHandlers(origin string) (handlers []*Handler) {
 	sharedStates.Range(func(_, state any) bool {
-		held, release := state.(*shared).heldHandlers()
+		held, release := state.(*siteState).heldHandlers()
 		defer release()
 		for _, h := range held {
 			if h.settings.origin == origin {

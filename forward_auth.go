@@ -29,15 +29,15 @@ const (
 // headerReason is the response header with the reason why a request may not pass.
 const headerReason = "Tollgate-Reason"
 
-// authAnswer is the status and the reason of an auth response.
-type authAnswer struct {
+// authResponse is the status and the reason of an auth response.
+type authResponse struct {
 	status int
 	reason string
 }
 
-// authAnswers are the only auth responses. No other status is used, because nginx turns it
+// authResponses are the only auth responses. No other status is used, because nginx turns it
 // into a 500.
-var authAnswers = map[verdict]authAnswer{
+var authResponses = map[verdict]authResponse{
 	verdictPass:        {http.StatusOK, ""},
 	verdictLogin:       {http.StatusUnauthorized, "unauthenticated"},
 	verdictRefused:     {http.StatusForbidden, "refused"},
@@ -159,12 +159,12 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 	fields := w.Header()
 	h.setIdentity(fields, r, v, id)
 	cookies := h.promptCookies(ctx, v, id)
-	answer := authAnswers[decided]
+	answer := authResponses[decided]
 	respond.SetOwnHeaders(fields)
 	if size := header.Size(fields); size > maxAuthHeaders {
 		h.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
 			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
-		answer, cookies = authAnswers[verdictUnavailable], nil
+		answer, cookies = authResponses[verdictUnavailable], nil
 		h.setIdentity(fields, r, v, nil)
 	}
 	// Proxies forward at most one cookie, and the session's is one: the ticket. If the

@@ -368,7 +368,7 @@ func observe(s *gatewaytest.Site) *observer.ObservedLogs {
 	return logs
 }
 
-func TestAnIdentityThatDoesNotFitIsAnErrorThatNamesIt(t *testing.T) {
+func TestIdentityThatDoesNotFitIsANamedError(t *testing.T) {
 	options := asked(noPeer, "identity default webauth remote forwarded")
 	options.Provider.Users = []simulator.User{{ID: 12345, Username: "user123", Email: strings.Repeat("é", 200) + "@example.com", Status: simulator.StatusEnabled}}
 	s := gatewaytest.New(t, options)
@@ -399,7 +399,7 @@ func TestTicketOfThePreviousSecretIsResealed(t *testing.T) {
 	}
 }
 
-func TestTrustingEverybodyIsWarnedOf(t *testing.T) {
+func TestTrustingEveryAddressIsWarnedOf(t *testing.T) {
 	for proxies, want := range map[string]bool{"10.0.0.0/8": false, "0.0.0.0/0": true, "10.0.0.1 ::/0": true} {
 		file := filepath.Join(t.TempDir(), "log")
 		_, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nlog {\noutput file " + file + "\n}\n}\nhttp:// {\ntollgate {\n" + minimalBlock +

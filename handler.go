@@ -193,7 +193,7 @@ func replacerOf(r *http.Request) *caddy.Replacer {
 // placeholderPrefix begins every placeholder that tollgate sets.
 const placeholderPrefix = "http.auth.user."
 
-// placeholders are what may follow the prefix.
+// placeholders are the names after the prefix, and their values.
 var placeholders = map[string]func(*identity.Identity) string{
 	"id":            func(id *identity.Identity) string { return id.Text(identity.ValueID) },
 	"username":      func(id *identity.Identity) string { return id.Text(identity.ValueUsername) },
@@ -207,12 +207,12 @@ var placeholders = map[string]func(*identity.Identity) string{
 	"session":       func(id *identity.Identity) string { return id.Session.ID.Hash() },
 }
 
-// setPlaceholders makes the identity known to later directives and the access log.
-// Each placeholder is there on every request, and empty for an anonymous one: Caddy
-// leaves an unknown placeholder standing as text.
+// setPlaceholders gives later directives and the access log the identity. Every placeholder is
+// set on every request, and is empty for an anonymous one: Caddy would leave an unknown
+// placeholder in the text.
 //
-// They are worked out when somebody asks. Only where another directive has set a
-// user before us must ours be written over it.
+// The values are computed on demand. They are set at once only if an earlier directive has
+// already set a user, whose values must be overwritten.
 func setPlaceholders(repl *caddy.Replacer, id *identity.Identity) {
 	if repl == nil {
 		return
@@ -239,8 +239,8 @@ func setPlaceholders(repl *caddy.Replacer, id *identity.Identity) {
 	})
 }
 
-// expand fills in the placeholders of operator text, once: what a client or the
-// provider wrote is never expanded again (Caddy CVE-2026-30852).
+// expand replaces the placeholders in the operator's text once. Text from a client or from the
+// provider is never expanded again (Caddy CVE-2026-30852).
 func expand(repl *caddy.Replacer, template string) string {
 	if repl == nil {
 		return ""
@@ -248,8 +248,8 @@ func expand(repl *caddy.Replacer, template string) string {
 	return repl.ReplaceAll(template, "")
 }
 
-// leavesOut reports whether the matcher leaves a request out, so that it passes like one
-// for a public path. What cannot be evaluated is not left out.
+// leavesOut reports whether the matcher does not select a request. Such a request passes like
+// one for a public path. Fail closed: if the matcher fails, the request counts as selected.
 func (h *Handler) leavesOut(r *http.Request) bool {
 	if len(h.matchers) == 0 {
 		return false
@@ -260,12 +260,12 @@ func (h *Handler) leavesOut(r *http.Request) bool {
 	}
 	selected, err := policy.Selects(h.matchers.AnyMatchWithError, r, &sent)
 	if err != nil {
-		h.logger.Warn("the matcher of tollgate cannot be evaluated: the request is treated as protected", zap.Error(err))
+		h.logger.Warn("cannot evaluate the matcher of tollgate; the request is treated as protected", zap.Error(err))
 	}
 	return err == nil && !selected
 }
 
-// originalURL is the URL as the client sent it, before any rewrite.
+// originalURL returns the URL that the client sent, before any rewrite.
 func originalURL(r *http.Request) *url.URL {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
 		return original.URL

@@ -222,7 +222,7 @@ func TestPlaceholdersAreSetForLaterDirectivesAndEmptyIfAnonymous(t *testing.T) {
 	}
 }
 
-func TestOurIdentityWinsOverAnEarlierDirectives(t *testing.T) {
+func TestIdentityReplacesThatOfAnEarlierDirective(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{Before: `vars x 1
 	header >X-Seen "{http.auth.user.id}"
 	basic_auth {

@@ -17,7 +17,7 @@ import (
 // logins keeps the pending logins of the browsers.
 type logins struct {
 	settings *settings
-	state    *shared
+	state    *siteState
 	keys     *keys.Source
 	now      func() time.Time
 	logger   *zap.Logger

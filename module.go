@@ -193,7 +193,7 @@ type Handler struct {
 	store     session.Store
 	keys      *keys.Source
 	sdk       *web.SDK
-	state     *shared
+	state     *siteState
 	sessions  *sessions
 	tokens    *tokens
 	logins    *logins

@@ -110,7 +110,7 @@ func TestADroppedTabLeadsToItsPageWithOneClick(t *testing.T) {
 	}
 }
 
-func TestTabsThatBeginAtOnceComeBack(t *testing.T) {
+func TestTabsThatStartAtOnceReturnToTheirPages(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 	pages := tabPages(12, 60)

@@ -131,7 +131,7 @@ func TestShutdownWaitsForRefreshesUpToALimit(t *testing.T) {
 	}
 }
 
-func TestWhatTheStoreLostIsWrittenAgain(t *testing.T) {
+func TestLostRecordIsWrittenAgain(t *testing.T) {
 	s, kind, _ := newStoredSite(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	name := sessionOf(s, b).ID.Hash()

@@ -231,8 +231,8 @@ func TestRetryUnauthorizedCanBeTurnedOff(t *testing.T) {
 	}
 }
 
-// TestAReplayGoesTheSameWay fails, too, should Caddy note the routes taken elsewhere.
-func TestAReplayGoesTheSameWay(t *testing.T) {
+// TestRetryTakesTheSameRoute fails, too, should Caddy note the routes taken elsewhere.
+func TestRetryTakesTheSameRoute(t *testing.T) {
 	for way, uri := range map[string]string{
 		"route {\nreverse_proxy UPSTREAM\n}":                                                                    "/a/b?c=1",
 		"handle /x/* {\nrespond x\n}\nhandle {\nreverse_proxy UPSTREAM\n}":                                      "/a/b?c=1",

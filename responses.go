@@ -22,8 +22,8 @@ type responses struct {
 	logger   *zap.Logger
 }
 
-// demandLogin answers a request that needs a session and has none: a person goes to
-// the provider, or to the sign-in page; everything else gets a 401.
+// demandLogin responds to a request that needs a session and has none. A page navigation is
+// redirected to the provider, or gets the sign-in page. Any other request gets 401.
 func (rs *responses) demandLogin(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if v.sent.Duplicate {
 		w.Header().Add("Set-Cookie", rs.settings.cookies.Remove(rs.settings.cookies.Name))
@@ -42,9 +42,9 @@ func (rs *responses) demandLogin(w http.ResponseWriter, r *http.Request, v *visi
 	}
 }
 
-// returnPathOf is where the person comes back to after signing in: the page they
-// were going to. A script's request leads back to the page that it runs on, where
-// the browser says which, so that nobody lands on JSON.
+// returnPathOf returns the path to go back to after the sign-in. For a page navigation it is
+// the requested page. For a script's request it is the page that runs the script, according
+// to the Referer header, so that the user does not end on JSON.
 func (rs *responses) returnPathOf(r *http.Request) string {
 	target := ""
 	if browser.IsNavigation(r) {
@@ -55,8 +55,8 @@ func (rs *responses) returnPathOf(r *http.Request) string {
 	return rs.returnPath(target)
 }
 
-// returnPath gives a safe return path, or after_login. Going back to the endpoints
-// that make up a sign-in would begin another one.
+// returnPath returns a safe return path, or after_login. The endpoints start and callback are
+// not allowed: going back to them would start another sign-in.
 func (rs *responses) returnPath(raw string) string {
 	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, rs.settings.origin))
 	if !ok {
@@ -83,28 +83,27 @@ const (
 	pageBalance     = web.Balance
 )
 
-// pageData is what differs from one page to the next; renderPage adds what they
-// have in common.
+// pageData is the data of one page. renderPage adds the data that all pages have.
 type pageData struct {
-	returnTo   string // where the sign-in button leads back to
+	returnTo   string // return path of the sign-in button
 	cause      string
 	home       string
 	retryAfter int
-	// signedIn: the error page leads back to the site, and not to a sign-in.
+	// signedIn is true if the error page links to the site instead of a sign-in.
 	signedIn bool
-	// signingIn: a sign-in could not go on, so there is no session to keep.
+	// signingIn is true if a sign-in could not continue. The user has no session then.
 	signingIn bool
 	popup     web.PopupMessage
 	short     account.Shortfall
 }
 
-// renderPage renders one of the gateway's pages in the language that suits the
-// Accept-Language header.
+// renderPage renders one of the gateway's pages in the best language for the Accept-Language
+// header.
 func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (web.Document, error) {
 	return s.pages.Render(page, s.pageContent(d, acceptLanguage))
 }
 
-// pageContent is what a page is given.
+// pageContent returns the template data of a page.
 func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	d.popup.Origin = s.origin
 	home := d.home
@@ -137,16 +136,16 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	}
 }
 
-// maxStartQuery bounds the return path in the address of `start`, escaped, in bytes.
-// Servers and proxies take addresses of 8 KiB, and a page that nobody can open is worse
-// than a sign-in that leads to after_login.
+// maxStartQuery limits the escaped return path in the URL of `start`, in bytes. Servers and
+// proxies accept URLs of up to 8 KiB. A longer return path is dropped: the sign-in then leads
+// to after_login.
 const maxStartQuery = 7680
 
-// escapeLess escapes what would end or change a value in a query. A clean return path
-// has nothing else that may not stand there.
+// escapeLess escapes only the characters that would end or change a value in a query. A clean
+// return path contains no other character that is forbidden there.
 var escapeLess = strings.NewReplacer("%", "%25", "&", "%26", "#", "%23", "+", "%2B", ";", "%3B")
 
-// startURL is where a sign-in starts that leads back to the given return path.
+// startURL returns the URL that starts a sign-in with the given return path.
 func (s *settings) startURL(returnTo string) string {
 	if returnTo == "" {
 		return s.endpoints["start"]
@@ -161,7 +160,7 @@ func (s *settings) startURL(returnTo string) string {
 	return s.endpoints["start"] + "?return_to=" + escaped
 }
 
-// topupURL is where the user can top up, or nothing where the provider has no such page.
+// topupURL returns the path of the top-up endpoint. Returns "" if the provider has no top-up.
 func (s *settings) topupURL() string {
 	if s.client.TopupEndpoint == "" {
 		return ""
@@ -169,12 +168,12 @@ func (s *settings) topupURL() string {
 	return s.endpoints["topup"]
 }
 
-// writePage answers with one of the gateway's pages.
+// writePage responds with one of the gateway's pages.
 func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
 	document, err := renderPage(rs.settings, page, d, language)
 	if err != nil && rs.settings.builtinPages != nil {
-		rs.logger.Error("an own template failed, so the built-in page is shown", zap.String("page", string(page)), zap.Error(err))
+		rs.logger.Error("a template of `pages` failed; showing the built-in page", zap.String("page", string(page)), zap.Error(err))
 		document, err = rs.settings.builtinPages.Render(page, rs.settings.pageContent(d, language))
 	}
 	if err != nil {
@@ -187,30 +186,29 @@ func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status in
 	header.Add("Vary", "Accept-Language")
 	header.Set("Content-Security-Policy", document.Policy)
 	if page != pagePopup {
-		// With the popup's page under this policy, its opener would be lost on the
-		// way back from the provider.
+		// Not on the popup's page: it would lose its opener on the way back from the
+		// provider.
 		header.Set("Cross-Origin-Opener-Policy", "same-origin-allow-popups")
 	}
 	header.Set("Content-Length", strconv.Itoa(len(document.Body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(document.Body) // a client that went away is nobody's error
+		w.Write(document.Body) // an error means that the client has gone away
 	}
 	return nil
 }
 
-// retrySeconds is what Retry-After says, and how often the page that waits tries
-// again.
+// retrySeconds is the value of Retry-After, and the reload interval of the waiting page.
 const retrySeconds = 5
 
-// writeUnavailable answers that the provider, or the store, does not answer. The
-// session is kept: no cookie is touched. The page tries again by itself.
+// writeUnavailable responds that the provider or the store is unavailable. The user stays
+// signed in: no cookie is changed. The page retries by itself.
 func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
 	return rs.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo})
 }
 
-// writeSignInUnavailable is writeUnavailable for a sign-in that cannot go on. There is
-// no session yet, and the page does not say that one is kept.
+// writeSignInUnavailable is writeUnavailable for a sign-in that cannot continue. There is no
+// session yet, so the page does not say that the user stays signed in.
 func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Request) error {
 	return rs.writeRetry(w, r, pageData{signingIn: true})
 }
@@ -225,8 +223,8 @@ func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageDa
 	return rs.writePage(w, r, http.StatusServiceUnavailable, pageUnavailable, d)
 }
 
-// writeForbidden answers a user whom the provider does not call active, or who is not
-// among those that the rules let in.
+// writeForbidden responds to a user whose status is not active, or whom the rules do not
+// allow.
 func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) error {
 	if !browser.IsNavigation(r) {
 		return respond.WriteProblem(w, r, respond.Problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
@@ -234,17 +232,17 @@ func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) erro
 	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
 }
 
-// lackingProblem is the problem document of a balance that does not suffice.
+// lackingProblem is the problem document for an insufficient balance.
 type lackingProblem struct {
 	respond.Problem
-	Balance  *string `json:"balance"` // null when it is not known
+	Balance  *string `json:"balance"` // null if the balance is unknown
 	Required string  `json:"required"`
 	TopupURL string  `json:"topup_url,omitempty"`
 }
 
-// writeLacking answers a user whose balance does not suffice. "Try again" is a plain
-// link to the page itself: a balance that does not suffice is re-read before it refuses
-// anybody, so that no button of ours has to ask for it.
+// writeLacking responds to a user whose balance is too low. "Try again" is a plain link to the
+// same page: an insufficient balance is re-read before each refusal, so no special button is
+// needed.
 func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
 	if !browser.IsNavigation(r) {
 		title := "Insufficient balance"

@@ -191,7 +191,7 @@ func TestPathWithTwoReadingsUnderDifferentRulesIsRefused(t *testing.T) {
 	}
 }
 
-func TestAuthSaysThatTheBalanceDoesNotSuffice(t *testing.T) {
+func TestAuthReportsAnInsufficientBalance(t *testing.T) {
 	s := gatewaytest.New(t, asked(anyPeer, "require /paid/* {\nbalance 800\n}\nrequire /other/* {\nuser 7\n}"))
 	b := s.NewBrowser().SignIn()
 	wantAuth(b.Get("/oauth/auth", "X-Forwarded-Uri: /paid/x"), t, "too low", 403, "insufficient_balance", "")
@@ -311,7 +311,7 @@ func TestMoneyArrivesWithoutAButton(t *testing.T) {
 	}
 }
 
-func TestTheWayFromTheRefusalToTheTopUpAndBack(t *testing.T) {
+func TestRefusedUserTopsUpAndReturns(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid {\nbalance 751\n}"})
 	b := s.NewBrowser().SignIn()
 	if a := b.Visit("/paid"); a.StatusCode != http.StatusPaymentRequired {

@@ -17,7 +17,7 @@ import (
 type sessions struct {
 	settings *settings
 	store    session.Store
-	state    *shared
+	state    *siteState
 	tokens   *tokens
 	now      func() time.Time
 	logger   *zap.Logger

@@ -121,7 +121,7 @@ func TestNewSignInEndsThePreviousSession(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsIsNoSignOut(t *testing.T) {
+func TestFailingStoreSignsNobodyOut(t *testing.T) {
 	s, kind, _ := newStoredSite(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	before := b.Cookies()
@@ -231,7 +231,7 @@ func TestIdleTimeoutIsKeptInTheRecord(t *testing.T) {
 	}
 }
 
-func TestFromCookiesToAStoreNobodyIsSignedOut(t *testing.T) {
+func TestMigrationFromCookiesSignsNobodyOut(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{
 		InTollgate: "session {\n\t\t\tstore cookie\n\t\t}",
 		Provider:   simulator.Options{AccessTokenSize: 3000},
@@ -329,7 +329,7 @@ func wantNothingReadable(t *testing.T, s *gatewaytest.Site, dump string) {
 	}
 }
 
-func TestACopyOfTheStorageGivesNothingAway(t *testing.T) {
+func TestCopyOfTheStorageRevealsNothing(t *testing.T) {
 	s, _, folder := newStoredSite(t, gatewaytest.Options{InTollgate: "balance {\n\t\t\tmax_age 1s\n\t\t}"})
 	b := s.NewBrowser().SignIn()
 	s.Clock.Advance(over)

@@ -26,7 +26,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// Defaults, in one place.
+// Default values of the options.
 const (
 	defaultPathPrefix    = "/oauth"
 	defaultAfterLogin    = "/"
@@ -40,11 +40,11 @@ const (
 	defaultActiveStatus  = "1"
 )
 
-// settings is the configuration with its placeholders read, its defaults filled in
-// and its texts parsed.
+// settings is the configuration after placeholders are replaced, defaults are filled in and
+// texts are parsed.
 type settings struct {
 	client       *oauth.Client
-	providerName string // for people
+	providerName string // shown on pages
 	redirectURI  string
 	origin       string // scheme and host of redirect_uri: the external origin
 	secrets      [][]byte
@@ -52,33 +52,34 @@ type settings struct {
 	public       []string
 	optional     []string
 	rules        policy.Rules
-	required     [][]string // the path patterns of each of the rules
+	required     [][]string // the path patterns of each rule
 	loginPage    bool
 	afterLogin   string
 	afterLogout  string // empty: the signed-out page
 	errorPath    string // empty: an error page
 	brand        string
 	pages        *web.Pages
-	// builtinPages take the place of own templates that fail; nil without such templates.
+	// builtinPages replace the operator's own templates if these fail. It is nil if the
+	// operator has no templates.
 	builtinPages *web.Pages
 
 	activeStatus      string
 	statusMissingOK   bool
 	ages              account.Ages
-	passUnknown       bool // an unknown balance is good enough
+	passUnknown       bool // whether a request passes while the balance is unknown
 	identity          *identity.Headers
-	assertion         *identity.AssertionOptions // nil: none
+	assertion         *identity.AssertionOptions // nil: no assertion
 	cookies           *browser.Jar
 	lifetime          time.Duration
 	idleTimeout       time.Duration
 	refreshBefore     time.Duration
 	streamRecheck     time.Duration
-	trustedProxies    policy.TrustedProxies // those of forward_auth
+	trustedProxies    policy.TrustedProxies // of forward_auth
 	retryUnauthorized bool
 }
 
-// resolve reads the whole configuration. It asks no network and starts nothing, so
-// that it serves the Caddyfile's error messages, `caddy validate` and the start.
+// resolve reads the whole configuration. It makes no network requests and starts nothing.
+// So the Caddyfile parser, `caddy validate` and the start can all use it.
 func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	r := &config.Resolver{Repl: repl}
 	s := &settings{}
@@ -106,7 +107,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 func (s *settings) resolveRedirectURI(r *config.Resolver, h *Handler) *url.URL {
 	const setting = "redirect_uri"
 	if h.RedirectURI == "" {
-		r.Fail(setting, "is required: the callback's full URL, exactly as it is registered with the provider")
+		r.Fail(setting, "is required: set the full URL of the callback, exactly as registered with the provider")
 	}
 	s.redirectURI = r.Text(setting, h.RedirectURI, "")
 	u, err := url.Parse(s.redirectURI)
@@ -117,15 +118,15 @@ func (s *settings) resolveRedirectURI(r *config.Resolver, h *Handler) *url.URL {
 		r.Check(setting, h.RedirectURI, errors.New("is not an absolute URL: it must begin with https:// or http:// and a host"))
 		return &url.URL{}
 	case strings.Contains(s.redirectURI, " "):
-		r.Check(setting, h.RedirectURI, errors.New("must not hold a blank"))
+		r.Check(setting, h.RedirectURI, errors.New("must not contain a space"))
 	case u.User != nil || strings.ContainsAny(s.redirectURI, "?#"): // url.Parse forgets an empty query
-		r.Check(setting, h.RedirectURI, errors.New("must have no user, query or fragment"))
+		r.Check(setting, h.RedirectURI, errors.New("must not contain a user, query or fragment"))
 	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
-		r.Check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path of its own, such as /oauth/callback", s.redirectURI))
+		r.Check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path, such as /oauth/callback", s.redirectURI))
 	case !origin.IsSecure(u) && !h.InsecureHTTP:
-		r.Check(setting, h.RedirectURI, fmt.Errorf("%q must be https, or http on loopback (insecure_http allows it all the same)", s.redirectURI))
+		r.Check(setting, h.RedirectURI, fmt.Errorf("%q must be https (http only on loopback); to allow plain http anyway set `insecure_http`", s.redirectURI))
 	case h.InsecureHTTP && origin.IsSecure(u):
-		r.Fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: take it out")
+		r.Fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: remove insecure_http")
 	}
 	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
 		r.Check(setting, h.RedirectURI, err)
@@ -139,7 +140,7 @@ func (s *settings) resolveSecrets(r *config.Resolver, secrets []string) {
 		if raw == "" {
 			r.Fail("secret", "is empty")
 		}
-		text := r.AnyText("secret", raw, "") // ParseSecret takes blanks and line breaks off
+		text := r.AnyText("secret", raw, "") // ParseSecret removes spaces and line breaks
 		if r.Err != nil {
 			return
 		}
@@ -152,7 +153,7 @@ func (s *settings) resolveSecrets(r *config.Resolver, secrets []string) {
 func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.URL) {
 	prefix := strings.TrimRight(r.Path("path_prefix", h.PathPrefix, defaultPathPrefix), "/")
 	if strings.ContainsAny(prefix, "?#%") {
-		r.Fail("path_prefix", "must be a plain path")
+		r.Fail("path_prefix", "must be a plain path without a query, fragment or escape")
 	}
 	s.endpoints = make(map[string]string, len(endpointNames()))
 	byPath := make(map[string]string, len(endpointNames()))
@@ -161,20 +162,20 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 		setting := "endpoints." + name
 		if name == "jwks.json" && h.Assertion == nil {
 			if _, moved := h.Endpoints[name]; moved {
-				r.Fail(setting, "there is no such endpoint without an assertion block")
+				r.Fail(setting, "the endpoint needs an `assertion` block")
 			}
 			continue
 		}
 		if name == "auth" && h.ForwardAuth == nil {
 			if _, moved := h.Endpoints[name]; moved {
-				r.Fail(setting, "there is no such endpoint without a forward_auth block")
+				r.Fail(setting, "the endpoint needs a `forward_auth` block")
 			}
 			continue
 		}
 		if name == "callback" {
 			p = origin.Path
 			if own, ok := h.Endpoints[name]; ok && own != p {
-				r.Fail(setting, "contradicts redirect_uri, whose path is the callback: leave it out")
+				r.Fail(setting, "contradicts redirect_uri, whose path is the callback: remove it")
 			}
 		} else if own, ok := h.Endpoints[name]; ok {
 			p = own
@@ -183,7 +184,7 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 			}
 		}
 		if other, taken := byPath[p]; taken {
-			r.Fail(setting, "has the same path as %s: %s", other, p)
+			r.Fail(setting, "has the same path as the endpoint %s: %s", other, p)
 		}
 		s.endpoints[name], byPath[p] = p, name
 	}
@@ -195,7 +196,7 @@ func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.
 	for _, name := range endpointNames() {
 		p := s.endpoints[name]
 		if auth := s.endpoints["auth"]; auth != "" && strings.HasPrefix(p, auth+"/") {
-			r.Fail("endpoints.auth", "%s has the path of %s below it: everything there is auth's", auth, name)
+			r.Fail("endpoints.auth", "every path below %s belongs to auth: move the endpoint %s elsewhere", auth, name)
 		}
 	}
 }
@@ -221,7 +222,7 @@ func (s *settings) resolveIdentity(r *config.Resolver, i *Identity) {
 		presets = []string{"default"}
 	}
 	if slices.Contains(presets, "none") && len(presets) > 1 {
-		r.Fail("identity", "none contradicts the other presets")
+		r.Fail("identity", "none cannot be combined with other presets")
 	}
 	headers, err := identity.NewHeaders(presets, i.Header)
 	r.Check("identity", "", err)
@@ -237,7 +238,7 @@ func (s *settings) resolveSession(r *config.Resolver, o *Session, external *url.
 	}
 	s.lifetime = r.Duration("session.lifetime", o.Lifetime, defaultLifetime)
 	if s.lifetime > session.MaxLifetime {
-		r.Fail("session.lifetime", "must not be more than 30d, the life of the provider's refresh tokens")
+		r.Fail("session.lifetime", "must not be more than 30d, the lifetime of the provider's refresh tokens")
 	}
 	s.idleTimeout = r.Duration("session.idle_timeout", o.IdleTimeout, 0)
 	if s.idleTimeout > s.lifetime {
@@ -246,14 +247,14 @@ func (s *settings) resolveSession(r *config.Resolver, o *Session, external *url.
 	secure := external.Scheme == "https"
 	sameSite := r.OneOf("session.same_site", o.SameSite, "lax", "lax", "strict", "none")
 	if sameSite == "none" && !secure {
-		r.Fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie otherwise")
+		r.Fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie on plain http")
 	}
 	if o.Partitioned && !secure {
-		r.Fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie otherwise")
+		r.Fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie on plain http")
 	}
 	domain := r.Domain("session.cookie_domain", o.CookieDomain)
 	if host, _ := origin.CanonicalHost(external.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
-		r.Fail("session.cookie_domain", "%q is not a domain of redirect_uri's host %q", domain, host)
+		r.Fail("session.cookie_domain", "%q is not the host of redirect_uri (%q) or a parent domain of it", domain, host)
 	}
 	name := r.Text("session.cookie_name", o.CookieName, browser.DefaultCookieName(secure, domain))
 	if problem := browser.ValidCookieName(name, secure, domain); problem != "" {
@@ -272,21 +273,21 @@ func (s *settings) resolvePaths(r *config.Resolver, h *Handler) {
 	s.refreshBefore = r.Duration("refresh_before", h.RefreshBefore, defaultRefreshBefore)
 	s.streamRecheck = r.Duration("stream_recheck", h.StreamRecheck, defaultStreamRecheck)
 	if r.Err == nil && s.streamRecheck < time.Second {
-		r.Fail("stream_recheck", "%s is less than 1s: every open stream's session is looked at so often", s.streamRecheck)
+		r.Fail("stream_recheck", "%s is less than 1s, the minimum: each check reads the session of every open stream", s.streamRecheck)
 	}
 	s.public = r.Patterns("public", h.Public)
 	s.optional = r.Patterns("optional", h.Optional)
 	for _, pattern := range s.public {
 		if slices.Contains(s.optional, pattern) {
-			r.Fail("optional", "%q is public already", pattern)
+			r.Fail("optional", "%q is already in public: remove it from one of them", pattern)
 		}
 	}
 }
 
-// storeNamespace is the namespace of the session stores' modules.
+// storeNamespace is the Caddy namespace of the session store modules.
 const storeNamespace = "tollgate.stores"
 
-// storeNames are the session stores that this program was built with.
+// storeNames returns the names of the session stores in this build.
 func storeNames() []string {
 	var names []string
 	for _, info := range caddy.GetModules(storeNamespace) {
@@ -295,8 +296,8 @@ func storeNames() []string {
 	return names
 }
 
-// checkStoreModule checks that a store in JSON names its module. Caddy's own error would
-// print every value of the store, and one of them may be a password.
+// checkStoreModule checks that a store in JSON names a known module. Caddy's own error would
+// print every value of the store, and one of the values may be a password.
 func checkStoreModule(store json.RawMessage) error {
 	var named struct{ Module json.RawMessage }
 	var name string
@@ -305,7 +306,7 @@ func checkStoreModule(store json.RawMessage) error {
 		err = json.Unmarshal(named.Module, &name)
 	}
 	if names := storeNames(); err != nil || !slices.Contains(names, name) {
-		return config.Errorf("session.store.module", "must be one of %s; a store is an object, for example {\"module\": \"storage\"}", strings.Join(names, ", "))
+		return config.Errorf("session.store.module", "must be one of %s; write the store as an object, for example {\"module\": \"storage\"}", strings.Join(names, ", "))
 	}
 	return nil
 }

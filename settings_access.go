@@ -23,7 +23,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
 
-// loadMatchers loads the matcher of the directive. None selects every request.
+// loadMatchers loads the matcher of the directive. Without a matcher every request is
+// selected.
 func (h *Handler) loadMatchers(ctx caddy.Context) error {
 	if len(h.Match) == 0 {
 		return nil
@@ -35,7 +36,7 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 	return h.matchers.FromInterface(loaded)
 }
 
-// matchedPaths are the path patterns of matchers.
+// matchedPaths returns the path patterns of the matchers.
 func matchedPaths(matchers caddyhttp.MatcherSets) (patterns []string) {
 	for _, set := range matchers {
 		for _, matcher := range set {
@@ -50,7 +51,7 @@ func matchedPaths(matchers caddyhttp.MatcherSets) (patterns []string) {
 	return patterns
 }
 
-// newRoutes makes the paths of the configuration ready to decide by.
+// newRoutes prepares the path patterns of the configuration for matching.
 func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*policy.Routes, error) {
 	publicPaths, err := newPatterns(ctx, "public", public)
 	if err != nil {
@@ -89,9 +90,9 @@ func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	case !header.IsName(name):
 		r.Fail(setting, "%q is not a valid header name", name)
 	case header.IsReserved(name) || slices.Contains(authHeaderNames, name):
-		r.Fail(setting, "%s means something else already", name)
+		r.Fail(setting, "%s already has another meaning: choose another name", name)
 	case s.identity.Forges(name):
-		r.Fail(setting, "%s carries something of the identity already", name)
+		r.Fail(setting, "%s already carries a part of the identity: choose another name", name)
 	default:
 		s.identity.AddAssertion(name)
 	}
@@ -104,8 +105,8 @@ func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	}
 }
 
-// assert gives the assertion of id, or nothing where there is none to be made: an
-// upstream that asks for one then refuses the request.
+// assert returns the signed assertion of id. Returns "" if assertions are off or the
+// assertion cannot be made: an upstream that requires one then refuses the request.
 func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 	if h.asserter == nil {
 		return ""
@@ -117,14 +118,14 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 	}
 	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
 	if err != nil {
-		h.logger.Error("the identity cannot be asserted", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
+		h.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
 		return ""
 	}
 	return text
 }
 
-// serveKeys answers with the public keys by which assertions are verified: that of the
-// current secret first, then those of the previous ones.
+// serveKeys responds with the public keys that verify assertions: first the key of the
+// current secret, then the keys of previous secrets.
 func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
@@ -136,7 +137,7 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) er
 
 func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 	if len(blocks) > policy.MaxBlocks {
-		r.Fail("require", "%d blocks are too many: at most %d", len(blocks), policy.MaxBlocks)
+		r.Fail("require", "has %d blocks; the limit is %d", len(blocks), policy.MaxBlocks)
 	}
 	for i, block := range blocks {
 		setting := fmt.Sprintf("require[%d]", i)
@@ -144,7 +145,7 @@ func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 			block = &Require{}
 		}
 		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
-			r.Fail(setting, "has no rule: name a balance, an email_domain or a user")
+			r.Fail(setting, "has no rule: set balance, email_domain or user")
 		}
 		s.required = append(s.required, r.Patterns(setting+".paths", block.Paths))
 		s.rules = append(s.rules, policy.Rule{
@@ -155,7 +156,7 @@ func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 	}
 }
 
-// plainAmount is how an operator writes an amount: the currency is the provider's.
+// plainAmount is an amount as an operator writes it, without a currency.
 var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
 
 func resolveAmount(r *config.Resolver, setting, raw string) *account.Amount {
@@ -164,7 +165,7 @@ func resolveAmount(r *config.Resolver, setting, raw string) *account.Amount {
 		return nil
 	}
 	if !plainAmount.MatchString(text) {
-		r.Check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50, and not negative", text))
+		r.Check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50; it must not be negative", text))
 	}
 	value, _ := decimal.Parse(text)
 	return &account.Amount{Text: text, Value: value, Near: value.Double()}
@@ -186,7 +187,7 @@ func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 		return
 	}
 	if isCookieStore(h.Session) {
-		r.Fail("forward_auth", "needs a session store on the server: the proxy in front does not hand renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
+		r.Fail("forward_auth", "needs a session store on the server, because the proxy in front does not pass renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
 	}
 	for _, raw := range h.ForwardAuth.TrustedProxies {
 		const setting = "forward_auth.trusted_proxies"
@@ -204,15 +205,15 @@ func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 	s.identity.SetEmpty(empty)
 	for name := range empty {
 		if slices.Contains(authHeaderNames, name) {
-			r.Fail("identity.header", "%s means something else in the answer of forward_auth", name)
+			r.Fail("identity.header", "%s has another meaning in the response of forward_auth: choose another name", name)
 		}
 	}
 	if size := header.Size(empty); size > maxAuthHeaders/2 {
-		r.Fail("identity", "the headers' names alone take %d bytes: too many for the answer of forward_auth", size)
+		r.Fail("identity", "the header names alone take %d bytes, and the response of forward_auth allows %d: use fewer presets or shorter names", size, maxAuthHeaders/2)
 	}
 }
 
-// isCookieStore reports whether sessions are kept in the browser.
+// isCookieStore reports whether sessions are stored in the browser's cookie.
 func isCookieStore(o *Session) bool {
 	if o == nil || len(o.Store) == 0 {
 		return true
@@ -223,11 +224,10 @@ func isCookieStore(o *Session) bool {
 	return json.Unmarshal(o.Store, &store) == nil && store.Module == "cookie"
 }
 
-// privateRanges is Caddy's word for the addresses of private networks and of this
-// machine.
+// privateRanges is Caddy's name for the addresses of private networks and of loopback.
 const privateRanges = "private_ranges"
 
-// parseProxies reads an address, a CIDR range, or the word for the private ones.
+// parseProxies parses an address, a CIDR range, or `private_ranges`.
 func parseProxies(text string) (policy.TrustedProxies, error) {
 	expressions := []string{text}
 	if text == privateRanges {
@@ -236,7 +236,7 @@ func parseProxies(text string) (policy.TrustedProxies, error) {
 	proxies := make(policy.TrustedProxies, 0, len(expressions))
 	for _, expression := range expressions {
 		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
-		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // a zone would be dropped without a word
+		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // Caddy would drop a zone silently
 			return nil, fmt.Errorf("%q is neither an address nor a CIDR range nor %s", text, privateRanges)
 		}
 		proxies = append(proxies, prefix)
@@ -251,13 +251,13 @@ func (s *settings) resolvePassAccessToken(r *config.Resolver, h *Handler) {
 	const setting = "pass_access_token"
 	if h.PassAccessToken == "" {
 		if h.RetryUnauthorized != nil && *h.RetryUnauthorized {
-			r.Fail("retry_unauthorized", "needs pass_access_token: without a token there is none to refresh")
+			r.Fail("retry_unauthorized", "needs pass_access_token: only a request with an access token can be retried with a new one")
 		}
 		return
 	}
 	name := r.Text(setting, h.PassAccessToken, "")
 	if h.ForwardAuth != nil && slices.Contains(authHeaderNames, textproto.CanonicalMIMEHeaderKey(name)) {
-		r.Fail(setting, "%s means something else in the answer of forward_auth", name)
+		r.Fail(setting, "%s has another meaning in the response of forward_auth: choose another name", name)
 	}
 	if r.Err != nil {
 		return

@@ -12,12 +12,12 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func TestAPageThatGoesRoundInCirclesIsRefused(t *testing.T) {
-	const needsLogin = "needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`"
+func TestPageThatCausesARedirectLoopIsRefused(t *testing.T) {
+	const needsLogin = "needs a login, so a failed sign-in would start the next one: add the path to `public` or `optional`"
 	for block, want := range map[string]string{
 		"error_redirect /denied":                            "error_redirect: \"/denied\" " + needsLogin + ", at Caddyfile:9",
 		"public /other\nerror_redirect /denied?lang=pt":     "error_redirect: \"/denied?lang=pt\" " + needsLogin + ", at Caddyfile:10",
-		"error_redirect /oauth/start":                       "error_redirect: \"/oauth/start\" is the endpoint start, which would begin the next sign-in",
+		"error_redirect /oauth/start":                       "error_redirect: \"/oauth/start\" is the endpoint start, which would start the next sign-in",
 		"error_redirect /oauth/callback":                    "is the endpoint callback",
 		"after_login /oauth/start?x=1":                      "after_login: \"/oauth/start?x=1\" is the endpoint start",
 		"after_logout /oauth/start":                         "after_logout: \"/oauth/start\" is the endpoint start",
@@ -95,7 +95,7 @@ func TestATemplateThatFailsLogsNoURL(t *testing.T) {
 		}
 	}
 	log := readFile(t, filepath.Join(r.Logs, "default.log")) + readFile(t, filepath.Join(r.Logs, "access.log"))
-	if !strings.Contains(log, "an own template failed, so the built-in page is shown") {
+	if !strings.Contains(log, "a template of `pages` failed; showing the built-in page") {
 		t.Error("the log does not name the template that failed")
 	}
 	for _, secret := range append(secrets, "/oauth/callback?") {

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// newSDK makes the script that the application's pages load. It contains the paths of this
+// newSDK creates the script that the application's pages load. It contains the paths of this
 // site's endpoints.
 func (s *settings) newSDK() (*web.SDK, error) {
 	return web.NewSDK(web.Endpoints{
@@ -28,7 +28,8 @@ func (s *settings) newSDK() (*web.SDK, error) {
 	})
 }
 
-// resolvePages reads where people go, and what the gateway's own pages look like.
+// resolvePages reads the pages after a sign-in, a sign-out or an error, and the look of the
+// gateway's own pages.
 func (s *settings) resolvePages(r *config.Resolver, h *Handler) {
 	s.loginPage = h.LoginPage
 	s.afterLogin = r.Path("after_login", h.AfterLogin, defaultAfterLogin)
@@ -64,7 +65,7 @@ func (s *settings) resolveLogo(r *config.Resolver, raw string) web.Logo {
 		return web.Logo{}
 	}
 	if s.brand == "" {
-		r.Fail(setting, "needs brand: the name that it stands for")
+		r.Fail(setting, "needs `brand`, which is the text for users who do not see the picture")
 	}
 	picture, err := os.ReadFile(file) //nolint:gosec // the file that the operator names
 	if err != nil {
@@ -89,25 +90,26 @@ func resolveAccent(r *config.Resolver, raw string) web.Accent {
 	return accent
 }
 
-// resolveDestinations checks that nobody is sent round in circles: error_redirect has to
-// be a page without login, and none of the pages may be an endpoint of ours that begins a
-// sign-in. Only what is wrong for certain is refused.
+// resolveDestinations prevents redirect loops: error_redirect must be a page without login,
+// and no page may be an endpoint that starts a sign-in. A setting is refused only if it is
+// certainly wrong.
 func (s *settings) resolveDestinations(r *config.Resolver, h *Handler) {
 	for _, page := range []struct{ setting, raw, path string }{
 		{"after_login", h.AfterLogin, s.afterLogin}, {"after_logout", h.AfterLogout, s.afterLogout}, {"error_redirect", h.ErrorRedirect, s.errorPath},
 	} {
 		if name := s.endpointAt(page.path); name == "start" || name == "callback" {
-			r.Check(page.setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would begin the next sign-in: name a page", page.path, name))
+			r.Check(page.setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would start the next sign-in: set a page of your application", page.path, name))
 		}
 	}
-	// What a matcher leaves out is public, and nobody can tell here what it leaves out.
+	// Requests that the matcher does not select are public. Which ones is unknown here.
 	if r.Err == nil && len(h.Match) == 0 && s.needsLogin(s.errorPath) {
 		r.Check("error_redirect", h.ErrorRedirect, fmt.Errorf(
-			"%q needs a login, so a sign-in that failed would begin the next one: add the path to `public` or `optional`", s.errorPath))
+			"%q needs a login, so a failed sign-in would start the next one: add the path to `public` or `optional`", s.errorPath))
 	}
 }
 
-// endpointAt names the endpoint of ours that a configured page is, or nothing.
+// endpointAt returns the name of the endpoint whose path a configured page has. Returns "" if
+// the page is not an endpoint.
 func (s *settings) endpointAt(page string) string {
 	u, err := url.Parse(page)
 	if err != nil {
@@ -121,8 +123,9 @@ func (s *settings) endpointAt(page string) string {
 	return ""
 }
 
-// needsLogin reports whether a configured page is neither an endpoint of ours nor public
-// nor optional, whatever directives in front of us make of its path.
+// needsLogin reports whether a configured page is protected: it is not an endpoint, not
+// public and not optional. Directives that run earlier may change the path; that is not
+// known here.
 func (s *settings) needsLogin(page string) bool {
 	u, err := url.Parse(page)
 	if page == "" || err != nil || s.endpointAt(page) != "" {
@@ -138,20 +141,20 @@ func (s *settings) needsLogin(page string) bool {
 	return ok && d.Access == policy.AccessProtected
 }
 
-// warnOfDestinations warns of a sign-out that ends where the next sign-in begins. With a
-// sign-in page that is what an operator may want.
+// warnOfDestinations warns if signing out leads to the next sign-in. With a sign-in page the
+// operator may want that.
 func (h *Handler) warnOfDestinations() {
 	if len(h.matchers) == 0 && h.settings.needsLogin(h.settings.afterLogout) && !h.LoginPage {
 		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
-			"add the path to `public` or `optional`, set `login_page on`, or leave after_logout out",
+			"add the path to `public` or `optional`, set `login_page on`, or remove `after_logout`",
 			zap.String("after_logout", h.settings.afterLogout))
 	}
 }
 
-// warnOfSameSite warns of what same_site none opens.
+// warnOfSameSite warns about the risk of same_site none.
 func (h *Handler) warnOfSameSite() {
 	if h.settings.cookies.SameSite == http.SameSiteNoneMode {
-		h.logger.Warn("session.same_site none: browsers send the session cookie with requests of every other site, " +
-			"so the application has to protect its own forms and calls against cross-site request forgery")
+		h.logger.Warn("session.same_site none: browsers send the session cookie with requests from every other site, " +
+			"so the application must protect its own forms and calls against cross-site request forgery")
 	}
 }

@@ -20,7 +20,7 @@ import (
 func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
 	const setting = "topup_hosts"
 	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
-		r.Fail(setting, "has no effect: there is no topup_endpoint")
+		r.Fail(setting, "has no effect without topup_endpoint: remove it, or set topup_endpoint")
 	}
 	for i, text := range r.Texts(setting, raw) {
 		host, err := parseHost(text)
@@ -43,25 +43,25 @@ func parseHost(text string) (string, error) {
 	return origin.HostAndPort(u), nil
 }
 
-// providerPreset holds what a kind of provider is known to have. What is empty has to be
-// configured, or is off.
+// providerPreset holds the defaults of one kind of provider. An empty value must be
+// configured, or the feature is off.
 type providerPreset struct {
-	name    string // for people
+	name    string // shown on pages
 	baseURL string
-	// The endpoints' paths below base_url.
+	// The paths of the endpoints below base_url.
 	authorization, token, userinfo, topup string
 
 	scopes        []string
 	autoAuthorize bool
 	// logoutParam is sent with the first sign-in after a logout.
 	logoutParam map[string]string
-	// statusMissingOK: a user without a status is an active one.
+	// statusMissingOK is true if a user without a status counts as active.
 	statusMissingOK bool
 }
 
-// providerPresets are the kinds of provider. Of `oauth2` nothing is known but RFC 6749,
-// and that most servers understand prompt=login (OpenID Connect Core 3.1.2.1); the
-// others have to ignore it (RFC 6749 section 3.1).
+// providerPresets are the kinds of provider. `oauth2` assumes RFC 6749 only. Most servers
+// understand prompt=login (OpenID Connect Core 3.1.2.1); the others must ignore it (RFC 6749
+// section 3.1).
 var providerPresets = map[string]providerPreset{
 	"aihubmix": {
 		name:          "AIHubMix",
@@ -131,10 +131,10 @@ type endpointResolver struct {
 	base string
 }
 
-// required gives an endpoint that no sign-in can do without.
+// required reads an endpoint that every sign-in needs.
 func (e endpointResolver) required(name, raw, defaultPath string) string {
 	if raw == "" && (defaultPath == "" || e.base == "") {
-		e.r.Fail("provider."+name, "is required: of this provider tollgate knows no endpoints, and there is no discovery")
+		e.r.Fail("provider."+name, "is required: tollgate does not know the endpoints of this provider, and does not use discovery")
 	}
 	return e.optional(name, raw, defaultPath)
 }
@@ -166,18 +166,18 @@ func resolveScopes(r *config.Resolver, raw, byDefault []string) []string {
 	return scopes
 }
 
-// resolveIssuer reads the provider's issuer identifier. It is compared to the letter, so
-// it has to be written as the provider writes it (RFC 9207 section 2).
+// resolveIssuer reads the provider's issuer identifier. It is compared exactly, so it must be
+// written as the provider writes it (RFC 9207 section 2).
 func resolveIssuer(r *config.Resolver, raw string) string {
 	issuer := r.Url("provider.issuer", raw, "")
 	if strings.Contains(issuer, "?") {
-		r.Check("provider.issuer", raw, errors.New("must have no query"))
+		r.Check("provider.issuer", raw, errors.New("must not contain a query"))
 	}
 	return issuer
 }
 
-// providerName is what the pages call the provider: by its name where that is known,
-// and else by the host at which people sign in.
+// providerName is the provider's name on the pages: the name of the preset, or the host of the
+// authorization endpoint.
 func providerName(preset providerPreset, authorizationEndpoint string) string {
 	if preset.name != "" {
 		return preset.name
@@ -197,7 +197,7 @@ func resolveClient(r *config.Resolver, p *Provider, conf *oauth2.Config) {
 	r.Check("provider.client_id", p.ClientID, oauth.CheckCredential(conf.ClientID))
 	method := r.OneOf("provider.client_authentication", p.ClientAuthentication, "client_secret_post",
 		"client_secret_post", "client_secret_basic", "none")
-	// Fixed, never probed: probing sends a code or a refresh token twice.
+	// Fixed and never probed: probing would send a code or a refresh token twice.
 	conf.Endpoint.AuthStyle = oauth2.AuthStyleInParams
 	if method == "client_secret_basic" {
 		conf.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
@@ -213,15 +213,15 @@ func resolveClient(r *config.Resolver, p *Provider, conf *oauth2.Config) {
 	}
 }
 
-// ownAuthorizeParams are the parameters of the authorization request that only
-// tollgate sets.
+// ownAuthorizeParams are the parameters of the authorization request that only tollgate
+// may set.
 var ownAuthorizeParams = []string{
 	"client_id", "redirect_uri", "response_type", "scope", "state", "auto_authorize",
 	"code_challenge", "code_challenge_method",
 }
 
-// tokenParams are the parameters that only the token endpoint takes. At the authorization
-// endpoint they would show a secret to the browser.
+// tokenParams are parameters for the token endpoint only. Sent to the authorization endpoint,
+// they would show a secret to the browser.
 var tokenParams = []string{"client_secret", "code", "code_verifier", "grant_type", "refresh_token"}
 
 // resolveParams reads parameters for the authorization endpoint, by name.
@@ -232,7 +232,7 @@ func resolveParams(r *config.Resolver, setting string, params map[string]string)
 		case slices.Contains(ownAuthorizeParams, name) || name == "":
 			r.Fail(setting, "%q is set by tollgate itself", name)
 		case slices.Contains(tokenParams, name):
-			r.Fail(setting, "%q is for the token endpoint: here it would be sent through the browser", name)
+			r.Fail(setting, "%q is a parameter of the token endpoint: here it would be sent through the browser", name)
 		default:
 			r.Check(setting, "", oauth.CheckParamName(name))
 		}

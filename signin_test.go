@@ -129,7 +129,7 @@ func TestOnlyATopLevelNavigationStartsALogin(t *testing.T) {
 	}
 }
 
-func TestAtMostFiveLoginsPendAndTheOldestGoes(t *testing.T) {
+func TestAtMostFiveLoginsArePendingAndTheOldestIsDropped(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 	var states []string
@@ -395,7 +395,7 @@ func TestTheSignInPageAsksFirst(t *testing.T) {
 	}
 }
 
-func TestAStrictCookieDoesNotGoRound(t *testing.T) {
+func TestStrictCookieCausesNoLoop(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\nsame_site strict\n}"})
 	b := s.NewBrowser()
 	a := b.Visit(b.Authorize("?return_to=/page"))
@@ -546,7 +546,7 @@ func TestAnotherProviderNeedsOnlySettings(t *testing.T) {
 	}
 }
 
-func TestALoginCookieUnderAnotherOnesNameIsNone(t *testing.T) {
+func TestLoginCookieUnderAnotherNameIsRejected(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 	first, second := b.StartLogin("").Get("state"), b.StartLogin("").Get("state")

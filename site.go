@@ -19,26 +19,24 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
-// shared is what one site knows beyond a single configuration: which sessions were
-// renewed or ended, what the provider said of its users, which logins are spent.
-// Old and new handlers work on the same value while a config reload goes on, so
-// that no reload makes two of them spend one refresh token.
-type shared struct {
+// siteState is the state of one site that survives a config reload: sessions that were renewed
+// or ended, user information, and used logins. During a reload the old and the new handler
+// share it, so that they never use the same refresh token twice.
+type siteState struct {
 	sessions *session.Registry
 	renewals *renewal.Refresher
 	streams  *relay.Table[*passing]
-	// EndedNames are the records of server-side stores whose sessions have ended.
+	// endedNames holds the names of ended sessions in server-side stores.
 	endedNames *session.EndedNames
 	mu         sync.Mutex                // guards users, handlers and takingOver
-	users      map[string]*account.Users // by the endpoint that is asked: elsewhere the same id may be another user
-	handlers   []*Handler                // that serve the site, the newest last
+	users      map[string]*account.Users // by user information endpoint: at another endpoint the same id may be another user
+	handlers   []*Handler                // handlers of the site, the newest last
 	now        func() time.Time
-	// takingOver is when a configuration of the site first asked to take sessions over
-	// from cookies.
+	// takingOver is the time at which a configuration of the site first had `from_cookies`.
 	takingOver time.Time
-	// confirming makes the requests of a session that moved read its user once.
+	// confirming makes concurrent requests of a migrated session share one read of its user.
 	confirming flight.Group[*session.Session]
-	// unconfirmed holds why the user of such a session could not be read a moment ago.
+	// unconfirmed caches, for a short time, the error of such a read.
 	unconfirmed *otter.Cache[session.ID, error]
 	// Hosts are the hosts under which sign-ins began that are not redirect_uri's.
 	otherHosts rare.Hosts
@@ -46,25 +44,25 @@ type shared struct {
 	duplicates rare.Line
 	// fullURLs limits the log line about a proxy that sends full URLs only.
 	fullURLs rare.Line
-	// displaced holds the sessions whose cookie was deleted or replaced a short time ago.
+	// displaced holds the sessions whose cookie was recently deleted or replaced.
 	displaced *otter.Cache[session.ID, struct{}]
-	// exchanges makes a callback that arrives twice at once spend its code once.
+	// exchanges makes concurrent copies of one callback share one code exchange.
 	exchanges flight.Group[*session.Session]
-	// spent holds the logins that were used: none is used twice.
+	// spent holds the used logins: each can be used once.
 	spent *otter.Cache[string, struct{}]
-	// destinations remember where logins lead that are not in a cookie.
+	// destinations holds the return paths of logins whose cookie does not contain them.
 	destinations *browser.Destinations
-	// rereads holds when each session last asked for a re-read.
+	// rereads holds the time at which each session last requested a re-read.
 	rereads *otter.Cache[session.ID, time.Time]
-	// futile holds the sessions whose fresh access token was not accepted either:
-	// refreshing it again at once would not help.
+	// futile holds the sessions whose refreshed access token was also refused by the provider:
+	// another refresh would not help yet.
 	futile *otter.Cache[session.ID, struct{}]
-	// doubted holds, by session, the generation from which on its access token has come
-	// of an upstream's 401 and was not accepted by any upstream yet: refreshing that one
-	// again would not help.
+	// doubted holds, by session, the first generation of tokens that were refreshed because of
+	// an upstream's 401, and that no upstream has accepted yet. Refreshing those again would
+	// not help.
 	doubted *otter.Cache[session.ID, uint64]
-	// patience is how long the end waits for refreshes that are under way.
-	patience atomic.Int64
+	// timeout is how long the shutdown waits for refreshes in flight.
+	timeout atomic.Int64
 }
 
 const (
@@ -72,21 +70,20 @@ const (
 	spentLifetime = browser.LoginLifetime
 	maxSpent      = 50_000
 
-	// displacedMemory is how long a session is remembered whose cookie was deleted or
-	// replaced: longer than any request is under way.
+	// displacedMemory is how long displaced remembers a session. It must be longer than any
+	// request takes.
 	displacedMemory = 5 * time.Minute
 
-	// futileInterval is how long no access token is refreshed for the sake of a 401
-	// after that did not help.
+	// futileInterval is how long a 401 causes no further refresh after a refresh that did not
+	// help.
 	futileInterval = 30 * time.Second
 
-	// rereadInterval is the least time between two re-reads that one session asks
-	// for.
+	// rereadInterval is the minimum time between two re-reads that one session requests.
 	rereadInterval = time.Second
 )
 
-func newShared(now func() time.Time) *shared {
-	s := &shared{
+func newSiteState(now func() time.Time) *siteState {
+	s := &siteState{
 		streams:    relay.NewTable[*passing](),
 		endedNames: session.NewEndedNames(now),
 		displaced: otter.Must(&otter.Options[session.ID, struct{}]{
@@ -122,8 +119,8 @@ func newShared(now func() time.Time) *shared {
 	return s
 }
 
-// usersAt is what is known of the users at one user information endpoint.
-func (s *shared) usersAt(endpoint string) *account.Users {
+// usersAt returns the cached users of one user information endpoint.
+func (s *siteState) usersAt(endpoint string) *account.Users {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	users, ok := s.users[endpoint]
@@ -134,10 +131,10 @@ func (s *shared) usersAt(endpoint string) *account.Users {
 	return users
 }
 
-// takeover is the time in which sessions are taken over from cookies. It begins with the
-// first configuration that asks for it: a process may have served the site from cookies
-// for months before, and a reload must not begin the time anew.
-func (s *shared) takeover(after time.Duration) session.Takeover {
+// takeover returns the period in which sessions are migrated from cookies. It starts with the
+// first configuration that has `from_cookies`: the process may have used cookies for months
+// before, and a reload must not restart the period.
+func (s *siteState) takeover(after time.Duration) session.Takeover {
 	if after <= 0 {
 		return session.Takeover{}
 	}
@@ -149,23 +146,23 @@ func (s *shared) takeover(after time.Duration) session.Takeover {
 	return session.Takeover{Until: s.takingOver.Add(after)}
 }
 
-// join adds a handler to the ones that the admin API reaches, and leave takes it out,
-// before its store is closed.
-func (s *shared) join(h *Handler) {
+// join adds a handler to those that the admin API reaches.
+func (s *siteState) join(h *Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handlers = append(s.handlers, h)
 }
 
-func (s *shared) leave(h *Handler) {
+// leave removes a handler. Call it before the handler's store is closed.
+func (s *siteState) leave(h *Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
 }
 
-// heldHandlers gives the handlers of the site, the newest first. Their stores stay open
+// heldHandlers returns the handlers of the site, the newest first. Their stores stay open
 // until release is called, even if a reload replaces them meanwhile.
-func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
+func (s *siteState) heldHandlers() (handlers []*Handler, release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var releases []func()
@@ -181,9 +178,9 @@ func (s *shared) heldHandlers() (handlers []*Handler, release func()) {
 }
 
 // Destruct implements caddy.Destructor.
-func (s *shared) Destruct() error {
+func (s *siteState) Destruct() error {
 	s.streams.EndAll(relay.GoingAway)
-	s.renewals.Drain(time.Duration(s.patience.Load()))
+	s.renewals.Drain(time.Duration(s.timeout.Load()))
 	s.renewals.Close()
 	s.endedNames.Close()
 	s.unconfirmed.StopAllGoroutines()
@@ -196,28 +193,28 @@ func (s *shared) Destruct() error {
 	return nil
 }
 
-// sharedStates is the one package variable that changes: a pool, as Caddy has them
-// for what has to outlive a config.
+// sharedStates holds the states of all sites. It is a package variable because the states must
+// survive a config reload; Caddy has usage pools for that.
 var sharedStates = caddy.NewUsagePool()
 
-// holdState takes the site's shared state from the pool, or begins it. The key is
-// what a cookie is bound to, too: the client and the site. Neither the secret nor the
-// provider's endpoints are part of it; changing those must not forget which refresh
-// tokens are spent and which sessions have ended.
+// holdState takes the site's shared state from the pool, or creates it. The key consists of the
+// client ID and redirect_uri; cookies are bound to the same two. The secret and the provider's
+// endpoints are not part of it: after changing them tollgate must still know the used refresh
+// tokens and the ended sessions.
 func (h *Handler) holdState() error {
 	key := string(wire.AppendText(wire.AppendText(nil, h.settings.client.Config.ClientID), h.settings.redirectURI))
 	state, _, err := sharedStates.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newShared(h.now), nil
+		return newSiteState(h.now), nil
 	})
 	if err != nil {
 		return err
 	}
-	h.state, h.stateKey = state.(*shared), key
+	h.state, h.stateKey = state.(*siteState), key
 	return nil
 }
 
-// releaseState gives the shared state back. Cleanup also runs after a Provision
-// that failed before it was taken.
+// releaseState releases the shared state. It does nothing if Provision failed before
+// holdState.
 func (h *Handler) releaseState() error {
 	if h.stateKey == "" {
 		return nil
@@ -225,11 +222,11 @@ func (h *Handler) releaseState() error {
 	key := h.stateKey
 	h.stateKey = ""
 	h.state.leave(h)
-	patience := 2 * (h.settings.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
+	timeout := 2 * (h.settings.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
 	if grace := h.gracePeriod(); grace > 0 {
-		patience = min(patience, grace)
+		timeout = min(timeout, grace)
 	}
-	h.state.patience.Store(int64(patience))
+	h.state.timeout.Store(int64(timeout))
 	_, err := sharedStates.Delete(key)
 	return err
 }

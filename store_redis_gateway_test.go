@@ -38,7 +38,7 @@ func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
 	gatewaytest.Eventually(t, "the copied cookie is refused", func() bool { return copied.Get("/").StatusCode == http.StatusUnauthorized })
 }
 
-func TestWhileRedisIsAwayNobodyIsSignedOut(t *testing.T) {
+func TestRedisOutageSignsNobodyOut(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.NewBrowser().SignIn()

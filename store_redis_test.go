@@ -38,7 +38,7 @@ func TestEveryWordOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {
 	}
 }
 
-func TestAFaultInTheRedisStoreNamesItsWordAndItsLine(t *testing.T) {
+func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 	for block, want := range map[string]string{
 		"":                                     "session.store.address: is required: where Redis is, as <host>:<port>, at Caddyfile:9",
 		"address":                              "session.store.address: wrong number of arguments, at Caddyfile:10",

@@ -76,7 +76,7 @@ const (
 // checked. It refreshes the tokens if that is due. It ends each stream whose request would
 // not pass any more. After a reload the new configuration decides. The session is opened
 // once and the balance is read once, however many streams there are.
-func (s *shared) recheckStreams(name string) {
+func (s *siteState) recheckStreams(name string) {
 	handlers, release := s.heldHandlers()
 	defer release()
 	if len(handlers) == 0 {
@@ -113,7 +113,7 @@ func (s *shared) recheckStreams(name string) {
 }
 
 // endStreams ends streams of a session, and logs how many.
-func (s *shared) endStreams(name string, which []*relay.Stream[*passing], why relay.End) {
+func (s *siteState) endStreams(name string, which []*relay.Stream[*passing], why relay.End) {
 	ended := s.streams.End(name, which, why)
 	if ended == 0 {
 		return
@@ -127,13 +127,13 @@ func (s *shared) endStreams(name string, which []*relay.Stream[*passing], why re
 }
 
 // endAllStreams ends the streams of a session that is over.
-func (s *shared) endAllStreams(name string) {
+func (s *siteState) endAllStreams(name string) {
 	s.endStreams(name, s.streams.Of(name), relay.SessionOver)
 }
 
 // sessionEnds ends the streams of a session when the session ends: now, or later if from is
 // in the future.
-func (s *shared) sessionEnds(id session.ID, from time.Time) {
+func (s *siteState) sessionEnds(id session.ID, from time.Time) {
 	if wait := from.Sub(s.now()); wait > 0 {
 		s.streams.LookBefore(id.Hash(), wait)
 		return

@@ -504,7 +504,7 @@ func TestEventStreamEndsIfTheBalanceIsUsedUp(t *testing.T) {
 	wantNothingLeft(s)
 }
 
-func TestABalanceThatNobodyKnowsEndsNoStream(t *testing.T) {
+func TestUnknownBalanceEndsNoStream(t *testing.T) {
 	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked + "require {\nbalance 300\n}"})
 	b := s.NewBrowser().SignIn()
 	ws := webSocket(b, s.URL+"/stream/ws")

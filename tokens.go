@@ -18,7 +18,7 @@ import (
 type tokens struct {
 	settings *settings
 	store    session.Store
-	state    *shared
+	state    *siteState
 	users    *account.Users
 	// lease is how long a lock between processes lasts if it is not renewed.
 	lease  time.Duration
