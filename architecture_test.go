@@ -18,9 +18,9 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // packages of floors below its own.
 var floors = [][]string{
 	{"internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
-	{"internal/adminapi", "internal/keys", "internal/oauth", "internal/spending"},
+	{"internal/adminapi", "internal/config", "internal/keys", "internal/oauth", "internal/spending"},
 	{"internal/session"},
-	{"internal/account", "internal/browser", "internal/config", "internal/records"},
+	{"internal/account", "internal/browser", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
 	{"internal/admin", "internal/command", "internal/neighbours", "stores/cookie", "stores/redis", "stores/storage"},
 	{""},

@@ -20,7 +20,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
@@ -60,8 +59,8 @@ func (r *Resolver) Fail(setting, format string, args ...any) {
 // a line break in it, which a file that is read by `{file.…}` may bring along.
 func (r *Resolver) Text(setting, raw, byDefault string) string {
 	text := r.AnyText(setting, raw, byDefault)
-	if oauth.HasControl(text) {
-		r.Check(setting, raw, oauth.ErrControl)
+	if hasControl(text) {
+		r.Check(setting, raw, errControl)
 	}
 	return text
 }
@@ -234,4 +233,13 @@ func (r *Resolver) Address(setting, raw string) string {
 		r.Check(setting, raw, errors.New("must be <host>:<port> and nothing else, for example 127.0.0.1:6379"))
 	}
 	return text
+}
+
+// errControl does not repeat the text: it may be a secret.
+var errControl = errors.New("holds a line break or another control character: if it comes from a file, remove the empty lines at its end")
+
+// hasControl reports whether a text holds a line break, a NUL or another control
+// character.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f })
 }

@@ -4,18 +4,17 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // StoreSetting is the setting that a store stands in.
 const StoreSetting = "session.store"
 
-// ResolveFromCookies checks the setting that all server-side stores have.
-func ResolveFromCookies(r *Resolver, d caddy.Duration) {
+// ResolveFromCookies checks the setting that all server-side stores have. longest is how
+// long a session lives at most.
+func ResolveFromCookies(r *Resolver, d caddy.Duration, longest time.Duration) {
 	const setting = StoreSetting + ".from_cookies"
 	r.Duration(setting, d, 0)
-	if time.Duration(d) > session.MaxLifetime {
+	if time.Duration(d) > longest {
 		r.Fail(setting, "must not be more than 30d: no session lives longer")
 	}
 }

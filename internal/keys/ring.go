@@ -39,29 +39,29 @@ type Ring struct {
 // NewRing derives the keys of one site from its secrets, the current one first. The client
 // id and the redirect URI identify the site.
 func NewRing(secrets [][]byte, clientID, redirectURI string) (*Ring, error) {
-	r := &Ring{}
-	for purpose, target := range map[string]struct {
-		sealer    **Sealer
-		maxLength int
-	}{
-		purposeSession: {&r.Session, MaxSessionValue},
-		purposeTicket:  {&r.Ticket, MaxCookie},
-		purposeLogin:   {&r.Login, MaxCookie - 200},
-	} {
-		sealer, err := newSealer(secrets, clientID, redirectURI, purpose, target.maxLength)
-		if err != nil {
-			return nil, err
-		}
-		*target.sealer = sealer
+	session, err := newSealer(secrets, clientID, redirectURI, purposeSession, MaxSessionValue)
+	if err != nil {
+		return nil, err
 	}
-	for purpose, target := range map[string]*[][]byte{purposeMoved: &r.Moved, purposeIndex: &r.Index} {
-		derived, err := DeriveKeys(secrets, clientID, redirectURI, purpose, 32)
-		if err != nil {
-			return nil, err
-		}
-		*target = derived
+	ticket, err := newSealer(secrets, clientID, redirectURI, purposeTicket, MaxCookie)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	r.Assertion, err = newSigning(secrets, clientID, redirectURI)
-	return r, err
+	login, err := newSealer(secrets, clientID, redirectURI, purposeLogin, MaxCookie-200)
+	if err != nil {
+		return nil, err
+	}
+	moved, err := DeriveKeys(secrets, clientID, redirectURI, purposeMoved, 32)
+	if err != nil {
+		return nil, err
+	}
+	index, err := DeriveKeys(secrets, clientID, redirectURI, purposeIndex, 32)
+	if err != nil {
+		return nil, err
+	}
+	assertion, err := newSigning(secrets, clientID, redirectURI)
+	if err != nil {
+		return nil, err
+	}
+	return &Ring{Session: session, Ticket: ticket, Login: login, Moved: moved, Index: index, Assertion: assertion}, nil
 }

@@ -19,19 +19,12 @@ func isVisibleText(s string) bool {
 	return true
 }
 
-// HasControl reports whether a text holds a line break, a NUL or another control
-// character.
-func HasControl(s string) bool {
-	return strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f })
-}
-
 // hasBlankEnd reports whether a blank stands at either end of a text.
 func hasBlankEnd(s string) bool { return strings.TrimSpace(s) != s }
 
 // Errors of texts that a protocol forbids. None of them repeats the text: it may be a
 // secret.
 var (
-	ErrControl   = errors.New("holds a line break or another control character: if it comes from a file, remove the empty lines at its end")
 	errBlankEnd  = errors.New("begins or ends with a blank")
 	errInvisible = errors.New("holds a character other than printable ASCII, which RFC 6749 does not allow")
 )

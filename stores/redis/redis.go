@@ -194,7 +194,7 @@ type redisSettings struct {
 func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	r := &config.Resolver{Repl: repl}
 	setting := func(name string) string { return config.StoreSetting + "." + name }
-	config.ResolveFromCookies(r, s.FromCookies)
+	config.ResolveFromCookies(r, s.FromCookies, session.MaxLifetime)
 	resolved := &redisSettings{
 		Options: Options{
 			Username:    r.Text(setting("username"), s.Username, ""),

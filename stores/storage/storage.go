@@ -89,7 +89,7 @@ func (s *Store) Provision(ctx caddy.Context) error {
 
 func (s *Store) resolve(repl *caddy.Replacer) error {
 	r := &config.Resolver{Repl: repl}
-	config.ResolveFromCookies(r, s.FromCookies)
+	config.ResolveFromCookies(r, s.FromCookies, session.MaxLifetime)
 	if r.Err != nil {
 		return r.Err
 	}
