@@ -224,3 +224,16 @@ func TestTheMatcherIsASettingOfTheHandler(t *testing.T) {
 		t.Errorf("got %s", text)
 	}
 }
+
+// TestAMatcherSelectsLettersThatAreEqualInUpperCase: a server that compares paths in upper
+// case reads the dotless i as an i, and the long s as an s.
+func TestAMatcherSelectsLettersThatAreEqualInUpperCase(t *testing.T) {
+	s := withMatcher(t, "/admin/*", gatewaytest.Options{})
+	for target, want := range map[string]int{
+		"/adm%C4%B1n/x": 401, "/adm%25C4%25B1n/x": 401, "/other%E2%80%A8": 400, "/other%E2%80%A9": 400, "/other%C2%85": 400, "/%C4%B1%C5%BF%C4%B1k": 200,
+	} {
+		if res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", ""); res.StatusCode != want {
+			t.Errorf("%s: got %d, want %d", target, res.StatusCode, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Access says who may pass at a path.
@@ -53,6 +54,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 			forms = addForm(forms, belowHost(strings.TrimLeft(form, "/")))
 		}
 		forms = addForm(forms, overlong.Replace(form))
+		forms = addForm(forms, upperTwins.Replace(form))
 		forms = addForm(forms, strings.ReplaceAll(form, `\`, "/"))
 		forms = addForm(forms, cutParameters(form))
 		forms = addForm(forms, trimSegments(form))
@@ -91,7 +93,7 @@ func isOrdinary(u *url.URL) bool {
 	before := byte('x') // the byte before
 	for i := range len(u.Path) {
 		b := u.Path[i]
-		if isControl(rune(b)) || isOverlong(before, b) {
+		if isControl(rune(b)) || isOverlong(before, b) || b >= utf8.RuneSelf && isOddLetter(u.Path[i:]) {
 			return false
 		}
 		switch b {
@@ -113,8 +115,21 @@ func isOrdinary(u *url.URL) bool {
 
 // isControl reports whether a character has no place in a path. A `$` in a regular
 // expression of Python, Perl and PHP also matches before a newline at the end, so that
-// routes for `/admin` answer `/admin%0A`; C ends a text at NUL.
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+// routes for `/admin` answer `/admin%0A`; C ends a text at NUL. U+0085, U+2028 and U+2029
+// end a line, too, in Java and in other languages.
+func isControl(r rune) bool {
+	return r < ' ' || r == 0x7f || r == '\u0085' || r == '\u2028' || r == '\u2029'
+}
+
+// upperTwins replaces the two letters outside ASCII that become an ASCII letter in upper
+// case. A server that compares paths in upper case reads `/admın` as `/admin`.
+var upperTwins = strings.NewReplacer("\u0131", "i", "\u017f", "s")
+
+// isOddLetter reports whether a text begins with such a letter, or with such a line end.
+func isOddLetter(text string) bool {
+	r, _ := utf8.DecodeRuneInString(text)
+	return r == '\u0131' || r == '\u017f' || isControl(r)
+}
 
 // belowHost gives the path of a text that begins with a host. `new URL(target, base)` in
 // JavaScript, parse_url in PHP and java.net.URI read `//host/path` like that, as the

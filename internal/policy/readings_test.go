@@ -33,6 +33,8 @@ func TestReadingsOfOddPaths(t *testing.T) {
 		{"/public/%25zz/%252e%252e/%252e%252e/admin", []string{"/admin"}},
 		{"/%2561dmin/%25", []string{"/admin/%"}},
 		{"/%2561dmin/%252", []string{"/admin/%2"}},
+		{"/adm%C4%B1n", []string{"/admin"}},
+		{"/adm%C4%B1n%252fpa%C5%BF%C5%BF", []string{"/admin/pass"}},
 		{"/%25%2561dmin", []string{"/%admin"}},
 	} {
 		u, err := url.ParseRequestURI(c.target)
@@ -54,6 +56,7 @@ func TestReadingsOfOddPaths(t *testing.T) {
 func TestPathsWithControlCharactersHaveNoReading(t *testing.T) {
 	for _, target := range []string{
 		"/admin%0A", "/admin%0D%0A", "/a%00", "/a/.%00./b", "/a%7F", "/a%01b", "/%09/x", "/admin%250A", "/a%25250A", "/a%c0%80", "/a%c0%8a", "/a;%0A",
+		"/admin%C2%85", "/admin%E2%80%A8", "/admin%E2%80%A9", "/admin%25E2%2580%25A9",
 	} {
 		u, err := url.ParseRequestURI(target)
 		if err != nil {
@@ -66,7 +69,7 @@ func TestPathsWithControlCharactersHaveNoReading(t *testing.T) {
 }
 
 func TestPathsInManyScriptsAreOrdinary(t *testing.T) {
-	for _, target := range []string{"/caf%C3%A9", "/%E4%BD%A0%E5%A5%BD", "/%E0%A4%A8", "/%F0%9F%98%80", "/a%20b", "/%C0-propos", "/a~b:c@d,e"} {
+	for _, target := range []string{"/caf%C3%A9", "/%E4%BD%A0%E5%A5%BD", "/%E0%A4%A8", "/%F0%9F%98%80", "/a%20b", "/%C0-propos", "/a~b:c@d,e", "/%C4%B0%C4%B2", "/%E2%80%9Ca%E2%80%9D"} {
 		u, err := url.ParseRequestURI(target)
 		if err != nil {
 			t.Fatal(err)

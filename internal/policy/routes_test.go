@@ -36,6 +36,7 @@ func FuzzAccess(f *testing.F) {
 		"/public/a", "/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/..%5cadmin", "/public/..;/admin",
 		"/public/%252e%252e%252fadmin", "/public/x%00/../../admin", "//public/a", "/public/./%2e%2e//admin", "/oauth/logout", "/public/..%2foauth/start", "/a%3b/../public/..;x/admin",
 		"//x/admin", "//u@x:80/admin", "/%2fx/admin", "/admin%0a", "/public/..%0a",
+		"/adm%C4%B1n", "/adm%25C4%25B1n/x", "/admin%E2%80%A8", "/admin%C2%85",
 		"/public/%25/%252e%252e/%252e%252e/admin", "/%2561dmin/%25", "/public/%25zz/%252e%252e%252f..%252fadmin",
 	} {
 		f.Add(seed)
@@ -92,7 +93,7 @@ func upstreamReadings(u *url.URL) []string {
 	parameters := regexp.MustCompile(`;[^/]*`)
 	var read []string
 	for _, p := range []string{decoded, twice, parameters.ReplaceAllString(decoded, ""), strings.ReplaceAll(decoded, `\`, "/")} {
-		read = append(read, p, path.Clean(p), strings.TrimSuffix(p, "\n"))
+		read = append(read, p, path.Clean(p), strings.TrimRight(p, "\n\u0085\u2028\u2029"), strings.ToUpper(p))
 		if relative, err := url.Parse(p); err == nil && strings.HasPrefix(p, "//") {
 			read = append(read, relative.Path)
 		}
