@@ -260,7 +260,9 @@ func (h *Handler) leavesOut(r *http.Request) bool {
 	}
 	selected, err := policy.Selects(h.matchers.AnyMatchWithError, r, &sent)
 	if err != nil {
-		h.logger.Warn("cannot evaluate the matcher of tollgate; the request is treated as protected", zap.Error(err))
+		if requests, due := h.state.matcherFaults.Next(h.now()); due {
+			h.logger.Warn("cannot evaluate the matcher of tollgate; the request is treated as protected", zap.Int("requests", requests), zap.Error(err))
+		}
 	}
 	return err == nil && !selected
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -55,6 +56,31 @@ func TestTheIssuerIsComparedAsConfigured(t *testing.T) {
 			t.Errorf("%q, iss %q: %d warnings", c.setting, iss, len(lines))
 		} else if got := lines[0].ContextMap()["iss"]; strings.HasPrefix(iss, "http") != (got == iss) {
 			t.Errorf("%q: the warning names %q, want %q", c.setting, got, iss)
+		}
+	}
+}
+
+// TestLinesThatAnybodyCanCauseAreWrittenOnceAMinute: a client may replay its login cookie,
+// and write the cookie that counts sign-ins.
+func TestLinesThatAnybodyCanCauseAreWrittenOnceAMinute(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "error_redirect /denied\npublic /denied"})
+	logs := observe(s)
+	b := s.NewBrowser()
+	provider := b.Visit(b.Visit("/oauth/start").Location())
+	login, callback := b.CookieLine(), provider.Location()
+	count := func(message string) int { return logs.FilterMessageSnippet(message).Len() }
+	for range 2 {
+		for range 5 {
+			s.NewBrowser().Get(callback+"&iss=https%3A%2F%2Fevil.example%2F"+strings.Repeat("A", 200), login)
+			for range 8 {
+				b.Visit("/oauth/callback?code=a&state=b") // each of them fails, and is counted in a cookie
+			}
+		}
+		s.Clock.Advance(time.Minute)
+	}
+	for _, message := range []string{"the callback's iss differs", "sign-in loop: sign-ins fail"} {
+		if n := count(message); n != 2 {
+			t.Errorf("%s: got %d lines in two minutes, want 2", message, n)
 		}
 	}
 }

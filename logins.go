@@ -111,7 +111,10 @@ func (lg *logins) goesRound(w http.ResponseWriter, v *visit) bool {
 	if !recent.IsLoop() {
 		return false
 	}
-	lg.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", zap.String("error_redirect", lg.settings.errorPath))
+	if requests, due := lg.state.failingLoops.Next(lg.now()); due { // the count is in a cookie that any client can write
+		lg.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one",
+			zap.String("error_redirect", lg.settings.errorPath), zap.Int("requests", requests))
+	}
 	return true
 }
 

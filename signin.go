@@ -88,7 +88,9 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, oauth.AuthorizationErrorCode(answer.ErrorCode))
 	}
 	if !h.settings.client.IsIssuer(answer.Issuer) {
-		h.audit.issuer(answer.Issuer, h.settings.client.Issuer)
+		if requests, due := h.state.foreignIssuers.Next(h.now()); due {
+			h.audit.issuer(answer.Issuer, h.settings.client.Issuer, requests)
+		}
 		return h.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
 	}
 
@@ -111,14 +113,14 @@ const maxLoggedIssuer = 256
 // issuer logs that a callback named an issuer that is not the configured one: either the
 // provider's issuer is on another host, or it is an attack (RFC 9207 section 4). An attacker
 // can write anything into the callback's URL, so a value that does not have the form of an
-// issuer is not logged.
-func (a *audit) issuer(issuer, expected string) {
+// issuer is not logged, and the line is written once a minute, for a number of requests.
+func (a *audit) issuer(issuer, expected string, requests int) {
 	u, err := url.Parse(issuer)
 	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		issuer = "(not an issuer identifier)"
 	}
 	a.logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", expected))
+		zap.String("iss", issuer), zap.String("expected", expected), zap.Int("requests", requests))
 }
 
 // lateCallback answers a callback whose login is over, or was not started by this browser.

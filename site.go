@@ -42,6 +42,9 @@ type siteState struct {
 	otherHosts rare.Hosts
 	// duplicates limits the log line about two session cookies in one request.
 	duplicates rare.Line
+	// failingLoops, foreignIssuers and matcherFaults limit log lines about failed sign-ins that
+	// go round, callbacks with another issuer, and a matcher that cannot be evaluated.
+	failingLoops, foreignIssuers, matcherFaults rare.Line
 	// fullURLs limits the log line about a proxy that sends full URLs only.
 	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was recently deleted or replaced.
