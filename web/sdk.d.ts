@@ -12,8 +12,23 @@ export interface User {
 	readonly created_time: number | string | null;
 	readonly status: number | string | null;
 	readonly balance: Balance;
+	/** What can be spent now: the balance without what running requests hold; null when it is not known. */
+	readonly available?: string | null;
+	/** What this application lets the user spend, and what is left of it. */
+	readonly budgets?: readonly Budget[];
+	/** Whether the balance is below the amount at which this site warns. */
+	readonly low?: boolean;
 	/** In Unix seconds. */
 	readonly session: { readonly issued_at: number; readonly expires_at: number };
+}
+
+export interface Budget {
+	readonly budget: string;
+	readonly per: "hour" | "day" | "month";
+	readonly spent: string;
+	readonly available: string;
+	/** In Unix seconds. */
+	readonly resets_at: number;
 }
 
 export interface Balance {
@@ -50,11 +65,14 @@ export interface TollgateEvents {
 	logout: CustomEvent<{ user: null }>;
 	/** The session has ended without that. */
 	expired: CustomEvent<{ user: null }>;
-	/** The balance is another one, or did not suffice for a call of `fetch`. */
+	/** The balance is another one, or a call of `fetch` could not be paid: by the balance, or within a budget. */
 	balance: CustomEvent<{
 		user: User | null;
 		insufficient?: { balance: string | null; required: string };
+		exceeded?: { budget: string; spent: string; resets_at: number };
 	}>;
+	/** The balance has become low. Sent once, until the balance is no longer low. */
+	low: CustomEvent<{ user: User | null }>;
 }
 
 export interface Tollgate extends EventTarget {

@@ -40,6 +40,7 @@ class Tollgate extends EventTarget {
 	#asked = 0; // numbers what the gateway is asked, so that an older answer never
 	#answered = 0; // replaces a newer one
 	#logins = 0;
+	#isLow = false; // so that the event low is sent once
 	/** @type {Promise<User | null> | undefined} */
 	#reading;
 	/** @type {Promise<User> | undefined} */
@@ -144,9 +145,9 @@ class Tollgate extends EventTarget {
 		const second = first.clone();
 		const asker = this.#known;
 		const logins = this.#logins;
-		const response = await fetch(first);
+		const response = await this.#send(first);
 		const problem = await problemOf(response);
-		if (problem?.error === "insufficient_balance") this.#lack(problem);
+		if (problem) this.#lack(problem);
 		if (!asksForLogin(problem)) return response;
 
 		if (logins === this.#logins) {
@@ -155,7 +156,18 @@ class Tollgate extends EventTarget {
 		}
 		// Not in the name of somebody else.
 		if (asker !== undefined && asker !== this.#known) fail("user_changed");
-		return fetch(second);
+		return this.#send(second);
+	}
+
+	/** @param {Request} call */
+	async #send(call) {
+		const response = await fetch(call);
+		if (isOwn(response) && response.headers.get("Tollgate-Balance-Low") === "1" && !this.#isLow) {
+			if (this.#user) render((this.#user = { ...this.#user, low: true }));
+			this.#warn(true);
+			this.#readSoon();
+		}
+		return response;
 	}
 
 	/**
@@ -200,6 +212,15 @@ class Tollgate extends EventTarget {
 		if (news && tell) this.#channel.postMessage({ type: "tollgate:changed", cause: news });
 		render(user);
 		if (news) this.#emit(news, { user });
+		if (before === undefined || !user) this.#isLow = Boolean(user?.low);
+		else this.#warn(user.low ?? this.#isLow);
+	}
+
+	/** @param {boolean} isLow */
+	#warn(isLow) {
+		const isNew = isLow && !this.#isLow;
+		this.#isLow = isLow;
+		if (isNew) this.#emit("low", { user: this.#user ?? null });
 	}
 
 	/**
@@ -297,10 +318,19 @@ class Tollgate extends EventTarget {
 		return this.#login?.user ?? this.#openLogin(startURL()) ?? fail("popup_blocked");
 	}
 
-	/** @param {any} problem */
-	#lack({ balance, required }) {
-		this.#emit("balance", { user: this.#user ?? null, insufficient: { balance, required } });
-		render(this.#user, { message: "lacking" });
+	/**
+	 * Tells what is missing, if the gateway says that a call cannot be paid.
+	 * @param {any} problem
+	 */
+	#lack({ error, balance, required, budget, spent, resets_at }) {
+		const user = this.#user ?? null;
+		if (error === "insufficient_balance") {
+			this.#emit("balance", { user, insufficient: { balance, required } });
+			render(this.#user, { message: "lacking" });
+		} else if (error === "budget_exceeded") {
+			this.#emit("balance", { user, exceeded: { budget, spent, resets_at } });
+			render(this.#user, { message: "exceeded" });
+		} else return;
 		this.#readSoon();
 	}
 
@@ -384,13 +414,21 @@ function codeOf(response) {
 }
 
 /**
+ * A redirect may have led to another origin, which does not speak for the gateway.
+ * @param {Response} response
+ */
+function isOwn(response) {
+	return response.url.startsWith(location.origin + "/");
+}
+
+/**
  * The gateway's problem document, where an answer of this origin could be one.
  * @param {Response} response
  */
 async function problemOf(response) {
 	const type = response.headers.get("Content-Type") ?? "";
 	if (![401, 402].includes(response.status) || !type.startsWith("application/problem+json")) return undefined;
-	if (!response.url.startsWith(location.origin + "/")) return undefined;
+	if (!isOwn(response)) return undefined;
 	return response.clone().json().catch(() => undefined);
 }
 
@@ -430,12 +468,12 @@ export const tollgate = new Tollgate();
  * @type {Record<string, Record<string, string>>}
  */
 const texts = {
-	en: { account: "Account", loading: "Loading…", login: "Sign in", refresh: "Refresh", topup: "Top up", logout: "Sign out", retry: "Try again", balance: "Balance", unknown: "unknown", updated: "Balance updated", lacking: "Your balance is not enough", again: "Please sign in again", unfinished: "The sign-in was not finished", refused: "This account cannot be used here", failed: "That did not work" },
-	"pt-BR": { account: "Conta", loading: "Carregando…", login: "Entrar", refresh: "Atualizar", topup: "Recarregar", logout: "Sair", retry: "Tentar de novo", balance: "Saldo", unknown: "desconhecido", updated: "Saldo atualizado", lacking: "Seu saldo não é suficiente", again: "Entre novamente", unfinished: "O login não foi concluído", refused: "Esta conta não pode ser usada aqui", failed: "Não funcionou" },
-	es: { account: "Cuenta", loading: "Cargando…", login: "Iniciar sesión", refresh: "Actualizar", topup: "Recargar", logout: "Cerrar sesión", retry: "Reintentar", balance: "Saldo", unknown: "desconocido", updated: "Saldo actualizado", lacking: "Su saldo no es suficiente", again: "Inicie sesión de nuevo", unfinished: "No se completó el inicio de sesión", refused: "Esta cuenta no se puede usar aquí", failed: "No ha funcionado" },
-	ja: { account: "アカウント", loading: "読み込み中…", login: "ログイン", refresh: "更新", topup: "チャージ", logout: "ログアウト", retry: "再試行", balance: "残高", unknown: "不明", updated: "残高を更新しました", lacking: "残高が不足しています", again: "もう一度ログインしてください", unfinished: "ログインが完了しませんでした", refused: "このアカウントはここでは使えません", failed: "うまくいきませんでした" },
-	"zh-Hans": { account: "账户", loading: "正在加载…", login: "登录", refresh: "刷新", topup: "充值", logout: "退出登录", retry: "重试", balance: "余额", unknown: "未知", updated: "余额已更新", lacking: "余额不足", again: "请重新登录", unfinished: "登录未完成", refused: "此账户无法在这里使用", failed: "操作未成功" },
-	"zh-Hant": { account: "帳戶", loading: "正在載入…", login: "登入", refresh: "重新整理", topup: "儲值", logout: "登出", retry: "重試", balance: "餘額", unknown: "未知", updated: "餘額已更新", lacking: "餘額不足", again: "請重新登入", unfinished: "登入未完成", refused: "此帳戶無法在這裡使用", failed: "操作未成功" },
+	en: { account: "Account", loading: "Loading…", login: "Sign in", refresh: "Refresh", topup: "Top up", logout: "Sign out", retry: "Try again", balance: "Balance", unknown: "unknown", updated: "Balance updated", lacking: "Your balance is not enough", low: "Your balance is low", exceeded: "Your spending limit is reached", again: "Please sign in again", unfinished: "The sign-in was not finished", refused: "This account cannot be used here", failed: "That did not work" },
+	"pt-BR": { account: "Conta", loading: "Carregando…", login: "Entrar", refresh: "Atualizar", topup: "Recarregar", logout: "Sair", retry: "Tentar de novo", balance: "Saldo", unknown: "desconhecido", updated: "Saldo atualizado", lacking: "Seu saldo não é suficiente", low: "Seu saldo está baixo", exceeded: "Você atingiu seu limite de gastos", again: "Entre novamente", unfinished: "O login não foi concluído", refused: "Esta conta não pode ser usada aqui", failed: "Não funcionou" },
+	es: { account: "Cuenta", loading: "Cargando…", login: "Iniciar sesión", refresh: "Actualizar", topup: "Recargar", logout: "Cerrar sesión", retry: "Reintentar", balance: "Saldo", unknown: "desconocido", updated: "Saldo actualizado", lacking: "Su saldo no es suficiente", low: "Le queda poco saldo", exceeded: "Ha alcanzado su límite de gasto", again: "Inicie sesión de nuevo", unfinished: "No se completó el inicio de sesión", refused: "Esta cuenta no se puede usar aquí", failed: "No ha funcionado" },
+	ja: { account: "アカウント", loading: "読み込み中…", login: "ログイン", refresh: "更新", topup: "チャージ", logout: "ログアウト", retry: "再試行", balance: "残高", unknown: "不明", updated: "残高を更新しました", lacking: "残高が不足しています", low: "残高が少なくなっています", exceeded: "ご利用の上限に達しました", again: "もう一度ログインしてください", unfinished: "ログインが完了しませんでした", refused: "このアカウントはここでは使えません", failed: "うまくいきませんでした" },
+	"zh-Hans": { account: "账户", loading: "正在加载…", login: "登录", refresh: "刷新", topup: "充值", logout: "退出登录", retry: "重试", balance: "余额", unknown: "未知", updated: "余额已更新", lacking: "余额不足", low: "余额偏低", exceeded: "您已达到消费限额", again: "请重新登录", unfinished: "登录未完成", refused: "此账户无法在这里使用", failed: "操作未成功" },
+	"zh-Hant": { account: "帳戶", loading: "正在載入…", login: "登入", refresh: "重新整理", topup: "儲值", logout: "登出", retry: "重試", balance: "餘額", unknown: "未知", updated: "餘額已更新", lacking: "餘額不足", low: "餘額偏低", exceeded: "您已達到消費限額", again: "請重新登入", unfinished: "登入未完成", refused: "此帳戶無法在這裡使用", failed: "操作未成功" },
 };
 
 /**
@@ -464,7 +502,7 @@ const style = `
 :host { display: inline-block; font: var(--tollgate-font, inherit); color: var(--tollgate-color, inherit); }
 [hidden] { display: none !important; }
 [part=box] { display: flex; flex-wrap: wrap; align-items: center; gap: var(--tollgate-gap, .5em .75em); }
-[part=name] { font-weight: 600; }
+[part=name], [part=low] { font-weight: 600; }
 [part=name], [part=email] { overflow-wrap: anywhere; }
 [part=value] { font-variant-numeric: tabular-nums; }
 button {
@@ -518,15 +556,15 @@ class TollgateUser extends HTMLElement {
 
 		const box = make("div", "box", { role: "group" });
 		this.#parts.box = box;
-		for (const name of ["loading", "name", "email", "balance", "login", "refresh", "topup", "logout", "retry", "message"]) {
+		for (const name of ["loading", "name", "email", "balance", "low", "login", "refresh", "topup", "logout", "retry", "message"]) {
 			this.#parts[name] = box.appendChild(make("span", name));
 		}
-		const { loading, balance, message } = this.#parts;
+		const { loading, balance, low, message } = this.#parts;
 		this.#parts.loadingText = loading.appendChild(make("slot", "", { name: "loading" }));
 		this.#parts.label = balance.appendChild(make("span", "label"));
 		balance.append(" ");
 		this.#parts.value = balance.appendChild(make("span", "value"));
-		message.setAttribute("role", "status");
+		for (const part of [message, low]) part.setAttribute("role", "status");
 
 		this.#button("login", () => tollgate.login());
 		this.#button("refresh", () => tollgate.refreshBalance().then(() => "updated"));
@@ -586,6 +624,7 @@ class TollgateUser extends HTMLElement {
 		parts.email.textContent = user?.email ?? "";
 		parts.label.textContent = words.balance;
 		parts.value.textContent = user?.balance.value ?? words.unknown;
+		parts.low.textContent = user?.low ? words.low : "";
 
 		parts.loading.hidden = state !== "loading";
 		parts.login.hidden = state !== "out";
