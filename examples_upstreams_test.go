@@ -50,10 +50,22 @@ func fenceOf(file string) string {
 // newSampleSite starts a sample on a free port, and a gateway in front of it. direct is
 // the URL of the sample itself.
 func newSampleSite(t *testing.T, file string, run []string) (s *gatewaytest.Site, direct string) {
-	address := porttest.Address()
+	address := startSample(t, "examples/upstreams/"+file, run)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	return gatewaytest.New(t, gatewaytest.Options{
+		Provider:   simulator.Options{AutoLogin: "张伟"},
+		InTollgate: "public /public",
+		Handler:    proxy.ServeHTTP,
+	}), "http://" + address + "/"
+}
+
+// startSample starts a sample on a free port, and gives its address.
+func startSample(t *testing.T, file string, run []string) (address string) {
+	t.Helper()
+	address = porttest.Address()
 	_, port, _ := strings.Cut(address, ":")
-	sample := filepath.Join(t.TempDir(), file)
-	writeFile(t, sample, render(t, "examples/upstreams/"+file, "3000", port))
+	sample := filepath.Join(t.TempDir(), filepath.Base(file))
+	writeFile(t, sample, render(t, file, "3000", port))
 	switch {
 	case run == nil:
 		program := strings.TrimSuffix(sample, ".go")
@@ -67,12 +79,7 @@ func newSampleSite(t *testing.T, file string, run []string) (s *gatewaytest.Site
 		run = append(run, sample)
 	}
 	startProxy(t, address, run[0], run[1:]...)
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
-	return gatewaytest.New(t, gatewaytest.Options{
-		Provider:   simulator.Options{AutoLogin: "张伟"},
-		InTollgate: "public /public",
-		Handler:    proxy.ServeHTTP,
-	}), "http://" + address + "/"
+	return address
 }
 
 // getsNothingForUndecodableNames sends values that the gateway never sends, as somebody
