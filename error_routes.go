@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-// metVar is the variable that says of a request that a tollgate has stripped it.
+// metVar is the variable with the *Handler that has stripped a request.
 const metVar = "tollgate.met"
 
 // errorGuard stands before the error routes of a server. An error of a directive that
@@ -93,8 +93,9 @@ func leadsToUpstream(routes caddyhttp.RouteList) bool {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if caddyhttp.GetVar(r.Context(), metVar) != nil {
-		return next.ServeHTTP(w, r) // it has the identity that a tollgate gave it
+	met, _ := caddyhttp.GetVar(r.Context(), metVar).(*Handler)
+	if met == g.handler {
+		return next.ServeHTTP(w, r) // it has the identity that this tollgate gave it
 	}
 	if len(g.hosts) > 0 {
 		if ours, err := g.hosts.MatchWithError(r); err == nil && !ours {
@@ -102,6 +103,12 @@ func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 		}
 	}
 	h := g.handler
+	if met != nil {
+		// Another tollgate of the server gave it an identity. Its error may lead to our
+		// application, which trusts our names.
+		h.settings.identity.Without(met.settings.identity).Strip(r)
+		return next.ServeHTTP(w, r)
+	}
 	if judged := h.checkTarget(r); judged != policy.TargetOK {
 		return h.refuseTarget(w, r, judged)
 	}

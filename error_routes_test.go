@@ -78,6 +78,31 @@ func TestAnErrorBehindTollgateKeepsTheIdentity(t *testing.T) {
 	}
 }
 
+// TestAnErrorBehindAnotherTollgateCarriesNoForgedIdentity: two tollgates of a server have
+// different presets, and the error route leads to the application of one of them.
+func TestAnErrorBehindAnotherTollgateCarriesNoForgedIdentity(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	before, block, _ := strings.Cut(s.Caddyfile, "\ttollgate {")
+	block, _, _ = strings.Cut(block, "\treverse_proxy")
+	s.Caddyfile = before + "handle_errors {\nreverse_proxy " + s.Upstream.URL + "\n}\n" +
+		"handle /remote/* {\ntollgate {\nidentity remote\n" + block + "error 500\n}\n" +
+		"handle {\ntollgate {" + block + "error 500\n}\n}\n"
+	s.Load()
+	b := s.NewBrowser().SignIn()
+	for path, c := range map[string]struct{ forged, kept string }{
+		"/broken":        {forged: "Remote-User", kept: "X-User-Id"},
+		"/remote/broken": {forged: "X-User-Id", kept: "Remote-User"},
+	} {
+		seen := b.Get(path, c.forged+": admin", c.kept+": admin").Seen(t).Header
+		if got := seen.Get(c.forged); got != "" {
+			t.Errorf("%s: the error route sees the forged %s %q", path, c.forged, got)
+		}
+		if got := seen.Get(c.kept); got == "" || got == "admin" {
+			t.Errorf("%s: the error route sees %s %q, want the user's", path, c.kept, got)
+		}
+	}
+}
+
 // TestErrorsOfOtherSitesAreLeftAlone: they may use these header names for their own.
 func TestErrorsOfOtherSitesAreLeftAlone(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})

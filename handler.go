@@ -59,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	h.firstRequest.Do(func() { h.warnIfUnreachable(r) })
 	h.settings.identity.Strip(r)
-	caddyhttp.SetVar(r.Context(), metVar, true)
+	caddyhttp.SetVar(r.Context(), metVar, h)
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
 
 	name, unambiguous := h.routes.Endpoint(originalURL(r))

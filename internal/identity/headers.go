@@ -7,6 +7,7 @@ package identity
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -168,6 +169,17 @@ func (h *Headers) Strip(r *http.Request) {
 	}
 	stripTunnels(r.Header)
 	h.stripTrailers(r)
+}
+
+// Without returns headers whose Strip removes only what other's Strip leaves: the names of h
+// that are no names of other.
+func (h *Headers) Without(other *Headers) *Headers {
+	rest := &Headers{folded: maps.Clone(h.folded)}
+	for name := range other.folded {
+		delete(rest.folded, name)
+	}
+	rest.noteFirstBytes()
+	return rest
 }
 
 // stripTunnels allows WebSocket as the only protocol for an upgrade. Through another one,
