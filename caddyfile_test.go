@@ -3,6 +3,8 @@ package tollgate_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -190,7 +192,7 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		minimal("require {\nbalance $1\n}"):                                                 "require[0].balance: \"$1\" is not a plain amount",
 		minimal("require {\nbalance 1,000\n}"):                                              "require[0].balance: \"1,000\" is not a plain amount",
 		minimal("require {\nbalance 1e3\n}"):                                                "require[0].balance: \"1e3\" is not a plain amount",
-		minimal("require {\nbalance 1\nbalance 2\n}"):                                       "balance stands twice, at Caddyfile:11",
+		minimal("require {\nbalance 1\nbalance 2\n}"):                                       "balance is set twice, at Caddyfile:11",
 		minimal("require {\nbalance 1 2\n}"):                                                "require[0].balance: wrong number of arguments, at Caddyfile:10",
 		minimal("require {\nuser 1\n}\nrequire {\nbalance much\n}"):                         "require[1].balance: \"much\" is not a plain amount such as 0.50; it must not be negative, at Caddyfile:13",
 		minimal("require {\nuser\n}"):                                                       "require[0].user: wrong number of arguments, at Caddyfile:10",
@@ -223,13 +225,13 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		stored("forward_auth\nidentity {\nheader Set-Cookie x\n}"):                          "identity.header: Set-Cookie has another meaning in the response of forward_auth: choose another name, at Caddyfile:14",
 		stored("forward_auth\nidentity {\nheader X-" + strings.Repeat("a", 2000) + " x\n}"): "identity: the header names alone take",
 		minimal("pass_tokens"):                                                              "unknown word 'pass_tokens'",
-		minimal("balance {\non_unknown maybe\n}"):                                           "balance.on_unknown: \"maybe\" is none of deny, allow, at Caddyfile:10",
+		minimal("balance {\non_unknown maybe\n}"):                                           "balance.on_unknown: \"maybe\" is not one of deny, allow, at Caddyfile:10",
 		minimal("session {\nstore memcached\n}"):                                            "unknown session store 'memcached', at Caddyfile:10",
 		minimal("session {\nstore cokie\n}"):                                                "did you mean 'cookie'?",
 		minimal("session {\nstore cookie x\n}"):                                             "store cookie has no options",
-		minimal("brand a\nbrand b"):                                                         "brand stands twice, at Caddyfile:10",
-		minimal("provider aihubmix {\n}"):                                                   "provider stands twice, at Caddyfile:9",
-		minimal("secret a\nsecret b"):                                                       "secret stands twice, at Caddyfile:10",
+		minimal("brand a\nbrand b"):                                                         "brand is set twice, at Caddyfile:10",
+		minimal("provider aihubmix {\n}"):                                                   "provider is set twice, at Caddyfile:9",
+		minimal("secret a\nsecret b"):                                                       "secret is set twice, at Caddyfile:10",
 		minimal("brand"):                                                                    "brand: wrong number of arguments, at Caddyfile:9",
 		minimal("logo testdata/logo.svg"):                                                   "logo: needs `brand`, which is the text for users who do not see the picture, at Caddyfile:9",
 		minimal("brand a\nlogo nowhere.png"):                                                "logo: open nowhere.png: no such file or directory, at Caddyfile:10",
@@ -242,7 +244,7 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		minimal("pages nowhere"):                                                            "pages: nowhere: open .: no such file or directory, at Caddyfile:9",
 		minimal("pages Makefile"):                                                           "pages: Makefile: ",
 		minimal("pages docs"):                                                               "pages: docs: ",
-		minimal("accent 333\naccent 444"):                                                   "accent stands twice, at Caddyfile:10",
+		minimal("accent 333\naccent 444"):                                                   "accent is set twice, at Caddyfile:10",
 		minimal("brand a b"):                                                                "Caddyfile:9",
 		minimal("brand \"\""):                                                               "brand is empty, at Caddyfile:9",
 		minimal("login_page maybe"):                                                         "login_page: 'maybe' is neither on nor off, at Caddyfile:9",
@@ -254,7 +256,7 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		minimal("secret changeme"):                                                          "secret: is too short: it has 6 bytes, and needs at least 32 random bytes",
 		minimal("secret " + strings.Repeat("!", 50)):                                        "secret: is neither 64 or more hex digits nor base64url",
 		minimal("public page"):                                                              "public: \"page\" is not a path pattern: it must begin with / or *, at Caddyfile:9",
-		minimal("public /%61"):                                                              "public: \"/%61\" must be written decoded, and without a query, at Caddyfile:9",
+		minimal("public /%61"):                                                              "public: \"/%61\" must be written without percent escapes and without a query, at Caddyfile:9",
 		minimal("public /a\noptional /a"):                                                   "optional: \"/a\" is already in public: remove it from one of them, at Caddyfile:10",
 		minimal("after_login //evil"):                                                       "after_login: \"//evil\" is not a path of this origin, at Caddyfile:9",
 		minimal("after_logout https://x.example"):                                           "after_logout: ",
@@ -277,10 +279,10 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		minimal("identity {\nheader \"X Y\" z\n}"):                                          "identity: \"X Y\" is not a valid header name",
 		minimal("identity {\nheader Connection z\n}"):                                       "identity: Connection cannot carry the identity",
 		minimal("identity {\nheader X-A 1\nheader x_a 2\n}"):                                "X",
-		minimal("identity {\nheader X-A 1\nheader X-A 2\n}"):                                "identity.header: X-A stands twice, at Caddyfile:11",
+		minimal("identity {\nheader X-A 1\nheader X-A 2\n}"):                                "identity.header: X-A is set twice, at Caddyfile:11",
 		minimal("session {\nlifetime 31d\n}"):                                               "session.lifetime: must not be more than 30d",
 		minimal("session {\nlifetime 1h\nidle_timeout 2h\n}"):                               "session.idle_timeout: must not be more than lifetime, at Caddyfile:11",
-		minimal("session {\nsame_site any\n}"):                                              "session.same_site: \"any\" is none of lax, strict, none, at Caddyfile:10",
+		minimal("session {\nsame_site any\n}"):                                              "session.same_site: \"any\" is not one of lax, strict, none, at Caddyfile:10",
 		minimal("session {\ncookie_domain other.com\n}"):                                    "session.cookie_domain: \"other.com\" is not the host of redirect_uri",
 		minimal("session {\ncookie_domain p.example.com\n}"):                                "session.cookie_domain",
 		minimal("session {\ncookie_name \"a b\"\n}"):                                        "session.cookie_name: \"a b\" is not a valid cookie name",
@@ -291,7 +293,7 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		replaced("client_secret secret", "client_secret \"\""):                              "client_secret is empty, at Caddyfile:6",
 		replaced("client_id id", ""):                                                        "provider.client_id: is required, at Caddyfile:4",
 		replaced("client_id id", "client_authentication none\nclient_id id"):                "provider.client_secret: contradicts client_authentication none, at Caddyfile:7",
-		replaced("client_id id", "client_authentication post\nclient_id id"):                "provider.client_authentication: \"post\" is none of",
+		replaced("client_id id", "client_authentication post\nclient_id id"):                "provider.client_authentication: \"post\" is not one of",
 		replaced("client_id id", "base_url http://x.example\nclient_id id"):                 "provider.base_url: \"http://x.example\" must be https, or http on loopback, at Caddyfile:5",
 		replaced("client_id id", "token_endpoint x\nclient_id id"):                          "provider.token_endpoint: is not an absolute URL: it must begin with https:// and a host, at Caddyfile:5",
 		replaced("client_id id", "authorize_param state x\nclient_id id"):                   "provider.authorize_param: \"state\" is set by tollgate itself, at Caddyfile:5",
@@ -319,14 +321,19 @@ func TestEmptyPlaceholderIsAWarningInAdaptAndStopsTheStart(t *testing.T) {
 	t.Setenv("TOLLGATE_TEST_EMPTY", "")
 	t.Setenv("TOLLGATE_TEST_BLANK", " ")
 	t.Setenv("TOLLGATE_TEST_HTTP", "http://app.example.com/oauth/callback")
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for block, want := range map[string]string{
-		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_UNSET}", 1):    "provider.client_secret: evaluated placeholder {env.TOLLGATE_TEST_UNSET} is empty",
-		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_EMPTY}", 1):    "provider.client_secret: evaluated placeholder {env.TOLLGATE_TEST_EMPTY} is empty",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_UNSET}", 1):    "provider.client_secret: environment variable TOLLGATE_TEST_UNSET is not set; forgot `--envfile tollgate.env`?",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_EMPTY}", 1):    "provider.client_secret: environment variable TOLLGATE_TEST_EMPTY is empty",
 		strings.Replace(minimalBlock, "client_secret secret", "client_secret {env.TOLLGATE_TEST_BLANK}", 1):    "provider.client_secret: is empty",
-		strings.Replace(minimalBlock, "client_secret secret", "client_secret {file./nowhere/at/all}", 1):       "provider.client_secret: ",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {file./nowhere/at/all}", 1):       "provider.client_secret: file /nowhere/at/all cannot be read: no such file or directory",
 		strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", "{env.TOLLGATE_TEST_HTTP}", 1): "redirect_uri: \"{env.TOLLGATE_TEST_HTTP}\" must be https",
-		minimalBlock + "secret {env.TOLLGATE_TEST_UNSET}":                                                      "secret: evaluated placeholder",
-		minimalBlock + "identity {\nheader X-A \"a {env.TOLLGATE_TEST_UNSET}\"\n}":                             "identity.header: evaluated placeholder {env.TOLLGATE_TEST_UNSET} is empty",
+		minimalBlock + "secret {env.TOLLGATE_TEST_UNSET}":                                                      "secret: environment variable TOLLGATE_TEST_UNSET is not set",
+		minimalBlock + "identity {\nheader X-A \"a {env.TOLLGATE_TEST_UNSET}\"\n}":                             "identity.header: environment variable TOLLGATE_TEST_UNSET is not set",
+		strings.Replace(minimalBlock, "client_secret secret", "client_secret {file."+empty+"}", 1):             "provider.client_secret: file " + empty + " is empty",
 		minimalBlock + "secret {env.TOLLGATE_TEST_HTTP}":                                                       "secret: is neither",
 	} {
 		text := "{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + block + "\n\t}\n}\n"

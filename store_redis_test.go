@@ -48,7 +48,7 @@ func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 		"address redis://h:1":                  `session.store.address: must be <host>:<port> and nothing else, for example 127.0.0.1:6379, at Caddyfile:10`,
 		"address a:0":                          `session.store.address: must be <host>:<port> and nothing else, for example 127.0.0.1:6379, at Caddyfile:10`,
 		"address a:1 b:2":                      "session.store.address: several addresses need sentinel or cluster, at Caddyfile:10",
-		"address a:1\naddress b:1":             "address stands twice, at Caddyfile:11",
+		"address a:1\naddress b:1":             "address is set twice, at Caddyfile:11",
 		"address a:1\nuser x":                  "unknown word 'user'; did you mean 'username'?, at Caddyfile:11",
 		"address a:1\nusername x":              "session.store.username: needs password, at Caddyfile:11",
 		"address a:1\npassword \"\"":           "session.store.password is empty, at Caddyfile:11",

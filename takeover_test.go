@@ -214,7 +214,7 @@ func TestFromCookiesIsChecked(t *testing.T) {
 		"store cookie {\nfrom_cookies 1h\n}":               "store cookie has no options",
 		"store redis {\naddress a:1\nfrom_cookies 31d\n}":  "session.store.from_cookies: must not be more than 30d",
 		"store redis {\naddress a:1\nfrom_cookies\n}":      "session.store.from_cookies: wrong number of arguments",
-		"store storage {\nfrom_cookies 1h\nfrom_cookies\n": "from_cookies stands twice",
+		"store storage {\nfrom_cookies 1h\nfrom_cookies\n": "from_cookies is set twice",
 	} {
 		if _, err := adaptHandler(minimalBlock + "session {\n" + block + "\n}"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)

@@ -11,32 +11,34 @@ import (
 	"strings"
 )
 
-// Hidden is shown in an error in the place of a value that may be a secret.
+// Hidden replaces a value that may be a secret in an error.
 const Hidden = "… (hidden: it may be a secret)"
 
-// shownError is an error whose text shows no secret. The original stays in its chain.
+// shownError is an error whose text shows no secret. Unwrap returns the original error.
 type shownError struct {
 	error
 	text string
 }
 
+// Error returns the text without secrets.
 func (e *shownError) Error() string { return e.text }
 
+// Unwrap returns the original error.
 func (e *shownError) Unwrap() error { return e.error }
 
-// WithoutSecrets is the one way of a configuration error to people. An operator easily
-// puts a secret behind the wrong word, and the error goes into logs. Errors of Caddy and
-// of Go quote values, too, so it looks through the text, whoever wrote it.
+// WithoutSecrets returns err with a text that is safe to log. Every configuration error must go
+// through it. Operators easily put a secret behind the wrong word, and errors go into logs.
+// Errors of Caddy and of Go also quote values, so it searches the whole text.
 //
-// It shows a value that came out of a placeholder as the placeholder, which read names by
-// the value. It hides a literal value that may be a secret; see shown.
+// It replaces the value of a placeholder by the placeholder, which it finds in read by the
+// value. It hides a literal value that may be a secret; see Shown.
 func WithoutSecrets(err error, read map[string]string) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
 	for value, raw := range longestFirst(read) {
-		// The search for words below cannot see the ends of such a value. A short one could
+		// The search for words below cannot find the end of such a value. A shorter value could
 		// be a part of our own words.
 		if len(value) >= minSearched && strings.ContainsAny(value, " \"'") {
 			for _, written := range []string{value, quoteInside(value)} {
@@ -51,10 +53,10 @@ func WithoutSecrets(err error, read map[string]string) error {
 	return &shownError{err, text}
 }
 
-// errorWord is a quoted value in an error, or a word.
+// errorWord matches a quoted value in an error, or a word.
 var errorWord = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'[^'\s]*'|[^\s"']+`)
 
-// shownWord is a word of an error as it may be shown, in its quotes.
+// shownWord returns a word of an error with its quotes, without secrets.
 func shownWord(word string, read map[string]string) string {
 	if value, err := strconv.Unquote(word); err == nil && word[0] == '"' {
 		if show := shownValue(value, read, true); show != value {
@@ -69,13 +71,14 @@ func shownWord(word string, read map[string]string) string {
 	return strings.Replace(word, value, shownValue(value, read, word[0] == '\''), 1)
 }
 
-// quoteInside is a value as it stands between the quotes that %q writes.
+// quoteInside returns a value as %q writes it, without the quotes.
 func quoteInside(value string) string {
 	quoted := strconv.Quote(value)
 	return quoted[1 : len(quoted)-1]
 }
 
-// longestFirst gives the values that were read, so that a value goes before its parts.
+// longestFirst iterates over the values that were read, so that a value is replaced before its
+// parts are.
 func longestFirst(read map[string]string) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		values := slices.SortedFunc(maps.Keys(read), func(a, b string) int {
@@ -89,11 +92,12 @@ func longestFirst(read map[string]string) iter.Seq2[string, string] {
 	}
 }
 
-// minSearched is the length from which on a value is searched for in others, and others
-// in it: a setting's host in the setting's URL, for example.
+// minSearched is the minimum length of a value that is searched for inside other texts, and of
+// a text that is searched for inside a value. For example, a setting's host is a part of the
+// setting's URL.
 const minSearched = 6
 
-// shownValue is a value as it may be shown.
+// shownValue returns a value without secrets.
 func shownValue(value string, read map[string]string, quoted bool) string {
 	lower := strings.ToLower(value)
 	for text, raw := range longestFirst(read) {
@@ -109,7 +113,7 @@ func shownValue(value string, read map[string]string, quoted bool) string {
 	return Shown(value)
 }
 
-// shownRead is shown for a value that the text raw of a setting became.
+// shownRead returns the safe text for a value that came from the setting's text raw.
 func shownRead(value, raw string) string {
 	if strings.Contains(raw, "{") {
 		return raw
@@ -117,10 +121,10 @@ func shownRead(value, raw string) string {
 	return Shown(value)
 }
 
-// Shown is a literal value as it may be shown. A typing mistake must be recognisable, so it
-// is the value itself, but for the user and the password in an address, for what follows
-// the name of a secret and a `:` or a `=`, and for a value that looks like a secret which a
-// program made.
+// Shown returns a literal value without secrets. The operator must recognise a typing mistake,
+// so Shown changes the value only if it may be a secret. It masks the user and the password in
+// an address, and what follows the name of a secret and a `:` or a `=`. It hides a value that
+// looks like a generated secret.
 func Shown(value string) string {
 	if name := assignedSecret.FindString(value); name != "" && len(name) < len(value) {
 		return name + Hidden
@@ -132,7 +136,7 @@ func Shown(value string) string {
 	return value
 }
 
-// withoutUser masks the user and the password in an address. A path may hold an @.
+// withoutUser masks the user and the password in an address. A path may contain an @.
 func withoutUser(value string) string {
 	start := 0
 	if scheme := strings.Index(value, "//"); scheme >= 0 {
@@ -147,14 +151,16 @@ func withoutUser(value string) string {
 }
 
 const (
-	// minGenerated is the least length, in bytes, of a value that is taken for a generated
-	// secret as a whole; minGeneratedPart that of a part of a path or an address.
+	// minGenerated is the minimum length in bytes of a whole value that is taken for a
+	// generated secret. minGeneratedPart is the minimum length of a part of a path or an
+	// address.
 	minGenerated     = 16
 	minGeneratedPart = 32
 )
 
 var (
-	// assignedSecret is the beginning of such a text as `client_secret:x` or `password="x"`.
+	// assignedSecret matches the beginning of texts such as `client_secret:x` or
+	// `password="x"`.
 	assignedSecret = regexp.MustCompile(`^(?i:[\w.,?&-]*(secret|passw(or)?d)[:=])`)
 
 	generated     = regexp.MustCompile(`^[A-Za-z0-9_+=.-][A-Za-z0-9_+/=.-]*$`)
@@ -164,7 +170,7 @@ var (
 	hostOrFile    = regexp.MustCompile(`^([A-Za-z0-9_-]{1,31}[./])*[A-Za-z0-9_-]{1,31}\.[A-Za-z]{2,24}(/[^/]*)*$`)
 )
 
-// looksGenerated reports whether a value looks like a secret that a program made.
+// looksGenerated reports whether a value looks like a secret that a program generated.
 func looksGenerated(value string) bool {
 	if len(value) >= minGenerated && generated.MatchString(value) && !hostOrFile.MatchString(value) &&
 		strings.ContainsAny(value, "0123456789") && strings.Trim(value, "0123456789_+/=.-") != "" {
@@ -177,9 +183,9 @@ func looksGenerated(value string) bool {
 	})
 }
 
-// errBraces is for a text whose braces hold no placeholder. What they hold may be a part of
-// a secret.
-var errBraces = errors.New(`holds braces with something in them that is no placeholder: write \{ for a brace`)
+// errBraces is the error for a text whose braces do not contain a placeholder. It does not
+// repeat the text in the braces, which may be a part of a secret.
+var errBraces = errors.New(`contains braces without a placeholder in them; write \{ for a literal brace`)
 
 // isSecretSetting reports whether a setting is for a secret.
 func isSecretSetting(setting string) bool {

@@ -6,7 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// StoreSetting is the setting that a store stands in.
+// StoreSetting is the setting that selects the store.
 const StoreSetting = "session.store"
 
 // ResolveFromCookies checks the setting that all server-side stores have. longest is how

@@ -18,14 +18,14 @@ type Parser struct {
 	positions map[string]position // by setting, as in Error
 }
 
-// NewParser reads the block that d has entered. setting is the name under which errors
-// know the block, and empty for the directive's own.
+// NewParser returns a parser for the block that d has entered. setting is the block's name in
+// errors. It is empty for the block of the directive itself.
 func NewParser(d *caddyfile.Dispenser, directive, setting string) *Parser {
 	return &Parser{Dispenser: d, directive: directive, positions: map[string]position{setting: here(d)}}
 }
 
-// Errf is Caddy's, without the secrets among the values. It knows the values, so that
-// nothing in them can hide their ends.
+// Errf is like Caddy's Errf, but hides secrets in the values. It looks at each value before it
+// is put into the text, so that the content of a value cannot hide where the value ends.
 func (p *Parser) Errf(format string, args ...any) error {
 	for i, arg := range args {
 		if value, ok := arg.(string); ok {
@@ -35,7 +35,7 @@ func (p *Parser) Errf(format string, args ...any) error {
 	return p.Dispenser.Errf(format, args...)
 }
 
-// ArgErr is Caddy's, which repeats the last argument.
+// ArgErr is like Caddy's ArgErr, which repeats the last argument, but hides secrets.
 func (p *Parser) ArgErr() error { return WithoutSecrets(p.Dispenser.ArgErr(), nil) }
 
 type position struct {
@@ -45,10 +45,10 @@ type position struct {
 
 func here(d *caddyfile.Dispenser) position { return position{d.File(), d.Line()} }
 
-// Note remembers that the setting stands here.
+// Note remembers the current position as the position of the setting.
 func (p *Parser) Note(setting string) { p.positions[setting] = here(p.Dispenser) }
 
-// positionOf is where a setting stands, or else the block that it is missing from.
+// positionOf returns the position of a setting, or of its block if the setting is missing.
 func (p *Parser) positionOf(setting string) position {
 	for {
 		if at, ok := p.positions[setting]; ok {
@@ -62,10 +62,9 @@ func (p *Parser) positionOf(setting string) position {
 	}
 }
 
-// TryOut resolves what was read once, so that a setting that cannot be
-// used is reported with its line, which nobody knows any more later on. Where a
-// placeholder had its part in it, another environment may fill it in: that is a
-// warning here, and stops the start.
+// TryOut resolves the settings once, so that an error names the line: later the lines are
+// unknown. If the setting contains a placeholder, another environment may provide a good value.
+// In that case the problem is only a warning here, and it stops the start.
 func (p *Parser) TryOut(resolve func(*caddy.Replacer) error) error {
 	err := resolve(caddy.NewReplacer())
 	if err == nil {
@@ -84,17 +83,18 @@ func (p *Parser) TryOut(resolve func(*caddy.Replacer) error) error {
 	return fmt.Errorf("%w, at %s:%d", bad, at.file, at.line)
 }
 
-// Word reads what follows one word of a block.
+// Word describes how to read one word of a block.
 type Word struct {
-	// Once: a second mention is an error.
+	// Once makes a second mention an error.
 	Once bool
-	// Parse reads the arguments. The path is the setting's name, with its block.
+	// Parse reads the arguments. path is the setting's name with its block.
 	Parse func(path string) error
 }
 
+// Words maps the words of a block to how they are read.
 type Words map[string]Word
 
-// Block reads a block of words, or nothing where there is no block.
+// Block reads a block of words. It reads nothing if there is no block.
 func (p *Parser) Block(path string, known Words) error {
 	for nesting := p.Nesting(); p.NextBlock(nesting); {
 		name := p.Val()
@@ -107,7 +107,7 @@ func (p *Parser) Block(path string, known Words) error {
 			full = path + "." + name
 		}
 		if _, mentioned := p.positions[full]; mentioned && w.Once {
-			return p.Errf("%s stands twice", name)
+			return p.Errf("%s is set twice", name)
 		}
 		p.Note(full)
 		if err := w.Parse(full); err != nil {
@@ -117,12 +117,12 @@ func (p *Parser) Block(path string, known Words) error {
 	return nil
 }
 
-// WrongArgs is the error of a word with too few or too many arguments.
+// WrongArgs returns the error for a word with too few or too many arguments.
 func (p *Parser) WrongArgs(path string) error {
 	return p.Errf("%s: wrong number of arguments", path)
 }
 
-// value reads exactly one argument, which may not be empty.
+// value reads exactly one argument, which must not be empty.
 func (p *Parser) value(path string, target *string) error {
 	if !p.AllArgs(target) {
 		return p.WrongArgs(path)
@@ -133,11 +133,12 @@ func (p *Parser) value(path string, target *string) error {
 	return nil
 }
 
+// Text reads one text.
 func (p *Parser) Text(target *string) Word {
 	return Word{Once: true, Parse: func(path string) error { return p.value(path, target) }}
 }
 
-// OptionalText is a text that has a default where the word stands alone.
+// OptionalText reads one text, which is byDefault if the word has no argument.
 func (p *Parser) OptionalText(target *string, byDefault string) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		if p.CountRemainingArgs() == 0 {
@@ -148,11 +149,12 @@ func (p *Parser) OptionalText(target *string, byDefault string) Word {
 	}}
 }
 
+// List reads one or more texts.
 func (p *Parser) List(target *[]string) Word {
 	return Word{Once: true, Parse: func(path string) error { return p.values(path, target) }}
 }
 
-// RepeatedList is a list that may be continued by the same word on another line.
+// RepeatedList is like List, and the word may be repeated on another line to add more texts.
 func (p *Parser) RepeatedList(target *[]string) Word {
 	return Word{Parse: func(path string) error { return p.values(path, target) }}
 }
@@ -169,6 +171,7 @@ func (p *Parser) values(path string, target *[]string) error {
 	return nil
 }
 
+// Bare reads a word without arguments, and sets target to true.
 func (p *Parser) Bare(target *bool) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		if p.NextArg() {
@@ -179,6 +182,7 @@ func (p *Parser) Bare(target *bool) Word {
 	}}
 }
 
+// OnOff reads `on`, `off`, or nothing, which means on.
 func (p *Parser) OnOff(target *bool) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		var text string
@@ -197,7 +201,7 @@ func (p *Parser) OnOff(target *bool) Word {
 	}}
 }
 
-// OnOffDefault is for a setting that is on unless it is turned off.
+// OnOffDefault is like OnOff, for a setting that is on by default.
 func (p *Parser) OnOffDefault(target **bool) Word {
 	inner := new(bool)
 	w := p.OnOff(inner)
@@ -207,6 +211,7 @@ func (p *Parser) OnOffDefault(target **bool) Word {
 	}}
 }
 
+// Number reads a whole number.
 func (p *Parser) Number(target *int) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		var text string
@@ -222,6 +227,7 @@ func (p *Parser) Number(target *int) Word {
 	}}
 }
 
+// Duration reads a duration greater than zero.
 func (p *Parser) Duration(target *caddy.Duration) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		var text string
@@ -240,6 +246,7 @@ func (p *Parser) Duration(target *caddy.Duration) Word {
 	}}
 }
 
+// DurationOrOff is like Duration, and also accepts `off`.
 func (p *Parser) DurationOrOff(target *caddy.Duration) Word {
 	w := p.Duration(target)
 	return Word{Once: true, Parse: func(path string) error {
@@ -254,7 +261,7 @@ func (p *Parser) DurationOrOff(target *caddy.Duration) Word {
 	}}
 }
 
-// Pair reads a name and a value, and may stand again with another name.
+// Pair reads a name and a value. The word may be repeated with another name.
 func (p *Parser) Pair(target *map[string]string) Word {
 	return Word{Parse: func(path string) error {
 		var name, value string
@@ -265,7 +272,8 @@ func (p *Parser) Pair(target *map[string]string) Word {
 	}}
 }
 
-// PairsOrOff is pair with the word `off` for no pair at all, which is not the default.
+// PairsOrOff is like Pair, and also accepts `off` for an empty map, which differs from the
+// default.
 func (p *Parser) PairsOrOff(target *map[string]string) Word {
 	w := p.Pair(target)
 	return Word{Parse: func(path string) error {
@@ -287,7 +295,7 @@ func (p *Parser) PairsOrOff(target *map[string]string) Word {
 	}}
 }
 
-// Table reads a block of names and values, of which the names are known.
+// Table reads a block of names and values. Each name must be one of names.
 func (p *Parser) Table(target *map[string]string, names []string) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		if p.NextArg() {
@@ -312,14 +320,15 @@ func (p *Parser) put(path string, target *map[string]string, name, value string)
 		*target = make(map[string]string)
 	}
 	if _, taken := (*target)[name]; taken {
-		return p.Errf("%s: %s stands twice", path, name)
+		return p.Errf("%s: %s is set twice", path, name)
 	}
 	(*target)[name] = value
 	return nil
 }
 
-// DidYouMean names the known word that is nearest to what was written, if any is
-// near, or the only one that begins with it.
+// DidYouMean returns "; did you mean …?" with the known word that is most similar to the
+// written one, or with the only known word that begins with it. It returns an empty text if
+// there is none.
 func DidYouMean(written string, known []string) string {
 	best, bestDistance := "", max(2, len(written)/3)+1
 	for _, candidate := range known {
@@ -336,11 +345,11 @@ func DidYouMean(written string, known []string) string {
 	return fmt.Sprintf("; did you mean '%s'?", best)
 }
 
-// foldWord makes words equal that differ in upper case or in hyphens.
+// foldWord makes words equal that differ only in case or in hyphens.
 func foldWord(word string) string { return strings.ReplaceAll(strings.ToLower(word), "-", "_") }
 
-// onlyBeginning gives the known word of which the written one is the beginning, if there is
-// exactly one.
+// onlyBeginning returns the known word that begins with the written one, if there is exactly
+// one.
 func onlyBeginning(written string, known []string) string {
 	const minBeginning = 3
 	only := ""
