@@ -229,20 +229,20 @@ func TestRegistrationAnswersAreNotTrusted(t *testing.T) {
 		{"no client_id", answerJSON(200, `{"success":true,"data":{"client_secret":"the-secret"}}`), "no client_id"},
 		{"no data", answerJSON(200, `{"success":true,"message":"ok"}`), "no client_id"},
 		{"no success", answerJSON(200, `{"data":{"client_id":"c","client_secret":"the-secret"}}`), "did not register"},
-		{"no JSON", answerJSON(200, `<html>`), "not the JSON"},
-		{"another type", answerJSON(200, `{"success":"yes"}`), "not the JSON"},
-		{"two answers", answerJSON(200, good+good), "not the JSON"},
+		{"no JSON", answerJSON(200, `<html>`), "not the expected JSON"},
+		{"another type", answerJSON(200, `{"success":"yes"}`), "not the expected JSON"},
+		{"two answers", answerJSON(200, good+good), "not the expected JSON"},
 		{"401", answerJSON(401, `{"success":false,"message":"expired"}`), "does not accept the developer token (status 401): expired"},
 		{"500", answerJSON(500, `oops`), "(status 500)"},
 		{"an endless answer", func(w http.ResponseWriter, _ *http.Request) {
 			for range 512 {
 				w.Write([]byte(strings.Repeat(" ", 1024)))
 			}
-		}, "too long; it may be registered all the same"},
+		}, "too large; the application may have been registered"},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, "redirect (status 307)"},
-		{"a cut connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was cut; it may be registered all the same"},
+		{"a cut connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was cut; the application may have been registered"},
 		{
 			"a message for the terminal",
 			answerJSON(200, `{"success":false,"message":"a\u001b[31m red\r\nline\u202e, `+testDeveloperToken+` `+strings.Repeat("q", 500)+`"}`),

@@ -9,20 +9,20 @@ type Callback struct {
 	State, Code, ErrorCode, Issuer string
 }
 
-// ParseCallback reads the callback's parameters. Other parameters are ignored. A parameter
-// that occurs twice is refused, because two readers could take different values
-// (RFC 6749 section 3.1).
-func ParseCallback(query url.Values) (answer Callback, cause string) {
+// ParseCallback reads the callback's parameters, and ignores unknown ones. It refuses a
+// parameter that occurs twice, because two readers could take different values (RFC 6749
+// section 3.1). cause is the name of the error, or empty.
+func ParseCallback(query url.Values) (callback Callback, cause string) {
 	for _, name := range []string{"state", "code", "error", "iss"} {
 		if len(query[name]) > 1 {
 			return Callback{}, "invalid_state"
 		}
 	}
-	answer = Callback{query.Get("state"), query.Get("code"), query.Get("error"), query.Get("iss")}
-	if answer.ErrorCode == "" && (answer.Code == "" || answer.State == "") {
+	callback = Callback{query.Get("state"), query.Get("code"), query.Get("error"), query.Get("iss")}
+	if callback.ErrorCode == "" && (callback.Code == "" || callback.State == "") {
 		return Callback{}, "missing_parameters"
 	}
-	return answer, ""
+	return callback, ""
 }
 
 // authorizationErrorCodes are the error codes of RFC 6749 section 4.1.2.1. Any other value
@@ -32,6 +32,7 @@ var authorizationErrorCodes = map[string]bool{
 	"invalid_scope": true, "server_error": true, "temporarily_unavailable": true,
 }
 
+// AuthorizationErrorCode returns code if RFC 6749 defines it, and server_error otherwise.
 func AuthorizationErrorCode(code string) string {
 	if authorizationErrorCodes[code] {
 		return code

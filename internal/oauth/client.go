@@ -1,8 +1,8 @@
-// Package oauth is the OAuth 2.0 client: it sends every request that the gateway makes to
-// the provider, and says what the responses mean for a session.
+// Package oauth is the OAuth 2.0 client: it sends every request of the gateway to the provider,
+// and decides what the responses mean for a session.
 //
-// Responses are bounded, read field by field, and never quoted in an error. The package
-// keeps no state between requests and knows no session. Begin with Client.
+// Responses have a maximum size, are read field by field, and are never quoted in an error. The
+// package keeps no state between requests, and does not know sessions. Begin with Client.
 package oauth
 
 import (
@@ -25,9 +25,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// IsIssuer checks the issuer of RFC 9207, where the provider names one: it must be the
-// configured one, to the letter (section 2.4), or without one be on a host that this
-// client was configured for.
+// IsIssuer checks the issuer of RFC 9207, if the provider sent one. It must be equal to the
+// configured issuer (section 2.4). If none is configured, it must be on a host that this client
+// is configured for.
 func (c *Client) IsIssuer(issuer string) bool {
 	switch {
 	case issuer == "":
@@ -47,13 +47,13 @@ func (c *Client) IsIssuer(issuer string) bool {
 	return false
 }
 
-// Tokens are what the token endpoint gave for one session.
+// Tokens are the tokens of one session.
 type Tokens struct {
 	Access  string
 	Refresh string
-	// Scope is what was granted, where the provider said so.
+	// Scope is the granted scope, if the provider sent one.
 	Scope string
-	// Issued and expires bound the access token's life.
+	// The access token is valid from Issued until Expires.
 	Issued  time.Time
 	Expires time.Time
 }
@@ -61,12 +61,13 @@ type Tokens struct {
 // Valid reports whether the access token may still be used.
 func (t Tokens) Valid(now time.Time) bool { return now.Before(t.Expires) }
 
-// Refreshable reports whether there is a refresh token at all.
+// Refreshable reports whether there is a refresh token.
 func (t Tokens) Refreshable() bool { return t.Refresh != "" }
 
 // providerEndpoint names an endpoint in errors and logs.
 type providerEndpoint string
 
+// The endpoints of the provider.
 const (
 	EndpointToken      providerEndpoint = "token"
 	EndpointUserinfo   providerEndpoint = "userinfo"
@@ -75,46 +76,48 @@ const (
 	endpointRevocation providerEndpoint = "revocation"
 )
 
-// Failure says what a provider's failure means for the session.
+// Failure is what a provider's failure means for the session.
 type Failure int
 
 const (
-	// FailureTransient: the provider did not do it, and may do it later.
+	// FailureTransient means that the provider did not process the request, and that a retry
+	// may succeed.
 	FailureTransient Failure = iota
-	// FailureUnanswered: the request went out and no whole answer came back, so
-	// nobody knows whether it was done.
+	// FailureUnanswered means that the request was sent and no complete response arrived. It is
+	// unknown whether the provider processed it.
 	FailureUnanswered
-	// FailureOperator: the provider refuses this client, not this user.
+	// FailureOperator means that the provider refuses this client, not this user.
 	FailureOperator
-	// FailureEnded: the grant is over (`invalid_grant`).
+	// FailureEnded means that the grant has ended (`invalid_grant`).
 	FailureEnded
-	// FailureUnauthorized: the access token is not accepted.
+	// FailureUnauthorized means that the provider does not accept the access token.
 	FailureUnauthorized
-	// FailureRefused: a definite no that speaks neither of the grant nor of the client.
-	// Waiting does not change it; a new sign-in may.
+	// FailureRefused means that the provider definitely refused the request, for a reason that
+	// is neither the grant nor the client. A retry does not help; a new sign-in may.
 	FailureRefused
 )
 
-// Error is a request to the provider that failed. Its text never holds
-// anything that the provider sent but a known error code.
+// Error is a failed request to the provider. The only part of the response in its text is a
+// known error code.
 type Error struct {
 	Endpoint providerEndpoint
 	Kind     Failure
-	Status   int    // 0 without an answer
-	Code     string // error code of RFC 6749, where the answer means one of those
+	Status   int    // 0 if there was no response
+	Code     string // error code of RFC 6749, if the response means one of them
 	Reason   string
 }
 
+// Error returns the endpoint, the reason, and the error code.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString("asking the provider's " + string(e.Endpoint) + " endpoint: " + e.Reason)
+	b.WriteString("request to the provider's " + string(e.Endpoint) + " endpoint failed: " + e.Reason)
 	if e.Code != "" {
 		b.WriteString(" (" + e.Code + ")")
 	}
 	return b.String()
 }
 
-// FailureOf is what err means; an error of another kind counts as transient.
+// FailureOf returns the meaning of err. An error of another type is transient.
 func FailureOf(err error) Failure {
 	if pe, ok := errors.AsType[*Error](err); ok {
 		return pe.Kind
@@ -122,25 +125,25 @@ func FailureOf(err error) Failure {
 	return FailureTransient
 }
 
-// IsRefusedRefresh reports whether a refresh was answered with a definite no that does
-// not end the session, and that no operator can mend at once.
+// IsRefusedRefresh reports whether the provider definitely refused a refresh, but neither ended
+// the session nor complained about the client.
 func IsRefusedRefresh(err error) bool {
 	pe, ok := errors.AsType[*Error](err)
 	return ok && pe.Endpoint == EndpointToken && pe.Kind == FailureRefused
 }
 
-// tokenErrorCode is what an error code of the token endpoint means for a session.
+// tokenErrorCode is the meaning of an error code of the token endpoint for a session.
 type tokenErrorCode struct {
 	name string // in RFC 6749
 	kind Failure
-	// final: it counts under a status that speaks of an outage, too.
+	// final is true if the code counts even if the status reports an outage.
 	final bool
 }
 
-// tokenErrorCodes are the codes of RFC 6749 section 5.2, GitHub's words for two of them,
-// and the codes that ask for patience. Only `invalid_grant` ends a session: dex also
-// answers `invalid_request` while its storage is away. `invalid_client` and
-// `unauthorized_client` complain about this client, which a new sign-in would not mend.
+// tokenErrorCodes are the codes of RFC 6749 section 5.2, GitHub's names for two of them, and
+// the codes that send the client to retry later. Only `invalid_grant` ends a session: dex also
+// answers `invalid_request` while its storage is down. `invalid_client` and
+// `unauthorized_client` complain about this client; a new sign-in would not help.
 var tokenErrorCodes = map[string]tokenErrorCode{
 	"invalid_grant":                {"invalid_grant", FailureEnded, true},
 	"bad_verification_code":        {"invalid_grant", FailureEnded, true},
@@ -155,8 +158,9 @@ var tokenErrorCodes = map[string]tokenErrorCode{
 	"slow_down":                    {"", FailureTransient, true},
 }
 
-// isOutage reports whether a status says that the provider cannot answer now, and so
-// nothing about the question: 5xx, and those that ask to come back later.
+// isOutage reports whether a status means that the provider cannot process requests now: 5xx,
+// and the statuses that send the client to retry later. Such a status says nothing about the
+// request itself.
 func isOutage(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -165,19 +169,18 @@ func isOutage(status int) bool {
 	return status >= 500
 }
 
-// acceptedType is what every request asks for. Some providers answer in a form otherwise.
+// acceptedType is the Accept header of every request. Without it some providers send a form.
 const acceptedType = "application/json"
 
-// MaxAnswer bounds every answer of the provider, in bytes. The largest honest one
-// is a token answer of a few kilobytes.
-const MaxAnswer = 256 << 10
+// MaxResponse is the maximum size of a provider's response in bytes. The largest legitimate one
+// is a token response of a few kilobytes.
+const MaxResponse = 256 << 10
 
-// Client asks the provider. It is the only thing that does, and all its
-// requests go through one http.Client.
+// Client sends all requests to the provider, through one http.Client.
 type Client struct {
 	Config          oauth2.Config
 	AuthorizeParams []oauth2.AuthCodeOption
-	// LogoutParams are sent with the first sign-in after a logout.
+	// LogoutParams are sent with the first sign-in after a sign-out.
 	LogoutParams  []oauth2.AuthCodeOption
 	PKCE          bool
 	AutoAuthorize bool
@@ -185,9 +188,9 @@ type Client struct {
 	UserinfoEndpoint   string
 	BalanceEndpoint    string
 	TopupEndpoint      string
-	TopupHosts         []string // with their ports; nil: any
+	TopupHosts         []string // with their ports; nil allows any host
 	RevocationEndpoint string
-	Issuer             string // of RFC 9207; empty: not configured
+	Issuer             string // of RFC 9207; empty if it is not configured
 	Fields             FieldPaths
 
 	TokenLifetime time.Duration
@@ -196,19 +199,19 @@ type Client struct {
 	now           func() time.Time
 }
 
-// NewClient returns a client whose requests take at most timeout each, and which reads
-// the time from now. The caller sets the other fields before the first request.
+// NewClient returns a client whose requests time out after timeout, and whose clock is now. Set
+// the other fields before the first request.
 func NewClient(timeout time.Duration, now func() time.Time) *Client {
 	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now}
 }
 
-// Close closes the connections to the provider that are idle.
+// Close closes the idle connections to the provider.
 func (c *Client) Close() { c.httpClient.CloseIdleConnections() }
 
-// NewHTTPClient is the http.Client for every request to the provider. It follows no
-// redirect: a 307 from the token endpoint would carry the client secret and the
-// refresh token to wherever it points. Nothing sets an Idempotency-Key, which
-// would make Go's transport send a refresh twice.
+// NewHTTPClient returns the http.Client for all requests to the provider. It does not follow
+// redirects: a 307 from the token endpoint would send the client secret and the refresh token
+// to another server. We never set an Idempotency-Key header, because with it Go's transport may
+// send a refresh twice.
 func NewHTTPClient(timeout time.Duration) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = 64 << 10
@@ -222,7 +225,7 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// AuthorizationURL is where the browser goes to sign in (RFC 6749 section 4.1.1,
+// AuthorizationURL returns the URL that the browser opens to sign in (RFC 6749 section 4.1.1,
 // RFC 7636 section 4.3).
 func (c *Client) AuthorizationURL(state, verifier string, signedOut bool) string {
 	options := slices.Clone(c.AuthorizeParams)
@@ -238,82 +241,82 @@ func (c *Client) AuthorizationURL(state, verifier string, signedOut bool) string
 	return c.Config.AuthCodeURL(state, options...)
 }
 
-// Exchange gives tokens for an authorization code (RFC 6749 section 4.1.3). A code
-// is sent once: after an ambiguous failure the user signs in anew.
+// Exchange trades an authorization code for tokens (RFC 6749 section 4.1.3). A code is sent
+// only once: after an ambiguous failure the user signs in again.
 func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, error) {
 	var options []oauth2.AuthCodeOption
 	if c.PKCE {
 		options = append(options, oauth2.VerifierOption(verifier))
 	}
-	asked := c.now()
-	return c.requestTokens(ctx, Tokens{}, asked, func(ctx context.Context) (*oauth2.Token, error) {
+	sentAt := c.now()
+	return c.requestTokens(ctx, Tokens{}, sentAt, func(ctx context.Context) (*oauth2.Token, error) {
 		return c.Config.Exchange(ctx, code, options...)
 	})
 }
 
-// Refresh spends old's refresh token (RFC 6749 section 6). The request goes out
+// Refresh uses old's refresh token to get new tokens (RFC 6749 section 6). It sends the request
 // exactly once.
 //
-// With an error the result may still differ from old: a rotated refresh token is
-// kept even when the rest of the answer was of no use.
+// Even with an error the result may differ from old: a rotated refresh token is kept even if
+// the rest of the response cannot be used.
 func (c *Client) Refresh(ctx context.Context, old Tokens) (Tokens, error) {
-	asked := c.now()
-	return c.requestTokens(ctx, old, asked, func(ctx context.Context) (*oauth2.Token, error) {
+	sentAt := c.now()
+	return c.requestTokens(ctx, old, sentAt, func(ctx context.Context) (*oauth2.Token, error) {
 		return c.Config.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
 	})
 }
 
-// requestTokens runs one request to the token endpoint and reads its answer.
-func (c *Client) requestTokens(ctx context.Context, old Tokens, asked time.Time, ask func(context.Context) (*oauth2.Token, error)) (Tokens, error) {
+// requestTokens sends one request to the token endpoint and reads the response.
+func (c *Client) requestTokens(ctx context.Context, old Tokens, sentAt time.Time, send func(context.Context) (*oauth2.Token, error)) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	client := *c.httpClient
-	client.Transport = &tokenAnswers{next: c.httpClient.Transport}
-	answer, err := ask(context.WithValue(ctx, oauth2.HTTPClient, &client))
+	client.Transport = &tokenResponses{next: c.httpClient.Transport}
+	response, err := send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
-		if partial, ok := errors.AsType[*partialTokenAnswer](err); ok && old.Refreshable() {
+		if partial, ok := errors.AsType[*partialTokenResponse](err); ok && old.Refreshable() {
 			old.Refresh = partial.refresh
 			return old, partial.cause
 		}
 		if pe, ok := errors.AsType[*Error](err); ok {
 			return old, pe
 		}
-		return old, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "no usable answer"}
+		return old, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be used"}
 	}
-	return c.newTokens(old, answer, asked), nil
+	return c.newTokens(old, response, sentAt), nil
 }
 
-// newTokens turns an answer into tokens. An answer without a refresh token leaves
-// the old one in force (RFC 6749 section 6), one without a scope the old scope.
-func (c *Client) newTokens(old Tokens, answer *oauth2.Token, asked time.Time) Tokens {
+// newTokens makes tokens from a response. A response without a refresh token leaves the old one
+// valid (RFC 6749 section 6), and a response without a scope leaves the old scope.
+func (c *Client) newTokens(old Tokens, response *oauth2.Token, sentAt time.Time) Tokens {
 	lifetime := c.TokenLifetime
-	if answer.ExpiresIn > 0 {
-		lifetime = time.Duration(min(answer.ExpiresIn, maxExpiresIn)) * time.Second
+	if response.ExpiresIn > 0 {
+		lifetime = time.Duration(min(response.ExpiresIn, maxExpiresIn)) * time.Second
 	}
 	t := Tokens{
-		Access:  answer.AccessToken,
-		Refresh: answer.RefreshToken,
+		Access:  response.AccessToken,
+		Refresh: response.RefreshToken,
 		Scope:   old.Scope,
-		Issued:  asked,
-		Expires: asked.Add(lifetime),
+		Issued:  sentAt,
+		Expires: sentAt.Add(lifetime),
 	}
-	if scope, ok := answer.Extra("scope").(string); ok && scope != "" {
+	if scope, ok := response.Extra("scope").(string); ok && scope != "" {
 		t.Scope = scope
 	}
 	return t
 }
 
-// UserInfo reads the user information, and the balance where it has an endpoint of
-// its own. An access token that is not accepted gives FailureUnauthorized.
+// UserInfo reads the user information, and the balance if it has its own endpoint. If the
+// provider does not accept the access token, the error is FailureUnauthorized.
 func (c *Client) UserInfo(ctx context.Context, access string) (UserInfo, error) {
-	asked := c.now()
+	sentAt := c.now()
 	body, err := c.get(ctx, EndpointUserinfo, c.UserinfoEndpoint, access)
 	if err != nil {
 		return UserInfo{}, err
 	}
-	u, err := parseUserInfo(body, c.Fields, asked)
+	u, err := parseUserInfo(body, c.Fields, sentAt)
 	if err != nil {
-		return UserInfo{}, answerError(EndpointUserinfo, err)
+		return UserInfo{}, responseError(EndpointUserinfo, err)
 	}
 	if c.BalanceEndpoint == "" {
 		return u, nil
@@ -322,14 +325,14 @@ func (c *Client) UserInfo(ctx context.Context, access string) (UserInfo, error) 
 		return UserInfo{}, err
 	}
 	if err := u.addBalance(body, c.Fields); err != nil {
-		return UserInfo{}, answerError(endpointBalance, err)
+		return UserInfo{}, responseError(endpointBalance, err)
 	}
 	return u, nil
 }
 
-// answerError is the failure of an answer that came under a good status. A
-// refusal in the body, or an answer about nobody, counts as a 401.
-func answerError(endpoint providerEndpoint, err error) error {
+// responseError returns the error for a response with a good status that cannot be used. A
+// refusal in the body, or a response without a user, counts as a 401.
+func responseError(endpoint providerEndpoint, err error) error {
 	kind := FailureTransient
 	if errors.Is(err, errUserInfoRefused) || errors.Is(err, errUserInfoNoID) {
 		kind = FailureUnauthorized
@@ -337,14 +340,13 @@ func answerError(endpoint providerEndpoint, err error) error {
 	return &Error{Endpoint: endpoint, Kind: kind, Status: http.StatusOK, Reason: err.Error()}
 }
 
-// get asks a resource endpoint with the access token in the header
-// (RFC 6750 section 2.1).
+// get sends a GET request with the access token in the header (RFC 6750 section 2.1).
 func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, access string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &Error{Endpoint: endpoint, Kind: FailureOperator, Reason: "the endpoint's URL cannot be used"}
+		return nil, &Error{Endpoint: endpoint, Kind: FailureOperator, Reason: "the endpoint's URL is invalid"}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	req.Header.Set("Accept", acceptedType)
@@ -361,15 +363,15 @@ func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, ac
 	case res.StatusCode != http.StatusOK:
 		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: "status " + http.StatusText(res.StatusCode)}
 	}
-	body, err := readAnswer(res.Body)
+	body, err := readResponse(res.Body)
 	if err != nil {
 		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: err.Error()}
 	}
 	return body, nil
 }
 
-// Revoke tells the provider to forget a refresh token (RFC 7009). It is a
-// courtesy: the session is over whatever the answer is.
+// Revoke asks the provider to revoke a refresh token (RFC 7009). The session has ended whether
+// or not this succeeds.
 func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -383,7 +385,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.RevocationEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return &Error{Endpoint: endpointRevocation, Kind: FailureOperator, Reason: "the endpoint's URL cannot be used"}
+		return &Error{Endpoint: endpointRevocation, Kind: FailureOperator, Reason: "the endpoint's URL is invalid"}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", acceptedType)
@@ -401,48 +403,47 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	return nil
 }
 
-var errAnswerTooLong = errors.New("the answer is too long")
+var errResponseTooLarge = errors.New("the response is too large")
 
-// readAnswer reads a whole answer, within MaxAnswer.
-func readAnswer(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, MaxAnswer+1))
+// readResponse reads a whole response of at most MaxResponse bytes.
+func readResponse(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, MaxResponse+1))
 	if err != nil {
-		return body, errors.New("the answer was cut off")
+		return body, errors.New("the response was cut off")
 	}
-	if len(body) > MaxAnswer {
-		return nil, errAnswerTooLong
+	if len(body) > MaxResponse {
+		return nil, errResponseTooLarge
 	}
 	return body, nil
 }
 
-// transportReason is why a request got no answer, without the URL and without
-// anything the other side sent.
+// transportReason returns the reason why a request got no response, without the URL and without
+// anything that the other side sent.
 func transportReason(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		if ue.Timeout() {
-			return "no answer in time"
+			return "timeout"
 		}
 		err = ue.Err
 	}
 	if errors.Is(err, context.Canceled) {
-		return "the request was given up"
+		return "the request was canceled"
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return "the connection was cut"
 	}
-	// Only errors of this side have their words repeated: a protocol error quotes what
-	// was received.
+	// Repeat only the text of local errors: a protocol error quotes what was received.
 	if oe, ok := errors.AsType[*net.OpError](err); ok {
-		return "no connection: " + oe.Error()
+		return "cannot connect: " + oe.Error()
 	}
 	if ce, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "no secure connection: " + ce.Error()
+		return "TLS certificate not accepted: " + ce.Error()
 	}
-	return "the answer is not HTTP, or not secure"
+	return "TLS or HTTP protocol error"
 }
 
-// withSentTrace gives a context that notes in *sent whether a request's header
-// went out: only before that can one be sure that nothing was done with it.
+// withSentTrace returns a context that sets *sent when a request's header has been sent. Before
+// that it is certain that the provider did nothing.
 func withSentTrace(ctx context.Context, sent *atomic.Bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { sent.Store(true) },

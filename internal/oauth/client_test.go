@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestAnswersThatTrickleEndWithTheTimeout: one byte now and then keeps no request
+// TestSlowResponsesEndWithTheTimeout: one byte now and then keeps no request
 // open for longer than the timeout, and costs no memory to speak of.
-func TestAnswersThatTrickleEndWithTheTimeout(t *testing.T) {
+func TestSlowResponsesEndWithTheTimeout(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for {
 			if _, err := w.Write([]byte(" ")); err != nil {
@@ -44,8 +44,8 @@ func TestAnswersThatTrickleEndWithTheTimeout(t *testing.T) {
 	}
 }
 
-func TestAnErrorRepeatsNothingThatTheOtherSideSent(t *testing.T) {
-	for _, answer := range []string{
+func TestErrorDoesNotQuoteTheResponse(t *testing.T) {
+	for _, response := range []string{
 		`{"access_token":"PLANTED","refresh_token":"PLANTED"}`,
 		"HTTP/1.1 200 OK\r\nX PLANTED\r\n\r\n",
 		"HTTP/1.1 PLANTED\r\n\r\n",
@@ -63,7 +63,7 @@ func TestAnErrorRepeatsNothingThatTheOtherSideSent(t *testing.T) {
 					return
 				}
 				conn.Read(make([]byte, 4096))
-				conn.Write([]byte(answer))
+				conn.Write([]byte(response))
 				conn.Close()
 			}
 		}()
@@ -73,7 +73,7 @@ func TestAnErrorRepeatsNothingThatTheOtherSideSent(t *testing.T) {
 		_, readErr := client.UserInfo(t.Context(), "a")
 		for _, err := range []error{refreshErr, readErr} {
 			if err == nil || strings.Contains(err.Error(), "PLANTED") {
-				t.Errorf("%q: got %v, want an error without the answer's words", answer, err)
+				t.Errorf("%q: got %v, want an error without the response's words", response, err)
 			}
 		}
 		listener.Close()

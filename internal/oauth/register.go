@@ -13,13 +13,13 @@ import (
 	"unicode"
 )
 
-// DefaultBaseURL is AIHubMix, the only real host in its document.
+// DefaultBaseURL is AIHubMix, the only real host in its documentation.
 const DefaultBaseURL = "https://api.aihubmix.com"
 
 // appsPath is where the provider registers applications.
 const appsPath = "/api/oauth_apps"
 
-// registerTimeout is long enough for a slow console, and short enough for a person.
+// registerTimeout is enough for a slow console, and short enough for a waiting person.
 const registerTimeout = 30 * time.Second
 
 // App is the application to register.
@@ -29,14 +29,14 @@ type App struct {
 	RedirectURI string
 }
 
-// RegisteredApp is what the provider made.
+// RegisteredApp is the application that the provider registered.
 type RegisteredApp struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 	RedirectURI  string `json:"redirect_uri"`
 }
 
-// RegisterApp asks the provider, once.
+// RegisterApp registers an application. It sends the request once.
 func RegisterApp(ctx context.Context, base, token string, o App) (RegisteredApp, error) {
 	request, err := json.Marshal(map[string]string{
 		"name": o.Name, "description": o.Description, "redirect_uri": o.RedirectURI,
@@ -59,7 +59,7 @@ func RegisterApp(ctx context.Context, base, token string, o App) (RegisteredApp,
 		return RegisteredApp{}, registrationFault(base, transportReason(err), sent.Load())
 	}
 	defer res.Body.Close()
-	body, err := readAnswer(res.Body)
+	body, err := readResponse(res.Body)
 	if err != nil {
 		return RegisteredApp{}, registrationFault(base, err.Error(), true)
 	}
@@ -68,47 +68,47 @@ func RegisterApp(ctx context.Context, base, token string, o App) (RegisteredApp,
 
 func registrationFault(base, reason string, sent bool) error {
 	if sent {
-		reason += "; it may be registered all the same, so look there before you try again"
+		reason += "; the application may have been registered, so check the provider's console before you try again"
 	}
 	return fmt.Errorf("registering the application at %s: %s", base, reason)
 }
 
-// readRegistration reads the provider's answer. The provider says no under a good
-// status, too, and why in `message`.
+// readRegistration reads the provider's response. The provider may also refuse with a good
+// status, and then gives the reason in `message`.
 func readRegistration(status int, body []byte, token string) (RegisteredApp, error) {
-	var answer struct {
+	var response struct {
 		Success bool          `json:"success"`
 		Message string        `json:"message"`
 		Data    RegisteredApp `json:"data"`
 	}
-	err := json.Unmarshal(body, &answer)
+	err := json.Unmarshal(body, &response)
 	why := ""
-	if message := Printable(answer.Message, token); err == nil && message != "" {
+	if message := Printable(response.Message, token); err == nil && message != "" {
 		why = ": " + message
 	}
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return RegisteredApp{}, fmt.Errorf("the provider does not accept the developer token (status %d)%s", status, why)
 	case status >= 300 && status < 400:
-		return RegisteredApp{}, fmt.Errorf("the provider answered with a redirect (status %d), which is not followed: it would take the developer token elsewhere. Is --base-url right?", status)
+		return RegisteredApp{}, fmt.Errorf("the provider sent a redirect (status %d), which is not followed because the developer token would be sent to another address; check --base-url", status)
 	case status < 200 || status > 299:
 		return RegisteredApp{}, fmt.Errorf("the provider did not register the application (status %d)%s", status, why)
 	case err != nil:
-		return RegisteredApp{}, errors.New("the provider's answer is not the JSON it should be. Is --base-url right?")
-	case !answer.Success:
+		return RegisteredApp{}, errors.New("the provider's response is not the expected JSON; check --base-url")
+	case !response.Success:
 		return RegisteredApp{}, fmt.Errorf("the provider did not register the application%s", why)
-	case answer.Data.ClientID == "" || answer.Data.ClientSecret == "":
-		return RegisteredApp{}, errors.New("the provider's answer has no client_id or no client_secret")
+	case response.Data.ClientID == "" || response.Data.ClientSecret == "":
+		return RegisteredApp{}, errors.New("the provider's response has no client_id or no client_secret")
 	}
-	return answer.Data, nil
+	return response.Data, nil
 }
 
-// maxMessage bounds what is shown of a text of the provider, in runes.
+// maxMessage is the maximum length of a shown text of the provider, in runes.
 const maxMessage = 200
 
-// Printable makes a text of the provider fit for a terminal: one line without
-// control or formatting characters, of bounded length, and without the developer
-// token, should the provider repeat it.
+// Printable makes a text of the provider safe for a terminal: one line of limited length,
+// without control and formatting characters, and without the developer token if the provider
+// repeats it.
 func Printable(text, token string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) || !unicode.IsPrint(r) {

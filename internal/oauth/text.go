@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 )
 
-// isVisibleText reports whether a text is made of RFC 6749's VSCHAR alone (appendix A):
-// client ids, client secrets and tokens are.
+// isVisibleText reports whether a text contains only RFC 6749's VSCHAR (appendix A), as client
+// ids, client secrets and tokens do.
 func isVisibleText(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
@@ -19,14 +19,14 @@ func isVisibleText(s string) bool {
 	return true
 }
 
-// hasBlankEnd reports whether a blank stands at either end of a text.
+// hasBlankEnd reports whether a text begins or ends with white space.
 func hasBlankEnd(s string) bool { return strings.TrimSpace(s) != s }
 
-// Errors of texts that a protocol forbids. None of them repeats the text: it may be a
+// Errors for texts that a protocol forbids. None of them repeats the text, because it may be a
 // secret.
 var (
-	errBlankEnd  = errors.New("begins or ends with a blank")
-	errInvisible = errors.New("holds a character other than printable ASCII, which RFC 6749 does not allow")
+	errBlankEnd  = errors.New("begins or ends with a space")
+	errInvisible = errors.New("contains a character other than printable ASCII, which RFC 6749 does not allow")
 )
 
 // CheckCredential checks a client id or a client secret.
@@ -44,7 +44,7 @@ func CheckCredential(text string) error {
 func CheckScope(scope string) error {
 	for i := range len(scope) {
 		if c := scope[i]; c <= 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			return fmt.Errorf("%q is not a scope: write several scopes as separate words", scope)
+			return fmt.Errorf("%q is not a scope; write several scopes as separate words", scope)
 		}
 	}
 	return nil
@@ -54,7 +54,7 @@ func CheckScope(scope string) error {
 func CheckParamName(name string) error {
 	for i := range len(name) {
 		if !header.IsAlphanumeric(name[i]) && strings.IndexByte("-._", name[i]) < 0 {
-			return fmt.Errorf("%q is not the name of a parameter", name)
+			return fmt.Errorf("%q is not a valid parameter name", name)
 		}
 	}
 	return nil

@@ -12,25 +12,25 @@ import (
 	"sync/atomic"
 )
 
-// maxExpiresIn clamps expires_in, in seconds. Nothing honest lives longer than a
-// year, and a larger number would overflow a duration.
+// maxExpiresIn is the maximum of expires_in, in seconds. No legitimate token lives longer than
+// a year, and a larger number would overflow a duration.
 const maxExpiresIn = 366 * 24 * 60 * 60
 
-// tokenAnswers stands between x/oauth2 and the network. x/oauth2 retries nothing
-// here, since the client authentication is fixed; but it gives up a whole answer,
-// with the rotated refresh token in it, over an odd expires_in, puts bodies into
-// error texts, takes tokens that hold control bytes, and asks for no JSON. So every
-// answer is asked for, read, bounded and judged here: a good one is passed on in its
-// plainest form, anything else becomes a *Error.
-type tokenAnswers struct {
+// tokenResponses sits between x/oauth2 and the network. x/oauth2 does not retry here, because the
+// client authentication is fixed. But it discards a whole response, with the rotated refresh
+// token in it, because of an odd expires_in; puts bodies into error texts; accepts tokens with
+// control bytes; and does not ask for JSON. So this type asks for JSON, and reads, limits and
+// checks every response. It passes a good response on in a plain form, and turns everything
+// else into an *Error.
+type tokenResponses struct {
 	next http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *tokenResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	var sent atomic.Bool
 	req = req.Clone(withSentTrace(req.Context(), &sent))
-	// GitHub's endpoint, and others of its time, answer in a form without this.
+	// GitHub's token endpoint, and similar ones, send a form without this header.
 	req.Header.Set("Accept", acceptedType)
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
@@ -40,15 +40,15 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, &Error{Endpoint: EndpointToken, Kind: kind, Reason: transportReason(err)}
 	}
-	body, readErr := readAnswer(res.Body)
+	body, readErr := readResponse(res.Body)
 	res.Body.Close()
-	answer := parseTokenAnswer(body, readErr == nil)
-	if err := answer.judge(res.StatusCode, readErr); err != nil {
+	response := parseTokenResponse(body, readErr == nil)
+	if err := response.judge(res.StatusCode, readErr); err != nil {
 		return nil, err
 	}
-	plain, err := json.Marshal(answer.plain())
+	plain, err := json.Marshal(response.plain())
 	if err != nil {
-		return nil, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the answer cannot be passed on"}
+		return nil, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be encoded"}
 	}
 	res.Header = http.Header{"Content-Type": {"application/json"}}
 	res.Body = io.NopCloser(bytes.NewReader(plain))
@@ -56,26 +56,26 @@ func (t *tokenAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// tokenAnswer is what could be read of a token endpoint's answer.
-type tokenAnswer struct {
+// tokenResponse is the readable part of a token endpoint's response.
+type tokenResponse struct {
 	access    string
 	refresh   string
 	tokenType string
 	scope     string
-	expiresIn int64 // seconds; 0 where nothing usable was said
+	expiresIn int64 // seconds; 0 if missing or unusable
 	errorCode string
 	refused   bool // success:false
 	readable  bool // a JSON object, or a form with at least one of these members
 }
 
-// parseTokenAnswer reads a JSON object, or a form, whatever Content-Type says. It keeps
-// what came before the first fault, so that a refresh token survives an answer that is
-// broken further on. Whole is false where the body may have been cut off.
-func parseTokenAnswer(body []byte, whole bool) tokenAnswer {
+// parseTokenResponse reads a JSON object or a form, and ignores Content-Type. It keeps everything
+// before the first error, so that the refresh token survives if a later part of the response is
+// broken. Set whole to false if the body may have been cut off.
+func parseTokenResponse(body []byte, whole bool) tokenResponse {
 	if isForm(body) {
 		return parseTokenForm(string(body), whole)
 	}
-	var a tokenAnswer
+	var a tokenResponse
 	d := json.NewDecoder(bytes.NewReader(body))
 	if opening, err := d.Token(); err != nil || opening != json.Delim('{') {
 		return a
@@ -95,18 +95,17 @@ func parseTokenAnswer(body []byte, whole bool) tokenAnswer {
 	return a
 }
 
-// isForm reports whether a body is rather a form than JSON or HTML: names and values
-// begin with other characters than these do, with or without blanks in front.
+// isForm reports whether a body looks like a form and not like JSON or HTML, by its first
+// character after white space.
 func isForm(body []byte) bool {
 	begin := bytes.TrimLeft(body, " \t\r\n\ufeff")
 	return len(begin) > 0 && bytes.IndexByte([]byte("{[<\""), begin[0]) < 0
 }
 
-// parseTokenForm reads a form pair by pair, in the same way. A form has no end mark: of
-// one that may have been cut off the last pair is not read, since half a token reads
-// like a whole one.
-func parseTokenForm(body string, whole bool) tokenAnswer {
-	var a tokenAnswer
+// parseTokenForm reads a form pair by pair in the same way. A form has no end mark. If it may
+// have been cut off, the last pair is not read, because half a token looks like a whole one.
+func parseTokenForm(body string, whole bool) tokenResponse {
+	var a tokenResponse
 	for rest, more := strings.TrimSpace(body), true; more; {
 		var pair string
 		pair, rest, more = strings.Cut(rest, "&")
@@ -121,7 +120,7 @@ func parseTokenForm(body string, whole bool) tokenAnswer {
 	return a
 }
 
-func (a *tokenAnswer) takeJSON(name json.Token, value json.RawMessage) {
+func (a *tokenResponse) takeJSON(name json.Token, value json.RawMessage) {
 	text := jsonText(value)
 	if len(value) > 0 && value[0] != '"' && (name == "expires_in" || name == "success") {
 		text = string(value)
@@ -131,8 +130,8 @@ func (a *tokenAnswer) takeJSON(name json.Token, value json.RawMessage) {
 	}
 }
 
-// take notes one member, and reports whether it is one that counts.
-func (a *tokenAnswer) take(name, text string) bool {
+// take stores one member, and reports whether it is one that a token response may contain.
+func (a *tokenResponse) take(name, text string) bool {
 	switch name {
 	case "access_token":
 		a.access = tokenText(text)
@@ -154,9 +153,9 @@ func (a *tokenAnswer) take(name, text string) bool {
 	return true
 }
 
-// judge says what the answer is worth, in this order: the status and the body's
-// own error, then whether it holds an access token.
-func (a *tokenAnswer) judge(status int, readErr error) error {
+// judge checks the response: first its status and the error in its body, then whether it
+// contains an access token. It returns nil for a good response.
+func (a *tokenResponse) judge(status int, readErr error) error {
 	pe := &Error{Endpoint: EndpointToken, Status: status}
 	code, known := tokenErrorCodes[a.errorCode]
 	outage := isOutage(status)
@@ -183,38 +182,40 @@ func (a *tokenAnswer) judge(status int, readErr error) error {
 		return nil
 	}
 
-	// The provider said yes, but not in words that can be used. Whether the
-	// refresh token was spent cannot be known.
+	// The status reports success, but the response cannot be used. It is unknown whether the
+	// refresh token was used up.
 	pe.Kind = FailureUnanswered
 	switch {
 	case readErr != nil:
 		pe.Reason = readErr.Error()
 	case !a.readable:
-		pe.Reason = "the answer is neither a JSON object nor a form"
+		pe.Reason = "the response is neither a JSON object nor a form"
 	case a.access != "":
 		pe.Kind, pe.Reason = FailureOperator, "the token type is not Bearer"
 	default:
-		pe.Reason = "the answer has no access_token"
+		pe.Reason = "the response has no access_token"
 	}
 	if a.refresh != "" {
-		return &partialTokenAnswer{cause: pe, refresh: a.refresh}
+		return &partialTokenResponse{cause: pe, refresh: a.refresh}
 	}
 	return pe
 }
 
-// partialTokenAnswer is an answer of which only the refresh token can be used.
-// Losing that would lose the session.
-type partialTokenAnswer struct {
+// partialTokenResponse is a response of which only the refresh token can be used. Without that
+// token the session would be lost.
+type partialTokenResponse struct {
 	cause   *Error
 	refresh string
 }
 
-func (p *partialTokenAnswer) Error() string { return p.cause.Error() }
+// Error returns the text of the cause.
+func (p *partialTokenResponse) Error() string { return p.cause.Error() }
 
-func (p *partialTokenAnswer) Unwrap() error { return p.cause }
+// Unwrap returns the cause.
+func (p *partialTokenResponse) Unwrap() error { return p.cause }
 
-// plain is the answer as RFC 6749 section 5.1 writes it.
-func (a *tokenAnswer) plain() map[string]any {
+// plain returns the response as RFC 6749 section 5.1 specifies it.
+func (a *tokenResponse) plain() map[string]any {
 	plain := map[string]any{"access_token": a.access, "token_type": "Bearer"}
 	if a.refresh != "" {
 		plain["refresh_token"] = a.refresh
@@ -228,7 +229,7 @@ func (a *tokenAnswer) plain() map[string]any {
 	return plain
 }
 
-// jsonText is the text of a JSON string, or nothing for any other value.
+// jsonText returns the text of a JSON string, or an empty text for another JSON value.
 func jsonText(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) != nil {
@@ -237,8 +238,8 @@ func jsonText(value json.RawMessage) string {
 	return text
 }
 
-// tokenText is a token, or nothing where it holds bytes that RFC 6749 appendix A
-// does not allow: those would end up in a header.
+// tokenText returns a token, or an empty text if it contains bytes that RFC 6749 appendix A
+// does not allow: they would end up in a header.
 func tokenText(text string) string {
 	if !isVisibleText(text) {
 		return ""
@@ -246,8 +247,8 @@ func tokenText(text string) string {
 	return text
 }
 
-// parseExpiresIn reads a number of seconds, written as a number, a fraction or a
-// string. Zero, less than zero and everything else is nothing usable.
+// parseExpiresIn reads a number of seconds, written as an integer, a fraction or a string. It
+// returns 0 for everything else, and for numbers below 0.
 func parseExpiresIn(text string) int64 {
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	if err != nil || math.IsNaN(seconds) || seconds < 1 {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// FuzzTokenAnswer: a rotated refresh token that a strict reader finds is never lost,
+// FuzzTokenResponse: a rotated refresh token that a strict reader finds is never lost,
 // and no token ever holds a control byte.
-func FuzzTokenAnswer(f *testing.F) {
+func FuzzTokenResponse(f *testing.F) {
 	for _, seed := range []string{
 		`{"access_token":"a","refresh_token":"r","expires_in":7200}`, `{"refresh_token":"r","x":[{`, `{"expires_in":"1e9","access_token":"a"}`,
 		`{"error":"invalid_grant"}`, `{"success":false}`, `[]`, `{"access_token":"a\u0000"}`, `{"access_token":"a","access_token":"b"}`,
@@ -22,7 +22,7 @@ func FuzzTokenAnswer(f *testing.F) {
 		f.Add([]byte(seed), 200)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		a := parseTokenAnswer(body, true)
+		a := parseTokenResponse(body, true)
 		for _, token := range []string{a.access, a.refresh} {
 			if strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 				t.Fatalf("%q: a token is %q", body, token)
@@ -51,17 +51,17 @@ func FuzzTokenAnswer(f *testing.F) {
 func TestTruncatedFormYieldsNoToken(t *testing.T) {
 	const form = "refresh_token=r2&token_type=bearer&access_token=abcdef"
 	for cut := range len(form) {
-		a := parseTokenAnswer([]byte(form[:cut]), false)
+		a := parseTokenResponse([]byte(form[:cut]), false)
 		if a.access != "" || (a.refresh != "" && a.refresh != "r2") {
 			t.Errorf("%q: got the tokens %q, %q, want none or a whole refresh token", form[:cut], a.access, a.refresh)
 		}
 	}
-	if a := parseTokenAnswer([]byte(form), true); a.access != "abcdef" || a.refresh != "r2" {
+	if a := parseTokenResponse([]byte(form), true); a.access != "abcdef" || a.refresh != "r2" {
 		t.Errorf("the whole form: got the tokens %q, %q, want both", a.access, a.refresh)
 	}
 }
 
-func TestExpiresInIsReadAsItComes(t *testing.T) {
+func TestExpiresInIsReadInEveryNotation(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want int64
@@ -70,12 +70,12 @@ func TestExpiresInIsReadAsItComes(t *testing.T) {
 		{`null`, 0}, {`""`, 0}, {`0`, 0}, {`-5`, 0}, {`"soon"`, 0}, {`[]`, 0}, {`{}`, 0}, {`true`, 0},
 		{`1e300`, maxExpiresIn}, {`99999999999`, maxExpiresIn}, {`"NaN"`, 0}, {`"Inf"`, maxExpiresIn},
 	} {
-		a := parseTokenAnswer([]byte(`{"access_token":"a","expires_in":`+c.text+`}`), true)
+		a := parseTokenResponse([]byte(`{"access_token":"a","expires_in":`+c.text+`}`), true)
 		if a.expiresIn != c.want || a.access != "a" {
 			t.Errorf("%s: got %d, want %d", c.text, a.expiresIn, c.want)
 		}
 	}
-	if a := parseTokenAnswer([]byte(`{"access_token":"a"}`), true); a.expiresIn != 0 {
+	if a := parseTokenResponse([]byte(`{"access_token":"a"}`), true); a.expiresIn != 0 {
 		t.Errorf("missing: got %d, want 0", a.expiresIn)
 	}
 	c := &Client{TokenLifetime: 90 * time.Minute}
@@ -100,7 +100,7 @@ func tokenEndpoint(t *testing.T, status int, body string) *Client {
 	return client
 }
 
-func TestRefreshAnswersAreClassified(t *testing.T) {
+func TestRefreshResponsesAreClassified(t *testing.T) {
 	const none = Failure(-1)
 	for _, c := range []struct {
 		name    string
@@ -138,7 +138,7 @@ func TestRefreshAnswersAreClassified(t *testing.T) {
 		{"a form: slow_down", 200, `error=slow_down`, FailureTransient, "r1", "a1"},
 		{"a form: success=false", 200, `success=false`, FailureRefused, "r1", "a1"},
 		{"a form of something else", 200, `a2=1&b=2`, FailureUnanswered, "r1", "a1"},
-		{"a long form", 200, `access_token=a2&x=` + strings.Repeat("a", MaxAnswer), FailureUnanswered, "r1", "a1"},
+		{"a long form", 200, `access_token=a2&x=` + strings.Repeat("a", MaxResponse), FailureUnanswered, "r1", "a1"},
 		{"HTML", 200, `<html>`, FailureUnanswered, "r1", "a1"},
 		{"nothing", 200, ``, FailureUnanswered, "r1", "a1"},
 		{"an access token that is a number", 200, `{"access_token":5}`, FailureUnanswered, "r1", "a1"},
@@ -172,7 +172,7 @@ func TestRefreshAnswersAreClassified(t *testing.T) {
 		{"success:false under 503", 503, `{"success":false}`, FailureTransient, "r1", "a1"},
 		{"500", 500, `{"error":"server_error"}`, FailureTransient, "r1", "a1"},
 		{"503 with tokens", 503, `{"access_token":"a2"}`, FailureTransient, "r1", "a1"},
-		{"too long", 200, `{"access_token":"` + strings.Repeat("a", MaxAnswer) + `"}`, FailureUnanswered, "r1", "a1"},
+		{"too long", 200, `{"access_token":"` + strings.Repeat("a", MaxResponse) + `"}`, FailureUnanswered, "r1", "a1"},
 		{"a member twice", 200, `{"access_token":"a1","refresh_token":"r0","access_token":"a2","refresh_token":"r2"}`, none, "r2", "a2"},
 		{"deeply nested", 200, `{"x":` + strings.Repeat("[", 100_000) + `,"access_token":"a2"}`, FailureUnanswered, "r1", "a1"},
 	} {
@@ -187,20 +187,20 @@ func TestRefreshAnswersAreClassified(t *testing.T) {
 				t.Errorf("got %+v, failure %d: %v, want the tokens %q and %q, failure %d", got, kind, err, c.access, c.refresh, c.kind)
 			}
 			if err != nil && (strings.Contains(err.Error(), "a2") || strings.Contains(err.Error(), "html")) {
-				t.Errorf("the error repeats the answer: %v", err)
+				t.Errorf("the error repeats the response: %v", err)
 			}
 		})
 	}
 }
 
 func TestTokenRequestIsSentOnceAndFollowsNoRedirect(t *testing.T) {
-	asked := 0
+	requests := 0
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
 	defer other.Close()
 	for _, status := range []int{301, 302, 303, 307, 308, 500, 503} {
-		asked = 0
+		requests = 0
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			asked++
+			requests++
 			w.Header().Set("Location", other.URL)
 			w.WriteHeader(status)
 		}))
@@ -210,8 +210,8 @@ func TestTokenRequestIsSentOnceAndFollowsNoRedirect(t *testing.T) {
 			t.Errorf("%d: got %v, want a transient failure", status, err)
 		}
 		server.Close()
-		if asked != 1 {
-			t.Errorf("%d: got %d requests, want 1", status, asked)
+		if requests != 1 {
+			t.Errorf("%d: got %d requests, want 1", status, requests)
 		}
 	}
 }

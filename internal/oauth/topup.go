@@ -12,20 +12,20 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// TopupURL asks where the user can top up. Only an https URL, or an http one on loopback,
-// is ever given out, and only one on a host of topup_hosts where these are configured.
+// TopupURL asks the provider where the user can top up. It returns only an https URL, or an
+// http URL on loopback, and only on a host in topup_hosts if that is configured.
 func (c *Client) TopupURL(ctx context.Context, access string) (string, error) {
 	body, err := c.get(ctx, endpointTopup, c.TopupEndpoint, access)
 	if err != nil {
 		return "", err
 	}
-	object, err := parseAnswer(body)
+	object, err := parseResponse(body)
 	if err != nil {
-		return "", answerError(endpointTopup, err)
+		return "", responseError(endpointTopup, err)
 	}
 	var raw string
 	if json.Unmarshal(object["topup_url"], &raw) != nil || raw == "" {
-		return "", &Error{Endpoint: endpointTopup, Status: http.StatusOK, Reason: "the answer has no topup_url"}
+		return "", &Error{Endpoint: endpointTopup, Status: http.StatusOK, Reason: "the response has no topup_url"}
 	}
 	u, reason := checkTopupURL(raw, c.TopupHosts)
 	if reason != "" {
@@ -34,23 +34,23 @@ func (c *Client) TopupURL(ctx context.Context, access string) (string, error) {
 	return u.String(), nil
 }
 
-// checkTopupURL reads a top-up URL, or gives the reason why nobody may be sent there.
+// checkTopupURL parses a top-up URL. If browsers must not be sent there, reason says why.
 func checkTopupURL(raw string, hosts []string) (u *url.URL, reason string) {
 	u, err := url.Parse(raw)
 	if err != nil || u.User != nil || !origin.IsSecure(u) {
 		return nil, "the topup_url is not an https URL"
 	}
 	if !hasUsableHost(u) {
-		return nil, "the topup_url's host is not one that browsers can open"
+		return nil, "browsers cannot open the topup_url's host"
 	}
 	if len(hosts) > 0 && !slices.Contains(hosts, origin.HostAndPort(u)) {
-		return nil, "the topup_url's host is not one of topup_hosts"
+		return nil, "the topup_url's host is not in topup_hosts"
 	}
 	return u, ""
 }
 
-// hasUsableHost reports whether browsers can open the host and the port of u. DNS knows no
-// empty label but the last one (RFC 1034 section 3.1), and a port has 16 bits.
+// hasUsableHost reports whether browsers can open the host and the port of u. In DNS only the
+// last label may be empty (RFC 1034 section 3.1), and a port has 16 bits.
 func hasUsableHost(u *url.URL) bool {
 	host, err := origin.CanonicalHost(u.Hostname())
 	if err != nil || slices.Contains(strings.Split(strings.TrimSuffix(host, "."), "."), "") {

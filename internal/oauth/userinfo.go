@@ -12,10 +12,11 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 )
 
-// UserField numbers what tollgate reads of a user information answer. It reads
-// nothing else: an allow-list, so that nothing unforeseen reaches a browser.
+// UserField is a field of the user information that tollgate reads. It ignores all other
+// fields, so that nothing unexpected reaches a browser.
 type UserField int
 
+// The fields, and their number.
 const (
 	FieldID UserField = iota
 	FieldUsername
@@ -28,23 +29,23 @@ const (
 	FieldCount
 )
 
-// UserFieldWords are the words of the configuration's fields block.
+// UserFieldWords are the names of the fields in the configuration's fields block.
 var UserFieldWords = [FieldCount]string{
 	"id", "username", "email", "quota", "used_quota", "balance", "status", "created_time",
 }
 
-// UserFieldJSON are the members of the provider's own answer, which the userinfo
-// endpoint keeps.
+// UserFieldJSON are the names of the fields in AIHubMix's response. Our userinfo endpoint uses
+// the same names.
 var UserFieldJSON = [FieldCount]string{
 	"id", "username", "email", "quota", "used_quota", "balance_formatted", "status", "created_time",
 }
 
-// Scalar is a JSON string, number or boolean exactly as the provider wrote it,
-// or empty where there was none. Numbers never pass through a float64, so that an
-// id or a quota of any size stays exact.
+// Scalar is a JSON string, number or boolean exactly as the provider wrote it, or empty if it
+// is missing. A number is never converted to float64, so that ids and quotas of any size stay
+// exact.
 type Scalar string
 
-// text is the value as a person would write it: a string without its quotes.
+// text returns the value without quotes.
 func (s Scalar) text() string {
 	if !strings.HasPrefix(string(s), `"`) {
 		return string(s)
@@ -56,20 +57,20 @@ func (s Scalar) text() string {
 	return text
 }
 
-// UserInfo is what the provider said of a user, and when. Make one with
-// NewUserInfo.
+// UserInfo is the user information from the provider, and the time when it was read. Create it
+// with NewUserInfo.
 type UserInfo struct {
 	Fields [FieldCount]Scalar
-	// texts and headers are the fields' texts, plain and encoded for a header, worked
-	// out once.
+	// texts and Headers are the fields as plain text and encoded for a header, computed once.
 	texts   [FieldCount]string
 	Headers [FieldCount]string
 	ReadAt  time.Time
-	// Amount is the balance as a number, where isAmount says that it is one.
+	// Amount is the balance as a number, if IsAmount is true.
 	Amount   decimal.Decimal
 	IsAmount bool
 }
 
+// NewUserInfo returns user information that was read at the given time.
 func NewUserInfo(fields [FieldCount]Scalar, readAt time.Time) UserInfo {
 	u := UserInfo{Fields: fields, ReadAt: readAt}
 	for f, value := range fields {
@@ -80,29 +81,31 @@ func NewUserInfo(fields [FieldCount]Scalar, readAt time.Time) UserInfo {
 	return u
 }
 
+// Text returns a field as plain text.
 func (u *UserInfo) Text(f UserField) string { return u.texts[f] }
 
-// ID is the provider's immutable id, as exact text: the only thing by which users
-// are told apart.
+// ID returns the provider's immutable user id as exact text. Users are distinguished by nothing
+// else.
 func (u *UserInfo) ID() string { return u.Text(FieldID) }
 
-// maxField bounds one field in bytes; the fields stand in the session cookie.
+// maxField is the maximum size of one field in bytes, because the session cookie contains the
+// fields.
 const maxField = 512
 
 var (
-	errUserInfoRefused = errors.New("the answer says that it is no success")
-	errUserInfoShape   = errors.New("the answer is not one JSON object with each member once")
-	errUserInfoNoID    = errors.New("the answer has no id")
+	errUserInfoRefused = errors.New("the response reports a failure (success: false)")
+	errUserInfoShape   = errors.New("the response is not a JSON object, or a member occurs twice")
+	errUserInfoNoID    = errors.New("the response has no id")
 )
 
-// FieldPaths says where each field stands: member names, from the outside in.
+// FieldPaths is the path of each field: member names, from the outside in.
 type FieldPaths [FieldCount][]string
 
-// parseUserInfo reads a user information answer. An answer without an id, or one
-// that says success:false, is an error whatever its HTTP status was: the product
-// family answers a bad token or a banned user that way under 200.
+// parseUserInfo reads a user information response. A response without an id, or with
+// success:false, is an error whatever its HTTP status is: AIHubMix's product family answers 200
+// for a bad token or a banned user.
 func parseUserInfo(body []byte, paths FieldPaths, now time.Time) (UserInfo, error) {
-	object, err := parseAnswer(body)
+	object, err := parseResponse(body)
 	if err != nil {
 		return UserInfo{}, err
 	}
@@ -117,10 +120,10 @@ func parseUserInfo(body []byte, paths FieldPaths, now time.Time) (UserInfo, erro
 	return u, nil
 }
 
-// addBalance takes the balance fields from the answer of a separate balance
-// endpoint. A field that does not stand there keeps what userinfo said.
+// addBalance reads the balance fields from the response of a separate balance endpoint. A field
+// that is missing there keeps its value from userinfo.
 func (u *UserInfo) addBalance(body []byte, paths FieldPaths) error {
-	object, err := parseAnswer(body)
+	object, err := parseResponse(body)
 	if err != nil {
 		return err
 	}
@@ -134,8 +137,8 @@ func (u *UserInfo) addBalance(body []byte, paths FieldPaths) error {
 	return nil
 }
 
-// parseAnswer reads a JSON object and refuses one that says success:false.
-func parseAnswer(body []byte) (map[string]json.RawMessage, error) {
+// parseResponse reads a JSON object and refuses one with success:false.
+func parseResponse(body []byte) (map[string]json.RawMessage, error) {
 	object, ok := decodeObject(body)
 	if !ok {
 		return nil, errUserInfoShape
@@ -146,9 +149,9 @@ func parseAnswer(body []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
-// decodeObject reads one JSON object, whole. An object that names a member twice is
-// none: of two readers each could take another one, and one of the members may be
-// the user's id (RFC 8259 section 4).
+// decodeObject reads one whole JSON object. It refuses an object in which a member occurs
+// twice, because two readers could take different values, and the member may be the user's id
+// (RFC 8259 section 4).
 func decodeObject(raw []byte) (map[string]json.RawMessage, bool) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if opening, err := d.Token(); err != nil || opening != json.Delim('{') {
@@ -177,8 +180,8 @@ func decodeObject(raw []byte) (map[string]json.RawMessage, bool) {
 	return object, errors.Is(err, io.EOF)
 }
 
-// lookUp follows a path of member names to a scalar. Anything else at its end
-// (null, an object, an array, something overlong) counts as absent.
+// lookUp follows a path of member names to a scalar. Everything else at its end (null, an
+// object, an array, a text that is too long) counts as missing.
 func lookUp(object map[string]json.RawMessage, path []string) Scalar {
 	for i, name := range path {
 		raw, ok := object[name]
@@ -207,7 +210,7 @@ func toScalar(raw json.RawMessage) Scalar {
 	}
 }
 
-// IsActive reports whether the provider says that the user may be served.
+// IsActive reports whether the provider says that the user is active.
 func (u *UserInfo) IsActive(want string, missingOK bool) bool {
 	if want == anyStatus {
 		return true
@@ -219,5 +222,5 @@ func (u *UserInfo) IsActive(want string, missingOK bool) bool {
 	return status == want
 }
 
-// anyStatus is the active_status that accepts every user.
+// anyStatus is the value of active_status that accepts every user.
 const anyStatus = "any"

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// FuzzUserInfo: an answer that passes is about one user, whose id is the exact text
+// FuzzUserInfo: an response that passes is about one user, whose id is the exact text
 // that the provider wrote.
 func FuzzUserInfo(f *testing.F) {
 	for _, seed := range []string{
