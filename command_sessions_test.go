@@ -80,7 +80,7 @@ func TestTheSessionsCommandsFindTheAdminAPI(t *testing.T) {
 	commandtest.WantError(t, list("--config", off), "--config: ", off, "`admin off`")
 	commandtest.WantOutput(t, list("--config", off, "--address", o.admin), "no sessions\n", "")
 	commandtest.WantError(t, list("--config", filepath.Join(folder, "none")), "--config: ", "none")
-	commandtest.WantError(t, list("--address", porttest.Address()), "no admin API answers at 127.0.0.1:", "is Caddy running", "--address", "`admin off`")
+	commandtest.WantError(t, list("--address", porttest.Address()), "no response from the admin API at 127.0.0.1:", "check that Caddy is running", "--address", "`admin off`")
 }
 
 func TestSessionsCommandsFailIfAllSessionsAreInCookies(t *testing.T) {

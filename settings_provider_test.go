@@ -48,7 +48,7 @@ func TestProviderSettingsThatCannotBeUsed(t *testing.T) {
 		with("balance_endpoint \"https://user:hunt er2@x.example\""):                                                 `provider.balance_endpoint: must have neither a user nor a fragment`,
 		with("issuer http://issuer.example"):                                                                         `provider.issuer: "http://issuer.example" must be https`,
 		with("issuer https://issuer.example?x=1"):                                                                    `provider.issuer: must not contain a query`,
-		with(`scopes "profile balance"`):                                                                             `provider.scopes: "profile balance" is not a scope: write several scopes as separate words`,
+		with(`scopes "profile balance"`):                                                                             `provider.scopes: "profile balance" is not a scope; write several scopes as separate words`,
 		with(`scopes a b"c`):                                                                                         `provider.scopes: "b\"c" is not a scope`,
 		with("scopes é"):                                                                                             `provider.scopes: "é" is not a scope`,
 		with(`authorize_param "a b" x`):                                                                              `provider.authorize_param: "a b" is not a valid parameter name`,

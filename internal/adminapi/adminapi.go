@@ -1,7 +1,6 @@
-// Package adminapi is the admin API for sessions as it is on the wire: its path and its
-// types.
+// Package adminapi defines the admin API for sessions: its path and its types.
 //
-// The server side is in the module, which knows the stores. Begin with Path.
+// The module implements the server side, because it knows the stores. Begin with Path.
 package adminapi
 
 import (
@@ -10,48 +9,48 @@ import (
 	"strings"
 )
 
-// Path is where the sessions stand on the admin endpoint.
+// Path is the path of the sessions on the admin endpoint.
 const Path = "/tollgate/sessions"
 
-// Sessions is what the sessions of a user are answered with.
+// Sessions is the response for the sessions of a user.
 type Sessions struct {
 	Sessions []Session `json:"sessions"`
-	// CookieSites are the sites whose sessions nobody can list or end.
+	// CookieSites are the sites whose sessions cannot be listed or ended.
 	CookieSites []string `json:"cookie_sites,omitempty"`
 }
 
-// Session is one session in the answer. Times are Unix seconds.
+// Session is one session in the response. Times are Unix seconds.
 type Session struct {
-	// Session is its name in logs and audit lines, which opens nothing.
+	// Session is the session's name in logs and audit lines. It is not a credential.
 	Session   string `json:"session"`
 	User      string `json:"user"`
 	Site      string `json:"site"`
 	CreatedAt int64  `json:"created_at"`
-	// LastSeenAt moves with an idle timeout only: without one nobody writes it down.
+	// LastSeenAt changes only if idle_timeout is configured; otherwise it is not recorded.
 	LastSeenAt int64 `json:"last_seen_at"`
 	ExpiresAt  int64 `json:"expires_at"`
-	// Unconfirmed sessions were in a cookie, and the provider has not confirmed yet that they
-	// belong to this user. Such a session signs nobody in.
+	// Unconfirmed is true if the session comes from a cookie and the provider has not confirmed
+	// yet that it belongs to this user. Such a session signs nobody in.
 	Unconfirmed bool `json:"unconfirmed,omitempty"`
 }
 
-// Ended says how many sessions were ended.
+// Ended is the number of sessions that were ended.
 type Ended struct {
 	Ended       int      `json:"ended"`
 	CookieSites []string `json:"cookie_sites,omitempty"`
 }
 
-// CookieSitesError says why the sessions of some sites are out of reach, and what to do
-// about it.
+// CookieSitesError says why the sessions of some sites cannot be listed or ended, and what to
+// do.
 func CookieSitesError(origins []string) error {
 	return fmt.Errorf("sessions in cookies cannot be listed or ended: configure `session { store storage }` or `session { store redis { … } }` for %s",
 		strings.Join(origins, ", "))
 }
 
+// ErrNoName is the error for a text that is not the name of a session.
 var ErrNoName = errors.New("a session is named by 32 hex digits: the `session` of the list and of the audit lines")
 
-// IsName reports whether a text could be the name of a session, as
-// ID.hash makes it.
+// IsName reports whether a text could be the name of a session, as ID.hash makes it.
 func IsName(s string) bool {
 	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }

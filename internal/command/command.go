@@ -52,8 +52,8 @@ func AddCommands(cmd *cobra.Command) {
 		}
 		return unknownCommand(cmd, args[0])
 	}
-	// A flag after a mistyped subcommand is read as one of the parent's, and would
-	// be complained about instead.
+	// After a mistyped subcommand cobra reads its flags as the parent's, and would report an
+	// unknown flag instead of the subcommand.
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if words := c.Flags().Args(); c == cmd && len(words) > 0 {
 			err = unknownCommand(cmd, words[0])
@@ -63,7 +63,7 @@ func AddCommands(cmd *cobra.Command) {
 	showNoSecrets(cmd)
 }
 
-// showNoSecrets makes the errors of a command and of those below it obey WithoutSecrets.
+// showNoSecrets makes WithoutSecrets apply to the errors of a command and its subcommands.
 func showNoSecrets(cmd *cobra.Command) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -95,33 +95,33 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown command '%s'; `%s --help` lists them", name, cmd.CommandPath())
 }
 
-// untilStopped gives a context that ends with the first SIGINT or SIGTERM. A second
-// one then ends the process at once, as usual.
+// untilStopped returns a context that ends with the first SIGINT or SIGTERM. A second signal
+// then ends the process at once, as usual.
 func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// listenLoopback listens on an address of this machine that no other machine can
-// reach. What the commands serve has no passwords, so they serve nobody else.
+// listenLoopback listens on a loopback address, which no other machine can reach, because the
+// sites of these commands have no passwords.
 func listenLoopback(address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8080", address)
 	}
 	if !origin.IsLoopback(host) {
-		return nil, fmt.Errorf("--listen: %q is not on loopback: everybody here signs in without a password, so use 127.0.0.1, [::1] or localhost", address)
+		return nil, fmt.Errorf("--listen: %q is not on loopback: everyone can sign in here without a password, so use 127.0.0.1, [::1] or localhost", address)
 	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("--listen: %s is taken: end the program that listens there, or take another port; with port 0 (%s) the system finds a free one",
+		return nil, fmt.Errorf("--listen: %s is taken: stop the program that listens there, or use another port; port 0 (%s) selects a free one",
 			address, net.JoinHostPort(host, "0"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
-	// What a name stands for is the resolver's word.
+	// The resolver decides which address a name has.
 	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		_ = l.Close()
 		return nil, fmt.Errorf("--listen: %q leads to %s, which is not on loopback", address, l.Addr())
@@ -129,21 +129,21 @@ func listenLoopback(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// originOf is the origin under which a browser reaches a listener, with the host as
-// the person wrote it.
+// originOf returns the origin at which a browser reaches a listener, with the host as the user
+// wrote it.
 func originOf(l net.Listener, host string) string {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// closePatience is how long requests that are under way may take when a command
-// ends; a simulated provider may hang on purpose.
-const closePatience = 2 * time.Second
+// closeTimeout is how long running requests may take after a command was stopped. A simulated
+// provider may hang on purpose.
+const closeTimeout = 2 * time.Second
 
 // localServer serves one handler on one listener.
 type localServer struct {
 	server *http.Server
-	failed chan error // gets the error of a server that ended unasked
+	failed chan error // receives the error if the server ended by itself
 }
 
 func startLocal(l net.Listener, handler http.Handler) *localServer {
@@ -159,16 +159,16 @@ func startLocal(l net.Listener, handler http.Handler) *localServer {
 	return s
 }
 
-// Close lets requests finish for a while, and then cuts them off.
+// Close waits for running requests for up to closeTimeout, and then cuts them off.
 func (s *localServer) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
 		_ = s.server.Close()
 	}
 }
 
-// minAccessLifetime is one unit of expires_in (RFC 6749 section 5.1).
+// minAccessLifetime is the unit of expires_in (RFC 6749 section 5.1).
 const minAccessLifetime = time.Second
 
 func checkAccessLifetime(d time.Duration) error {

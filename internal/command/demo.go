@@ -54,8 +54,8 @@ nothing is kept when it ends.
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address to listen on, on loopback; port 0 takes any free one")
-	flags.DurationVar(&o.accessLifetime, "access-lifetime", 2*time.Hour, "how long an access token is valid; a short one shows how it is refreshed")
-	flags.BoolVar(&o.verbose, "verbose", false, "log requests and what the gateway does, not errors alone")
+	flags.DurationVar(&o.accessLifetime, "access-lifetime", 2*time.Hour, "how long an access token is valid; choose a short time to see refreshes")
+	flags.BoolVar(&o.verbose, "verbose", false, "log requests and events of the gateway, not only errors")
 	return cmd
 }
 
@@ -78,22 +78,22 @@ func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	}
 }
 
-// demoSite is a running demo. Caddy's part is the one Caddy of this process.
+// demoSite is a running demo. It uses the only Caddy instance of this process.
 type demoSite struct {
-	url         string // where to click
+	url         string // the URL to open
 	providerURL string
-	folder      string // what Caddy would keep; gone at the end
+	folder      string // Caddy's data, deleted at the end
 	provider    *localServer
 	upstream    *localServer
-	running     bool // Caddy is
+	running     bool // true if Caddy runs
 }
 
 func startDemo(o demoOptions) (site *demoSite, err error) {
 	if err := checkAccessLifetime(o.accessLifetime); err != nil {
 		return nil, err
 	}
-	// Caddy shares a taken port with the process that holds it, where the system
-	// lets it (SO_REUSEPORT), so whether it is free is found out by taking it.
+	// If the system supports it (SO_REUSEPORT), Caddy shares a used port with another process.
+	// So we find out whether the port is free by listening on it.
 	front, err := listenLoopback(o.listen)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	}
 	if err := config.run(s.folder, o.verbose); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("--listen: %s was taken while the demo started: try again", config.listen)
+			return nil, fmt.Errorf("--listen: another program took %s while the demo started; try again", config.listen)
 		}
 		return nil, fmt.Errorf("starting the gateway: %w", err)
 	}
@@ -128,14 +128,15 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	return s, nil
 }
 
-// startBehind starts what stands behind the gateway, and says how to reach it.
+// startBehind starts the application and the provider, and returns the configuration to reach
+// them.
 func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) {
 	providerListener, err := listenLoopback("127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	// Cookies know hosts and no ports. Under another name for the same machine the
-	// provider is another site than the gateway, as it is in the world.
+	// Cookies do not distinguish ports. With another name for the same machine the provider is
+	// a different site than the gateway, as in reality.
 	providerHost := "localhost"
 	if strings.EqualFold(host, providerHost) {
 		providerHost = "127.0.0.1"
@@ -168,7 +169,7 @@ func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) 
 	return config, nil
 }
 
-// spendAt lets the application charge accounts, as a call to a model would.
+// spendAt returns a function that charges accounts, as a call to a model would.
 func spendAt(provider *simulator.Provider) demo.SpendFunc {
 	return func(userID string, cents int64) error {
 		id, err := strconv.ParseInt(userID, 10, 64)
@@ -182,7 +183,8 @@ func spendAt(provider *simulator.Provider) demo.SpendFunc {
 	}
 }
 
-// Close ends everything, the gateway first, so that nobody is sent to what is gone.
+// Close stops everything. It stops the gateway first, so that no request reaches a stopped
+// server.
 func (s *demoSite) Close() error {
 	var err error
 	if s.running {
@@ -219,11 +221,11 @@ Ctrl-C stops the demo. Nothing is saved.
 	return err
 }
 
-// demoConfig is what the demo's Caddyfile is made of.
+// demoConfig has the values for the demo's Caddyfile.
 type demoConfig struct {
 	listen                 string // address and port
 	origin                 string
-	baseURL, browserURL    string // the provider, as the gateway and as the browser reach it
+	baseURL, browserURL    string // the provider's address for the gateway and for the browser
 	clientID, clientSecret string
 	secret                 string
 	upstream               string
@@ -231,11 +233,11 @@ type demoConfig struct {
 
 func (c *demoConfig) redirectURI() string { return c.origin + "/oauth/callback" }
 
-// caddyfile is the demo's whole configuration. The forms are optional paths, so that
-// one that is sent after signing out in another tab gets a page of the application
-// and not a 401 for scripts. Answers are flushed at once: they come word by word, in a
-// page, and Caddy does so by itself for event streams only. The second site leads to the first whoever comes by
-// another name for this machine.
+// caddyfile returns the demo's whole configuration. The forms are optional paths: a form that
+// is sent after signing out in another tab gets a page of the application and not a 401 for
+// scripts. Responses are flushed at once, because they come word by word in a page, and Caddy
+// does that by itself only for event streams. The second site redirects users of another name
+// for this machine to the first.
 func (c *demoConfig) caddyfile(verbose bool) string {
 	address, port, _ := net.SplitHostPort(c.listen)
 	level := "ERROR"
@@ -286,7 +288,7 @@ func (c *demoConfig) caddyfile(verbose bool) string {
 http://:%s {
 	redir %s{uri}
 }
-`, closePatience, address, level,
+`, closeTimeout, address, level,
 		c.origin, log,
 		c.baseURL, c.browserURL+simulator.AuthorizePath, c.clientID, c.clientSecret,
 		c.redirectURI(), c.secret,
@@ -294,7 +296,7 @@ http://:%s {
 		port, c.origin)
 }
 
-// run starts Caddy, with everything that it might keep in folder.
+// run starts Caddy with folder for everything that it may store.
 func (c *demoConfig) run(folder string, verbose bool) error {
 	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
 	adapted, _, err := adapter.Adapt([]byte(c.caddyfile(verbose)), map[string]any{"filename": "demo"})
@@ -305,7 +307,7 @@ func (c *demoConfig) run(folder string, verbose bool) error {
 	if err := json.Unmarshal(adapted, &config); err != nil {
 		return err
 	}
-	// Not in the Caddyfile: a folder may have any name.
+	// This is not in the Caddyfile, because a folder name may contain any character.
 	config.StorageRaw = caddyconfig.JSONModuleObject(map[string]string{"root": folder}, "module", "file_system", nil)
 	return caddy.Run(&config)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
-// keepCredentials writes the env file, or else saves the credentials somewhere: the
-// provider does not show the secret again.
+// keepCredentials writes the env file. If that fails, it saves the credentials elsewhere,
+// because the provider does not show the secret again.
 func keepCredentials(file *envFile, app oauth.RegisteredApp, redirectURI string) error {
 	content, err := envFileContent([]envVariable{
 		{"OAUTH_CLIENT_ID", app.ClientID},
@@ -34,8 +34,8 @@ func keepCredentials(file *envFile, app oauth.RegisteredApp, redirectURI string)
 	return fmt.Errorf("the application is registered, but the env file could not be written: %w. Its client id and client secret are in %s, which only you can read: move them to a safe place, and do not register again", err, saved)
 }
 
-// saveCredentials writes a file in the system's temporary folder. JSON can hold
-// what an env file cannot.
+// saveCredentials writes a JSON file in the system's temporary folder. JSON can contain
+// characters that an env file cannot.
 func saveCredentials(app oauth.RegisteredApp) (string, error) {
 	content, err := json.MarshalIndent(map[string]string{
 		"client_id": app.ClientID, "client_secret": app.ClientSecret, "redirect_uri": app.RedirectURI,
@@ -53,18 +53,17 @@ func saveCredentials(app oauth.RegisteredApp) (string, error) {
 
 type envVariable struct{ name, value string }
 
-// envFileContent writes variables so that Caddy's --envfile, systemd's
-// EnvironmentFile and a shell read the same. Docker's --env-file does, too, as long
-// as no value needs quotes.
+// envFileContent writes variables so that Caddy's --envfile, systemd's EnvironmentFile and a
+// shell read the same values. Docker's --env-file also does, as long as no value needs quotes.
 func envFileContent(variables []envVariable) (string, error) {
 	var b strings.Builder
 	for _, v := range variables {
 		value := v.value
 		if !isPlainText(value) {
-			// Caddy takes # for a comment, even between quotes.
+			// Caddy treats # as the start of a comment, even inside quotes.
 			for _, r := range value {
 				if r < ' ' || r > '~' || strings.ContainsRune(`'\#`, r) {
-					return "", fmt.Errorf("%s holds a character that an env file cannot", v.name)
+					return "", fmt.Errorf("%s contains a character that is not possible in an env file", v.name)
 				}
 			}
 			value = "'" + value + "'"
@@ -74,17 +73,18 @@ func envFileContent(variables []envVariable) (string, error) {
 	return b.String(), nil
 }
 
-// envFile is the file for the credentials. It is opened before the provider is
-// asked, so that a folder that cannot be written to is found out in time.
+// envFile is the file for the credentials. It is opened before the request to the provider, so
+// that an unwritable folder is found in time.
 type envFile struct {
 	path string
 	file *os.File
-	// replaces: file stands beside path, and takes its place when it is complete.
+	// replaces is true if file is a temporary file next to path, and replaces path when it is
+	// complete.
 	replaces bool
 	done     bool
 }
 
-// checkEnvFile refuses a path that may not be written.
+// checkEnvFile returns an error if the path must not be written.
 func checkEnvFile(path string, force bool) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -138,7 +138,7 @@ func (f *envFile) write(content string) error {
 	return nil
 }
 
-// discard removes a file that was not written.
+// discard removes the file if it was not written.
 func (f *envFile) discard() {
 	if !f.done {
 		_ = f.file.Close()

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
-// envDeveloperToken is where register-app finds the developer token. It is no flag:
-// every user of a machine can read the arguments of its processes.
+// envDeveloperToken is the environment variable for the developer token. There is no flag for
+// it, because every user of a machine can read the arguments of its processes.
 const envDeveloperToken = "AIHUBMIX_DEVELOPER_TOKEN"
 
 // registerOptions are the flags of the register-app command.
@@ -37,10 +37,10 @@ func newRegisterAppCommand() *cobra.Command {
 		Long: `
 Registers your application with AIHubMix. The client id and the client secret,
 which the provider shows only once, are written to an env file that only you can
-read; what goes into the Caddyfile is printed.
+read; the block for the Caddyfile is printed.
 
 The developer token is read from the environment variable
-` + envDeveloperToken + `, or asked for in the terminal. It is never an
+` + envDeveloperToken + `, or from the terminal. It is never an
 argument, and neither it nor the client secret is ever printed.
 `,
 		Example: `  $ caddy tollgate register-app --name "My App" --redirect-uri https://app.example.com/oauth/callback
@@ -181,7 +181,7 @@ func developerToken(cmd *cobra.Command) (string, error) {
 	}
 	for i := range len(token) {
 		if token[i] <= ' ' || token[i] > '~' {
-			return "", errors.New("the developer token holds a character that no token has: was it copied whole, and alone?")
+			return "", errors.New("the developer token contains a character that no token has; copy the whole token and nothing else")
 		}
 	}
 	if token == "" {
@@ -216,7 +216,7 @@ func askForToken(cmd *cobra.Command, stdin *os.File) (string, error) {
 	select {
 	case <-signals:
 		_ = term.Restore(fd, before)
-		return "", errors.New("given up: nothing was registered")
+		return "", errors.New("canceled; nothing was registered")
 	case got := <-read:
 		if got.err != nil {
 			return "", fmt.Errorf("asking for the developer token: %w", got.err)
@@ -241,12 +241,12 @@ localhost:3000, and start with: caddy run --envfile %s
 	}
 	baseURL := ""
 	if o.baseURL != oauth.DefaultBaseURL {
-		baseURL = "\n\t\t\tbase_url      " + o.baseURL
+		baseURL = "\n\t\t\tbase_url " + o.baseURL
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), `%s {
 	tollgate {
 		provider aihubmix {%s
-			client_id     {env.OAUTH_CLIENT_ID}
+			client_id {env.OAUTH_CLIENT_ID}
 			client_secret {env.OAUTH_CLIENT_SECRET}
 		}
 		redirect_uri {env.OAUTH_REDIRECT_URI}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -108,8 +110,8 @@ func TestRegisterAppWritesTheEnvFileAndPrintsACaddyfile(t *testing.T) {
 	want := `app.example.com {
 	tollgate {
 		provider aihubmix {
-			base_url      ` + r.url + `
-			client_id     {env.OAUTH_CLIENT_ID}
+			base_url ` + r.url + `
+			client_id {env.OAUTH_CLIENT_ID}
 			client_secret {env.OAUTH_CLIENT_SECRET}
 		}
 		redirect_uri {env.OAUTH_REDIRECT_URI}
@@ -119,6 +121,9 @@ func TestRegisterAppWritesTheEnvFileAndPrintsACaddyfile(t *testing.T) {
 `
 	if got.Out != want {
 		t.Errorf("printed\n%s\nwant\n%s", got.Out, want)
+	}
+	if formatted := string(caddyfile.Format([]byte(got.Out))); got.Out != formatted {
+		t.Errorf("printed\n%s\ncaddy fmt makes\n%s", got.Out, formatted)
 	}
 	sent := r.provider.Requests(simulator.Apps)[0]
 	var body map[string]string

@@ -35,7 +35,7 @@ their sessions on the server.
 			if len(args) == 0 {
 				return errors.New("sessions needs a command: list or end")
 			}
-			return fmt.Errorf("unknown command '%s' of sessions, which has list and end", args[0])
+			return fmt.Errorf("unknown command '%s'; sessions has the commands list and end", args[0])
 		},
 	}
 	cmd.AddCommand(newSessionsListCommand(), newSessionsEndCommand())
@@ -70,7 +70,7 @@ confirmed yet that it belongs to this user. Until then it signs nobody in.
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&user, "user", "", "the user's id (required)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print what the admin API answers")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the admin API's response as JSON")
 	admin.addTo(cmd)
 	return cmd
 }
@@ -133,7 +133,7 @@ func printSessions(cmd *cobra.Command, sessions []adminapi.Session, now time.Tim
 		return err
 	}
 	for _, s := range sessions {
-		lastSeen := "-" // nobody wrote it down
+		lastSeen := "-" // not recorded
 		if s.LastSeenAt > s.CreatedAt {
 			lastSeen = localTime(s.LastSeenAt, now)
 		}
@@ -148,7 +148,7 @@ func printSessions(cmd *cobra.Command, sessions []adminapi.Session, now time.Tim
 	return table.Flush()
 }
 
-// localTime writes a moment as the local time, and how far away it is.
+// localTime formats a time as local time, with the distance from now.
 func localTime(unix int64, now time.Time) string {
 	t := time.Unix(unix, 0)
 	distance := roughly(now.Sub(t)) + " ago"
@@ -158,7 +158,7 @@ func localTime(unix int64, now time.Time) string {
 	return t.Format("2006-01-02 15:04") + " (" + distance + ")"
 }
 
-// roughly writes a duration in the largest unit that says enough.
+// roughly formats a duration in its largest useful unit.
 func roughly(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -185,14 +185,14 @@ func runSessionsEnd(cmd *cobra.Command, path string, admin adminFlags) error {
 	return err
 }
 
-// warnOfCookieSites keeps anybody from taking the answer for complete.
+// warnOfCookieSites warns that the response is incomplete.
 func warnOfCookieSites(cmd *cobra.Command, origins []string) {
 	if len(origins) > 0 {
-		cmd.PrintErrf("Warning: the answer is not complete: %s\n", adminapi.CookieSitesError(origins))
+		cmd.PrintErrf("Warning: the list is not complete: %s\n", adminapi.CookieSitesError(origins))
 	}
 }
 
-// adminFlags say where the running Caddy's admin API is, as those of `caddy reload`.
+// adminFlags locate the running Caddy's admin API. They are the flags of `caddy reload`.
 type adminFlags struct {
 	address, config, adapter string
 }
@@ -204,7 +204,7 @@ func (f *adminFlags) addTo(cmd *cobra.Command) {
 	flags.StringVarP(&f.adapter, "adapter", "a", "", "the adapter of that file, such as caddyfile")
 }
 
-// ask sends a request to the admin API, and reads its answer.
+// ask sends a request to the admin API and reads the response.
 func (f *adminFlags) ask(method, uri string, answer any) error {
 	address, err := f.find()
 	if err != nil {
@@ -216,13 +216,13 @@ func (f *adminFlags) ask(method, uri string, answer any) error {
 	}
 	defer res.Body.Close()
 	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
-		return fmt.Errorf("what answers at %s is not the admin API of a Caddy with tollgate: name its address with --address", address)
+		return fmt.Errorf("the server at %s is not the admin API of a Caddy with tollgate; set its address with --address", address)
 	}
 	return nil
 }
 
-// find gives the address of the admin API. A configuration without one is an error:
-// what listens at the default address then would be another Caddy.
+// find returns the address of the admin API. A configuration without an admin API is an error,
+// because another Caddy would be listening at the default address.
 func (f *adminFlags) find() (string, error) {
 	if f.address != "" || f.config == "" {
 		return caddycmd.DetermineAdminAPIAddress(f.address, nil, "", "")
@@ -240,30 +240,31 @@ func (f *adminFlags) find() (string, error) {
 		return "", fmt.Errorf("--config: reading %s: %w", f.config, err)
 	}
 	if parsed.Admin.Disabled {
-		return "", fmt.Errorf("--config: the admin API is off in %s: sessions are listed and ended through it, so take out `admin off`", f.config)
+		return "", fmt.Errorf("--config: the admin API is off in %s: remove `admin off`, because sessions are listed and ended through the admin API", f.config)
 	}
 	return caddycmd.DetermineAdminAPIAddress("", config, f.config, f.adapter)
 }
 
-// readableError makes one line of an error of caddycmd.AdminAPIRequest, which says in
-// text alone whether Caddy did not answer or said no, and that as JSON.
+// readableError makes one line of an error of caddycmd.AdminAPIRequest. Only the text of that
+// error says whether Caddy did not respond, or responded with an error as JSON.
 func readableError(address string, err error) error {
 	text, answered := strings.CutPrefix(err.Error(), "caddy responded with error: ")
 	if !answered {
-		return fmt.Errorf("no admin API answers at %s: is Caddy running, is the address another one (--address, --config), or is it off with `admin off`? (%w)", address, err)
+		return fmt.Errorf("no response from the admin API at %s: check that Caddy is running, that the address is right (--address, --config), and that the configuration has no `admin off` (%w)", address, err)
 	}
 	var refusal struct {
 		Error string `json:"error"`
 	}
 	_, body, _ := strings.Cut(text, ": ")
 	if json.Unmarshal([]byte(body), &refusal) != nil || refusal.Error == "" {
-		return fmt.Errorf("the admin API at %s knows no sessions: the Caddy that runs there has another version of tollgate, or none", address)
+		return fmt.Errorf("the admin API at %s has no /tollgate/sessions: the Caddy there has another version of tollgate, or none", address)
 	}
 	return adminRefusal(refusal.Error)
 }
 
-// adminRefusal is an error in the words of the gateway. It may name a session, whose name
-// looks like a secret and is none.
+// adminRefusal is an error text of the gateway. It may contain the name of a session, which
+// looks like a secret but is not one.
 type adminRefusal string
 
+// Error returns the gateway's text.
 func (e adminRefusal) Error() string { return string(e) }

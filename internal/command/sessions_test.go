@@ -40,8 +40,8 @@ func TestSessionsCommandsNameAMissingArgument(t *testing.T) {
 		want string
 	}{
 		{nil, "sessions needs a command: list or end"},
-		{[]string{"lst"}, "unknown command 'lst' of sessions, which has list and end"},
-		{[]string{"lst", "--user", "12345"}, "unknown command 'lst' of sessions, which has list and end"},
+		{[]string{"lst"}, "unknown command 'lst'; sessions has the commands list and end"},
+		{[]string{"lst", "--user", "12345"}, "unknown command 'lst'; sessions has the commands list and end"},
 		{[]string{"list"}, "--user is required: the user's id, as in the header X-User-Id"},
 		{[]string{"list", "--user", ""}, "--user is required: the user's id, as in the header X-User-Id"},
 		{[]string{"list", "12345"}, `unknown command "12345" for "caddy tollgate sessions list"`},
