@@ -291,9 +291,9 @@ func (r *Resolver) Address(setting, raw string) string {
 }
 
 // errControl does not repeat the text: it may be a secret.
-var errControl = errors.New("holds a line break or another control character: if it comes from a file, remove the empty lines at its end")
+var errControl = errors.New("contains a line break or another control character: if it comes from a file, remove the empty lines at its end")
 
-// hasControl reports whether a text holds a line break, a NUL or another control
+// hasControl reports whether a text contains a line break, a NUL or another control
 // character.
 func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f })
