@@ -303,7 +303,7 @@ func TestBracesInASecretAreNotShown(t *testing.T) {
 	for _, secret := range []string{"x{hunter2}y", "x{a.hunter2}y", "{env.HOME}{hunter2}"} {
 		block := strings.Replace(minimalBlock, "client_secret secret", "client_secret `"+secret+"`", 1)
 		_, _, err := gatewaytest.Provision("{\nadmin off\n}\nhttp:// {\ntollgate {\n" + block + "\n}\n}\n")
-		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `write \{ for a brace`) {
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `write \{ for a literal brace`) {
 			t.Errorf("%s: got %v", secret, err)
 		}
 	}
