@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
@@ -90,6 +91,10 @@ func (a *audit) ownRequest(r *http.Request, endpoint string) {
 // away or the request has timed out.
 func (a *audit) fault(ctx context.Context, err error) {
 	if _, logged := errors.AsType[*oauth.Error](err); logged || ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, account.ErrReadsBusy) {
+		a.logger.Warn("cannot confirm the user of a session from a cookie yet; its requests get 503", zap.Error(err))
 		return
 	}
 	a.logger.Error("the session store does not answer", zap.Error(err))

@@ -93,7 +93,8 @@ const (
 	TopupAge = 2 * time.Second
 )
 
-var errReadsBusy = errors.New("too many concurrent reads of user information")
+// ErrReadsBusy says that MaxReads reads of user information are under way already.
+var ErrReadsBusy = errors.New("too many concurrent reads of user information")
 
 // userKey identifies cached user information: the user's id at the provider, and the scope
 // of the session. Sessions with different scopes do not share information: one without the
@@ -323,7 +324,7 @@ func (u *Users) TakeSlot() (release func(), err error) {
 	case u.Slots <- struct{}{}:
 		return func() { <-u.Slots }, nil
 	case <-timeout.C:
-		return nil, errReadsBusy
+		return nil, ErrReadsBusy
 	}
 }
 
