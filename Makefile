@@ -5,14 +5,21 @@ GOLANGCI_LINT  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-li
 GOVULNCHECK    ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOVULNDB       ?= https://vuln.go.dev
 FUZZTIME       ?= 30s
+DIST           ?= dist
 
-.PHONY: help build demo packages test lint examples docs pictures bench soak fuzz vuln check
+.PHONY: help build release deploy-check demo packages test lint examples docs pictures bench soak fuzz vuln check
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## build Caddy with tollgate as ./caddy
 	$(GO) build -trimpath -o caddy ./cmd/caddy
+
+release: ## write the release VERSION=0.1.0 to DIST: archives, packages, bills of materials, checksums
+	GO="$(GO)" deploy/release "$(VERSION)" "$(DIST)" $(PLATFORMS)
+
+deploy-check: ## check the image, the manifests, the chart and the package with the tools of operators (as root)
+	GO="$(GO)" deploy/check
 
 demo: ## run the demo: gateway, simulated provider and a small upstream
 	$(GO) run ./cmd/caddy tollgate demo

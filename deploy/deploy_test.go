@@ -1,0 +1,130 @@
+// Package deploy_test checks what operators copy: the configurations, the manifests, the
+// unit and the package. `make deploy-check` runs the slower checks with more tools.
+package deploy_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+)
+
+// asCaddy makes the test binary behave as the program caddy. The test of the package needs
+// one that prints man pages.
+const asCaddy = "TOLLGATE_DEPLOY_TEST_AS_CADDY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
+	gatewaytest.Main(m)
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// find returns the first group of the first match, and fails if there is none.
+func find(t *testing.T, file, pattern string) string {
+	t.Helper()
+	match := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(readFile(t, file))
+	if match == nil {
+		t.Fatalf("%s has no %s", file, pattern)
+	}
+	return match[1]
+}
+
+// setEnv sets the environment that the configurations speak of.
+func setEnv(t *testing.T) {
+	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
+	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
+	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
+	t.Setenv("TOLLGATE_SECRET", keys.NewSecret())
+	t.Setenv("REDIS_PASSWORD", "a-long-password")
+}
+
+func TestGatewayCaddyfilesLoad(t *testing.T) {
+	setEnv(t)
+	secret := t.TempDir() + "/tollgate.secret"
+	if err := os.WriteFile(secret, []byte(keys.NewSecret()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"container/Caddyfile", "debian/Caddyfile"} {
+		text := readFile(t, file)
+		wantFormatted(t, file, text)
+		_, handlers, err := gatewaytest.Provision(strings.ReplaceAll(text, "/etc/tollgate/tollgate.secret", secret))
+		if err != nil || len(handlers) != 1 {
+			t.Errorf("%s: %d handlers, want 1: %v", file, len(handlers), err)
+		}
+		for _, h := range handlers {
+			h.Cleanup()
+		}
+	}
+}
+
+func TestFrontCaddyfileAdapts(t *testing.T) {
+	text := readFile(t, "container/front.Caddyfile")
+	wantFormatted(t, "container/front.Caddyfile", text)
+	if _, err := gatewaytest.Adapt(text); err != nil {
+		t.Error(err)
+	}
+}
+
+func wantFormatted(t *testing.T, file, text string) {
+	t.Helper()
+	if string(caddyfile.Format([]byte(text))) != text {
+		t.Errorf("%s is not formatted: run `caddy fmt --overwrite`", file)
+	}
+}
+
+func TestContainersHaveOneCaddyfile(t *testing.T) {
+	want := readFile(t, "container/Caddyfile")
+	for _, file := range []string{"kubernetes/Caddyfile", "helm/tollgate/files/Caddyfile"} {
+		if readFile(t, file) != want {
+			t.Errorf("%s differs from container/Caddyfile: copy it", file)
+		}
+	}
+}
+
+func TestVersionIsTheNewestOfTheChangelog(t *testing.T) {
+	want := find(t, "../CHANGELOG.md", `^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$`)
+	for file, pattern := range map[string]string{
+		"container/Dockerfile":          `^ARG VERSION=(.+)$`,
+		"container/compose.yaml":        `image: tollgate:\$\{TOLLGATE_VERSION:-(.+)\}$`,
+		"kubernetes/kustomization.yaml": `newName: tollgate\n +newTag: (.+)$`,
+		"helm/tollgate/Chart.yaml":      `^appVersion: (.+)$`,
+	} {
+		if got := find(t, file, pattern); got != want {
+			t.Errorf("%s has version %s, want %s of the changelog", file, got, want)
+		}
+	}
+}
+
+// TestImageHasNoShellAndNoRoot reads the last stage of the Dockerfile.
+func TestImageHasNoShellAndNoRoot(t *testing.T) {
+	_, last, _ := strings.Cut(readFile(t, "container/Dockerfile"), "\nFROM scratch\n")
+	if last == "" {
+		t.Fatal("the last stage is not FROM scratch")
+	}
+	for _, line := range strings.Split(last, "\n") {
+		if word, rest, _ := strings.Cut(strings.TrimSpace(line), " "); slices.Contains([]string{"RUN", "CMD", "ENTRYPOINT", "SHELL"}, word) && !strings.HasPrefix(rest, "[") {
+			t.Errorf("%q needs a shell", line)
+		}
+	}
+	if user := regexp.MustCompile(`(?m)^USER (.+)$`).FindStringSubmatch(last); user == nil || user[1] != "65532:65532" {
+		t.Errorf("got USER %q, want 65532:65532, as in the manifests of Kubernetes", user)
+	}
+}
