@@ -30,6 +30,7 @@ func buildPackage(t *testing.T) string {
 	}
 	t.Setenv(asCaddy, "1")
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	t.Setenv("DEB_COMPRESSION", "gzip")
 	folder := t.TempDir()
 	run(t, "debian/build", "0.1.0", "amd64", "/bin/true", self, folder)
 	return filepath.Join(folder, "caddy-tollgate_0.1.0_amd64.deb")
