@@ -40,7 +40,7 @@ func TestEveryWordOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {
 
 func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 	for block, want := range map[string]string{
-		"":                                     "session.store.address: is required: where Redis is, as <host>:<port>, at Caddyfile:9",
+		"":                                     "session.store.address: is required: the address of Redis, as <host>:<port>, at Caddyfile:9",
 		"address":                              "session.store.address: wrong number of arguments, at Caddyfile:10",
 		"address redis":                        `session.store.address: must be <host>:<port> and nothing else, for example 127.0.0.1:6379, at Caddyfile:10`,
 		"address redis:http":                   `session.store.address: must be <host>:<port> and nothing else, for example 127.0.0.1:6379, at Caddyfile:10`,
@@ -54,8 +54,8 @@ func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 		"address a:1\npassword \"\"":           "session.store.password is empty, at Caddyfile:11",
 		"address a:1\ndatabase two":            "session.store.database: 'two' is not a whole number, at Caddyfile:11",
 		"address a:1\ndatabase -1":             "session.store.database: must not be negative, at Caddyfile:11",
-		"address a:1\ncluster\ndatabase 1":     "session.store.database: contradicts cluster, which has database 0 only, at Caddyfile:12",
-		"address a:1\nsentinel m\ncluster":     "session.store.cluster: contradicts sentinel: a cluster has no sentinels, at Caddyfile:12",
+		"address a:1\ncluster\ndatabase 1":     "session.store.database: must be 0: a Redis Cluster has only database 0, at Caddyfile:12",
+		"address a:1\nsentinel m\ncluster":     "session.store.cluster: cannot be used with sentinel: remove one of the two, at Caddyfile:12",
 		"address a:1\ncluster on":              "session.store.cluster: wrong number of arguments, at Caddyfile:11",
 		"address a:1\npasswort x":              "unknown word 'passwort'; did you mean 'password'?, at Caddyfile:11",
 		"address a:1\nprefix \"a b\"":          "session.store.prefix: must have neither braces nor white space, at Caddyfile:11",

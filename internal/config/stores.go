@@ -9,8 +9,8 @@ import (
 // StoreSetting is the setting that selects the store.
 const StoreSetting = "session.store"
 
-// ResolveFromCookies checks the setting that all server-side stores have. longest is how
-// long a session lives at most.
+// ResolveFromCookies checks from_cookies, which all server-side stores have. longest is the
+// longest lifetime of a session.
 func ResolveFromCookies(r *Resolver, d caddy.Duration, longest time.Duration) {
 	const setting = StoreSetting + ".from_cookies"
 	r.Duration(setting, d, 0)

@@ -76,7 +76,7 @@ func (n *neighbours) cookieNames() browser.CookieNames {
 	return *names
 }
 
-// update makes the names anew. Requests read them without a lock.
+// update collects the names again. Requests read them without a lock.
 func (n *neighbours) update() {
 	names := browser.CookieNames{}
 	for _, site := range n.sites {
@@ -225,8 +225,8 @@ func (p Place) receives(external string) bool {
 	return p.namesHost(origin.HostKey(u.Hostname())) && p.listensOn(origin.PortOf(u))
 }
 
-// namesHost reports whether the site is for a host. What cannot be known, a wildcard or a
-// placeholder, counts as yes.
+// namesHost reports whether the site is for a host. A wildcard or a placeholder cannot be
+// compared, so it counts as a match.
 func (p Place) namesHost(host string) bool {
 	return len(p.Hosts) == 0 || slices.ContainsFunc(p.Hosts, func(name string) bool {
 		return strings.ContainsAny(name, "*{") || origin.HostKey(name) == host
@@ -234,7 +234,7 @@ func (p Place) namesHost(host string) bool {
 }
 
 // listensOn reports whether the site's server listens on a port, or on what stands for
-// it: http_port and https_port are for who maps 80 and 443 elsewhere.
+// it: http_port and https_port replace 80 and 443 for operators who map these ports elsewhere.
 func (p Place) listensOn(port string) bool {
 	ports := map[string]bool{}
 	for _, address := range p.Server.Listen {

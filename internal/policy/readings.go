@@ -12,23 +12,24 @@ import (
 type Access int
 
 const (
-	// AccessProtected: only with a session.
+	// AccessProtected: only requests with a session pass.
 	AccessProtected Access = iota
-	// AccessOptional: with the identity where there is a session.
+	// AccessOptional: all requests pass, with the identity if there is a session.
 	AccessOptional
-	// AccessPublic: everybody, and without an identity.
+	// AccessPublic: all requests pass, without an identity.
 	AccessPublic
 )
 
-// Readings gives every path that an upstream could take a request's path for: as it
-// is, cleaned, decoded once more, with what some servers cut off or split at
-// (`\`, `;`, an encoded `/`, `?` or `#`, dots and blanks at the end of a segment), and
-// without the host that some read in a path that begins with `//`. The first is the
-// plain one; an ordinary path has no other. Whoever decides by path
-// decides by all of them, and refuses the request when they disagree (Traefik and Caddy
-// have each let `/public/..%2fadmin` through). complete is false for a path that is too
-// long, has a control character in one of its readings, or has more readings than are
-// looked at: such a path is refused, too.
+// Readings returns every path that an upstream could read in the path of a URL. The first
+// is the plain path, and an ordinary path has no other. The others are: cleaned; decoded
+// once more; cut or split as some servers do (at `\`, `;`, an encoded `/`, `?` or `#`, and
+// dots and blanks at the end of a segment); and without the host that some servers read in
+// a path that begins with `//`.
+//
+// A rule must look at all of them, and refuse the request if they disagree: Traefik and
+// Caddy have each let `/public/..%2fadmin` through. complete is false if the path is too
+// long, has a control character in a reading, or has more than maxReadings readings. Such a
+// path is refused, too.
 func Readings(u *url.URL) (forms []string, complete bool) {
 	plain := u.Path
 	if isOrdinary(u) {
@@ -70,10 +71,10 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 // of four peculiarities that are independent of each other.
 const maxReadings = 16
 
-// MaxOddPath bounds it, too, in bytes as the client sends them: every reading is as long
-// as the path, and anybody may send one. The longest honest ones are web addresses in a
-// path (`/proxy/https%3A%2F%2F…`), which browsers and servers keep below about 2,000
-// bytes. BenchmarkOddPath shows what it costs.
+// MaxOddPath is the maximum length of a path that is not ordinary, in bytes as the client
+// sends them: each reading is as long as the path, and any client may send one. The longest
+// honest ones contain a web address (`/proxy/https%3A%2F%2F…`), which browsers and servers
+// keep below about 2,000 bytes. BenchmarkOddPath shows the cost.
 const MaxOddPath = 2048
 
 func addForm(forms []string, form string) []string {
@@ -125,7 +126,8 @@ func isControl(r rune) bool {
 // case. A server that compares paths in upper case reads `/admın` as `/admin`.
 var upperTwins = strings.NewReplacer("\u0131", "i", "\u017f", "s")
 
-// isOddLetter reports whether a text begins with such a letter, or with such a line end.
+// isOddLetter reports whether a text begins with a letter of upperTwins or with a control
+// character outside ASCII.
 func isOddLetter(text string) bool {
 	r, _ := utf8.DecodeRuneInString(text)
 	return r == '\u0131' || r == '\u017f' || isControl(r)
@@ -142,9 +144,9 @@ func belowHost(text string) string {
 	return "/"
 }
 
-// overlong replaces the ASCII characters that steer a path where they are written in two
-// or more bytes of UTF-8. RFC 3629 forbids that, and old decoders read it. Legacy
-// encodings such as GB 2312 use the same bytes for letters, so it is only a reading.
+// overlong replaces path characters, such as `/`, that are encoded in two or more bytes of
+// UTF-8. RFC 3629 forbids that encoding, but old decoders accept it. Legacy encodings such
+// as GB 2312 use the same bytes for letters, so the result is only one more reading.
 var overlong = newOverlongReplacer()
 
 func newOverlongReplacer() *strings.Replacer {

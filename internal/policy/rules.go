@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 )
 
-// Rule is one require block, without its paths. What is not set asks nothing.
+// Rule is one require block, without its paths. A field that is not set is no condition.
 type Rule struct {
 	Balance *account.Amount
 	Domains []string // in lower case
@@ -53,7 +53,8 @@ func (rs Rules) Need(passUnknown bool) *account.Need {
 	return &account.Need{Amount: highest, PassUnknown: passUnknown}
 }
 
-// Refuse gives the reason why a user may not pass, whatever the balance is, or nothing.
+// Refuse returns why the rules refuse a user, apart from the balance. It is empty if they do
+// not.
 func (rs Rules) Refuse(u *oauth.UserInfo) (reason string) {
 	for _, r := range rs {
 		switch {
@@ -77,8 +78,8 @@ func domainOf(email string) string {
 	return LowerASCII(domain)
 }
 
-// LowerASCII leaves all other letters as they are: some of them, such as the Kelvin
-// sign, would become a letter of another domain.
+// LowerASCII changes only A to Z. Other letters, such as the Kelvin sign, could turn into a
+// letter of another domain.
 func LowerASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

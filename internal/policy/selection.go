@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Selects reports whether a matcher selects a request: as the client sent it, or as it is
-// here after `rewrite` and `uri`, with every reading of its path, its method and its host.
+// Selects reports whether a matcher selects a request in one of two forms: as the client
+// sent it, or as it is after `rewrite` and `uri`. Every reading of its path, its method and
+// its host is tried.
 // A path that is not in its plain form is always selected: servers that clean no paths
 // read it in their own way, and the matcher cannot tell which.
 //
@@ -27,7 +28,7 @@ func Selects(match func(*http.Request) (bool, error), r, sent *http.Request) (se
 	return selected, err
 }
 
-// view is one way to see a request.
+// view is one version of a request.
 type view struct {
 	method string
 	host   string
@@ -35,8 +36,8 @@ type view struct {
 	url    *url.URL
 }
 
-// viewsOf gives the ways to see a request. plain is false if a reading of a path is not
-// in its plain form.
+// viewsOf returns the versions of a request that the matcher is asked about. plain is false
+// if a reading of a path is not in its plain form.
 func viewsOf(r, original *http.Request) (views []view, plain bool) {
 	here := view{r.Method, r.Host, r.Header, r.URL}
 	sent := view{original.Method, r.Host, r.Header, original.URL}
@@ -64,7 +65,7 @@ func viewsOf(r, original *http.Request) (views []view, plain bool) {
 	return respelled(respelled(respelled(views, asGET(r)), inUpperCase), withPlainHost), true
 }
 
-// respelled adds each view once more as an upstream may see it, where that is another.
+// respelled adds, for each view, the version that an upstream may see, if it differs.
 func respelled(views []view, spell func(view) (respelled view, differs bool)) []view {
 	for _, v := range views {
 		if other, differs := spell(v); differs {
@@ -74,7 +75,7 @@ func respelled(views []view, spell func(view) (respelled view, differs bool)) []
 	return views
 }
 
-// asGET sees the CONNECT of a WebSocket as the request that reverse_proxy makes of it.
+// asGET gives the GET request that reverse_proxy makes of the CONNECT of a WebSocket.
 func asGET(r *http.Request) func(view) (view, bool) {
 	if !IsWebSocketConnect(r) {
 		return func(v view) (view, bool) { return v, false }
@@ -88,7 +89,8 @@ func asGET(r *http.Request) func(view) (view, bool) {
 	}
 }
 
-// inUpperCase sees a method as the servers do that ignore its case, gunicorn among them.
+// inUpperCase gives the method in upper case: some servers, such as gunicorn, ignore its
+// case.
 func inUpperCase(v view) (view, bool) {
 	upper := strings.ToUpper(v.method)
 	differs := upper != v.method
@@ -96,8 +98,8 @@ func inUpperCase(v view) (view, bool) {
 	return v, differs
 }
 
-// withPlainHost sees the host as the servers do that choose a site by it: without the
-// dot of a full domain name, and in lower case.
+// withPlainHost gives the host as servers compare it: in lower case, without the dot at the
+// end of a full domain name.
 func withPlainHost(v view) (view, bool) {
 	host := PlainHost(v.host)
 	differs := host != v.host

@@ -5,21 +5,21 @@ import (
 	"net/url"
 )
 
-// Demand says what a request asks, by two paths: the path that the client sent, and
-// the path of here, which is the request as directives before us have left it. The
-// stricter of the two decides: a request is public only if both paths are, and each
-// require block that names one of them applies.
+// Demand returns which rules apply to a request, by two paths: the path that the client
+// sent, and the current path, after the directives before us. The stricter one decides: a
+// request is public only if both paths are public, and a require block applies if it names
+// one of them.
 //
-// An operator writes rules for either path. With the path of here alone
+// An operator may write rules for either path. With the current path alone,
 // `uri strip_prefix /api` takes a request out of `require /api/*`, and
 // `rewrite /secret/* /public{uri}` skips the login. With the path that the client sent
-// alone, a rule for what the application serves would never apply. A path between two
-// rewrites is not known to us.
+// alone, a rule for the path that the application sees would never apply. Paths between two
+// rewrites are not known.
 //
-// ok is false if the answer for one of the paths depends on how that path is read.
+// ok is false if the result depends on how one of the paths is read.
 func (rt *Routes) Demand(sent *url.URL, here *http.Request) (d Demand, ok bool) {
 	if !rt.goByPath() {
-		_, readable := Readings(sent) // who asks for a proxy may ask for a path that nobody may
+		_, readable := Readings(sent) // without rules, every readable path is protected
 		return Demand{Access: AccessProtected}, readable
 	}
 	if isSamePath(sent, here.URL) { // the ordinary case, which costs no allocation
@@ -78,9 +78,8 @@ func read(r *http.Request) readPath {
 	return readPath{r, forms, complete}
 }
 
-// decideAlike gives what a path decides. ok is false if that depends on how the path is
-// read: by Caddy's path matcher, which cleans it, or letter by letter, in any of its
-// forms.
+// decideAlike decides by one path. ok is false if Caddy's path matcher, which cleans the
+// path, and an exact comparison of any of its readings decide differently.
 func decideAlike[T comparable](p *readPath, clean func(*http.Request) T, literal func(path string) T) (decided T, ok bool) {
 	if p.forms == nil {
 		return clean(p.request), true

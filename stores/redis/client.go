@@ -286,7 +286,7 @@ func redisError(doing string, err error) error {
 		return fmt.Errorf("%s: no answer within %v", doing, redisPatience)
 	}
 	if errors.Is(err, rueidis.ErrNoCache) {
-		return fmt.Errorf("%s: this server knows no client-side caching: set client_cache to off", doing)
+		return fmt.Errorf("%s: this Redis does not support client-side caching: set `client_cache off`", doing)
 	}
 	if answer, ok := rueidis.IsRedisErr(err); ok {
 		text, _, _ := strings.Cut(answer.Error(), ", with args")

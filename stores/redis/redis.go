@@ -212,11 +212,11 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	}
 	switch {
 	case len(s.Address) == 0:
-		r.Fail(setting("address"), "is required: where Redis is, as <host>:<port>")
+		r.Fail(setting("address"), "is required: the address of Redis, as <host>:<port>")
 	case s.Cluster && s.Sentinel != "":
-		r.Fail(setting("cluster"), "contradicts sentinel: a cluster has no sentinels")
+		r.Fail(setting("cluster"), "cannot be used with sentinel: remove one of the two")
 	case s.Cluster && s.Database != 0:
-		r.Fail(setting("database"), "contradicts cluster, which has database 0 only")
+		r.Fail(setting("database"), "must be 0: a Redis Cluster has only database 0")
 	case len(s.Address) > 1 && !s.Cluster && s.Sentinel == "":
 		r.Fail(setting("address"), "several addresses need sentinel or cluster")
 	case s.Username != "" && s.Password == "":
