@@ -31,7 +31,7 @@ var floors = [][]string{
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/decimal", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/renewal", "internal/session", "internal/spending", "internal/wire",
+	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.
