@@ -54,8 +54,8 @@ type Store interface {
 	TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error)
 
 	// Ledger returns the ledger of what users spend, which is kept beside the records. Its
-	// users are named as in the index.
-	Ledger() spending.Ledger
+	// users are named as in the index. lease is that of holds; zero is the usual one.
+	Ledger(lease time.Duration) spending.Ledger
 
 	// Ready returns nil if records can be written now.
 	Ready(ctx context.Context) error
@@ -430,7 +430,7 @@ func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]session.Summ
 }
 
 // Ledger implements session.Store.
-func (t *Tickets) Ledger(spending.Ledger) spending.Ledger { return t.Records.Ledger() }
+func (t *Tickets) Ledger(spending.Ledger) spending.Ledger { return t.Records.Ledger(t.Lease) }
 
 // LedgerUser implements session.Store. It depends on the current secret: another secret
 // begins every budget anew.

@@ -177,6 +177,9 @@ type Env struct {
 	// Lifetime is the absolute lifetime of a session, and IdleTimeout ends it when it is not
 	// used. Zero is no idle timeout.
 	Lifetime, IdleTimeout time.Duration
+	// Lease is how long what a request holds lives in a ledger without being renewed. Zero
+	// is the usual time of the store.
+	Lease time.Duration
 	// Now is the clock.
 	Now func() time.Time
 }

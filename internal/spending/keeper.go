@@ -100,6 +100,13 @@ func (k *Keeper) Admit(ctx context.Context, ask *Ask) (held *Held, result Result
 	return k.tryWithReadings(ctx, ask, h)
 }
 
+// Look tells what a user can spend, without a hold and without a reading. Its Outcome means
+// nothing.
+func (k *Keeper) Look(ctx context.Context, user string, budgets []Budget) (Result, error) {
+	result, _, err := k.ledger.Admit(ctx, user, &Request{Reserve: true, PassUnknown: true, Budgets: budgets, Dry: true})
+	return result, err
+}
+
 // tryWithReadings asks the ledger, and reads the balance as often as the ledger wants it. A
 // reading that began after the request came is new enough, however long it takes.
 func (k *Keeper) tryWithReadings(ctx context.Context, ask *Ask, h *Held) (held *Held, result Result, err error) {
@@ -117,7 +124,7 @@ func (k *Keeper) tryWithReadings(ctx context.Context, ask *Ask, h *Held) (held *
 	}
 	r.MaxAge, r.PassUnknown = max(r.MaxAge, ask.MaxStale), ask.PassUnknown
 	held, result, err = k.try(ctx, h)
-	if err == nil && result.Outcome == NeedsReading && result.Known && result.Age <= r.MaxAge && result.Available.Add(result.Unread).Less(r.Amount) {
+	if err == nil && result.Outcome == NeedsReading && result.Known && result.Age <= r.MaxAge && result.Available.Add(result.Unread).Less(r.need()) {
 		result.Outcome = Insufficient // whatever the balance includes already
 	}
 	return held, result, err

@@ -46,8 +46,12 @@ type Request struct {
 	ID ID
 	// Amount is what the request holds until it is settled. It may be zero.
 	Amount Amount
-	// Reserve is true if the balance must cover Amount. Without it only budgets count.
+	// Reserve is true if the available money must cover Amount and Required. Without it only
+	// budgets count.
 	Reserve bool
+	// Required is the least available money of a user who may pass. It may be more than
+	// Amount, and is not held.
+	Required Amount
 	// MaxAge is how old a balance may be that decides. If it is older, or unknown, the
 	// outcome is NeedsReading. Ages count from the begin of a reading.
 	MaxAge time.Duration
@@ -62,6 +66,14 @@ type Request struct {
 	Dry bool
 }
 
+// need is the available money that admits the request.
+func (r *Request) need() Amount {
+	if r.Amount.Less(r.Required) {
+		return r.Required
+	}
+	return r.Amount
+}
+
 // Outcome is the answer to a Request.
 type Outcome int
 
@@ -70,7 +82,7 @@ const (
 	Admitted Outcome = iota + 1
 	// NeedsReading means that only a reading of the balance that begins now can tell.
 	NeedsReading
-	// Insufficient means that the available money does not cover the amount.
+	// Insufficient means that the available money does not cover what the request needs.
 	Insufficient
 	// OverBudget means that a budget does not cover the amount.
 	OverBudget

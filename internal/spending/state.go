@@ -156,10 +156,10 @@ func (s *State) decideByBalance(r *Request, result *Result) {
 		if r.PassUnknown {
 			result.Outcome = Admitted
 		}
-	case !result.Available.Less(r.Amount):
+	case !result.Available.Less(r.need()):
 		result.Outcome = Admitted
 	default:
-		result.InFlight = !result.Available.Add(s.held).Less(r.Amount)
+		result.InFlight = !result.Available.Add(s.held).Less(r.need())
 		result.Outcome = Insufficient
 		if result.Age > r.RefusalAge || !result.Unread.IsZero() {
 			result.Outcome = NeedsReading

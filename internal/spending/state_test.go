@@ -42,6 +42,21 @@ func TestRefusalNeedsANewBalance(t *testing.T) {
 	}
 }
 
+func TestRequiredMoneyIsNotHeld(t *testing.T) {
+	t.Parallel()
+	s := NewState(0)
+	s.EndReading(0, s.BeginReading(0), Balance{must(t, "0.60"), true})
+	first := reserve(1, must(t, "0.10"))
+	first.Required = must(t, "0.50")
+	for n, want := range []Outcome{Admitted, Admitted, Insufficient} {
+		next := *first
+		next.ID = ID{byte(n)}
+		if result := s.Admit(0, &next, 0); result.Outcome != want {
+			t.Errorf("request %d: got %+v, want %d", n, result, want)
+		}
+	}
+}
+
 func TestBalanceFromTheFutureDoesNotDecide(t *testing.T) {
 	t.Parallel()
 	now := at("2026-11-27T12:00:00Z")

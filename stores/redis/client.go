@@ -84,7 +84,7 @@ type Client struct {
 	deadlines redisDeadlines
 
 	connected *flight.Lazy[rueidis.Client]
-	ledgers   sync.Map // of *Ledger, by the prefix
+	ledgers   sync.Map // of *Ledger, by the ledgerKey
 
 	Mu      sync.Mutex // guards what follows
 	Holders int

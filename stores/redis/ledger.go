@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -85,12 +86,20 @@ func NewLedger(client *Client, prefix string, lease time.Duration, now func() ti
 }
 
 // Ledger implements records.Store.
-func (r *Records) Ledger() spending.Ledger { return r.Client.ledger(r.Prefix) }
+func (r *Records) Ledger(lease time.Duration) spending.Ledger {
+	return r.Client.ledger(r.Prefix, cmp.Or(lease, spending.DefaultLease))
+}
+
+// ledgerKey tells the ledgers of one client apart.
+type ledgerKey struct {
+	prefix string
+	lease  time.Duration
+}
 
 // ledger returns the ledger with this prefix. It lives as long as the client, so that it
 // remembers over a reload of the configuration what it has seen.
-func (c *Client) ledger(prefix string) *Ledger {
-	l, _ := c.ledgers.LoadOrStore(prefix, NewLedger(c, prefix, spending.DefaultLease, nil))
+func (c *Client) ledger(prefix string, lease time.Duration) *Ledger {
+	l, _ := c.ledgers.LoadOrStore(ledgerKey{prefix, lease}, NewLedger(c, prefix, lease, nil))
 	return l.(*Ledger)
 }
 
@@ -164,8 +173,8 @@ func (l *Ledger) run(script *rueidis.Lua, user, doing string, values int, args .
 
 // Admit implements spending.Ledger.
 func (l *Ledger) Admit(_ context.Context, user string, r *spending.Request) (spending.Result, uint64, error) {
-	args := append(make([]string, 0, 8+3*len(r.Budgets)), r.ID.String())
-	args = appendAmount(args, r.Amount)
+	args := append(make([]string, 0, 10+3*len(r.Budgets)), r.ID.String())
+	args = appendAmount(appendAmount(args, r.Amount), r.Required)
 	args = append(args, flag(r.Reserve), ledgerMilli(r.MaxAge), ledgerMilli(r.RefusalAge), flag(r.PassUnknown), flag(r.Dry))
 	for i := range r.Budgets {
 		args = appendAmount(append(args, accountField(&r.Budgets[i])), r.Budgets[i].Limit)

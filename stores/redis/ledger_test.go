@@ -98,7 +98,7 @@ func (w *twin) step() {
 	switch n := w.r.IntN(10); {
 	case n < 4:
 		r := &spending.Request{
-			ID: w.id(), Amount: w.amount(), Budgets: w.budgets(), Reserve: w.r.IntN(3) > 0,
+			ID: w.id(), Amount: w.amount(), Required: w.amount(), Budgets: w.budgets(), Reserve: w.r.IntN(3) > 0,
 			MaxAge: time.Duration(w.r.IntN(60)) * time.Second, RefusalAge: time.Duration(w.r.IntN(3)) * time.Second,
 			PassUnknown: w.r.IntN(5) == 0, Dry: w.r.IntN(5) == 0,
 		}
@@ -169,10 +169,10 @@ func TestLedgerOutlivesAReload(t *testing.T) {
 	client := redis.NewClient(redis.Options{Addresses: []string{s.Address()}}, 0)
 	t.Cleanup(client.Release)
 	before, after := &redis.Records{Client: client, Prefix: "a:"}, &redis.Records{Client: client, Prefix: "a:"}
-	if before.Ledger() != after.Ledger() {
+	if before.Ledger(0) != after.Ledger(0) {
 		t.Error("another configuration with the same connection has another ledger")
 	}
-	if other := (&redis.Records{Client: client, Prefix: "b:"}); other.Ledger() == before.Ledger() {
+	if other := (&redis.Records{Client: client, Prefix: "b:"}); other.Ledger(0) == before.Ledger(0) {
 		t.Error("sites with different prefixes share a ledger")
 	}
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,9 @@ func NewLedger(records *Records, lease time.Duration, now func() time.Time) *Led
 }
 
 // Ledger implements records.Store.
-func (s *Records) Ledger() spending.Ledger { return s.ledger }
+func (s *Records) Ledger(lease time.Duration) spending.Ledger {
+	return NewLedger(s, cmp.Or(lease, storageLease), time.Now)
+}
 
 // Lease implements spending.Ledger.
 func (l *Ledger) Lease() time.Duration { return l.lease }

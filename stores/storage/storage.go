@@ -142,7 +142,6 @@ type Records struct {
 	Read    *otter.Cache[string, readRecordText]
 	reads   flight.Group[readRecordText]
 	swept   atomic.Int64 // when, in Unix milliseconds
-	ledger  *Ledger
 }
 
 // readRecordText is a record's text, and when it was read.
@@ -153,7 +152,7 @@ type readRecordText struct {
 }
 
 func NewRecords(storage certmagic.Storage) *Records {
-	s := &Records{
+	return &Records{
 		Storage: storage,
 		seed:    maphash.MakeSeed(),
 		Read: otter.Must(&otter.Options[string, readRecordText]{
@@ -162,8 +161,6 @@ func NewRecords(storage certmagic.Storage) *Records {
 			ExpiryCalculator: otter.ExpiryWriting[string, readRecordText](StorageReadAge),
 		}),
 	}
-	s.ledger = NewLedger(s, storageLease, time.Now)
-	return s
 }
 
 func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {

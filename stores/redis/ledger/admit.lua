@@ -1,10 +1,13 @@
--- ARGV: ID, whole, parts, 1 to reserve, max age, refusal age, 1 to pass if the balance is
--- unknown, 1 for a dry run; then for each budget its field, and whole and parts of its limit.
+-- ARGV: ID, whole and parts of the amount, and of what is required, 1 to reserve, max age,
+-- refusal age, 1 to pass if the balance is unknown, 1 for a dry run; then for each budget its
+-- field, and whole and parts of its limit.
 
 local ADMITTED, NEEDS_READING, INSUFFICIENT, OVER_BUDGET, BUSY, UNAVAILABLE = 1, 2, 3, 4, 5, 6
 local id, w, p = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local reserve, max_age, refusal_age = ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
-local pass_unknown, dry = ARGV[11] == '1', ARGV[12] == '1'
+local need_w, need_p = tonumber(ARGV[8]), tonumber(ARGV[9])
+if less(need_w, need_p, w, p) then need_w, need_p = w, p end
+local reserve, max_age, refusal_age = ARGV[10] == '1', tonumber(ARGV[11]), tonumber(ARGV[12])
+local pass_unknown, dry = ARGV[13] == '1', ARGV[14] == '1'
 
 if waits > 0 then return {number, epoch, waits, UNAVAILABLE} end
 
@@ -12,7 +15,7 @@ expire()
 keep(now + IDLE_MEMORY)
 
 local budgets, fields = {}, {}
-for i = 13, #ARGV, 3 do
+for i = 15, #ARGV, 3 do
 	budgets[#budgets + 1] = {field = ARGV[i], w = tonumber(ARGV[i + 1]), p = tonumber(ARGV[i + 2])}
 	fields[#fields + 1] = ARGV[i]
 end
@@ -53,9 +56,9 @@ end
 
 local function by_balance()
 	if not state.known or older(max_age) then return pass_unknown and ADMITTED or NEEDS_READING end
-	if not less(available_w, available_p, w, p) then return ADMITTED end
+	if not less(available_w, available_p, need_w, need_p) then return ADMITTED end
 	local without_w, without_p = add(available_w, available_p, state.held_w, state.held_p)
-	in_flight = less(without_w, without_p, w, p) and 0 or 1
+	in_flight = less(without_w, without_p, need_w, need_p) and 0 or 1
 	if older(refusal_age) or unread_w > 0 or unread_p > 0 then return NEEDS_READING end
 	return INSUFFICIENT
 end
