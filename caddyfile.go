@@ -87,6 +87,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //		optional       <path...>
 //		require [<path...>] {
 //			balance      <amount>
+//			reserve      [<amount>]
+//			budget       <amount> per hour|day|month
 //			email_domain <domain...>
 //			user         <id...>
 //		}
@@ -95,6 +97,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, e
 //			max_age    <duration>
 //			max_stale  <duration>
 //			on_unknown deny|allow
+//			low        <amount>
 //		}
 //		identity [<preset...>] {
 //			header     <name> <value>
@@ -224,11 +227,52 @@ func (p *wordParser) require(target *[]*Require) config.Word {
 		if slices.Contains(require.Paths, "") {
 			return p.Errf("%s is empty", path)
 		}
-		return p.Block(path, config.Words{
+		bare := false
+		err := p.Block(path, config.Words{
 			"balance":      p.Text(&require.Balance),
+			"reserve":      p.reserve(&require.Reserve, &bare),
+			"budget":       p.budget(&require.Budget),
 			"email_domain": p.RepeatedList(&require.EmailDomain),
 			"user":         p.RepeatedList(&require.User),
 		})
+		switch {
+		case err != nil:
+			return err
+		case bare && require.Balance == "":
+			return p.Errf("%s.reserve: needs an amount, or a balance in the same block", path)
+		case bare:
+			require.Reserve = require.Balance
+		}
+		return nil
+	}}
+}
+
+// reserve reads an amount, or the word alone.
+func (p *wordParser) reserve(target *string, bare *bool) config.Word {
+	w := p.Text(target)
+	return config.Word{Once: true, Parse: func(path string) error {
+		if p.CountRemainingArgs() == 0 {
+			*bare = true
+			return nil
+		}
+		return w.Parse(path)
+	}}
+}
+
+// budget reads an amount and its window.
+func (p *wordParser) budget(target *[]*Budget) config.Word {
+	return config.Word{Parse: func(path string) error {
+		budget := new(Budget)
+		var per string
+		switch {
+		case !p.AllArgs(&budget.Amount, &per, &budget.Per):
+			return p.WrongArgs(path)
+		case per != "per":
+			return p.Errf("%s: '%s' should be 'per', as in `budget 5.00 per day`", path, per)
+		}
+		*target = append(*target, budget)
+		p.Note(fmt.Sprintf("%s[%d]", path, len(*target)-1))
+		return nil
 	}}
 }
 
@@ -243,6 +287,7 @@ func (p *wordParser) balance(target **Balance) config.Word {
 			"max_age":    p.Duration(&balance.MaxAge),
 			"max_stale":  p.Duration(&balance.MaxStale),
 			"on_unknown": p.Text(&balance.OnUnknown),
+			"low":        p.Text(&balance.Low),
 		})
 	}}
 }

@@ -179,6 +179,61 @@ const minimalBlock = `provider aihubmix {
 redirect_uri https://app.example.com/oauth/callback
 `
 
+// fullSpending names the words that forward_auth excludes.
+const fullSpending = minimalBlock + `require /paid/* {
+	balance 0.50
+	reserve 0.10
+	budget 1.00 per hour
+	budget 5.00 per day
+}
+require {
+	reserve
+	balance 2.00
+}
+balance {
+	low 3.00
+}`
+
+func TestWordsOfSpendingBecomeTheirJSON(t *testing.T) {
+	got, err := adaptHandler(fullSpending)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal([]any{got["require"], got["balance"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `[[{"balance":"0.50","budget":[{"amount":"1.00","per":"hour"},{"amount":"5.00","per":"day"}],"paths":["/paid/*"],"reserve":"0.10"},` +
+		`{"balance":"2.00","reserve":"2.00"}],{"low":"3.00"}]`
+	if string(text) != want {
+		t.Errorf("got  %s\nwant %s", text, want)
+	}
+}
+
+func TestSpendingConfigErrorNamesOptionAndLine(t *testing.T) {
+	minimal := func(more string) string { return minimalBlock + more }
+	stored := func(more string) string { return minimalBlock + "session {\nstore storage\n}\n" + more }
+	for block, want := range map[string]string{
+		minimal("require {\nreserve\n}"):                                                      "require[0].reserve: needs an amount, or a balance in the same block",
+		minimal("require {\nreserve 0\n}"):                                                    "require[0].reserve: must be more than 0, at Caddyfile:10",
+		minimal("require {\nreserve -1\n}"):                                                   "require[0].reserve: \"-1\" is not a plain amount such as 0.50; it must not be negative, at Caddyfile:10",
+		minimal("require {\nreserve 1000000000000\n}"):                                        "require[0].reserve: must be at most 100000000000, at Caddyfile:10",
+		minimal("require {\nreserve 1\nreserve 2\n}"):                                         "reserve is set twice, at Caddyfile:11",
+		minimal("require {\nbudget 1 hour\n}"):                                                "require[0].budget: wrong number of arguments, at Caddyfile:10",
+		minimal("require {\nbudget 1 each hour\n}"):                                           "require[0].budget: 'each' should be 'per', as in `budget 5.00 per day`, at Caddyfile:10",
+		minimal("require {\nbudget 1 per week\n}"):                                            "require[0].budget[0].per: \"week\" is not one of hour, day, month, at Caddyfile:10",
+		minimal("require {\nbudget 1 per day\nbudget 2 per day\n}"):                           "require[0].budget[1]: there is a budget per day already, at Caddyfile:11",
+		minimal("require /a /b {\nbudget 1 per day\n}\nrequire /b /a {\nbudget 2 per day\n}"): "require[1].budget: require[0] has a budget per day for the same paths: keep one of them, at Caddyfile:13",
+		stored("forward_auth\nrequire {\nbalance 1\nreserve\n}"):                              "require[0].reserve: cannot be used with forward_auth: the endpoint auth does not see when a response ends",
+		stored("forward_auth\nrequire {\nbudget 1 per day\n}"):                                "require[0].budget: cannot be used with forward_auth: the endpoint auth does not see when a response ends",
+		minimal("balance {\nlow much\n}"):                                                     "balance.low: \"much\" is not a plain amount",
+	} {
+		if _, err := adaptHandler(block); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  got  %v\n  want %s", block, err, want)
+		}
+	}
+}
+
 func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 	minimal := func(more string) string { return minimalBlock + more }
 	stored := func(more string) string { return minimalBlock + "session {\nstore storage\n}\n" + more }
@@ -186,8 +241,8 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 	for block, want := range map[string]string{
 		minimal("nope x"):                                                                   "unknown word 'nope', at Caddyfile:9",
 		minimal("redirekt_uri x"):                                                           "unknown word 'redirekt_uri'; did you mean 'redirect_uri'?, at Caddyfile:9",
-		minimal("require /x"):                                                               "require[0]: has no rule: set balance, email_domain or user, at Caddyfile:9",
-		minimal("require {\nuser 1\n}\nrequire {\n}"):                                       "require[1]: has no rule: set balance, email_domain or user, at Caddyfile:12",
+		minimal("require /x"):                                                               "require[0]: has no rule: set balance, reserve, budget, email_domain or user, at Caddyfile:9",
+		minimal("require {\nuser 1\n}\nrequire {\n}"):                                       "require[1]: has no rule: set balance, reserve, budget, email_domain or user, at Caddyfile:12",
 		minimal("require {\nbalance -1\n}"):                                                 "require[0].balance: \"-1\" is not a plain amount such as 0.50; it must not be negative, at Caddyfile:10",
 		minimal("require {\nbalance $1\n}"):                                                 "require[0].balance: \"$1\" is not a plain amount",
 		minimal("require {\nbalance 1,000\n}"):                                              "require[0].balance: \"1,000\" is not a plain amount",

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 // verdict is what happens to a request.
@@ -28,6 +30,10 @@ const (
 	verdictRefused
 	// verdictLacking: this user is allowed, but the balance is too low.
 	verdictLacking
+	// verdictOverBudget: this user is allowed, but a budget is used up.
+	verdictOverBudget
+	// verdictUnchecked: it is not known whether the request can be paid.
+	verdictUnchecked
 )
 
 // decision is a verdict with its details.
@@ -39,6 +45,18 @@ type decision struct {
 	reason string
 	// short is the amount missing from the balance. It is set with verdictLacking only.
 	short *account.Shortfall
+	// charge is what the request holds if it is passed on. nil: nothing, and no budget
+	// counts.
+	charge *policy.Charge
+	// held is the hold of an admitted request.
+	held *spending.Held
+	// available is the money that nothing holds. It is set with verdictLacking if the request
+	// would have held some.
+	available *string
+	// over is the budget that is used up. It is set with verdictOverBudget only.
+	over *spentBudget
+	// retryAfter is set with verdictUnchecked only.
+	retryAfter time.Duration
 }
 
 // decide decides whether a request passes, and with which identity. Both modes use it: the
@@ -74,6 +92,13 @@ func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked p
 func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
 	rules := h.settings.rules.Among(which)
 	need := rules.Need(h.settings.passUnknown)
+	var charge *policy.Charge
+	if h.settings.charge != nil {
+		charge = rules.Charge()
+	}
+	if charge != nil && charge.Reserve {
+		need = h.needWithHold(v)
+	}
 	if need != nil && v.streaming {
 		need.AmpleAge = h.recheckInterval() / 2
 	}
@@ -84,10 +109,22 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 		return decision{verdict: verdictLogin}
 	case reason != "":
 		return decision{verdict: verdictRefused, reason: reason}
-	case need.Meet(id.View) == account.Lacking:
-		return decision{verdict: verdictLacking, reason: "balance", short: need.Shortfall(id.View)}
 	}
-	return decision{verdict: verdictPass, id: id}
+	if short := h.lack(v, need, id); short != nil {
+		return decision{verdict: verdictLacking, reason: "balance", short: short}
+	}
+	return decision{verdict: verdictPass, id: id, charge: charge}
+}
+
+// lack says why the balance is too low, or returns nil.
+func (h *Handler) lack(v *visit, need *account.Need, id *identity.Identity) *account.Shortfall {
+	if !v.streaming {
+		return h.tokens.users.Lack(v.session, need, id.View)
+	}
+	if need.Meet(id.View) != account.Lacking {
+		return nil
+	}
+	return need.Shortfall(id.View)
 }
 
 // refusal gives the reason why this user may not pass, whatever the balance. It is empty

@@ -156,6 +156,8 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 type userinfoResponse struct {
 	id      *identity.Identity
 	expires time.Time
+	// money is nil if no rule has a reserve or a budget.
+	money *standing
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -175,6 +177,9 @@ func (a userinfoResponse) MarshalJSON() ([]byte, error) {
 	members["session"] = map[string]int64{
 		"issued_at":  a.id.Session.Created.Unix(),
 		"expires_at": a.expires.Unix(),
+	}
+	if a.money != nil {
+		members["available"], members["budgets"] = a.money.available, a.money.budgets
 	}
 	return json.Marshal(members)
 }
@@ -206,8 +211,14 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 	if !h.mayPass(id) {
 		return h.responses.writeForbidden(w, r)
 	}
-	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON,
-		userinfoResponse{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)})
+	response := userinfoResponse{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
+	if h.holds != nil {
+		response.money = h.holds.standing(r.Context(), v.session, id)
+	}
+	if rw, ok := w.(*relay.Writer); ok {
+		rw.BalanceIsLow = h.settings.low != nil && id.IsBelow(h.settings.low.Value)
+	}
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, response)
 }
 
 // serveRefresh re-reads the user information, at most once a second per session. In between

@@ -115,5 +115,5 @@ func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	h.settings.identity.Strip(r)
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
 	policy.StripFolded(r.Header, policy.MethodOverrides)
-	return h.pass(w, r, v, policy.Demand{Access: policy.AccessPublic}, nil, next)
+	return h.pass(w, r, v, policy.Demand{Access: policy.AccessPublic}, decision{}, next)
 }

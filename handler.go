@@ -83,21 +83,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	decided := h.decide(r.Context(), r, v, demand)
+	dry := v.session != nil && demand.Access == policy.AccessProtected && wantsDryRun(r.Header)
 	if decided.id != nil && policy.IsForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
 			return respond.WriteProblem(w, r, respond.Problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
 		decided.id = nil
 	}
+	if decided.id != nil && decided.charge != nil {
+		decided = h.admit(r, v, demand, decided, dry)
+	}
+	if dry {
+		noteDryRun(w.Header())
+	}
 	switch decided.verdict {
 	case verdictPass:
-		return h.pass(w, r, v, demand, decided.id, next)
+		if dry {
+			return h.responses.writeNoContent(w)
+		}
+		return h.pass(w, r, v, demand, decided, next)
 	case verdictLogin:
 		return h.responses.demandLogin(w, r, v)
 	case verdictRefused:
 		return h.responses.writeForbidden(w, r)
 	case verdictLacking:
-		return h.responses.writeLacking(w, r, decided.short)
+		return h.responses.writeLacking(w, r, decided.short, decided.available)
+	case verdictOverBudget:
+		return h.responses.writeOverBudget(w, r, decided.over)
+	case verdictUnchecked:
+		return h.responses.writeUnchecked(w, r, decided.retryAfter)
 	default:
 		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
 	}
@@ -148,11 +162,16 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 	return respond.WriteProblem(w, r, respond.Problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
 }
 
-// pass forwards the request to the upstream: with the identity, or as anonymous if id is
-// nil.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked policy.Demand, id *identity.Identity, next caddyhttp.Handler) error {
+// pass forwards the request to the upstream: with the identity, or as anonymous if there is
+// none. It settles what the request holds when the response has ended.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked policy.Demand, decided decision, next caddyhttp.Handler) error {
+	id := decided.id
 	policy.StripFolded(r.Header, policy.URLOverrides)
 	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies}
+	err := errNoResponse // until the next handler returns: it may panic
+	if decided.held != nil {
+		defer func() { h.settle(r, v, decided.held, rw, err) }()
+	}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)
 	if id != nil {
@@ -162,15 +181,19 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 		if h.settings.retryUnauthorized {
 			next = h.retrying(next, v)
 		}
+		rw.BalanceIsLow = h.isLow(r, id)
 		owner := &passing{handler: h, visit: v, request: r, asked: asked, original: originalURL(r), url: *r.URL}
 		rw.Owner = owner
+		if decided.held == nil {
+			defer owner.noteCost(rw)
+		}
 		rw.Streaming.Begin(owner, w, r)
 		defer rw.Streaming.Finish()
 	} else if v.dead {
 		rw.Owner = &passing{handler: h, visit: v, request: r} // it deletes the cookie
 	}
 	defer rw.End()
-	err := next.ServeHTTP(rw, r)
+	err = next.ServeHTTP(rw, r)
 	h.settings.identity.RemoveProofs(r.Header) // error routes may forward the request anywhere
 	rw.Finish()
 	if rw.Streaming.Over() {
@@ -205,6 +228,7 @@ var placeholders = map[string]func(*identity.Identity) string{
 	"used_quota":    func(id *identity.Identity) string { return id.Text(identity.ValueUsedQuota) },
 	"status":        func(id *identity.Identity) string { return id.Info.Text(oauth.FieldStatus) },
 	"session":       func(id *identity.Identity) string { return id.Session.ID.Hash() },
+	"available":     func(id *identity.Identity) string { return id.Available },
 }
 
 // setPlaceholders gives later directives and the access log the identity. Every placeholder is

@@ -52,6 +52,7 @@ func init() {
 // `{http.auth.user.used_quota}` | The used quota, as the provider wrote it
 // `{http.auth.user.status}` | The user's status, as the provider wrote it
 // `{http.auth.user.session}` | A hash that names the session in logs
+// `{http.auth.user.available}` | What the user can spend besides this request; empty without `reserve`
 type Handler struct {
 	// The requests to protect, as matcher sets of Caddy. A request is selected if all
 	// matchers of at least one set match. In the Caddyfile this is the matcher behind
@@ -196,6 +197,7 @@ type Handler struct {
 	state     *siteState
 	sessions  *sessions
 	tokens    *tokens
+	holds     *holds // nil if no rule has a reserve or a budget
 	logins    *logins
 	responses *responses
 	audit     *audit
@@ -300,6 +302,10 @@ func (h *Handler) assemble(site clock.Clock) {
 		now:    h.now,
 		logger: h.logger, audit: h.audit,
 	}
+	if h.settings.charge != nil {
+		h.holds = h.newHolds()
+		h.tokens.noteReading = h.holds.noteReading
+	}
 	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
 	h.logins = &logins{settings: h.settings, state: h.state, keys: h.keys, now: h.now, logger: h.logger}
 	h.responses = &responses{settings: h.settings, sessions: h.sessions, logger: h.logger}
@@ -336,6 +342,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Takeover:    h.state.takeover,
 		Lifetime:    h.settings.lifetime,
 		IdleTimeout: h.settings.idleTimeout,
+		Lease:       clock.Of(ctx).Lease(),
 		Now:         h.now,
 	})
 	return nil

@@ -137,6 +137,21 @@ type Require struct {
 	// (as a decimal) with the provider's text. A user with less gets 402. Default: none.
 	Balance string `json:"balance,omitempty"`
 
+	// What a request holds of the user's money while it runs, such as `0.10`. The request
+	// passes only if the balance, minus what other requests hold and what was spent since the
+	// balance was read, covers the required `balance` and this amount. Otherwise the response
+	// is 402, or 503 if it cannot be known. Alone in the Caddyfile, the word means the
+	// `balance` of its block. At an `optional` path a request without enough money passes as
+	// anonymous. Not with `forward_auth`, which does not see when a response ends. See
+	// docs/spending.md. Default: none.
+	Reserve string `json:"reserve,omitempty"`
+
+	// What one user may spend at these paths in each UTC hour, day or month, by the
+	// application's `Tollgate-Cost`. Above it the response is 402, `budget_exceeded`. Without
+	// `reserve` a budget can be exceeded by what runs at the same time. It may stand again
+	// with another window. Not with `forward_auth`. Default: none.
+	Budget []*Budget `json:"budget,omitempty"`
+
 	// Allowed e-mail domains. The part after the only `@` must equal one of them;
 	// subdomains do not match. Only as trustworthy as the provider's verification of
 	// addresses. Default: any.
@@ -144,6 +159,16 @@ type Require struct {
 
 	// Allowed user IDs. The user's ID must equal one of them exactly. Default: any.
 	User []string `json:"user,omitempty"`
+}
+
+// Budget is what one user may spend in a window.
+type Budget struct {
+	// The amount, such as `5.00`. More may be spent only by a request that costs more than it
+	// holds. Required.
+	Amount string `json:"amount,omitempty"`
+
+	// The window: `hour`, `day` or `month`, in UTC. Required.
+	Per string `json:"per,omitempty"`
 }
 
 // Balance limits the age of the user information, and so of the balance in it.
@@ -161,6 +186,10 @@ type Balance struct {
 	// number but clearly negative, such as `(5.00)` or `5.00-`, gets 402 even with `allow`.
 	// Default: `deny`.
 	OnUnknown string `json:"on_unknown,omitempty"`
+
+	// Below this balance, such as `2.00`, responses to page navigations and those of
+	// `userinfo` carry `Tollgate-Balance-Low: 1`. Nobody is refused. Default: none.
+	Low string `json:"low,omitempty"`
 }
 
 // Identity selects the headers that tell the upstream who the user is.

@@ -101,11 +101,11 @@ func TestOptionsTableMatchesTheCode(t *testing.T) {
 // TestEveryOptionHasAWordInTheCaddyfile: the same word as the JSON key, or one that
 // the syntax makes superfluous.
 func TestEveryOptionHasAWordInTheCaddyfile(t *testing.T) {
-	without := map[string]bool{"match": true, "provider › preset": true, "identity › presets": true, "require › paths": true}
+	without := map[string]bool{"match": true, "provider › preset": true, "identity › presets": true, "require › paths": true, "require › budget › amount": true, "require › budget › per": true}
 	for _, row := range optionRows(t) {
 		parts := strings.Split(row.word, " › ")
 		word := parts[len(parts)-1]
-		tested := strings.ReplaceAll("\n"+full+"\n"+fullRedis+"\n"+fromCookies+"\ninsecure_http \ncluster \n", "\t", "")
+		tested := strings.ReplaceAll("\n"+full+"\n"+fullRedis+"\n"+fromCookies+"\n"+fullSpending+"\ninsecure_http \ncluster \n", "\t", "")
 		if !without[row.word] && !strings.Contains(tested, "\n"+word+" ") {
 			t.Errorf("%s is in no test of the Caddyfile", row.word)
 		}

@@ -1,10 +1,12 @@
 package tollgate
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -81,6 +83,7 @@ const (
 	pageForbidden   = web.Forbidden
 	pageUnavailable = web.Unavailable
 	pageBalance     = web.Balance
+	pageBudget      = web.Budget
 )
 
 // pageData is the data of one page. renderPage adds the data that all pages have.
@@ -95,6 +98,7 @@ type pageData struct {
 	signingIn bool
 	popup     web.PopupMessage
 	short     account.Shortfall
+	over      *spentBudget // nil except on the page of a budget
 }
 
 // renderPage renders one of the gateway's pages in the best language for the Accept-Language
@@ -118,7 +122,7 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	if d.short.Balance != nil {
 		balance = *d.short.Balance
 	}
-	return web.Data{
+	data := web.Data{
 		AcceptLanguage: acceptLanguage,
 		Brand:          s.brand,
 		Provider:       s.providerName,
@@ -134,6 +138,11 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		Balance:        balance,
 		Required:       d.short.Required,
 	}
+	if d.over != nil {
+		data.Budget, data.Spent, data.ResetsAt = d.over.budget.Text, d.over.spent, d.over.resetsAt
+		data.RetryAfter = int(math.Ceil(d.over.retryAfter.Seconds()))
+	}
+	return data
 }
 
 // maxStartQuery limits the escaped return path in the URL of `start`, in bytes. Servers and
@@ -235,26 +244,79 @@ func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) erro
 // lackingProblem is the problem document for an insufficient balance.
 type lackingProblem struct {
 	respond.Problem
-	Balance  *string `json:"balance"` // null if the balance is unknown
-	Required string  `json:"required"`
-	TopupURL string  `json:"topup_url,omitempty"`
+	Balance *string `json:"balance"` // null if the balance is unknown
+	// Available is what is left of the balance, if requests hold money.
+	Available *string `json:"available,omitempty"`
+	Required  string  `json:"required"`
+	TopupURL  string  `json:"topup_url,omitempty"`
 }
 
 // writeLacking responds to a user whose balance is too low. "Try again" is a plain link to the
 // same page: an insufficient balance is re-read before each refusal, so no special button is
 // needed.
-func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall) error {
+func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall, available *string) error {
 	if !browser.IsNavigation(r) {
 		title := "Insufficient balance"
 		if short.Balance == nil {
 			title = "Unknown balance"
 		}
 		return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, lackingProblem{
-			Problem:  respond.Problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
-			Balance:  short.Balance,
-			Required: short.Required,
-			TopupURL: rs.settings.topupURL(),
+			Problem:   respond.Problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
+			Balance:   short.Balance,
+			Available: available,
+			Required:  short.Required,
+			TopupURL:  rs.settings.topupURL(),
 		})
 	}
-	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: *short})
+	shown := *short
+	if available != nil {
+		shown.Balance = available
+	}
+	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: shown})
+}
+
+// budgetProblem is the problem document of a budget that is used up.
+type budgetProblem struct {
+	respond.Problem
+	Budget   string `json:"budget"`
+	Per      string `json:"per"`
+	Spent    string `json:"spent"`
+	ResetsAt int64  `json:"resets_at"`
+}
+
+// writeOverBudget answers a user who has used up a budget.
+func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, over *spentBudget) error {
+	w.Header().Set("Retry-After", wholeSeconds(over.retryAfter))
+	if browser.IsNavigation(r) {
+		return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{home: rs.returnPathOf(r), over: over})
+	}
+	return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, budgetProblem{
+		Problem:  respond.Problem{Type: "about:blank", Title: "Budget used up", Status: http.StatusPaymentRequired, Error: "budget_exceeded"},
+		Budget:   over.budget.Text,
+		Per:      over.budget.Window.String(),
+		Spent:    over.spent,
+		ResetsAt: over.resetsAt.Unix(),
+	})
+}
+
+// writeUnchecked answers that nobody can tell now whether the request can be paid. The page
+// tries again by itself.
+func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, after time.Duration) error {
+	if browser.IsNavigation(r) {
+		return rs.writeUnavailable(w, r, rs.returnPathOf(r))
+	}
+	w.Header().Set("Retry-After", wholeSeconds(after))
+	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+}
+
+// wholeSeconds is a time for Retry-After: at least a second, and rounded up.
+func wholeSeconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64(math.Ceil(d.Seconds()))), 10)
+}
+
+// writeNoContent answers a dry run of a request that would pass.
+func (rs *responses) writeNoContent(w http.ResponseWriter) error {
+	respond.SetOwnHeaders(w.Header())
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -67,6 +67,8 @@ type settings struct {
 	statusMissingOK   bool
 	ages              account.Ages
 	passUnknown       bool // whether a request passes while the balance is unknown
+	low               *account.Amount
+	charge            *policy.Charge // of all rules together; nil if none of them holds or counts money
 	identity          *identity.Headers
 	assertion         *identity.AssertionOptions // nil: no assertion
 	cookies           *browser.Jar
@@ -95,6 +97,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.resolvePaths(r, h)
 	s.resolveTopupHosts(r, h.TopupHosts)
 	s.resolveRequire(r, h.Require)
+	s.resolveCharge(r, h)
 	s.resolveForwardAuth(r, h)
 	s.resolvePassAccessToken(r, h)
 	s.resolveDestinations(r, h)
@@ -210,6 +213,7 @@ func (s *settings) resolveBalance(r *config.Resolver, b *Balance) {
 	if s.ages.MaxStale < s.ages.MaxAge {
 		r.Fail("balance.max_stale", "must not be less than max_age")
 	}
+	s.low = resolveAmount(r, "balance.low", b.Low)
 	s.passUnknown = r.OneOf("balance.on_unknown", b.OnUnknown, "deny", "deny", "allow") == "allow"
 }
 

@@ -144,12 +144,14 @@ func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 		if block == nil {
 			block = &Require{}
 		}
-		if block.Balance == "" && len(block.EmailDomain) == 0 && len(block.User) == 0 {
-			r.Fail(setting, "has no rule: set balance, email_domain or user")
+		if block.Balance == "" && block.Reserve == "" && len(block.Budget) == 0 && len(block.EmailDomain) == 0 && len(block.User) == 0 {
+			r.Fail(setting, "has no rule: set balance, reserve, budget, email_domain or user")
 		}
 		s.required = append(s.required, r.Patterns(setting+".paths", block.Paths))
 		s.rules = append(s.rules, policy.Rule{
 			Balance: resolveAmount(r, setting+".balance", block.Balance),
+			Reserve: resolveReserve(r, setting+".reserve", block.Reserve),
+			Budgets: s.resolveBudgets(r, setting+".budget", block),
 			Domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
 			Users:   r.Texts(setting+".user", block.User),
 		})

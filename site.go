@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
@@ -28,7 +29,7 @@ type siteState struct {
 	streams  *relay.Table[*passing]
 	// endedNames holds the names of ended sessions in server-side stores.
 	endedNames *session.EndedNames
-	mu         sync.Mutex                // guards users, handlers and takingOver
+	mu         sync.Mutex                // guards users, handlers, takingOver, locals and keeper
 	users      map[string]*account.Users // by user information endpoint: at another endpoint the same id may be another user
 	handlers   []*Handler                // handlers of the site, the newest last
 	now        func() time.Time
@@ -64,6 +65,12 @@ type siteState struct {
 	// an upstream's 401, and that no upstream has accepted yet. Refreshing those again would
 	// not help.
 	doubted *otter.Cache[session.ID, uint64]
+	// locals are the ledgers of this process, by the endpoint of the users' balances. keeper
+	// is that of the ledger in use.
+	locals map[string]*spending.Local
+	keeper *siteKeeper
+	// costFaults, overHolds and lateHolds limit log lines about spending.
+	costFaults, overHolds, lateHolds, unwritten rare.Line
 	// timeout is how long the shutdown waits for refreshes in flight.
 	timeout atomic.Int64
 }

@@ -48,6 +48,14 @@ func (p *passing) BalanceChanged() {
 	h.state.streams.LookBefore(s.ID.Hash(), balanceLook)
 }
 
+// noteCost has the balance read again if the response said that it cost something, and no
+// hold is settled by that.
+func (p *passing) noteCost(rw *relay.Writer) {
+	if values, _ := rw.Cost(); len(values) > 0 {
+		p.BalanceChanged()
+	}
+}
+
 // OpenStream implements relay.Owner. It registers a stream, so that the stream ends with its
 // session. The session may have ended since the request was decided.
 func (p *passing) OpenStream(end func(relay.End)) (closed func()) {

@@ -21,10 +21,13 @@ type tokens struct {
 	state    *siteState
 	users    *account.Users
 	// lease is how long a lock between processes lasts if it is not renewed.
-	lease  time.Duration
-	now    func() time.Time
-	logger *zap.Logger
-	audit  *audit
+	lease time.Duration
+	now   func() time.Time
+	// noteReading tells the ledger that a reading of the balance begins. It returns what to
+	// call with the result. It is nil without a ledger.
+	noteReading func(context.Context, *session.Session) (end func(context.Context, *oauth.UserInfo))
+	logger      *zap.Logger
+	audit       *audit
 }
 
 // renewWhenDue refreshes the tokens of a session shortly before they expire. While the
@@ -76,12 +79,18 @@ func (t *tokens) identify(ctx context.Context, s *session.Session, need *account
 func (t *tokens) userReader(s *session.Session) account.ReadFunc {
 	return func(ctx context.Context) (oauth.UserInfo, error) {
 		var info oauth.UserInfo
+		var end func(context.Context, *oauth.UserInfo)
+		if t.noteReading != nil {
+			end = t.noteReading(ctx, s)
+		}
 		err := t.withAccessToken(ctx, s, func(access string) (err error) {
 			info, err = t.settings.client.UserInfo(ctx, access)
 			return err
 		})
 		if err != nil {
 			t.logger.Warn("cannot read the user information", zap.String("session", s.ID.Hash()), zap.Error(err))
+		} else if end != nil && info.ID() == s.User.ID() {
+			end(ctx, &info)
 		}
 		return info, err
 	}

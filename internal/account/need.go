@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
+	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // decisiveAge returns the age from which a balance is re-read before it decides. A user
@@ -63,7 +65,7 @@ func (n *Need) Meet(v View) sufficiency {
 	}
 	balance, known := v.balance()
 	switch {
-	case !known && n.PassUnknown && !v.owes():
+	case !known && n.PassUnknown && !v.Owes():
 		return ample
 	case !known, balance.Compare(n.Value) < 0:
 		return Lacking
@@ -88,4 +90,34 @@ func (n *Need) Shortfall(v View) *Shortfall {
 		short.Balance = &text
 	}
 	return short
+}
+
+// refusal is a request that the balance was too low for.
+type refusal struct {
+	need  decimal.Decimal
+	short *Shortfall
+	at    time.Time
+}
+
+// Lack returns why the balance is too low, or nil if it is high enough. A balance that was
+// too low a moment ago, and is only just high enough now, is still too low for LackingAge.
+// Otherwise readings that go back and forth at the limit would alternate between refusing
+// and passing a user. This is not so for a user who was sent to the top-up page.
+func (u *Users) Lack(s *session.Session, need *Need, v View) *Shortfall {
+	if need == nil {
+		return nil
+	}
+	user, now := u.Known(s), u.now()
+	switch need.Meet(v) {
+	case Lacking:
+		short := need.Shortfall(v)
+		user.refusal.Store(&refusal{need.Value, short, now})
+		return short
+	case scarce:
+		last := user.refusal.Load()
+		if last != nil && !user.awaitsMoney(now) && flight.Within(now.Sub(last.at), LackingAge) && last.need.Compare(need.Value) <= 0 && last.short.Balance != nil {
+			return &Shortfall{Balance: last.short.Balance, Required: need.Text}
+		}
+	}
+	return nil
 }

@@ -123,6 +123,13 @@ type knownUser struct {
 	// changes counts the calls of Outdate. seen is the value of changes when the last
 	// successful read began.
 	changes, seen atomic.Int64
+	// begun counts the reads that have begun. came is the number of the newest one that has
+	// come back.
+	begun, came atomic.Int64
+	// wanted counts the calls of ReadSoon since its goroutine last found nothing to do.
+	wanted atomic.Int64
+	// refusal is the last request that the balance was too low for.
+	refusal atomic.Pointer[refusal]
 	// reading is true while a read is running.
 	reading atomic.Bool
 	// hanging is true while a read is running that has exceeded the timeout of a request.
@@ -157,8 +164,14 @@ func (v View) balance() (balance decimal.Decimal, known bool) {
 	return v.Info.Amount, true
 }
 
-// owes reports whether the balance cannot be read as an amount but looks negative.
-func (v View) owes() bool {
+// IsBelow reports whether the balance is known and below the given one.
+func (v View) IsBelow(limit decimal.Decimal) bool {
+	balance, known := v.balance()
+	return known && balance.Compare(limit) < 0
+}
+
+// Owes reports whether the balance cannot be read as an amount but looks negative.
+func (v View) Owes() bool {
 	return v.Told && !v.Info.IsAmount && decimal.LooksNegative(v.Info.Text(oauth.FieldBalance))
 }
 
@@ -210,6 +223,9 @@ func (k *knownUser) learn(info *oauth.UserInfo, now time.Time) {
 		}
 	}
 }
+
+// Latest returns the cached information of the user of s, without reading it.
+func (u *Users) Latest(s *session.Session, limits Ages) View { return u.Known(s).view(limits, u.now()) }
 
 // outdated reports whether Outdate was called after the last successful read began.
 func (k *knownUser) outdated() bool { return k.seen.Load() < k.changes.Load() }
@@ -297,6 +313,61 @@ func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (
 	return err
 }
 
+var errPausing = errors.New("the user information could not be read a moment ago")
+
+// ReadAgain reads the user information in a read that begins after this call, and waits for
+// it, for at most ReadTimeout.
+func (u *Users) ReadAgain(ctx context.Context, s *session.Session, read ReadFunc) error {
+	user := u.Known(s)
+	if user.backingOff(u.now()) || user.reading.Load() && user.hanging.Load() {
+		return errPausing
+	}
+	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	defer cancel()
+	before := user.begun.Load()
+	for try := 0; ; try++ {
+		select {
+		case done := <-u.StartRead(s, user, read):
+			switch {
+			case user.came.Load() > before:
+				return nil
+			case done.Err != nil && (!isOfOneSession(done.Err) || try == maxSessionTries):
+				return done.Err
+			}
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // and not because the client left
+				user.hanging.Store(true)
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// maxSessionTries is how often ReadAgain tries again because another session of the user has
+// ended.
+const maxSessionTries = 2
+
+// ReadSoon starts a read that begins after this call, and does not wait for it. Calls that
+// come while one is running share the next one.
+func (u *Users) ReadSoon(s *session.Session, read ReadFunc) {
+	user := u.Known(s)
+	if user.wanted.Add(1) > 1 {
+		return
+	}
+	go func() { // ends when a read began after the last call, or failed
+		for {
+			wanted := user.wanted.Load()
+			if u.ReadAgain(context.Background(), s, read) != nil {
+				user.wanted.Store(0)
+				return
+			}
+			if user.wanted.CompareAndSwap(wanted, 0) {
+				return
+			}
+		}
+	}()
+}
+
 // isOfOneSession reports whether a read failed because of its session. It may succeed with
 // another session of the same user.
 func isOfOneSession(err error) bool {
@@ -344,7 +415,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 			return done, err
 		}
 		defer release()
-		changes := user.changes.Load()
+		changes, number := user.changes.Load(), user.begun.Add(1)
 		info, err := read(context.Background())
 		if err == nil && info.ID() != key.id {
 			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user"}
@@ -357,6 +428,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		user.refused.Store(false)
 		user.learn(&info, u.now())
 		user.sawChanges(changes)
+		user.came.Store(number)
 		return done, nil
 	})
 }

@@ -257,6 +257,9 @@ type Identity struct {
 	account.View
 	// Assertion is the signed identity. Empty if no assertion is configured.
 	Assertion string
+	// Available is what the user can spend besides this request. Empty if the request holds
+	// nothing.
+	Available string
 }
 
 // fieldOf returns the user information field of a value. It returns FieldCount for the

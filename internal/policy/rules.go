@@ -6,13 +6,31 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 // Rule is one require block, without its paths. A field that is not set is no condition.
 type Rule struct {
 	Balance *account.Amount
+	// Required is Balance, for the ledger. It is set if any rule has a Reserve.
+	Required spending.Amount
+	// Reserve is what a request holds while it runs.
+	Reserve *Reserve
+	Budgets []Budget
 	Domains []string // in lower case
 	Users   []string
+}
+
+// Reserve is what a request holds while it runs: as the operator wrote it, and as a number.
+type Reserve struct {
+	Text  string
+	Value spending.Amount
+}
+
+// Budget is what a user may spend in a window at the paths of a block.
+type Budget struct {
+	Text string // the limit, as the operator wrote it
+	spending.Budget
 }
 
 // Blocks says which require blocks apply to a path, one bit each. It can be compared,
@@ -51,6 +69,51 @@ func (rs Rules) Need(passUnknown bool) *account.Need {
 		return nil
 	}
 	return &account.Need{Amount: highest, PassUnknown: passUnknown}
+}
+
+// Charge is what a request needs and holds, and which budgets it counts against.
+type Charge struct {
+	// Amount is the highest Reserve of the rules. Reserve is false if they have none.
+	Amount  spending.Amount
+	Reserve bool
+	// Required is the highest balance or Reserve, and RequiredText is what the operator
+	// wrote.
+	Required     spending.Amount
+	RequiredText string
+	// Budgets are all budgets of the rules, and Ledger the same for the ledger.
+	Budgets []Budget
+	Ledger  []spending.Budget
+}
+
+// Charge returns nil if the rules have neither a reserve nor a budget. A request pays once,
+// however many rules apply: of several amounts the highest counts.
+func (rs Rules) Charge() *Charge {
+	var c Charge
+	for _, r := range rs {
+		if r.Reserve != nil && (!c.Reserve || c.Amount.Less(r.Reserve.Value)) {
+			c.Amount, c.Reserve = r.Reserve.Value, true
+			c.demand(r.Reserve.Value, r.Reserve.Text)
+		}
+		for _, b := range r.Budgets {
+			c.Budgets, c.Ledger = append(c.Budgets, b), append(c.Ledger, b.Budget)
+		}
+	}
+	if !c.Reserve && len(c.Budgets) == 0 {
+		return nil
+	}
+	for _, r := range rs {
+		if r.Balance != nil {
+			c.demand(r.Required, r.Balance.Text)
+		}
+	}
+	return &c
+}
+
+// demand raises what is required.
+func (c *Charge) demand(amount spending.Amount, text string) {
+	if c.RequiredText == "" || c.Required.Less(amount) {
+		c.Required, c.RequiredText = amount, text
+	}
 }
 
 // Refuse returns why the rules refuse a user, apart from the balance. It is empty if they do

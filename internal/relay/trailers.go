@@ -27,7 +27,7 @@ func (t *trailers) refuse(header http.Header) {
 		for name := range strings.SplitSeq(list, ",") {
 			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
 			switch {
-			case name == "" || name == headerBalance:
+			case name == "" || name == headerBalance || name == headerCost || name == headerLow:
 			case !isRefusedTrailer(name):
 				kept = append(kept, name)
 			case t.sent == nil:

@@ -35,6 +35,11 @@ type Writer struct {
 	wroteHeader bool
 	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
 	upgraded bool
+	// BalanceIsLow adds the header that tells the page so.
+	BalanceIsLow bool
+	// status is the status code of the response, or 0 before its header is sent.
+	status int
+	costs  []string
 }
 
 // Owner is the signed-in user's request that an answer is for.
@@ -60,8 +65,10 @@ func (w *Writer) WriteHeader(status int) {
 	}
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		w.clean()
+		delete(w.Header(), headerCost) // only the final response says what the request cost
 	} else {
 		w.Finish()
+		w.status = status
 		w.upgraded = status == http.StatusSwitchingProtocols
 		w.Streaming.sawHeader(w.Header())
 	}
@@ -119,6 +126,11 @@ func (w *Writer) Finish() {
 	}
 	w.wroteHeader = true
 	w.clean()
+	w.takeCosts(headerCost)
+	delete(w.Header(), headerLow)
+	if w.BalanceIsLow {
+		w.Header()[headerLow] = []string{"1"}
+	}
 	if w.Owner == nil {
 		return
 	}
@@ -129,8 +141,13 @@ func (w *Writer) Finish() {
 	}
 }
 
-// headerBalance is how an upstream says that it spent the user's money.
-const headerBalance = "Tollgate-Balance"
+// headerBalance is how an upstream says that it spent the user's money, and headerCost how
+// much. headerLow tells a page that the balance is low.
+const (
+	headerBalance = "Tollgate-Balance"
+	headerCost    = "Tollgate-Cost"
+	headerLow     = "Tollgate-Balance-Low"
+)
 
 // clean takes out the upstream's cookies under our names, and what it says to us.
 func (w *Writer) clean() {
@@ -161,12 +178,29 @@ func (w *Writer) takeBalance(name string) bool {
 	return len(said) > 0 && said[0] == "changed"
 }
 
+// takeCosts takes out what the upstream says that the request cost, under a name.
+func (w *Writer) takeCosts(name string) {
+	header := w.Header()
+	if said, ok := header[name]; ok {
+		delete(header, name)
+		w.costs = append(w.costs, said...)
+	}
+}
+
+// Cost returns the values of Tollgate-Cost in the header and the trailers, and the status of
+// the response. The status is 0 if there was no response. Call it after End.
+func (w *Writer) Cost() (values []string, status int) { return w.costs, w.status }
+
 // End is called when the answer is over, and its trailers, announced or not, are about
 // to be sent.
 func (w *Writer) End() {
 	announced, other := w.takeBalance(headerBalance), w.takeBalance(http.TrailerPrefix+headerBalance)
 	if announced || other || w.spends {
 		w.sayChanged()
+	}
+	if w.wroteHeader {
+		w.takeCosts(headerCost)
+		w.takeCosts(http.TrailerPrefix + headerCost)
 	}
 	w.trailers.remove(w.Header())
 }
