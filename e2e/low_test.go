@@ -12,8 +12,9 @@ var spendingPage = map[string]string{
 		window.info = { id: 7, username: "maria", balance: { value: "3.20", state: "fresh", age: 0 }, available: "1.20", budgets: [{ budget: "5.00", per: "day", spent: "1.20", available: "3.80", resets_at: 1795824000 }] };
 		window.reply = { status: 200, headers: {}, body: "{}", url: location.origin + "/api" };
 		window.fetch = async (input) => {
-			if (typeof input === "string") return Response.json(info);
-			return Object.defineProperty(new Response(reply.body, reply), "url", { value: reply.url });
+			const from = (response, url) => Object.defineProperty(response, "url", { value: url });
+			if (typeof input === "string") return from(Response.json(info, { headers: window.low ? { "Tollgate-Balance-Low": "1" } : {} }), location.origin + input);
+			return from(new Response(reply.body, reply), reply.url);
 		};
 		addEventListener("DOMContentLoaded", () => setTimeout(() => {
 			for (const type of ["balance", "low"]) tollgate.addEventListener(type, e => heard.push([type, e.detail.exceeded ?? e.detail.insufficient ?? null]));
@@ -49,7 +50,7 @@ func TestALowBalanceIsOneEventAndAWarning(t *testing.T) {
 	}
 	w.call(`reply = { ...reply, url: "https://other.example/", headers: { "Tollgate-Balance-Low": "1" } }`)
 	w.hearsOf(`[]`) // another origin says nothing about the balance
-	w.call(`(info.low = true, reply.url = location.origin + "/api")`)
+	w.call(`(window.low = true, reply.url = location.origin + "/api")`)
 	w.call(`0`)
 	w.hearsOf(`[["low",null]]`)
 	if got := evaluate[string](w, warning); got != "Your balance is low" {
@@ -61,7 +62,7 @@ func TestALowBalanceIsOneEventAndAWarning(t *testing.T) {
 		{"true", `[["low",null],["low",null]]`, "Your balance is low"},
 		{"true", `[["low",null],["low",null]]`, "Your balance is low"},
 	} {
-		evaluate[any](w, "(info.low = "+c.low+", tollgate.user().then(() => null))")
+		evaluate[any](w, "(window.low = "+c.low+", tollgate.user().then(() => null))")
 		w.hearsOf(c.heard)
 		if got := evaluate[string](w, warning); got != c.warning {
 			t.Errorf("userinfo says %s: the element warns %q, want %q", c.low, got, c.warning)

@@ -17,7 +17,7 @@ export interface User {
 	/** What this application lets the user spend, and what is left of it. */
 	readonly budgets?: readonly Budget[];
 	/** Whether the balance is below the amount at which this site warns. */
-	readonly low?: boolean;
+	readonly low: boolean;
 	/** In Unix seconds. */
 	readonly session: { readonly issued_at: number; readonly expires_at: number };
 }

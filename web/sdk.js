@@ -162,7 +162,7 @@ class Tollgate extends EventTarget {
 	/** @param {Request} call */
 	async #send(call) {
 		const response = await fetch(call);
-		if (isOwn(response) && response.headers.get("Tollgate-Balance-Low") === "1" && !this.#isLow) {
+		if (saysLow(response) && !this.#isLow) {
 			if (this.#user) render((this.#user = { ...this.#user, low: true }));
 			this.#warn(true);
 			this.#readSoon();
@@ -185,6 +185,7 @@ class Tollgate extends EventTarget {
 				if (!response.ok) fail(codeOf(response));
 				user = await response.json();
 				if (!user?.balance) fail("unavailable"); // an answer of something else
+				user = { ...user, low: saysLow(response) };
 			}
 			this.#apply(user, turn, { cause: this.#hint.cause, tell });
 		} catch (error) {
@@ -213,7 +214,7 @@ class Tollgate extends EventTarget {
 		render(user);
 		if (news) this.#emit(news, { user });
 		if (before === undefined || !user) this.#isLow = Boolean(user?.low);
-		else this.#warn(user.low ?? this.#isLow);
+		else this.#warn(user.low);
 	}
 
 	/** @param {boolean} isLow */
@@ -419,6 +420,11 @@ function codeOf(response) {
  */
 function isOwn(response) {
 	return response.url.startsWith(location.origin + "/");
+}
+
+/** @param {Response} response */
+function saysLow(response) {
+	return isOwn(response) && response.headers.get("Tollgate-Balance-Low") === "1";
 }
 
 /**
