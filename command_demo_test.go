@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,6 +249,40 @@ func TestTheDemoStopsAtAnEmptyBalanceAndGoesOnAfterATopUp(t *testing.T) {
 	b.wantBalance(b.Follow(b.url+"/"), "4.70")
 	b.Open(page).Body.Close() // a reload of an answer that was paid
 	b.wantBalance(b.Follow(b.url+"/"), "4.70")
+}
+
+// callModel sends calls of the model at the same time, and counts the statuses.
+func (b *demoBrowser) callModel(calls int) map[int]int {
+	b.T.Helper()
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() {
+			a := b.Send(http.MethodPost, b.url+"/model", nil, "Origin: "+b.url, "Sec-Fetch-Site: same-origin")
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[a.StatusCode]++
+		})
+	}
+	all.Wait()
+	return statuses
+}
+
+func TestTheDemoAnswersThreeOfTwentyCallsWithMoneyForThree(t *testing.T) {
+	_, b := startDemoCommand(t)
+	home := b.signInAs("/", "24680")
+	topUp := b.Follow(b.url + "/oauth/topup")
+	b.submit(topUp, b.onlyForm(topUp), url.Values{"amount": {"5"}})
+	b.wantBalance(b.submit(home, "/refresh-balance", nil), "5.00")
+	if got := b.callModel(7); got[http.StatusOK] != 7 {
+		t.Fatalf("seven calls with money for ten: got %v", got)
+	}
+	b.wantBalance(b.submit(home, "/refresh-balance", nil), "1.50")
+	if got := b.callModel(20); got[http.StatusOK] != 3 || got[http.StatusPaymentRequired] != 17 {
+		t.Errorf("twenty calls with money for three: got %v", got)
+	}
+	b.wantBalance(b.submit(home, "/refresh-balance", nil), "0.00")
 }
 
 func TestTheDemosAnswersComeWordByWord(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,19 +28,22 @@ type question struct {
 	paid   bool
 }
 
-// pay charges for the question, unless that was done.
-func (q *question) pay(spend SpendFunc) error {
+// pay charges for the question, unless that was done. cost is what this call charged.
+func (q *question) pay(spend SpendFunc) (cost string, err error) {
 	q.paying.Lock()
 	defer q.paying.Unlock()
 	if q.paid {
-		return nil
+		return noCost, nil
 	}
 	if err := spend(q.userID, SpendCents); err != nil {
-		return err
+		return noCost, err
 	}
 	q.paid = true
-	return nil
+	return spendAmount.FloatString(2), nil
 }
+
+// noCost is the cost of a response that charged nothing.
+const noCost = "0"
 
 // questions are those that were asked lately, by the id in the path of their answer.
 type questions struct {
@@ -102,7 +106,11 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	// Before the first byte: the balance has changed when the header goes out.
 	w.Header().Set(headerBalance, "changed")
-	switch err := q.pay(a.spend); {
+	cost, err := q.pay(a.spend)
+	if err != nil {
+		w.Header().Set(headerCost, cost)
+	}
+	switch {
 	case errors.Is(err, ErrInsufficient):
 		// Somebody was faster with the last of the money. The gateway knows how to
 		// say so: it reads the balance anew before this page is asked for again.
@@ -110,8 +118,32 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		showMessage(w, r, http.StatusInternalServerError, "Nothing was charged", "The provider's account could not be charged.")
 	default:
+		// As a model does, the application says at the end what the answer cost.
+		w.Header().Set("Trailer", headerCost)
 		a.speak(w, r, q)
+		w.Header().Set(headerCost, cost)
 	}
+}
+
+// thinkingWords is how long a call of a script takes, in words of an answer.
+const thinkingWords = 20
+
+// model is one call of a script. It works for a moment, charges the account, and says
+// what the call cost.
+func (a *app) model(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-r.Context().Done():
+		return
+	case <-time.After(thinkingWords * a.pace):
+	}
+	u, _ := userOf(r.Header)
+	if err := a.spend(u.ID, SpendCents); err != nil {
+		w.Header().Set(headerCost, noCost)
+		http.Error(w, "the provider's account could not be charged", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set(headerCost, spendAmount.FloatString(2))
+	_, _ = io.WriteString(w, "Forty-two is the answer.\n")
 }
 
 // speak writes the page of an answer: what stands before it, each word when it has

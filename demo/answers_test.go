@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +61,10 @@ func TestAnAnswerIsPaidOnce(t *testing.T) {
 	if len(charged) != 0 {
 		t.Errorf("asking alone charged %v", charged)
 	}
+	var costs struct {
+		sync.Mutex
+		told []string
+	}
 	var all sync.WaitGroup
 	for range 5 {
 		all.Go(func() {
@@ -67,6 +72,9 @@ func TestAnAnswerIsPaidOnce(t *testing.T) {
 			if w.Code != http.StatusOK || w.Header().Get("Tollgate-Balance") != "changed" || !w.Flushed {
 				t.Errorf("got %d, %v", w.Code, w.Header())
 			}
+			costs.Lock()
+			costs.told = append(costs.told, w.Result().Trailer.Get("Tollgate-Cost"))
+			costs.Unlock()
 			if page := w.Body.String(); !strings.Contains(page, "You asked: “why?” That makes 4 letters") || !strings.Contains(page, "</html>") || strings.Contains(page, wordsComeHere) {
 				t.Errorf("the page is %s", page)
 			}
@@ -75,6 +83,27 @@ func TestAnAnswerIsPaidOnce(t *testing.T) {
 	all.Wait()
 	if charged["7"] != SpendCents || len(charged) != 1 {
 		t.Errorf("charged %v", charged)
+	}
+	slices.Sort(costs.told)
+	if want := []string{"0", "0", "0", "0", "0.50"}; !slices.Equal(costs.told, want) {
+		t.Errorf("the costs are %q, want %q", costs.told, want)
+	}
+}
+
+func TestACallOfAScriptSaysWhatItCost(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		cost   string
+	}{
+		"paid":          {nil, http.StatusOK, "0.50"},
+		"without money": {ErrInsufficient, http.StatusInternalServerError, "0"},
+		"a fault":       {errors.New("down"), http.StatusInternalServerError, "0"},
+	} {
+		a := newAsking(t, func(string, int64) error { return c.err })
+		if w := a.do("7", "POST", "/model", ""); w.Code != c.status || w.Header().Get("Tollgate-Cost") != c.cost {
+			t.Errorf("%s: got status %d, cost %q, want %d, %q", name, w.Code, w.Header().Get("Tollgate-Cost"), c.status, c.cost)
+		}
 	}
 }
 
@@ -101,7 +130,7 @@ func TestAQuestionShowsAsText(t *testing.T) {
 func TestWhoeverCannotPayIsLeftToTheGateway(t *testing.T) {
 	a := newAsking(t, func(string, int64) error { return ErrInsufficient })
 	path := a.ask("7", "why?")
-	if w := a.do("7", "GET", path, ""); w.Code != http.StatusSeeOther || w.Header().Get("Location") != path || w.Header().Get("Tollgate-Balance") != "changed" {
+	if w := a.do("7", "GET", path, ""); w.Code != http.StatusSeeOther || w.Header().Get("Location") != path || w.Header().Get("Tollgate-Balance") != "changed" || w.Header().Get("Tollgate-Cost") != "0" {
 		t.Errorf("got %d, %v", w.Code, w.Header())
 	}
 	a = newAsking(t, func(string, int64) error { return errors.New("down") })

@@ -20,6 +20,7 @@ const (
 	homePath     = "/{$}"
 	askPath      = "/ask"
 	answersPath  = "/answers/"
+	modelPath    = "/model"
 	refreshPath  = "/refresh-balance"
 	publicPath   = "/public"
 	optionalPath = "/optional"
@@ -32,12 +33,13 @@ const (
 	topUpPath    = "/oauth/topup"
 	logoutPath   = "/oauth/logout"
 	userinfoPath = "/oauth/userinfo"
+	rereadPath   = "/oauth/refresh"
 )
 
 // SpendCents is what one answer costs.
 const SpendCents = 50
 
-// spendAmount is SpendCents as the balance is written.
+// spendAmount is SpendCents in the unit of the balance.
 var spendAmount = big.NewRat(SpendCents, 100)
 
 // ErrInsufficient is what SpendFunc gives when the balance does not suffice.
@@ -49,6 +51,10 @@ type SpendFunc func(userID string, cents int64) error
 // headerBalance tells the gateway that the balance it knows is no longer true. It
 // takes the header out, and asks the provider before it passes the balance on again.
 const headerBalance = "Tollgate-Balance"
+
+// headerCost tells the gateway what a response cost, as a header or as a trailer. The
+// cost takes the place of the amount that the gateway held for the request.
+const headerCost = "Tollgate-Cost"
 
 // usualPace is how long a word of an answer takes.
 const usualPace = 30 * time.Millisecond
@@ -70,6 +76,7 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("GET "+homePath, a.home)
 	mux.HandleFunc("POST "+askPath, a.ask)
 	mux.HandleFunc("GET "+answersPath+"{id}", a.answer)
+	mux.HandleFunc("POST "+modelPath, a.model)
 	mux.HandleFunc("POST "+refreshPath, a.refreshBalance)
 	mux.HandleFunc("GET "+publicPath, a.public)
 	mux.HandleFunc("GET "+optionalPath, a.optional)

@@ -27,9 +27,8 @@ func parsePages(names ...string) map[string]*template.Template {
 // one.
 const wordsComeHere = "<slot></slot>"
 
-// policy allows our own style sheet and icon, and forms to this origin. There is no
-// script.
-const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// policy allows our own style sheet, icon and script, and forms and calls to this origin.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // page is what every template is given.
 type page struct {
@@ -44,8 +43,8 @@ type page struct {
 	Headers  []headerField
 	Cookie   string
 
-	Ask, Answers, Refresh, Public, Optional string // the application's paths
-	SignIn, TopUp, SignOut, Userinfo        string // the gateway's
+	Ask, Answers, Model, Refresh, Public, Optional string // the application's paths
+	SignIn, TopUp, SignOut, Userinfo, Reread       string // the gateway's
 }
 
 func newPage(r *http.Request, title string) page {
@@ -60,6 +59,7 @@ func newPage(r *http.Request, title string) page {
 		Cookie:   strings.Join(r.Header["Cookie"], "; "),
 		Ask:      askPath,
 		Answers:  answersPath,
+		Model:    modelPath,
 		Refresh:  refreshPath,
 		Public:   publicPath,
 		Optional: optionalPath,
@@ -67,6 +67,7 @@ func newPage(r *http.Request, title string) page {
 		TopUp:    topUpPath,
 		SignOut:  logoutPath,
 		Userinfo: userinfoPath,
+		Reread:   rereadPath,
 	}
 }
 

@@ -209,6 +209,8 @@ OAuth code, and a simulated AIHubMix at %s.
 Try this:
   - Ask a question for 0.50: the answer comes word by word, and the balance goes down.
   - Top up in the other tab that opens, come back, and refresh the balance.
+  - Press "Twenty at once": the gateway passes as many calls as the balance can
+    pay, and answers 402 to the others.
   - Open a second tab: it is signed in. Sign out there, and reload the first.
   - Sign in again: after a sign-out the provider asks for your consent.
   - Sign in as 张伟, who has no money at all, and ask: the gateway says what is
@@ -273,8 +275,9 @@ func (c *demoConfig) caddyfile(verbose bool) string {
 
 		public   /public /assets/*
 		optional /optional /ask /refresh-balance
-		require /answers /answers/* {
+		require /answers /answers/* /model /model/* {
 			balance 0.50
+			reserve
 		}
 		balance {
 			max_age 5s
