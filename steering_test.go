@@ -1,15 +1,9 @@
 package tollgate_test
 
 import (
-	"bufio"
-	"bytes"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -103,51 +97,4 @@ func TestCrossOriginWebSocketsAreRefusedOverHTTP2AndHTTP3(t *testing.T) {
 			t.Errorf("%s, of this origin: got %s, want 200", protocol, got)
 		}
 	}
-}
-
-// arriving is a request as net/http and quic-go hand it to Caddy.
-func arriving(method, target, protocol string, major int, body string) (*http.Request, bool) {
-	prepare := func(r *http.Request) *http.Request {
-		return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
-	}
-	if major != 2 && major != 3 {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(
-			method + " " + target + " HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")))
-		if err != nil {
-			return nil, false
-		}
-		return prepare(r), true
-	}
-	r, err := http.NewRequest(method, "http://gateway/", strings.NewReader(body))
-	if err != nil {
-		return nil, false
-	}
-	r.ProtoMajor, r.Proto, r.ContentLength = major, "HTTP/3.0", -1
-	switch {
-	case method == http.MethodConnect && protocol == "":
-		r.URL = &url.URL{Host: target}
-	default:
-		if r.URL, err = url.ParseRequestURI(target); err != nil {
-			return nil, false
-		}
-	}
-	if method == http.MethodConnect && protocol != "" {
-		r.Header[":protocol"], r.Proto = []string{protocol}, protocol
-	}
-	return prepare(r), true
-}
-
-// onTheWire writes a request as Caddy's reverse_proxy passes it on.
-func onTheWire(r *http.Request) (*bytes.Buffer, bool) {
-	out := r.Clone(r.Context())
-	out.URL.Scheme, out.URL.Host = "http", "upstream"
-	if policy.IsWebSocketConnect(r) {
-		out.Method, out.Body, out.ContentLength = http.MethodGet, http.NoBody, 0
-	}
-	out.Header.Del(":protocol")
-	var wire bytes.Buffer
-	if err := out.Write(&wire); err != nil {
-		return nil, false
-	}
-	return &wire, true
 }

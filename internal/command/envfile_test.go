@@ -10,7 +10,11 @@ func TestEnvFileIsReadAlikeByCaddyAndAShell(t *testing.T) {
 		{"plain-._~+/=:@", "A=plain-._~+/=:@\n"},
 		{"with $ and `", "A='with $ and `'\n"},
 		{`"quoted"`, "A='\"quoted\"'\n"},
-		{"a'b", ""}, {`a\b`, ""}, {"a#b", ""}, {"a\nb", ""}, {"ключ", ""},
+		{"a'b", ""},
+		{`a\b`, ""},
+		{"a#b", ""},
+		{"a\nb", ""},
+		{"ключ", ""},
 	} {
 		got, err := envFileContent([]envVariable{{name: "A", value: c.value}})
 		if got != c.want || (err == nil) != (c.want != "") {

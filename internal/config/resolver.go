@@ -126,7 +126,7 @@ func whyFileEmpty(name string) error {
 		}
 		return fmt.Errorf("file %s cannot be read: %w", name, err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // nothing was written
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return fmt.Errorf("file %s is a directory", name)
 	}

@@ -66,9 +66,24 @@ func TestExpiresInIsReadInEveryNotation(t *testing.T) {
 		text string
 		want int64
 	}{
-		{`7200`, 7200}, {`"7200"`, 7200}, {`3600.5`, 3600}, {`"299"`, 299}, {`" 60 "`, 60}, {`1e3`, 1000},
-		{`null`, 0}, {`""`, 0}, {`0`, 0}, {`-5`, 0}, {`"soon"`, 0}, {`[]`, 0}, {`{}`, 0}, {`true`, 0},
-		{`1e300`, maxExpiresIn}, {`99999999999`, maxExpiresIn}, {`"NaN"`, 0}, {`"Inf"`, maxExpiresIn},
+		{`7200`, 7200},
+		{`"7200"`, 7200},
+		{`3600.5`, 3600},
+		{`"299"`, 299},
+		{`" 60 "`, 60},
+		{`1e3`, 1000},
+		{`null`, 0},
+		{`""`, 0},
+		{`0`, 0},
+		{`-5`, 0},
+		{`"soon"`, 0},
+		{`[]`, 0},
+		{`{}`, 0},
+		{`true`, 0},
+		{`1e300`, maxExpiresIn},
+		{`99999999999`, maxExpiresIn},
+		{`"NaN"`, 0},
+		{`"Inf"`, maxExpiresIn},
 	} {
 		a := parseTokenResponse([]byte(`{"access_token":"a","expires_in":`+c.text+`}`), true)
 		if a.expiresIn != c.want || a.access != "a" {

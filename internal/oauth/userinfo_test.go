@@ -65,8 +65,14 @@ func TestUserInfoIsReadExactly(t *testing.T) {
 		field UserField
 		want  string
 	}{
-		{FieldID, "12345678901234567890"}, {FieldUsername, `a"é`}, {FieldEmail, ""}, {FieldQuota, "1e3"}, {FieldUsedQuota, "-0.0"},
-		{FieldBalance, " $1,000.00 "}, {FieldCreatedTime, ""}, {FieldStatus, "1"},
+		{FieldID, "12345678901234567890"},
+		{FieldUsername, `a"é`},
+		{FieldEmail, ""},
+		{FieldQuota, "1e3"},
+		{FieldUsedQuota, "-0.0"},
+		{FieldBalance, " $1,000.00 "},
+		{FieldCreatedTime, ""},
+		{FieldStatus, "1"},
 	} {
 		if got := u.Text(c.field); got != c.want {
 			t.Errorf("%s: got %q, want %q", UserFieldWords[c.field], got, c.want)

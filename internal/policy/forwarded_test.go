@@ -88,8 +88,11 @@ func escapedAlike(path string) string {
 
 func TestForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
 	for _, c := range []struct{ forwarded, want string }{
-		{"https://xn--bcher-kva.example/p?q=1", "/p?q=1"}, {"https://bücher.example:443/p", "/p"}, {"http://XN--BCHER-KVA.example:80/p", "/p"},
-		{"https://bucher.example/p", ""}, {"https://xn--bcher-kva.example:444/p", ""},
+		{"https://xn--bcher-kva.example/p?q=1", "/p?q=1"},
+		{"https://bücher.example:443/p", "/p"},
+		{"http://XN--BCHER-KVA.example:80/p", "/p"},
+		{"https://bucher.example/p", ""},
+		{"https://xn--bcher-kva.example:444/p", ""},
 	} {
 		asked, err := url.Parse(c.forwarded)
 		if err != nil {
@@ -110,11 +113,23 @@ func TestFullURLAloneIsRefused(t *testing.T) {
 		original, path string // path is X-Auth-Request-Redirect
 		want           string
 	}{
-		{"http://app/p?q", "", ""}, {"http://app/public/x?/admin", "", ""}, {"http://app?x=/admin", "", ""}, {"http://app", "", ""},
-		{"http://app?x=/admin", "/?x=/admin", ""}, {"http://app?", "/", ""}, {"http://app/public/x?/admin", "/admin", ""}, {"http://app/public/admin", "/admin", ""},
-		{"http://app?/admin", "/admin", ""}, {"http://app#/admin", "/admin", ""}, {"http://app@/admin", "/admin", ""}, {`http://app\/admin`, "/admin", ""},
+		{"http://app/p?q", "", ""},
+		{"http://app/public/x?/admin", "", ""},
+		{"http://app?x=/admin", "", ""},
+		{"http://app", "", ""},
+		{"http://app?x=/admin", "/?x=/admin", ""},
+		{"http://app?", "/", ""},
+		{"http://app/public/x?/admin", "/admin", ""},
+		{"http://app/public/admin", "/admin", ""},
+		{"http://app?/admin", "/admin", ""},
+		{"http://app#/admin", "/admin", ""},
+		{"http://app@/admin", "/admin", ""},
+		{`http://app\/admin`, "/admin", ""},
 		{"http://app/p?q", "http://app/p?q", ""},
-		{"http://app/p?q", "/p?q", "/p?q"}, {"http://app", "/", "/"}, {"/p?q", "", "/p?q"}, {"/p?q", "http://app/p?q", "/p?q"},
+		{"http://app/p?q", "/p?q", "/p?q"},
+		{"http://app", "/", "/"},
+		{"/p?q", "", "/p?q"},
+		{"/p?q", "http://app/p?q", "/p?q"},
 	} {
 		header := http.Header{"X-Original-Url": {c.original}}
 		if c.path != "" {

@@ -145,10 +145,16 @@ func TestAmbiguousPathHasNoAccess(t *testing.T) {
 		target string
 		want   bool
 	}{
-		{"/public/a", true}, {"/admin", true}, {"/public/caf%C3%A9", true}, {"/admin/x%2Fy", true},
-		{"/public/..%2fadmin", false}, {"//public/a", false},
+		{"/public/a", true},
+		{"/admin", true},
+		{"/public/caf%C3%A9", true},
+		{"/admin/x%2Fy", true},
+		{"/public/..%2fadmin", false},
+		{"//public/a", false},
 		{"/public/%" + strings.Repeat("25", 40) + "41", false}, // more readings than are looked at
-		{"/public/%25/%252e%252e/%252e%252e/admin", false}, {"/public/%25/a", true}, {"/public/100%25", true},
+		{"/public/%25/%252e%252e/%252e%252e/admin", false},
+		{"/public/%25/a", true},
+		{"/public/100%25", true},
 	} {
 		if a, ok := accessAt(t, rt, c.target); ok != c.want {
 			t.Errorf("%s: got %v, %t, want %t", c.target, a, ok, c.want)

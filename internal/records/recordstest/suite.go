@@ -1,6 +1,7 @@
 package recordstest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -9,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"context"
 
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
