@@ -94,7 +94,7 @@ func TestARefusedURLShowsItsHostAtMost(t *testing.T) {
 			"ftp://x.example/hunter2":          `"ftp://x.example" must be https`,
 			"ftp://x.example?token=hunter2":    `"ftp://x.example" must be https`,
 			"http://x.example/hunter2?hunter2": `"http://x.example" must be https`,
-			`"https://x.example/a hunter2"`:    "blank",
+			`"https://x.example/a hunter2"`:    "space",
 			"https://x.example/%zz?hunter2":    "is not an absolute URL",
 			"ftp:hunter2":                      "is not an absolute URL",
 			"hunter2":                          "is not an absolute URL",
