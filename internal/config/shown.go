@@ -153,9 +153,11 @@ func withoutUser(value string) string {
 const (
 	// minGenerated is the minimum length in bytes of a whole value that is taken for a
 	// generated secret. minGeneratedPart is the minimum length of a part of a path or an
-	// address.
+	// address, and minMixedPart of a part in which letters and digits alternate often.
 	minGenerated     = 16
 	minGeneratedPart = 32
+	minMixedPart     = 20
+	minAlternations  = 5
 )
 
 var (
@@ -179,8 +181,23 @@ func looksGenerated(value string) bool {
 	return slices.ContainsFunc(generatedPart.FindAllString(value, -1), func(part string) bool {
 		secret, marked := strings.CutPrefix(part, "secret_")
 		return marked && strings.ContainsAny(secret, "0123456789") || longHex.MatchString(part) ||
-			len(part) >= minGeneratedPart && len(letterOrDigit.FindAllString(part, -1)) >= 6
+			len(part) >= minGeneratedPart && len(letterOrDigit.FindAllString(part, -1)) >= 6 ||
+			len(part) >= minMixedPart && alternations(part) >= minAlternations
 	})
+}
+
+// alternations counts how often a letter and a digit are side by side. Names have few such
+// places: `my-company-2024-prod` has none.
+func alternations(text string) (count int) {
+	isDigit := func(c byte) bool { return '0' <= c && c <= '9' }
+	isLetter := func(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+	for i := 1; i < len(text); i++ {
+		before, c := text[i-1], text[i]
+		if isDigit(before) && isLetter(c) || isLetter(before) && isDigit(c) {
+			count++
+		}
+	}
+	return count
 }
 
 // errBraces is the error for a text whose braces do not contain a placeholder. It does not

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
@@ -183,11 +184,11 @@ func (s *Site) warnBeside(other *Site) {
 	switch {
 	case s.RedirectURI == other.RedirectURI && (s.place.Server != other.place.Server || !slices.Equal(s.place.Hosts, other.place.Hosts)):
 		log.Warn("two sites have the same redirect_uri: sign-ins of both end at the one that receives it; give each its own",
-			zap.String("redirect_uri", s.RedirectURI))
+			zap.String("redirect_uri", config.Shown(s.RedirectURI)))
 	case s.State != other.State && s.sharesCookies(other):
 		log.Warn("two sites share a host and a cookie name: a sign-in at one replaces the other's session in the browser, since cookies know no ports; "+
 			"set another `session { cookie_name … }` for one of them",
-			zap.String("cookie", s.Cookies.Name), zap.String("redirect_uri", s.RedirectURI), zap.String("other_redirect_uri", other.RedirectURI))
+			zap.String("cookie", s.Cookies.Name), zap.String("redirect_uri", config.Shown(s.RedirectURI)), zap.String("other_redirect_uri", config.Shown(other.RedirectURI)))
 	}
 }
 
@@ -212,7 +213,7 @@ func (s *Site) warnOfCallback() {
 	}
 	log("redirect_uri leads to another host or port than this site's: unless a proxy in front passes that address on to this site, sign-ins end elsewhere; "+
 		"set redirect_uri to this site's own address, or add that address to the site",
-		zap.Stringer("site", s.place), zap.String("redirect_uri", s.RedirectURI))
+		zap.Stringer("site", s.place), zap.String("redirect_uri", config.Shown(s.RedirectURI)))
 }
 
 // receives reports whether a request for this origin comes to the site, as far as the
