@@ -141,7 +141,7 @@ func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "topsecret") {
 			t.Errorf("client_cache %s: %v", cache, err)
 		}
-		if cache == "on" && !strings.Contains(err.Error(), "set client_cache to off") {
+		if cache == "on" && !strings.Contains(err.Error(), "set `client_cache off`") {
 			t.Errorf("client_cache %s: %v", cache, err)
 		}
 	}
