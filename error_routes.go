@@ -24,7 +24,7 @@ type errorGuard struct {
 }
 
 // guardErrorRoutes puts a guard before the error routes of the server, and of the subroutes
-// that the handler stands in. A route of the directive's own could not stand there: the
+// around the handler. A route of the directive's own is not possible there: the
 // Caddyfile sorts `handle_errors 404` before it, and drops it if tollgate is in a block.
 // Caddy provisions error routes after all other routes, so that they may still change.
 //

@@ -388,7 +388,7 @@ func TestTicketOfThePreviousSecretIsResealed(t *testing.T) {
 	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "secret "+keys.NewSecret()+" "+gatewaytest.Secret, 1)
 	s.Load()
 	a := b.Get("/oauth/auth")
-	wantAuth(a, t, "a ticket of before", 200, "", gatewaytest.UserID)
+	wantAuth(a, t, "the previous ticket", 200, "", gatewaytest.UserID)
 	if lines := a.Header.Values("Set-Cookie"); len(lines) != 1 || !strings.HasPrefix(lines[0], "tollgate=1.") {
 		t.Errorf("Set-Cookie: %q", lines)
 	}

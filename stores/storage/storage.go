@@ -200,7 +200,7 @@ func (s *Records) readNow(ctx context.Context, name string) (string, bool, error
 	return text, ok, nil
 }
 
-// Load reads a value; one that is not there is none.
+// Load reads a value. ok is false if the key does not exist.
 func (s *Records) Load(ctx context.Context, key string) (string, bool, error) {
 	value, err := s.Storage.Load(ctx, key)
 	switch {
