@@ -318,7 +318,7 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Send("POST", "/oauth/logout", nil)
-	conn.SetReadDeadline(time.Now().Add(relay.StreamPatience + 2*time.Second))
+	conn.SetReadDeadline(time.Now().Add(relay.CloseTimeout + 2*time.Second))
 	if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("in the middle of a frame the client gets %q, %v", rest, err)
 	}

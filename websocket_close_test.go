@@ -106,7 +106,7 @@ func TestWebSocketIsCutWhenTheClientDoesNotAnswer(t *testing.T) {
 				p.End(relay.SessionOver)
 				p.Close()
 				p.client.Write(answer)
-				time.Sleep(relay.StreamPatience - time.Millisecond)
+				time.Sleep(relay.CloseTimeout - time.Millisecond)
 				if !p.isOpen() {
 					t.Error("cut before the client's time is over")
 				}

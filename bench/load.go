@@ -159,8 +159,8 @@ type worker struct {
 	latencies []time.Duration // of the last slice
 }
 
-// patience is how long an answer may take before the run has failed.
-const patience = 30 * time.Second
+// responseTimeout is how long a response may take. After that the run has failed.
+const responseTimeout = 30 * time.Second
 
 // work sends requests until one ends after the deadline, and checks every answer.
 func (w *worker) work(c *benchCase, deadline time.Time) error {
@@ -172,7 +172,7 @@ func (w *worker) work(c *benchCase, deadline time.Time) error {
 		w.conn, w.buffer = conn, make([]byte, maxMessage)
 	}
 	w.latencies = w.latencies[:0]
-	if err := w.conn.SetDeadline(deadline.Add(patience)); err != nil {
+	if err := w.conn.SetDeadline(deadline.Add(responseTimeout)); err != nil {
 		return err
 	}
 	for {

@@ -137,7 +137,7 @@ func (c *chromiumProfile) opened(from window, open func()) (window, error) {
 	select {
 	case id := <-opened:
 		return c.watch(id)
-	case <-time.After(patience):
+	case <-time.After(stepTimeout):
 		return nil, nil
 	}
 }
@@ -189,7 +189,7 @@ type chromiumWindow struct {
 	ctx     context.Context
 }
 
-// try gives up after patience. The first actions of a window open it, and must run in
+// try gives up after stepTimeout. The first actions of a window open it, and must run in
 // its own context: it ends with the context.
 func (w *chromiumWindow) try(actions ...chromedp.Action) error {
 	if chromedp.FromContext(w.ctx).Target == nil {
@@ -197,7 +197,7 @@ func (w *chromiumWindow) try(actions ...chromedp.Action) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	ctx, cancel := context.WithTimeout(w.ctx, stepTimeout)
 	defer cancel()
 	return chromedp.Run(ctx, actions...)
 }

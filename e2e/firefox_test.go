@@ -78,7 +78,7 @@ func (f *firefoxProcess) start() error {
 
 // awaitFile waits until a file has a content.
 func awaitFile(name string) (string, error) {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if text, err := os.ReadFile(name); err == nil && len(text) > 0 {
 			return strings.TrimSpace(string(text)), nil
 		}
@@ -179,7 +179,7 @@ func (m *marionette) send(name string, parameters any) (json.RawMessage, error) 
 	if err != nil {
 		return nil, err
 	}
-	m.SetDeadline(time.Now().Add(2 * patience))
+	m.SetDeadline(time.Now().Add(2 * stepTimeout))
 	if _, err := fmt.Fprintf(m, "%d:%s", len(text), text); err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func TestTheHarnessSeesWhatGoesWrongInAPage(t *testing.T) {
 		"console.warning: \"a warning\"", "console.error: \"an error\"", "thrown", "rejected", "404 (Not Found)",
 		"Content-Security-Policy: script-src-elem", "Content-Security-Policy: img-src",
 	} {
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(stepTimeout)
 		for !strings.Contains(strings.Join(p.unexpected(), "\n"), part) {
 			if time.Now().After(deadline) {
 				t.Fatalf("nobody saw %q in\n%s", part, strings.Join(p.unexpected(), "\n"))

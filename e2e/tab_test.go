@@ -12,8 +12,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience is how long a browser has for one step, on a machine that is busy.
-const patience = 20 * time.Second
+// stepTimeout is how long a browser has for one step, on a machine that is busy.
+const stepTimeout = 20 * time.Second
 
 // browser is a program that people use. Each test has profiles of its own in it.
 type browser interface {
@@ -236,7 +236,7 @@ func evaluate[T any](w *tab, expression string) T {
 // meanwhile.
 func (w *tab) eventually(expression string) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if value, err := w.window.evaluate("Boolean(" + expression + ")"); err == nil && string(value) == "true" {
 			return
 		}
@@ -271,7 +271,7 @@ func (w *tab) signIn(user string) {
 // closed waits until a window is gone.
 func (w *tab) closed() {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		open, err := w.window.isOpen()
 		if err != nil {
 			w.t.Fatal(err)

@@ -52,7 +52,7 @@ func isGone(err error) bool {
 // driverCapabilities are what the tests want of a session.
 var driverCapabilities = parameters{
 	"acceptInsecureCerts": true,
-	"timeouts":            parameters{"script": patience.Milliseconds(), "pageLoad": patience.Milliseconds()},
+	"timeouts":            parameters{"script": stepTimeout.Milliseconds(), "pageLoad": stepTimeout.Milliseconds()},
 }
 
 // drivenProfile implements profile for a browser that is driven by WebDriver.
@@ -100,7 +100,7 @@ func (p *drivenProfile) opened(_ window, open func()) (window, error) {
 		return nil, err
 	}
 	open()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		handles, err := handlesOf(p.driver)
 		if err != nil {
 			return nil, err
@@ -154,7 +154,7 @@ func (w *drivenWindow) goBack(steps int) error {
 // click implements window. The click may close the window, and that is no error.
 func (w *drivenWindow) click(element string) error {
 	id, err := w.element(element)
-	for deadline := time.Now().Add(patience); id == ""; id, err = w.element(element) {
+	for deadline := time.Now().Add(stepTimeout); id == ""; id, err = w.element(element) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("nobody sees it: %w", cmp.Or(err, errors.New("it is not there")))
 		}

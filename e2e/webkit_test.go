@@ -54,7 +54,7 @@ func (k *webKitProcess) start() error {
 	if err := k.program.Start(); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			return conn.Close()
 		}
@@ -76,7 +76,7 @@ func (k *webKitProcess) startScreen() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	number.SetReadDeadline(time.Now().Add(patience))
+	number.SetReadDeadline(time.Now().Add(stepTimeout))
 	text, err := bufio.NewReader(number).ReadString('\n')
 	return strings.TrimSpace(text), err
 }
@@ -167,7 +167,7 @@ func (d *httpDriver) call(command command, body any) (json.RawMessage, error) {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := (&http.Client{Timeout: 2 * patience}).Do(req)
+	res, err := (&http.Client{Timeout: 2 * stepTimeout}).Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -117,7 +117,7 @@ func TestRefusalsThroughAServiceWorkerArePages(t *testing.T) {
 // refuses goes to an address until a page of the gateway's says no.
 func (w *tab) refuses(address string) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		w.goTo(address)
 		switch got := evaluate[string](w, `document.contentType + " " + document.querySelectorAll("main h1").length`); got {
 		case "text/html 1":

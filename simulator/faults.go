@@ -54,8 +54,8 @@ type Fault struct {
 	// the work is done nevertheless, as by a server that never notices.
 	Delay time.Duration
 
-	// DelayAfterWork does the work first and waits then: a client that runs
-	// out of patience has lost tokens that were really given.
+	// DelayAfterWork does the work first and waits then: a client that gives up
+	// has lost tokens that were really issued.
 	DelayAfterWork bool
 
 	// Cut breaks the connection.

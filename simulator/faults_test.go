@@ -14,14 +14,14 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// patience is how long clients of these tests wait for an answer that does
+// clientTimeout is how long clients of these tests wait for an answer that does
 // not come; long against a loaded machine's hiccups, short for a test.
-const patience = 300 * time.Millisecond
+const clientTimeout = 300 * time.Millisecond
 
 func (w *world) tryRefresh(token string) (reply, error) {
 	w.t.Helper()
 	b := w.browser()
-	b.Timeout = patience
+	b.Timeout = clientTimeout
 	return b.try("POST", simulator.TokenPath, formHeader(), refreshForm(token).Encode())
 }
 
@@ -244,9 +244,9 @@ func TestHangEndsWhenTheClientLeaves(t *testing.T) {
 	w := start(t, autoLogin())
 	w.SetFault(simulator.UserInfo, simulator.Fault{Hang: true})
 	b := w.browser()
-	b.Timeout = patience
+	b.Timeout = clientTimeout
 	begin := time.Now()
-	if _, err := b.try("GET", simulator.UserInfoPath, nil, ""); err == nil || time.Since(begin) < patience {
+	if _, err := b.try("GET", simulator.UserInfoPath, nil, ""); err == nil || time.Since(begin) < clientTimeout {
 		t.Errorf("error %v after %v", err, time.Since(begin))
 	}
 	// The server's Close waits for open requests: that it returns is the test.
@@ -314,11 +314,11 @@ func TestDelayAfterWorkGivesTheAnswerOfBefore(t *testing.T) {
 	for after, want := range map[bool]string{true: "750.00", false: "740.00"} {
 		w := start(t, autoLogin())
 		access := w.login().access
-		w.SetFault(simulator.UserInfo, simulator.Fault{Delay: patience, DelayAfterWork: after})
+		w.SetFault(simulator.UserInfo, simulator.Fault{Delay: clientTimeout, DelayAfterWork: after})
 		balance := make(chan any, 1)
 		go func() { balance <- w.userInfo(access).json(t)["balance_formatted"] }()
 		eventually(t, "the request arrives", func() bool { return w.Count(simulator.UserInfo) == 1 })
-		time.Sleep(patience / 3)
+		time.Sleep(clientTimeout / 3)
 		if err := w.Spend(userID, 10_00); err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +363,7 @@ func TestDelayedFailureIsLateToo(t *testing.T) {
 func TestFaultsCanBeSetWhileRequestsRun(t *testing.T) {
 	w := start(t, autoLogin())
 	access := w.login().access
-	ctx, stop := context.WithTimeout(t.Context(), patience)
+	ctx, stop := context.WithTimeout(t.Context(), clientTimeout)
 	defer stop()
 	done := make(chan struct{})
 	go func() {

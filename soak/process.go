@@ -41,7 +41,7 @@ func startProcess(logFile, program string, args ...string) (*process, error) {
 }
 
 // end sends a signal and waits for the end; a process that ignores it is killed.
-func (p *process) end(signal os.Signal, patience time.Duration) error {
+func (p *process) end(signal os.Signal, timeout time.Duration) error {
 	if p == nil {
 		return nil
 	}
@@ -49,10 +49,10 @@ func (p *process) end(signal os.Signal, patience time.Duration) error {
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.Process.Kill()
 		<-p.ended
-		return fmt.Errorf("%s did not end within %v of %v", filepath.Base(p.Path), patience, signal)
+		return fmt.Errorf("%s did not end within %v of %v", filepath.Base(p.Path), timeout, signal)
 	}
 }
 

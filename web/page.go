@@ -36,7 +36,7 @@ const (
 	Error Page = "error"
 	// Forbidden tells a signed-in user that the account is not accepted.
 	Forbidden Page = "forbidden"
-	// Unavailable asks for patience; the caller's Refresh header tries again.
+	// Unavailable asks the user to wait. The caller sets a Refresh header, which retries.
 	Unavailable Page = "unavailable"
 	// Balance tells a signed-in user that the balance does not suffice, and how
 	// to top up.

@@ -9,15 +9,15 @@
 const endpoints = { start: "/oauth/start", userinfo: "/oauth/userinfo", refresh: "/oauth/refresh", topup: "/oauth/topup", logout: "/oauth/logout" };
 
 /** How long a sign-in waits for its end, in milliseconds: as long as at the gateway. */
-const loginPatience = 3_600_000;
+const loginTimeout = 3_600_000;
 /** How long the window's last message may take once it is closed. */
-const messagePatience = 500;
+const messageTimeout = 500;
 /** How long a window that looks closed is waited for while nobody came back. */
-const returnPatience = 5_000;
+const returnTimeout = 5_000;
 /** How often a tab asks the gateway at most because of what other tabs say. */
 const hintInterval = 1_000;
 /** How long a person who went to top up may take to come back. */
-const topUpPatience = 600_000;
+const topUpTimeout = 600_000;
 
 /** What went wrong: `code` is for programs. */
 export class TollgateError extends Error {
@@ -116,7 +116,7 @@ class Tollgate extends EventTarget {
 			if (url.protocol !== "https:" && url.protocol !== "http:") fail("unavailable");
 			tab.opener = null;
 			tab.location.replace(url.href);
-			this.#toppingUp = Date.now() + topUpPatience;
+			this.#toppingUp = Date.now() + topUpTimeout;
 		} catch (error) {
 			tab.close();
 			throw asTollgateError(error);
@@ -283,7 +283,7 @@ class Tollgate extends EventTarget {
 				if (watched !== windows.length) [watched, looksClosed, isBack] = [windows.length, 0, false];
 				if (!windows.at(-1)?.popup.closed || !document.hasFocus()) return;
 				looksClosed ||= Date.now();
-				if (Date.now() - looksClosed >= (isBack ? messagePatience : returnPatience)) close();
+				if (Date.now() - looksClosed >= (isBack ? messageTimeout : returnTimeout)) close();
 			}, 100);
 			for (const sign of ["focus", "pointerdown", "keydown"]) {
 				addEventListener(sign, () => (isBack ||= windows.at(-1)?.popup.closed || sign === "focus"), { signal, capture: true });
@@ -291,7 +291,7 @@ class Tollgate extends EventTarget {
 			const timeout = setTimeout(() => {
 				stop();
 				close();
-			}, loginPatience);
+			}, loginTimeout);
 			const stop = () => {
 				heard.abort();
 				clearInterval(watch);

@@ -14,7 +14,7 @@ local ticket_names = { "tollgate", "__Host-tollgate", "__Secure-tollgate" }
 local suffixes = { [""] = true, ["-2"] = true, ["-recent"] = true, ["-signed-out"] = true }
 
 -- How long the answer may take, in milliseconds.
-local patience = 1000
+local timeout = 1000
 
 -- Some servers take X_User.Id for X-User-Id: names are compared in one spelling.
 local function fold(name)
@@ -84,7 +84,7 @@ local function ask(url, original, cookies)
 		headers["cookie"] = cookies
 	end
 	local asked, answer = pcall(function()
-		return core.httpclient():head({ url = url, headers = headers, timeout = patience })
+		return core.httpclient():head({ url = url, headers = headers, timeout = timeout })
 	end)
 	if not asked or answer == nil then
 		return { status = 0, headers = {} }

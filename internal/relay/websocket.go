@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// StreamPatience is how long the end of a WebSocket may take: for the upstream to
+// CloseTimeout is how long the end of a WebSocket may take: for the upstream to
 // finish the frame that it is sending, for the client to read it together with our
 // close frame, and for the client to answer with a close frame of its own. After that
 // the connection is cut.
-const StreamPatience = 3 * time.Second
+const CloseTimeout = 3 * time.Second
 
 // ErrStreamEnded: the gateway has ended the stream.
 var ErrStreamEnded = errors.New("the stream was ended together with its session")
@@ -90,8 +90,8 @@ func (c *WebSocketConn) Write(p []byte) (int, error) {
 // End writes the close frame as soon as no other frame is under way, and closes the
 // connection.
 func (c *WebSocketConn) End(why End) {
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(StreamPatience)) // also for a write that hangs
-	time.AfterFunc(StreamPatience, func() {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(CloseTimeout)) // also for a write that hangs
+	time.AfterFunc(CloseTimeout, func() {
 		c.HangUp()
 		_ = c.Conn.Close()
 	})
@@ -116,7 +116,7 @@ func (c *WebSocketConn) sayGoodbye(understood bool) {
 }
 
 // Close implements net.Conn. After our close frame the client's side is read up to its
-// close frame first, for as long as StreamPatience allows. Closing earlier would lose
+// close frame first, for as long as CloseTimeout allows. Closing earlier would lose
 // our close frame, too: a connection that is closed with unread data is reset.
 func (c *WebSocketConn) Close() error {
 	c.once.Do(c.Closed)

@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// redisPatience bounds every command, and the way to a new connection. A Redis that
+	// redisTimeout bounds every command, and the way to a new connection. A Redis that
 	// is well answers in a few milliseconds, even over a bad network; a person should
 	// not wait long for a page that says to try again.
-	redisPatience = time.Second
+	redisTimeout = time.Second
 	// redisPause is how long after a failure to connect nobody tries again.
 	redisPause = 500 * time.Millisecond
 	// redisLinger is how long connections stay open that no configuration uses: requests
@@ -190,7 +190,7 @@ func newRueidis(option rueidis.ClientOption) (rueidis.Client, error) {
 }
 
 func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
-	dialer := net.Dialer{Timeout: redisPatience, KeepAlive: redisPatience / 2}
+	dialer := net.Dialer{Timeout: redisTimeout, KeepAlive: redisTimeout / 2}
 	option := rueidis.ClientOption{
 		InitAddress: o.Addresses,
 		Username:    o.Username,
@@ -203,7 +203,7 @@ func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
 		// A connection on which nothing came for two of the dialer's KeepAlive is asked
 		// for a sign of life, and is dead when none comes within this. What was cached on
 		// it goes with it.
-		ConnWriteTimeout:  redisPatience,
+		ConnWriteTimeout:  redisTimeout,
 		CacheSizeEachConn: maxRedisCache,
 		DisableCache:      !o.ClientCache,
 		// The library would try again until the time is up.
@@ -255,7 +255,7 @@ func isBrokenConnection(err error) bool {
 	return !ok || dialing.Op != "dial"
 }
 
-// redisDeadlines hands out contexts that end after redisPatience, or up to a tenth of it
+// redisDeadlines hands out contexts that end after redisTimeout, or up to a tenth of it
 // later. Everybody who asks within that tenth gets the same one: to make one costs more
 // than to read a session that is cached. None of them ends with a request, since
 // others may wait for the same answer.
@@ -268,12 +268,12 @@ type redisDeadline struct {
 }
 
 func (d *redisDeadlines) context() context.Context {
-	const tenth = redisPatience / 10
+	const tenth = redisTimeout / 10
 	now := time.Now()
 	if current := d.current.Load(); current != nil && flight.Within(now.Sub(current.begun), tenth) {
 		return current
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisPatience+tenth) //nolint:gosec // G118: its time ends it
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout+tenth) //nolint:gosec // G118: its time ends it
 	next := &redisDeadline{ctx, cancel, now}
 	d.current.Store(next)
 	return next
@@ -283,7 +283,7 @@ func (d *redisDeadlines) context() context.Context {
 // repeats the arguments of a command that it does not know, the password among them.
 func redisError(doing string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: no answer within %v", doing, redisPatience)
+		return fmt.Errorf("%s: no response within %v", doing, redisTimeout)
 	}
 	if errors.Is(err, rueidis.ErrNoCache) {
 		return fmt.Errorf("%s: this Redis does not support client-side caching: set `client_cache off`", doing)

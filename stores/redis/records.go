@@ -72,7 +72,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`)
 )
 
-// Records keeps records in Redis. Its calls end when redisPatience is over, and
+// Records keeps records in Redis. Its calls end when redisTimeout is over, and
 // not with their context: what one request waits for, others may wait for, too.
 type Records struct {
 	Client  *Client
@@ -86,7 +86,7 @@ func NewRecords(options Options, prefix string) *Records {
 }
 
 func (r *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < redisPatience {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < redisTimeout {
 		return r.getUntil(ctx, name, fresh)
 	}
 	return r.read(name, fresh)
@@ -100,7 +100,7 @@ func (r *Records) getUntil(ctx context.Context, name string, fresh bool) (string
 		err  error
 	}
 	done := make(chan answer, 1)
-	go func() { // ends with redisPatience
+	go func() { // ends with redisTimeout
 		text, ok, err := r.read(name, fresh)
 		done <- answer{text, ok, err}
 	}()

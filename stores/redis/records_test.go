@@ -145,7 +145,7 @@ func TestHangingRedisFailsInTimeAndRecovers(t *testing.T) {
 	recordstest.MustLoad(t, store, value)
 	server.Freeze()
 	began := time.Now()
-	if _, err := store.Reread(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no answer within 1s") {
+	if _, err := store.Reread(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no response within 1s") {
 		t.Errorf("reading: %v", err)
 	}
 	if took := time.Since(began); took > 1500*time.Millisecond {

@@ -57,7 +57,7 @@ const epoch = 1
 // change reads the State of a user, changes it, and writes it, under the user's lock.
 func (l *Ledger) change(ctx context.Context, user string, apply func(s *spending.State, now int64)) (err error) {
 	// The change may not end half-way with the request.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storagePatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageTimeout)
 	defer cancel()
 	unlock, err := l.records.lock(ctx, storageSpendingLock+user)
 	if err != nil {
@@ -142,7 +142,7 @@ func (l *Ledger) sweepWhenDue(now int64) {
 		return
 	}
 	go func() { // ends with its timeout
-		ctx, cancel := context.WithTimeout(context.Background(), sweepPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), sweepTimeout)
 		defer cancel()
 		l.Sweep(ctx)
 	}()

@@ -122,14 +122,14 @@ const (
 	StorageReadAge = 500 * time.Millisecond
 	// maxReadBytes bounds what is remembered for that long.
 	maxReadBytes = 32 << 20
-	// storagePatience bounds one access, and the wait for a record's lock.
-	storagePatience = 5 * time.Second
+	// storageTimeout bounds one access, and the wait for a record's lock.
+	storageTimeout = 5 * time.Second
 	// lockPause is the pause between two looks at a lock that is taken.
 	lockPause = 20 * time.Millisecond
-	// sweepInterval is how often records are deleted that nobody came back for, and
-	// sweepPatience how long that may take.
+	// sweepInterval is how often expired records are deleted.
 	sweepInterval = time.Hour
-	sweepPatience = 10 * time.Minute
+	// sweepTimeout is how long one deletion of expired records may take.
+	sweepTimeout = 10 * time.Minute
 )
 
 // Records keeps records in a storage of Caddy's.
@@ -188,7 +188,7 @@ func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 }
 
 func (s *Records) readNow(ctx context.Context, name string) (string, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	text, ok, err := s.Load(ctx, path.Join(StorageSessions, name))
 	if err != nil {
@@ -214,7 +214,7 @@ func (s *Records) Load(ctx context.Context, key string) (string, bool, error) {
 
 // Replace compares and writes under the storage's lock, which is what there is.
 func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *records.Record) (replaced bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	unlock, err := s.lockRecord(ctx, name)
 	if err != nil {
@@ -245,7 +245,7 @@ func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *
 }
 
 func (s *Records) Remove(ctx context.Context, name string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	unlock, err := s.lockRecord(ctx, name)
 	if err != nil {
@@ -318,7 +318,7 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 }
 
 func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	ok, err := s.tryLockStorage(ctx, storageSessionLock+name)
 	if err != nil || !ok {
@@ -346,19 +346,19 @@ func (l *storageLock) Release(ctx context.Context) error { return l.storage.Unlo
 
 // AddToIndex implements Store: a note is a value whose name says it all.
 func (s *Records) AddToIndex(ctx context.Context, user, name string, expires time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.Storage.Store(ctx, path.Join(storageUsers, user, name), []byte(strconv.FormatInt(expires.UnixMilli(), 10)))
 }
 
 func (s *Records) RemoveFromIndex(ctx context.Context, user, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.delete(ctx, path.Join(storageUsers, user, name))
 }
 
 func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.list(ctx, path.Join(storageUsers, user))
 }
@@ -380,7 +380,7 @@ func (s *Records) list(ctx context.Context, place string) ([]string, error) {
 
 // Ready writes a little, and reads it back: a disk may be full, or read-only.
 func (s *Records) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	if err := s.Storage.Store(ctx, storageProbe, []byte("tollgate writes here to see whether it can\n")); err != nil {
 		return fmt.Errorf("writing to Caddy's storage: %w", err)
@@ -398,8 +398,8 @@ func (s *Records) sweepWhenDue() {
 	if flight.Within(now.Sub(time.UnixMilli(last)), sweepInterval) || !s.swept.CompareAndSwap(last, now.UnixMilli()) {
 		return
 	}
-	go func() { // ends with its patience
-		ctx, cancel := context.WithTimeout(context.Background(), sweepPatience)
+	go func() { // ends with its timeout
+		ctx, cancel := context.WithTimeout(context.Background(), sweepTimeout)
 		defer cancel()
 		s.Sweep(ctx, now)
 	}()
