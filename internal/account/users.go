@@ -281,9 +281,17 @@ func (u *Users) waitForRead(ctx context.Context, s *session.Session, user *known
 				return
 			}
 		case <-ctx.Done():
-			user.hanging.Store(true)
+			user.noteTimeout(ctx)
 			return
 		}
+	}
+}
+
+// noteTimeout notes that the running read has exceeded the timeout of a request. A client
+// that leaves says nothing about the provider.
+func (k *knownUser) noteTimeout(ctx context.Context) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		k.hanging.Store(true)
 	}
 }
 
@@ -335,9 +343,7 @@ func (u *Users) ReadAgain(ctx context.Context, s *session.Session, read ReadFunc
 				return done.Err
 			}
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // and not because the client left
-				user.hanging.Store(true)
-			}
+			user.noteTimeout(ctx)
 			return ctx.Err()
 		}
 	}

@@ -15,6 +15,8 @@ const (
 	maxReadings = 8
 	// maxQueued is how many settlements wait for a ledger that cannot be reached.
 	maxQueued = 100_000
+	// maxFailures is how many of them are tried in a row while the ledger takes none.
+	maxFailures = 8
 	// retryFor is how long they wait. A ledger forgets lapsed holds after that.
 	retryFor = time.Hour
 )
@@ -330,10 +332,13 @@ func (k *Keeper) restore(ctx context.Context, lost []*Held) error {
 	return nil
 }
 
-// Flush repeats the settlements that the ledger did not take. It stops at the first that
-// fails again.
+// Flush repeats the settlements that the ledger did not take. One that fails again goes to
+// the end, so that it keeps no other from the ledger: the State of one user may be damaged.
 func (k *Keeper) Flush(ctx context.Context) {
-	for {
+	k.mu.Lock()
+	waiting := len(k.queue)
+	k.mu.Unlock()
+	for failed := 0; waiting > 0 && failed < maxFailures; waiting-- {
 		k.mu.Lock()
 		if len(k.queue) == 0 {
 			k.mu.Unlock()
@@ -342,17 +347,25 @@ func (k *Keeper) Flush(ctx context.Context) {
 		next := k.queue[0]
 		k.queue = k.queue[1:]
 		k.mu.Unlock()
-		settled, err := k.ledger.Settle(ctx, next.hold.User, &next.settlement)
-		switch {
-		case err == nil:
-			if k.late != nil && next.settlement.Epoch != epochNever {
-				k.late(next.hold, settled)
-			}
-		case time.Since(next.since) < retryFor:
-			k.mu.Lock()
-			k.queue = append([]queued{next}, k.queue...)
-			k.mu.Unlock()
-			return
+		if !k.repeat(ctx, next) {
+			failed++
 		}
 	}
+}
+
+// repeat tries a settlement again. It returns false if the ledger does not take it.
+func (k *Keeper) repeat(ctx context.Context, q queued) bool {
+	settled, err := k.ledger.Settle(ctx, q.hold.User, &q.settlement)
+	if err == nil {
+		if k.late != nil && q.settlement.Epoch != epochNever {
+			k.late(q.hold, settled)
+		}
+		return true
+	}
+	if time.Since(q.since) < retryFor {
+		k.mu.Lock()
+		k.queue = append(k.queue, q)
+		k.mu.Unlock()
+	}
+	return false
 }

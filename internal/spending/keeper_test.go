@@ -17,7 +17,8 @@ type remote struct {
 	users   map[string]*State
 	epoch   uint64
 	away    bool
-	mumbles bool // takes every call, and returns an error
+	damaged string // the user whose State cannot be read
+	mumbles bool   // takes every call, and returns an error
 	asked   []Amount
 }
 
@@ -28,7 +29,7 @@ func newRemote() *remote { return &remote{users: map[string]*State{}, epoch: 1} 
 func (r *remote) do(user string, f func(s *State, now int64)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.away {
+	if r.away || user == r.damaged {
 		return errAway
 	}
 	now := time.Now().UnixMilli()
@@ -56,6 +57,13 @@ func (r *remote) set(away, mumbles bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.away, r.mumbles = away, mumbles
+}
+
+// damage makes the State of one user unreadable, and lets the ledger be there again.
+func (r *remote) damage(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away, r.damaged = false, user
 }
 
 func (r *remote) Admit(_ context.Context, user string, q *Request) (result Result, _ uint64, err error) {
@@ -403,6 +411,36 @@ func TestSettlementIsRepeatedUntilTheLedgerTakesIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSettlementThatFailsDoesNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRemote()
+		k := NewKeeper(r, nil)
+		var held []*Held
+		for range maxFailures + 2 {
+			h, _, _ := k.Admit(t.Context(), asking(k, "damaged", must(t, "1"), "100", nil))
+			held = append(held, h)
+		}
+		h, _, _ := k.Admit(t.Context(), asking(k, "user", must(t, "1"), "100", nil))
+		held = append(held, h)
+		r.set(true, false)
+		for _, h := range held {
+			h.Settle(t.Context(), Costs, must(t, "1"))
+		}
+		r.damage("damaged")
+		time.Sleep(DefaultLease - time.Second) // the hold would end with its lease
+		if !r.held("user").IsZero() {
+			t.Error("the settlements of another user, which fail, hold it up")
+		}
+		r.damage("")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if k.active {
+			t.Error("the goroutine goes on with nothing to do")
+		}
+	})
 }
 
 func TestAdmissionWithoutAnAnswerLeavesNoHold(t *testing.T) {

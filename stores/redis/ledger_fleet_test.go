@@ -295,6 +295,29 @@ func TestRunningRequestsComeBackAfterALoss(t *testing.T) {
 	held.Settle(t.Context(), spending.Free, spending.Amount{})
 }
 
+// TestEvictedHoldsBlockNobody: a Redis that evicts keys has lost the holds of a user, and not
+// their leases.
+func TestEvictedHoldsBlockNobody(t *testing.T) {
+	t.Parallel()
+	s, c := startServer(t), newClock()
+	l := s.gateway(testLease, c.now)
+	read(t, l, "3")
+	admit(t, l, reserve(1, amount(t, "1")), spending.Admitted)
+	admit(t, l, reserve(2, amount(t, "1")), spending.Admitted)
+	for _, key := range strings.Split(s.Must("KEYS", "*:user:user"), "\n") {
+		s.Must("DEL", key)
+	}
+	hold := spending.Hold{User: "user", ID: spending.ID{2}, Amount: amount(t, "1")}
+	if epochs, err := l.Renew(t.Context(), []spending.Hold{hold}, true); err != nil || epochs[0] == 0 {
+		t.Fatalf("the running request does not get its hold back: %v %v", epochs, err)
+	}
+	read(t, l, "3")
+	c.pass(testLease)
+	admit(t, l, reserve(3, amount(t, "3")), spending.NeedsReading)
+	read(t, l, "3")
+	admit(t, l, reserve(3, amount(t, "3")), spending.Admitted)
+}
+
 func TestNothingStaysInRedisForEver(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -238,7 +238,12 @@ end
 local function expire()
 	call('ZREMRANGEBYSCORE', LAPSED, '-inf', text(now))
 	for _, id in ipairs(call('ZRANGE', LEASES, '-inf', text(now), 'BYSCORE')) do
-		book(remove(id))
+		local w, p = remove(id)
+		if w then
+			book(w, p)
+		else
+			call('ZREM', LEASES, id) -- the key with the holds was evicted
+		end
 		if call('ZCARD', LAPSED) < MAX_HOLDS then
 			call('ZADD', LAPSED, text(now + LAPSED_MEMORY), id)
 			keep(now + LAPSED_MEMORY)

@@ -1,0 +1,43 @@
+package account_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/session"
+)
+
+func userInfo(balance oauth.Scalar, readAt time.Time) oauth.UserInfo {
+	return oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: "12345", oauth.FieldBalance: balance}, readAt)
+}
+
+// TestClientThatLeavesDoesNotEndTheWaitOfOthers: the provider is slow, but within the timeout.
+func TestClientThatLeavesDoesNotEndTheWaitOfOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		defer time.Sleep(time.Minute) // the read ends
+		ages := account.Ages{MaxAge: time.Minute, MaxStale: 15 * time.Minute}
+		users := account.NewUsers(time.Now)
+		s := &session.Session{User: userInfo("1", time.Now())}
+		time.Sleep(time.Hour)
+		reads := 0
+		read := func(context.Context) (oauth.UserInfo, error) {
+			reads++
+			time.Sleep(account.ReadTimeout / 2)
+			return userInfo("2", time.Now()), nil
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		go users.Current(ctx, s, time.Now(), ages, nil, read)
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		view := users.Current(t.Context(), s, time.Now(), ages, nil, read)
+		if got := view.Info.Text(oauth.FieldBalance); got != "2" || reads != 1 {
+			t.Errorf("got the balance %q after %d reads, want 2 after one", got, reads)
+		}
+	})
+}
