@@ -8,6 +8,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -54,7 +56,7 @@ type decision struct {
 	// would have held some.
 	available *string
 	// over is the budget that is used up. It is set with verdictOverBudget only.
-	over *spentBudget
+	over *charging.SpentBudget
 	// retryAfter is set with verdictUnchecked only.
 	retryAfter time.Duration
 }
@@ -97,7 +99,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 		charge = rules.Charge()
 	}
 	if charge != nil && charge.Reserve {
-		need = h.needWithHold(v)
+		need = charging.NeedOf(v.streaming, h.settings.passUnknown)
 	}
 	if need != nil && v.streaming {
 		need.AmpleAge = h.recheckInterval() / 2
@@ -114,6 +116,58 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 		return decision{verdict: verdictLacking, reason: "balance", short: short}
 	}
 	return decision{verdict: verdictPass, id: id, charge: charge}
+}
+
+// admit asks the ledger whether a request that meets the rules can be paid. With dry it takes
+// no hold.
+func (h *Handler) admit(r *http.Request, v *visit, asked policy.Demand, decided decision, dry bool) decision {
+	before := decided.id.View.Info
+	result := decided.with(h.holds.Admit(r.Context(), v.session, decided.id, decided.charge, dry))
+	if result.verdict == verdictPass && decided.id.View.Info != before { // it waited for a reading
+		result = h.judgeAgain(v, asked, result)
+	}
+	switch {
+	case asked.Access == policy.AccessOptional && result.verdict != verdictPass:
+		return decision{verdict: verdictPass} // as anonymous
+	case result.reason != "" && !dry:
+		h.audit.event("denied", r, v.session, zap.String("reason", result.reason))
+	}
+	return result
+}
+
+// with is the decision after the ledger's answer about a request that meets the rules.
+func (d decision) with(answer charging.Answer) decision {
+	switch answer.Verdict {
+	case charging.Admitted:
+		d.held = answer.Held
+		return d
+	case charging.Lacking:
+		return decision{verdict: verdictLacking, reason: "balance", short: answer.Short, available: answer.Available}
+	case charging.OverBudget:
+		return decision{verdict: verdictOverBudget, reason: "budget", over: answer.Over}
+	default:
+		return decision{verdict: verdictUnchecked, retryAfter: answer.RetryAfter}
+	}
+}
+
+// judgeAgain checks after a wait that the session still lives, and that the user may pass.
+func (h *Handler) judgeAgain(v *visit, asked policy.Demand, result decision) decision {
+	ended, reason := h.sessions.hasEnded(v), h.refusal(result.id, h.settings.rules.Among(asked.Blocks))
+	if !ended && reason == "" {
+		return result
+	}
+	if result.held != nil {
+		_, _ = result.held.Settle(context.Background(), spending.Free, spending.Amount{}) // the Keeper repeats it
+	}
+	if ended {
+		return decision{verdict: verdictLogin}
+	}
+	return decision{verdict: verdictRefused, reason: reason}
+}
+
+// isLow reports whether the response to a page navigation says that the balance is low.
+func (h *Handler) isLow(r *http.Request, id *identity.Identity) bool {
+	return h.settings.low != nil && id.IsBelow(h.settings.low.Value) && browser.IsNavigation(r)
 }
 
 // lack says why the balance is too low, or returns nil.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
@@ -157,7 +158,7 @@ type userinfoResponse struct {
 	id      *identity.Identity
 	expires time.Time
 	// money is nil if no rule has a reserve or a budget.
-	money *standing
+	money *charging.Standing
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -179,7 +180,7 @@ func (a userinfoResponse) MarshalJSON() ([]byte, error) {
 		"expires_at": a.expires.Unix(),
 	}
 	if a.money != nil {
-		members["available"], members["budgets"] = a.money.available, a.money.budgets
+		members["available"], members["budgets"] = a.money.Available, a.money.Budgets
 	}
 	return json.Marshal(members)
 }
@@ -213,7 +214,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 	}
 	response := userinfoResponse{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
 	if h.holds != nil {
-		response.money = h.holds.standing(r.Context(), v.session, id)
+		response.money = h.holds.Standing(r.Context(), v.session, id)
 	}
 	if rw, ok := w.(*relay.Writer); ok {
 		rw.BalanceIsLow = h.settings.low != nil && id.IsBelow(h.settings.low.Value)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -83,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	decided := h.decide(r.Context(), r, v, demand)
-	dry := v.session != nil && demand.Access == policy.AccessProtected && wantsDryRun(r.Header)
+	dry := v.session != nil && demand.Access == policy.AccessProtected && charging.WantsDryRun(r.Header)
 	if decided.id != nil && policy.IsForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
 			return respond.WriteProblem(w, r, respond.Problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
@@ -94,7 +95,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		decided = h.admit(r, v, demand, decided, dry)
 	}
 	if dry {
-		noteDryRun(w.Header())
+		charging.NoteDryRun(w.Header())
 	}
 	switch decided.verdict {
 	case verdictPass:
@@ -168,9 +169,10 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	id := decided.id
 	policy.StripFolded(r.Header, policy.URLOverrides)
 	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies}
-	err := errNoResponse // until the next handler returns: it may panic
+	err := charging.ErrNoResponse // until the next handler returns: it may panic
 	if decided.held != nil {
-		defer func() { h.settle(r, v, decided.held, rw, err) }()
+		path := originalURL(r).Path
+		defer func() { h.holds.Settle(r.Context(), v.session, path, decided.held, rw, err) }()
 	}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)

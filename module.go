@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/clock"
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
@@ -197,7 +198,7 @@ type Handler struct {
 	state     *siteState
 	sessions  *sessions
 	tokens    *tokens
-	holds     *holds // nil if no rule has a reserve or a budget
+	holds     *charging.Holds // nil if no rule has a reserve or a budget
 	logins    *logins
 	responses *responses
 	audit     *audit
@@ -303,8 +304,10 @@ func (h *Handler) assemble(site clock.Clock) {
 		logger: h.logger, audit: h.audit,
 	}
 	if h.settings.charge != nil {
-		h.holds = h.newHolds()
-		h.tokens.noteReading = h.holds.noteReading
+		h.holds = charging.New(charging.Terms{
+			Endpoint: h.settings.client.UserinfoEndpoint, Charge: h.settings.charge, Ages: h.settings.ages, PassUnknown: h.settings.passUnknown,
+		}, h.store, h.state.ledgers, h.tokens.users, h.tokens.userReader, h.logger)
+		h.tokens.noteReading = h.holds.NoteReading
 	}
 	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
 	h.logins = &logins{settings: h.settings, state: h.state, keys: h.keys, now: h.now, logger: h.logger}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/web"
@@ -98,7 +99,7 @@ type pageData struct {
 	signingIn bool
 	popup     web.PopupMessage
 	short     account.Shortfall
-	over      *spentBudget // nil except on the page of a budget
+	over      *charging.SpentBudget // nil except on the page of a budget
 }
 
 // renderPage renders one of the gateway's pages in the best language for the Accept-Language
@@ -139,8 +140,8 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		Required:       d.short.Required,
 	}
 	if d.over != nil {
-		data.Budget, data.Spent, data.ResetsAt = d.over.budget.Text, d.over.spent, d.over.resetsAt
-		data.RetryAfter = int(math.Ceil(d.over.retryAfter.Seconds()))
+		data.Budget, data.Spent, data.ResetsAt = d.over.Text, d.over.Spent, d.over.ResetsAt
+		data.RetryAfter = int(math.Ceil(d.over.RetryAfter.Seconds()))
 	}
 	return data
 }
@@ -285,17 +286,17 @@ type budgetProblem struct {
 }
 
 // writeOverBudget answers a user who has used up a budget.
-func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, over *spentBudget) error {
-	w.Header().Set("Retry-After", wholeSeconds(over.retryAfter))
+func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, over *charging.SpentBudget) error {
+	w.Header().Set("Retry-After", wholeSeconds(over.RetryAfter))
 	if browser.IsNavigation(r) {
 		return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{home: rs.returnPathOf(r), over: over})
 	}
 	return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, budgetProblem{
 		Problem:  respond.Problem{Type: "about:blank", Title: "Budget used up", Status: http.StatusPaymentRequired, Error: "budget_exceeded"},
-		Budget:   over.budget.Text,
-		Per:      over.budget.Window.String(),
-		Spent:    over.spent,
-		ResetsAt: over.resetsAt.Unix(),
+		Budget:   over.Text,
+		Per:      over.Window.String(),
+		Spent:    over.Spent,
+		ResetsAt: over.ResetsAt.Unix(),
 	})
 }
 

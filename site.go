@@ -8,15 +8,16 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/maypok86/otter/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/rare"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
-	"github.com/caddy-tollgate/tollgate/internal/spending"
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
 
@@ -29,7 +30,7 @@ type siteState struct {
 	streams  *relay.Table[*passing]
 	// endedNames holds the names of ended sessions in server-side stores.
 	endedNames *session.EndedNames
-	mu         sync.Mutex                // guards users, handlers, takingOver, locals and keeper
+	mu         sync.Mutex                // guards users, handlers and takingOver
 	users      map[string]*account.Users // by user information endpoint: at another endpoint the same id may be another user
 	handlers   []*Handler                // handlers of the site, the newest last
 	now        func() time.Time
@@ -65,12 +66,8 @@ type siteState struct {
 	// an upstream's 401, and that no upstream has accepted yet. Refreshing those again would
 	// not help.
 	doubted *otter.Cache[session.ID, uint64]
-	// locals are the ledgers of this process, by the endpoint of the users' balances. keeper
-	// is that of the ledger in use.
-	locals map[string]*spending.Local
-	keeper *siteKeeper
-	// costFaults, overHolds and lateHolds limit log lines about spending.
-	costFaults, overHolds, lateHolds, unwritten rare.Line
+	// ledgers are those of what the site's users spend.
+	ledgers *charging.Ledgers
 	// timeout is how long the shutdown waits for refreshes in flight.
 	timeout atomic.Int64
 }
@@ -124,6 +121,7 @@ func newSiteState(now func() time.Time) *siteState {
 			ExpiryCalculator: otter.ExpiryWriting[session.ID, uint64](futileInterval),
 		}),
 	}
+	s.ledgers = charging.NewLedgers(now, s.newestLogger)
 	s.sessions = session.NewRegistry(now, s.sessionEnds)
 	s.renewals = renewal.New(s.sessions, now)
 	return s
@@ -168,6 +166,16 @@ func (s *siteState) leave(h *Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
+}
+
+// newestLogger returns the logger of the newest handler, or nil if there is none.
+func (s *siteState) newestLogger() *zap.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.handlers) == 0 {
+		return nil
+	}
+	return s.handlers[len(s.handlers)-1].logger
 }
 
 // heldHandlers returns the handlers of the site, the newest first. Their stores stay open

@@ -126,10 +126,8 @@ func (s *siteState) endStreams(name string, which []*relay.Stream[*passing], why
 	if ended == 0 {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.handlers) > 0 {
-		s.handlers[len(s.handlers)-1].logger.Info("streams ended",
+	if logger := s.newestLogger(); logger != nil {
+		logger.Info("streams ended",
 			zap.String("session", name), zap.Int("streams", ended), zap.String("reason", why.Reason))
 	}
 }

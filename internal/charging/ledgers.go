@@ -1,0 +1,75 @@
+package charging
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-tollgate/tollgate/internal/rare"
+	"github.com/caddy-tollgate/tollgate/internal/spending"
+)
+
+// Ledgers is what outlives a reload: the ledgers of this process, and the Keeper of the
+// ledger in use.
+type Ledgers struct {
+	now func() time.Time
+	// logger returns the newest logger of the site, or nil if there is none.
+	logger func() *zap.Logger
+
+	mu sync.Mutex // guards locals and keeper
+	// locals are the ledgers of this process, by the endpoint of the users' balances.
+	locals map[string]*spending.Local
+	keeper *keeper
+
+	// These limit log lines.
+	costFaults, overHolds, lateHolds, unwritten rare.Line
+}
+
+// keeper is the Keeper of a site's ledger. It outlives a reload, unless the ledger is
+// another one after it.
+type keeper struct {
+	ledger spending.Ledger
+	*spending.Keeper
+}
+
+// NewLedgers returns the ledgers of a site. logger returns the newest logger of the site, or
+// nil if there is none.
+func NewLedgers(now func() time.Time, logger func() *zap.Logger) *Ledgers {
+	return &Ledgers{now: now, logger: logger, locals: make(map[string]*spending.Local)}
+}
+
+// localAt is the ledger of this process for the users of one user information endpoint.
+func (l *Ledgers) localAt(endpoint string) *spending.Local {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	local, ok := l.locals[endpoint]
+	if !ok {
+		local = spending.NewLocal(l.now)
+		l.locals[endpoint] = local
+	}
+	return local
+}
+
+// keeperOf is the Keeper of a ledger. That of the previous configuration goes on if the
+// ledger is the same.
+func (l *Ledgers) keeperOf(ledger spending.Ledger) *spending.Keeper {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.keeper == nil || l.keeper.ledger != ledger {
+		l.keeper = &keeper{ledger, spending.NewKeeper(ledger, l.logLate)}
+	}
+	return l.keeper.Keeper
+}
+
+// logLate writes down that a ledger took a settlement only when it was repeated.
+func (l *Ledgers) logLate(_ spending.Hold, settled spending.Settled) {
+	requests, due := l.lateHolds.Next(l.now())
+	if !due {
+		return
+	}
+	if logger := l.logger(); logger != nil {
+		logger.Info("what a request cost was booked late: the ledger could not be reached when it ended",
+			zap.Int("requests", requests), zap.Bool("over_hold", settled.OverHold))
+	}
+}
