@@ -24,7 +24,11 @@ type Upstream struct {
 	Requests, Streams atomic.Int64
 	// Last is the last request.
 	Last atomic.Pointer[Received]
+	own  atomic.Pointer[http.HandlerFunc]
 }
+
+// Answer lets a handler answer from now on, or the Upstream itself if own is nil.
+func (u *Upstream) Answer(own http.HandlerFunc) { u.own.Store(&own) }
 
 // Received is a request as the upstream saw it.
 type Received struct {
@@ -38,12 +42,13 @@ type Received struct {
 // NewUpstream starts an upstream that ends with the test. own, if not nil, answers.
 func NewUpstream(t *testing.T, own http.HandlerFunc) *Upstream {
 	u := &Upstream{}
+	u.Answer(own)
 	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.Requests.Add(1)
 		body, _ := io.ReadAll(r.Body)
 		seen := &Received{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)}
 		u.Last.Store(seen)
-		if own != nil {
+		if own := *u.own.Load(); own != nil {
 			own(w, r)
 			return
 		}
