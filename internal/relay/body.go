@@ -7,28 +7,28 @@ import (
 	"sync/atomic"
 )
 
-// MaxReplayedBody bounds in bytes what is kept of a request's body, so that it can be
-// sent once more. A request takes up to that much memory until its answer is there.
+// MaxReplayedBody is the maximum size in bytes of a request body that is kept so that it can
+// be sent again. A request takes up to that much memory until its response arrives.
 const MaxReplayedBody = 1 << 20
 
-// KeptBody is a request's body that can be read twice. It passes each piece on as it
-// comes, and keeps what has passed: nothing waits for the end of a long upload.
+// KeptBody is a request body that can be read twice. It passes each piece on when it
+// arrives, and keeps a copy. So a long upload is not delayed until its end.
 type KeptBody struct {
 	Source  io.Reader
-	reading sync.Mutex // held while source is read, which may take long
+	reading sync.Mutex // held while Source is read, which may take long
 	mu      sync.Mutex // guards all below
 	kept    []byte
-	end     error // what source ended with
-	Lost    bool  // more has passed than is kept
-	again   bool  // it is being read a second time
+	end     error // the error that Source ended with
+	Lost    bool  // the copy is incomplete: the body was longer than MaxReplayedBody
+	again   bool  // the body is read a second time
 }
 
-// BodyReader is one of the two readings of a KeptBody. Closing it leaves the source
-// open for the other one: the server closes that when the request is over.
+// BodyReader is one of the two readers of a KeptBody. Closing it does not close the source,
+// which the other reader may need. The server closes it when the request is over.
 type BodyReader struct {
 	*KeptBody
 	First  bool
-	at     int // the position in kept
+	at     int // the position in the copy
 	closed atomic.Bool
 }
 
@@ -39,7 +39,7 @@ func (b *BodyReader) Read(p []byte) (int, error) {
 	}
 	b.reading.Lock()
 	defer b.reading.Unlock()
-	// The first reading may have been waiting for this very piece when it was given up.
+	// The first reader may have been waiting for this piece when it was given up.
 	if n, done, err := b.readKept(p); done {
 		return n, err
 	}
@@ -57,8 +57,7 @@ func (b *BodyReader) Close() error {
 	return nil
 }
 
-// readKept reads what has passed already. done is false when the source has to be
-// asked.
+// readKept reads from the copy. done is false if the source has to be read.
 func (b *BodyReader) readKept(p []byte) (n int, done bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +74,7 @@ func (b *BodyReader) readKept(p []byte) (n int, done bool, err error) {
 	return 0, false, nil
 }
 
-// note keeps what the first reading has read from the source.
+// note adds to the copy what the first reader has read from the source.
 func (b *BodyReader) note(read []byte, end error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,15 +91,15 @@ func (b *BodyReader) note(read []byte, end error) {
 	}
 }
 
-// forget keeps nothing any more: there will be no second reading.
+// forget frees the copy. The body cannot be read a second time after that.
 func (b *BodyReader) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.kept, b.Lost = nil, true
 }
 
-// rewind gives up the first reading and begins the second. ok is false when too much
-// has passed, or less than all though all is needed.
+// rewind gives up the first reader and returns the second. ok is false if the copy is
+// incomplete, or if whole is true and the source has not ended yet.
 func (b *BodyReader) rewind(whole bool) (second *BodyReader, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Original is what has to be put back before a request can go the same way
-// again: handlers on that way change it, and the answer's header, in place.
+// Original is a request as it was before it was forwarded. It is put back before the
+// request is repeated, because handlers change the request and the response header in place.
 type Original struct {
 	Method string
 	Url    url.URL
@@ -20,24 +20,27 @@ type Original struct {
 	Uri    string
 	Length int64
 	Header http.Header
-	Token  string // as it stands in header
+	Token  string // the access token in Header
 	Body   *BodyReader
 	// WebSocket is the client's side of a WebSocket that shares its connection.
 	WebSocket io.ReadCloser
-	// Trailers: some are announced. They are complete when the body is.
+	// Trailers is true if the request announces trailers. They are complete when the body
+	// is complete.
 	Trailers bool
-	Answer   http.Header
-	// Groups are the exclusive routes, such as `handle`, that were taken already.
+	// Answer is the header of the response.
+	Answer http.Header
+	// Groups are the exclusive routes, such as `handle`, that the request has entered.
 	Groups map[string]struct{}
 	// Vars are Caddy's variables of the request.
 	Vars map[string]any
 }
 
-// RouteGroups is where Caddy notes the exclusive routes that a request has taken. With
-// them set no second one is, and the answer would be empty.
+// RouteGroups is the context key of Caddy's map of exclusive routes that a request has
+// entered. If the map were not put back, the repeated request would enter none of them, and
+// its response would be empty.
 const RouteGroups = caddy.CtxKey("route_group")
 
-// Rewind makes the body ready to be read once more.
+// Rewind makes the body ready to be read again. ok is false if that is impossible.
 func (o *Original) Rewind() (ok bool) {
 	if o.Body != nil {
 		o.Body, ok = o.Body.rewind(o.Trailers)
@@ -46,14 +49,14 @@ func (o *Original) Rewind() (ok bool) {
 	return true
 }
 
-// Forget lets go of the body: the answer that is there may take hours.
+// Forget frees the memory of the kept body. A response may take hours.
 func (o *Original) Forget() {
 	if o.Body != nil {
 		o.Body.forget()
 	}
 }
 
-// PutBack makes r, and the header of its answer, what they were. It is the same r:
+// PutBack restores r and its response header. It changes r in place, because Caddy's
 // placeholders are bound to it.
 func (o *Original) PutBack(w http.ResponseWriter, r *http.Request) {
 	r.Method, *r.URL, r.Host, r.RequestURI, r.ContentLength = o.Method, o.Url, o.Host, o.Uri, o.Length
@@ -70,19 +73,21 @@ func (o *Original) PutBack(w http.ResponseWriter, r *http.Request) {
 	groups := r.Context().Value(RouteGroups).(map[string]struct{})
 	clear(groups)
 	maps.Copy(groups, o.Groups)
-	// Another table: a connection that the first attempt was dialing, and did not need
-	// after all, still reads that of before, and reverse_proxy writes to it.
+	// Give the retry its own map of variables: a dial left over from the first attempt may
+	// still read the old one while reverse_proxy writes to it (data race).
 	*r = *r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, o.Vars))
 }
 
-// Gate lets an answer pass as it comes, or holds all of it back: that is decided when
-// its status is known, before a byte of it has gone out. Early hints pass.
+// Gate passes a response on, or discards all of it. It decides when the status is known,
+// before anything was sent. Early hints are passed on.
 type Gate struct {
 	*caddyhttp.ResponseWriterWrapper
-	// HoldBack is asked once, with the status of the answer.
+	// HoldBack decides whether the response is discarded. It is called once, with the
+	// status of the response.
 	HoldBack func(status int) bool
 	decided  bool
-	Held     bool
+	// Held is true if the response is discarded.
+	Held bool
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -115,7 +120,7 @@ func (g *Gate) ReadFrom(r io.Reader) (int64, error) {
 	return g.ResponseWriterWrapper.ReadFrom(r)
 }
 
-// FlushError sends what is there, unless it is held back.
+// FlushError sends what has been written, unless the response is discarded.
 func (g *Gate) FlushError() error {
 	g.begin()
 	if g.Held {

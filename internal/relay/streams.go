@@ -17,47 +17,48 @@ type End struct {
 }
 
 var (
-	// SessionOver: the session has ended, whoever ended it.
+	// SessionOver means that the session has ended, for any reason.
 	SessionOver = End{4401, "session ended"}
-	// Unpaid: the balance has fallen below what the path requires.
+	// Unpaid means that the balance has fallen below what the path requires.
 	Unpaid = End{4402, "insufficient balance"}
-	// Refused: the user may not be here any more, with any balance.
+	// Refused means that the user may not use the path any more, with any balance.
 	Refused = End{4403, "refused"}
-	// GoingAway: the gateway stops, and nobody would end the stream any more.
+	// GoingAway means that the gateway stops. After that, it could not end the stream.
 	GoingAway = End{1001, "going away"}
 )
 
-// Stream is a WebSocket or an event stream that was opened with an identity.
+// Stream is a WebSocket or an event stream of a signed-in user.
 type Stream[T any] struct {
-	// Session is the hash of the session that it was opened with.
+	// Session is the hash of the session that opened the stream.
 	Session string
-	// Owner is whatever the caller needs to know of it.
+	// Owner is data of the caller.
 	Owner T
-	// End ends it, and may wait for a slow client.
+	// End ends the stream. It may wait for a slow client.
 	End func(End)
 }
 
-// Table knows the open streams of each session, whichever configuration they were
-// opened under. It takes as much memory as there are open connections.
+// Table holds the open streams of each session, across reloads of the configuration. Its
+// memory grows with the number of open connections only.
 type Table[T any] struct {
-	Mu      sync.Mutex
+	Mu      sync.Mutex                 // guards what follows
 	Watches map[string]*streamWatch[T] // by the session's hash
-	opened  uint64                     // how many there were so far
+	opened  uint64                     // the number of streams opened so far
 }
 
-// streamWatch is the open streams of one session, and the one timer at which the
-// session is looked at again.
+// streamWatch holds the open streams of one session, and the timer of the next check of the
+// session.
 type streamWatch[T any] struct {
-	open    map[*Stream[T]]uint64 // with their number: the newest one's cookie is the newest
+	open    map[*Stream[T]]uint64 // the values count up: the newest stream has the newest cookie
 	every   time.Duration
 	timer   *time.Timer
 	due     time.Time
 	looking bool
 }
 
+// NewTable returns an empty table.
 func NewTable[T any]() *Table[T] { return &Table[T]{Watches: make(map[string]*streamWatch[T])} }
 
-// Add watches a stream. Its session is looked at in the given interval.
+// Add adds a stream. look is called for its session in the given interval.
 func (s *Table[T]) Add(stream *Stream[T], every time.Duration, look func(session string)) {
 	name := stream.Session
 	s.Mu.Lock()
@@ -75,7 +76,7 @@ func (s *Table[T]) Add(stream *Stream[T], every time.Duration, look func(session
 	watch.open[stream], watch.every = s.opened, every
 }
 
-// Remove forgets a stream that is over. With the last one the session's timer goes.
+// Remove removes a stream that is over. The session's timer stops with the last stream.
 func (s *Table[T]) Remove(stream *Stream[T]) {
 	name := stream.Session
 	s.Mu.Lock()
@@ -86,7 +87,7 @@ func (s *Table[T]) Remove(stream *Stream[T]) {
 	}
 }
 
-// dropEmpty forgets a session without streams. The lock is held.
+// dropEmpty removes a session that has no streams. The lock is held.
 func (s *Table[T]) dropEmpty(name string, watch *streamWatch[T]) {
 	if len(watch.open) == 0 {
 		watch.timer.Stop()
@@ -94,8 +95,8 @@ func (s *Table[T]) dropEmpty(name string, watch *streamWatch[T]) {
 	}
 }
 
-// BeginLook gives the streams of a session, the newest first, and sets when the session
-// is looked at next. It gives none while a look is going on.
+// BeginLook begins a check of a session, and sets the time of the next one. It returns the
+// streams of the session, the newest first. It returns nil while another check runs.
 func (s *Table[T]) BeginLook(name string) []*Stream[T] {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -113,7 +114,7 @@ func (s *Table[T]) BeginLook(name string) []*Stream[T] {
 	})
 }
 
-// EndLook ends what beginLook began, and says in which interval to go on.
+// EndLook ends a check that BeginLook began, and sets the interval of the checks.
 func (s *Table[T]) EndLook(name string, every time.Duration) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -122,7 +123,8 @@ func (s *Table[T]) EndLook(name string, every time.Duration) {
 	}
 }
 
-// LookBefore has a session looked at within a time, if it is not due before.
+// LookBefore brings the next check of a session forward, if it is not due within the given
+// time.
 func (s *Table[T]) LookBefore(name string, after time.Duration) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -131,13 +133,13 @@ func (s *Table[T]) LookBefore(name string, after time.Duration) {
 	}
 }
 
-// lookAfter sets when the session is looked at next. The lock is held.
+// lookAfter sets the time of the next check. The lock is held.
 func (w *streamWatch[T]) lookAfter(after time.Duration) {
 	w.due = time.Now().Add(after)
 	w.timer.Reset(after)
 }
 
-// Of gives the streams of a session.
+// Of returns the streams of a session.
 func (s *Table[T]) Of(name string) []*Stream[T] {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -147,8 +149,8 @@ func (s *Table[T]) Of(name string) []*Stream[T] {
 	return nil
 }
 
-// End ends streams of a session, and says how many of them were open. It waits for no
-// client.
+// End ends the given streams of a session, and returns how many of them were open. It does
+// not wait for clients.
 func (s *Table[T]) End(name string, which []*Stream[T], why End) (ended int) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

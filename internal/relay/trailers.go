@@ -5,18 +5,19 @@ import (
 	"strings"
 )
 
-// trailers keeps out of an answer's trailers what must not be there: cookies, ours
-// included, and what steers caches (RFC 9110 section 6.5.1). net/http sends a trailer
-// where its name is announced in Trailer, or has http.TrailerPrefix.
+// trailers removes trailers of a response that must not be sent: cookies, ours included,
+// and fields for caches (RFC 9110 section 6.5.1). net/http sends a trailer if its name is
+// announced in Trailer, or begins with http.TrailerPrefix.
 //
 // The values of an announced trailer are added to the header of that name once the header
 // has been sent. Without this, our own Set-Cookie would be sent a second time.
 type trailers struct {
-	// sent holds the header's lines under the names that were announced and refused.
+	// sent holds the lines of the header under the names that were announced and refused.
+	// The lines of a name are nil until the header has been sent.
 	sent map[string][]string
 }
 
-// refuse takes out of Trailer the names of trailers that are not sent.
+// refuse removes the names of refused trailers from Trailer.
 func (t *trailers) refuse(header http.Header) {
 	lists, ok := header["Trailer"]
 	if !ok {
@@ -51,8 +52,8 @@ func (t *trailers) note(header http.Header) {
 	}
 }
 
-// remove takes out the trailers that must not be sent. A handler around tollgate that
-// keeps the header to send it later, and the access log, find the header as it was sent.
+// remove removes the trailers that must not be sent. The header then is as it was sent, for
+// the access log and for a handler around tollgate that sends it later.
 func (t *trailers) remove(header http.Header) {
 	for name := range header {
 		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && isRefusedTrailer(trailer) {

@@ -9,33 +9,34 @@ import (
 	"time"
 )
 
-// Watch waits for what the answer to one request turns into, and has streams
-// watched. An empty one watches nothing: the request is anonymous.
+// Watch reports a response that is a stream to its owner, and can end it. The zero Watch
+// does nothing; anonymous requests have it.
 type Watch struct {
 	owner Owner
-	// hangUp ends the context of the request that is passed on.
-	hangUp  context.CancelFunc
-	connect bool // a WebSocket is asked for that shares its connection with other requests
-	// client is the answer as the client gets it.
+	// hangUp cancels the context of the forwarded request.
+	hangUp context.CancelFunc
+	// connect is true if the request asks for a WebSocket that shares its connection with
+	// other requests.
+	connect bool
+	// client is the writer to the client.
 	client http.ResponseWriter
 
-	mu       sync.Mutex
-	closed   func() // of a stream: forgets it. An answer that has an end of its own has none
+	mu       sync.Mutex // guards what follows
+	closed   func()     // from OpenStream; nil if the response is no stream
 	finished bool
 	cut      bool
 }
 
-// Begin watches the answer to a request. The request stays the same value, since
-// Caddy's placeholders are of it. Its new context is all that an answer costs that is no
-// stream: it has to be there before the request is passed on, and is let go with the one
-// that it comes from.
+// Begin watches the response to a request. It changes the request in place, because Caddy's
+// placeholders are bound to it. For ordinary responses the derived context is the only cost.
+// It must exist before the request is forwarded, and ends with its parent.
 func (a *Watch) Begin(owner Owner, w http.ResponseWriter, r *http.Request) {
 	ctx, hangUp := context.WithCancel(r.Context())
 	a.owner, a.hangUp, a.client, a.connect = owner, hangUp, w, r.Method == http.MethodConnect
 	*r = *r.WithContext(ctx)
 }
 
-// Finish ends the watch of an answer that is over.
+// Finish ends the watch when the response is over.
 func (a *Watch) Finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -45,8 +46,9 @@ func (a *Watch) Finish() {
 	}
 }
 
-// sawHeader has the answer watched if it is an event stream, or a WebSocket that
-// shares its connection with other requests: those can only be cut.
+// sawHeader reports the response to its owner if it is an event stream, or a WebSocket
+// that shares its connection with other requests. Neither can get a close frame: they can
+// only be cut off.
 func (a *Watch) sawHeader(header http.Header) {
 	if a.owner == nil || (!a.connect && !isEventStream(header)) {
 		return
@@ -57,9 +59,9 @@ func (a *Watch) sawHeader(header http.Header) {
 	a.closed = closed
 }
 
-// isEventStream reports whether a client could take an answer for an event stream. Its
-// type may be malformed behind the name, and may be the second of two: browsers take the
-// last one that they can read (Fetch, "extract a MIME type").
+// isEventStream reports whether a client could read a response as an event stream. The
+// media type may be malformed after its name. It may also be the second of two types:
+// browsers use the last one that they can parse (Fetch, "extract a MIME type").
 func isEventStream(header http.Header) bool {
 	for _, line := range header["Content-Type"] {
 		for kind := range strings.SplitSeq(line, ",") {
@@ -72,8 +74,8 @@ func isEventStream(header http.Header) bool {
 	return false
 }
 
-// sawWebSocket gives the connection of a WebSocket as one that is watched. The client
-// has sent these bytes already.
+// sawWebSocket returns the connection of a WebSocket as one that can be ended. sent are the
+// bytes that the client has sent already.
 func (a *Watch) sawWebSocket(conn net.Conn, sent []byte) net.Conn {
 	watched := &WebSocketConn{Conn: conn, HangUp: a.hangUp}
 	watched.FromClient.ReadAll(sent)
@@ -81,8 +83,8 @@ func (a *Watch) sawWebSocket(conn net.Conn, sent []byte) net.Conn {
 	return watched
 }
 
-// End cuts an answer off, also one that hangs in a write to a slow client. Caddy gives
-// each write a new deadline; so ours is set until the answer is over.
+// End cuts a response off, also if a write to a slow client hangs. Caddy sets a new
+// deadline for each write. Therefore End sets ours again until the response is over.
 func (a *Watch) End(End) {
 	const again = 100 * time.Millisecond
 	a.hangUp()
@@ -91,7 +93,7 @@ func (a *Watch) End(End) {
 	}
 }
 
-// cutOff makes writing fail from now on, and reports whether anybody may still write.
+// cutOff makes writes fail from now on. It returns false if the response is over.
 func (a *Watch) cutOff() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -103,8 +105,8 @@ func (a *Watch) cutOff() bool {
 	return true
 }
 
-// innermost gives the server's own writer. Its deadlines may be set by any goroutine,
-// other than those of Caddy's writers around it.
+// innermost returns the server's own writer. Any goroutine may set its deadlines, unlike
+// those of Caddy's writers around it.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -115,7 +117,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// Over notes that the answer is over, and reports whether it was cut off.
+// Over notes that the response is over, and reports whether it was cut off.
 func (a *Watch) Over() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -16,36 +16,37 @@ import (
 // the connection is cut.
 const CloseTimeout = 3 * time.Second
 
-// ErrStreamEnded: the gateway has ended the stream.
+// ErrStreamEnded is the error of reads and writes after the gateway has ended the stream.
 var ErrStreamEnded = errors.New("the stream was ended together with its session")
 
-// WebSocketConn is the client's side of a WebSocket that the gateway can end between
-// two frames, with a close frame that says why. In the middle of a frame a close frame
-// would be taken for a part of the message.
+// WebSocketConn is the client's side of a WebSocket. The gateway can end it between two
+// frames, with a close frame that gives the reason. In the middle of a frame, a client
+// would read a close frame as a part of the message.
 //
-// The connection is closed only after the client's own close frame, as RFC 6455
-// section 7.1.1 wants it. To a browser that sees the end of the connection first, such
-// as Firefox, the WebSocket was not closed cleanly.
+// The connection is closed only after the client's own close frame (RFC 6455 section
+// 7.1.1). If the connection ends earlier, browsers such as Firefox report that the
+// WebSocket was not closed cleanly.
 type WebSocketConn struct {
 	net.Conn
 	// HangUp ends the upstream's side.
 	HangUp func()
-	// Closed is told once, when nobody uses the connection any more.
+	// Closed is called once, when the connection is not used any more.
 	Closed func()
 	once   sync.Once
-	// said: the close frame is written, or cannot be. Nothing comes after it.
+	// said is true if the close frame was written, or cannot be written. Nothing is
+	// written after it.
 	said atomic.Bool
 
-	mu     sync.Mutex // guards what follows, and writing
+	mu     sync.Mutex // guards writes, frames and why
 	frames frameReader
-	why    *End // set: end it after the current frame
+	why    *End // if not nil: end the WebSocket after the current frame
 
-	reading    sync.Mutex // guards what follows, and reading
+	reading    sync.Mutex // guards reads and FromClient
 	FromClient frameReader
 }
 
-// Read implements net.Conn. What the client sends after our close frame reaches no
-// upstream.
+// Read implements net.Conn. Bytes that the client sends after our close frame are not
+// passed to the upstream.
 func (c *WebSocketConn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	if c.said.Load() {
@@ -55,7 +56,7 @@ func (c *WebSocketConn) Read(p []byte) (int, error) {
 }
 
 // read reads from the client, and follows its frames. After both sides have sent a
-// close frame it gives io.EOF.
+// close frame it returns io.EOF.
 func (c *WebSocketConn) read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -103,8 +104,9 @@ func (c *WebSocketConn) End(why End) {
 	}
 }
 
-// sayGoodbye writes the close frame, where it can be understood and the upstream has
-// not sent one already, and lets the upstream go. The lock is held.
+// sayGoodbye writes the close frame, and ends the upstream's side. It writes nothing if
+// understood is false (a frame is incomplete) or if the upstream has sent a close frame
+// already. The lock is held.
 func (c *WebSocketConn) sayGoodbye(understood bool) {
 	if c.said.Swap(true) {
 		return
@@ -115,15 +117,15 @@ func (c *WebSocketConn) sayGoodbye(understood bool) {
 	c.HangUp()
 }
 
-// Close implements net.Conn. After our close frame the client's side is read up to its
-// close frame first, for as long as CloseTimeout allows. Closing earlier would lose
-// our close frame, too: a connection that is closed with unread data is reset.
+// Close implements net.Conn. If our close frame was sent, Close first reads up to the
+// client's close frame, for at most CloseTimeout. A connection that is closed with unread
+// data is reset, and our close frame would be lost.
 func (c *WebSocketConn) Close() error {
 	c.once.Do(c.Closed)
-	if !c.said.Load() { // without the lock: a write that hangs ends with this
+	if !c.said.Load() { // without the lock, which a hanging write holds; Close ends that write
 		return c.Conn.Close()
 	}
-	go func() { // ends with the client's close frame, or with the timer of end
+	go func() { // ends with the client's close frame, or with the timer of End
 		rest := make([]byte, 512)
 		for {
 			if _, err := c.read(rest); err != nil {
@@ -135,8 +137,8 @@ func (c *WebSocketConn) Close() error {
 	return nil
 }
 
-// CloseWrite closes the client's reading half, where the connection has halves. After
-// our close frame it waits for the client's, as Close does.
+// CloseWrite closes the direction to the client, if the connection can close one direction.
+// After our close frame it does nothing, because Close waits for the client's close frame.
 func (c *WebSocketConn) CloseWrite() error {
 	if c.said.Load() {
 		return nil
@@ -159,23 +161,23 @@ func CloseFrame(why End) []byte {
 // frameReader follows the frames (RFC 6455 section 5.2) of one direction, and does not
 // look at their content.
 type frameReader struct {
-	header  []byte // of the current frame, as far as it was read
+	header  []byte // the bytes read so far of the current frame's header
 	left    uint64 // bytes of the current frame's payload
 	closing bool   // the current frame is a close frame
 	closed  bool   // a whole close frame was read
 }
 
-// between reports whether no frame is under way.
+// between reports whether the position is between two frames.
 func (f *frameReader) between() bool { return len(f.header) == 0 && f.left == 0 }
 
-// ReadAll reads all of p, over as many frames as there are.
+// ReadAll reads all of p, which may contain several frames.
 func (f *frameReader) ReadAll(p []byte) {
 	for len(p) > 0 {
 		p = p[f.read(p):]
 	}
 }
 
-// read reads p up to the end of the current frame, and gives how much that is.
+// read reads p up to the end of the current frame, and returns the number of bytes read.
 func (f *frameReader) read(p []byte) int {
 	const opcode, closeOpcode = 0x0f, 0x8
 	n := 0
@@ -200,8 +202,8 @@ func (f *frameReader) read(p []byte) int {
 	return n + int(taken)
 }
 
-// payloadLength reads the length of a frame's payload, or false while its header is
-// not whole.
+// payloadLength reads the length of a frame's payload. It returns false if the header is
+// not complete.
 func payloadLength(header []byte) (uint64, bool) {
 	if len(header) < 2 {
 		return 0, false
@@ -214,7 +216,7 @@ func payloadLength(header []byte) (uint64, bool) {
 	case 127:
 		size += 8
 	}
-	if header[1]&masked != 0 { // as each frame of a client is, and none of a server may be
+	if header[1]&masked != 0 { // all frames of a client are masked, and no frame of a server
 		size += 4
 	}
 	if len(header) < size {

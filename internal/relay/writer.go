@@ -18,42 +18,43 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 )
 
-// Writer stands between the upstream's answer and the client. At the moment
-// the header goes out, and not before, it takes out what an upstream may not say
-// and adds the session cookie where that has to be renewed: a header that was set
-// earlier would be joined by the upstream's, Cache-Control included, and would
-// ride on a 103, too.
+// Writer passes the upstream's response to the client. When the header is sent, it
+// removes the fields that an upstream may not set, and adds the session cookie if it has
+// to be renewed. It does not do so earlier: the upstream's fields would be added to ours,
+// Cache-Control included, and a 103 response would carry our cookie, too.
 type Writer struct {
 	*caddyhttp.ResponseWriterWrapper
 	Cookies *browser.Jar
-	// Owner is nil where the request is anonymous.
-	Owner  Owner
-	spends bool // the header has said that the upstream spends the user's money
-	// Streaming is told what kind of a stream the answer turns into.
+	// Owner is nil if the request is anonymous.
+	Owner Owner
+	// spends is true if the header said that the upstream spends the user's money.
+	spends bool
+	// Streaming watches the response if it is a stream.
 	Streaming   Watch
 	trailers    trailers
 	wroteHeader bool
-	// upgraded: the answer is 101, and the connection becomes a WebSocket's.
+	// upgraded is true if the status is 101: the connection becomes a WebSocket.
 	upgraded bool
-	// BalanceIsLow adds the header that tells the page so.
+	// BalanceIsLow adds the header that tells the page of a low balance.
 	BalanceIsLow bool
 	// status is the status code of the response, or 0 before its header is sent.
 	status int
-	costs  []string
+	costs  []string // the values of Tollgate-Cost
 }
 
-// Owner is the signed-in user's request that an answer is for.
+// Owner is the request of a signed-in user.
 type Owner interface {
-	// NewCookies gives the Set-Cookie values for this answer. It is asked once.
+	// NewCookies returns the Set-Cookie values for the response. It is called once.
 	NewCookies() []string
-	// BalanceChanged is called when the upstream says that it spent money, and once more
-	// when that answer ends: it may have spent while it ran.
+	// BalanceChanged is called when the upstream says that it spent money, and again when
+	// that response ends: the upstream may have spent more while it ran.
 	BalanceChanged()
-	// Stream is called when the answer turns into a stream, with what ends it. closed
-	// is to be called when the stream is over.
+	// OpenStream is called when the response is a stream. end ends the stream. The caller
+	// calls closed when the stream is over.
 	OpenStream(end func(End)) (closed func())
 }
 
+// Wrap returns w in the type that Writer and Gate embed.
 func Wrap(w http.ResponseWriter) *caddyhttp.ResponseWriterWrapper {
 	return &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}
 }
@@ -76,18 +77,19 @@ func (w *Writer) WriteHeader(status int) {
 	w.trailers.note(w.Header())
 }
 
-// Hijack implements http.Hijacker. The connection that it gives can be ended together
+// Hijack implements http.Hijacker. The connection that it returns can be ended together
 // with the session.
 func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil || !w.upgraded || w.Streaming.owner == nil {
 		return conn, buffered, err
 	}
-	if err := buffered.Flush(); err != nil { // the header: what follows are frames
+	if err := buffered.Flush(); err != nil { // sends the header, so that only frames follow
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	sent, _ := buffered.Peek(buffered.Reader.Buffered()) // by a client that did not wait for the header
+	// A client may have sent frames before it received the header.
+	sent, _ := buffered.Peek(buffered.Reader.Buffered())
 	watched := w.Streaming.sawWebSocket(conn, sent)
 	buffered.Writer.Reset(watched)
 	return watched, buffered, nil
@@ -109,8 +111,8 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	return w.ResponseWriterWrapper.ReadFrom(r)
 }
 
-// FlushError sends what is there. http.ResponseController would find the writer
-// below, and its flush sends the header behind our back.
+// FlushError sends what has been written. Without this method http.ResponseController
+// would flush the writer below, which would send the header before Finish has changed it.
 func (w *Writer) FlushError() error {
 	if !w.wroteHeader {
 		w.WriteHeader(http.StatusOK)
@@ -118,8 +120,8 @@ func (w *Writer) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Finish makes the header ready to be sent: also when nothing was written, or the
-// error that a handler returned is about to be.
+// Finish makes the header ready to be sent. Call it also if nothing was written, and
+// before the error of a handler is written.
 func (w *Writer) Finish() {
 	if w.wroteHeader {
 		return
@@ -141,15 +143,17 @@ func (w *Writer) Finish() {
 	}
 }
 
-// headerBalance is how an upstream says that it spent the user's money, and headerCost how
-// much. headerLow tells a page that the balance is low.
 const (
+	// headerBalance is set by an upstream that spent the user's money.
 	headerBalance = "Tollgate-Balance"
-	headerCost    = "Tollgate-Cost"
-	headerLow     = "Tollgate-Balance-Low"
+	// headerCost is set by an upstream, and says how much the request cost.
+	headerCost = "Tollgate-Cost"
+	// headerLow tells a page that the balance is low.
+	headerLow = "Tollgate-Balance-Low"
 )
 
-// clean takes out the upstream's cookies under our names, and what it says to us.
+// clean removes the upstream's cookies that have our names, and the fields that are for
+// tollgate only.
 func (w *Writer) clean() {
 	header := w.Header()
 	if w.takeBalance(headerBalance) {
@@ -166,8 +170,8 @@ func (w *Writer) clean() {
 	}
 }
 
-// takeBalance takes out what the upstream says of the balance under a name, and reports
-// whether that has changed.
+// takeBalance removes the header field with the given name, and reports whether it says
+// that the balance has changed.
 func (w *Writer) takeBalance(name string) bool {
 	header := w.Header()
 	said, ok := header[name]
@@ -178,7 +182,7 @@ func (w *Writer) takeBalance(name string) bool {
 	return len(said) > 0 && said[0] == "changed"
 }
 
-// takeCosts takes out what the upstream says that the request cost, under a name.
+// takeCosts removes the header field with the given name, and keeps the costs in it.
 func (w *Writer) takeCosts(name string) {
 	header := w.Header()
 	if said, ok := header[name]; ok {
@@ -191,8 +195,8 @@ func (w *Writer) takeCosts(name string) {
 // the response. The status is 0 if there was no response. Call it after End.
 func (w *Writer) Cost() (values []string, status int) { return w.costs, w.status }
 
-// End is called when the answer is over, and its trailers, announced or not, are about
-// to be sent.
+// End reads and removes the trailers that are for tollgate, announced or not. Call it when
+// the response is over, before its trailers are sent.
 func (w *Writer) End() {
 	announced, other := w.takeBalance(headerBalance), w.takeBalance(http.TrailerPrefix+headerBalance)
 	if announced || other || w.spends {
@@ -211,7 +215,7 @@ func (w *Writer) sayChanged() {
 	}
 }
 
-// without gives the Set-Cookie lines that are not ours; the first of ours is known.
+// without returns the Set-Cookie lines that are not ours. first is the index of our first.
 func (w *Writer) without(lines []string, first int) []string {
 	kept := append([]string(nil), lines[:first]...)
 	for _, line := range lines[first+1:] {
@@ -222,12 +226,12 @@ func (w *Writer) without(lines []string, first int) []string {
 	return kept
 }
 
-// forbidCaching keeps shared caches from storing an answer that carries a session
-// cookie, whatever the upstream said of it.
+// forbidCaching forbids shared caches to store a response with a session cookie. The
+// upstream's own fields for caches are removed.
 func forbidCaching(header http.Header) {
 	policy := "private, no-store"
 	if said := header["Cache-Control"]; len(said) == 1 && said[0] == "no-store" {
-		policy = said[0] // as our own answers have it
+		policy = said[0] // as in our own responses
 	}
 	for name := range header {
 		if steersCaches(name) {
@@ -237,9 +241,9 @@ func forbidCaching(header http.Header) {
 	header["Cache-Control"] = []string{policy}
 }
 
-// steersCaches reports whether a header of an answer can have some cache store it, though
-// Cache-Control forbids that: targeted fields (RFC 9213) end in "-Cache-Control", one for
-// each CDN, and the others are older than that.
+// steersCaches reports whether a response header field can make a cache store the response
+// although Cache-Control forbids it. Targeted fields (RFC 9213) end in "-Cache-Control";
+// each CDN has one. The other names are older than RFC 9213.
 func steersCaches(name string) bool {
 	name = strings.ToLower(name)
 	switch name {

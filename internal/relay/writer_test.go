@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 )
 
-// A handler around tollgate may keep the header and send it after us. Trailers are in the
-// same map by then.
+// A handler around tollgate may keep the header and send it after us. By then, the trailers
+// are in the same map.
 func TestTrailersDoNotJoinAHeaderThatIsSentLater(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	w := &Writer{ResponseWriterWrapper: Wrap(recorder), Cookies: &browser.Jar{Name: "tollgate"}}
@@ -26,7 +26,7 @@ func TestTrailersDoNotJoinAHeaderThatIsSentLater(t *testing.T) {
 		t.Errorf("got Set-Cookie %q, want a=1", got)
 	}
 	if got := header["Expires"]; len(got) != 0 || header.Get("X-Good") != "good" {
-		t.Errorf("got Expires %q, X-Good %q", got, header.Get("X-Good"))
+		t.Errorf("got Expires %q, X-Good %q, want none and good", got, header.Get("X-Good"))
 	}
 }
 
