@@ -21,24 +21,27 @@ import (
 )
 
 const (
-	// redisTimeout bounds every command, and the way to a new connection. A Redis that
-	// is well answers in a few milliseconds, even over a bad network; a person should
-	// not wait long for a page that says to try again.
+	// redisTimeout is the timeout of every command and of opening a connection. A healthy
+	// Redis responds in a few milliseconds, even over a bad network. A user should not wait
+	// long for a page that says to try again.
 	redisTimeout = time.Second
-	// redisPause is how long after a failure to connect nobody tries again.
+	// redisPause is the pause after a failure to connect. Until it is over, commands fail
+	// at once.
 	redisPause = 500 * time.Millisecond
-	// redisLinger is how long connections stay open that no configuration uses: requests
-	// of the last one may still be under way, and a reload may want them back.
+	// redisLinger is how long a connection stays open after the last configuration that
+	// uses it. Requests of that configuration may still run, and a reload may need the
+	// connection again.
 	redisLinger = time.Minute
-	// redisTopologyInterval is how often the sentinels are asked for the master, in case
-	// their message about a new one was missed.
+	// redisTopologyInterval is how often the sentinels are queried for the master, in case
+	// their message about a new master was missed.
 	redisTopologyInterval = 5 * time.Second
-	// maxRedisCache bounds what one connection's cache holds, in bytes. There are up to
+	// maxRedisCache is the maximum size of one connection's cache in bytes. There are up to
 	// four connections.
 	maxRedisCache = 32 << 20
 )
 
-// Options is all that makes one connection to Redis another one.
+// Options identifies a connection to Redis. Configurations with equal options share one
+// client.
 type Options struct {
 	Addresses          []string
 	Username, Password string
@@ -49,13 +52,13 @@ type Options struct {
 	ClientCache        bool
 }
 
-// tlsIdentity is a TLS configuration, and a hash of all that it was made from.
+// tlsIdentity is a TLS configuration, and a hash of everything that it was made from.
 type tlsIdentity struct {
 	*tls.Config
 	identity [sha256.Size]byte
 }
 
-// key names the client in the pool. It is a hash, since it has the password in it.
+// key is the key of the client in the pool. It is a hash, because the password is part of it.
 func (o *Options) key() [sha256.Size]byte {
 	b := binary.AppendVarint(nil, int64(len(o.Addresses)))
 	for _, address := range o.Addresses {
@@ -72,12 +75,12 @@ func (o *Options) key() [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// redisClients holds the clients in use. A config reload goes on with the connections,
-// and with what is cached.
+// redisClients holds the clients in use. The connections and their caches survive a reload
+// of the configuration.
 var redisClients = caddy.NewUsagePool()
 
-// Client connects when it is used first: neither `caddy validate` nor the start
-// wait for Redis.
+// Client is a client that connects when it is first used. So `caddy validate` and the start
+// do not wait for Redis.
 type Client struct {
 	Options   Options
 	Linger    time.Duration
@@ -100,7 +103,8 @@ func NewClient(options Options, linger time.Duration) *Client {
 	return c
 }
 
-// holdRedisClient gives the client for these options, and what lets go of it.
+// holdRedisClient returns the client for these options, which stays open until release is
+// called.
 func holdRedisClient(options Options) (client *Client, release func()) {
 	key := options.key()
 	value, _, _ := redisClients.LoadOrNew(key, func() (caddy.Destructor, error) { // which never fails
@@ -123,6 +127,7 @@ func (c *Client) Hold() (release func()) {
 	return sync.OnceFunc(c.Release)
 }
 
+// Release ends one hold. The connection closes if no hold is left after Linger.
 func (c *Client) Release() {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
@@ -143,10 +148,10 @@ func (c *Client) closeUnlessHeld() {
 	}
 }
 
-// use gives the connected client.
+// use returns the connected client.
 func (c *Client) use(ctx context.Context) (rueidis.Client, error) { return c.connected.Get(ctx) }
 
-// Open connects, unless the client was closed meanwhile.
+// Open connects. It returns an error if the client was closed meanwhile.
 func (c *Client) Open(context.Context) (rueidis.Client, error) {
 	connected, err := c.Options.connect()
 	if err != nil {
@@ -162,9 +167,10 @@ func (c *Client) Open(context.Context) (rueidis.Client, error) {
 	return connected, nil
 }
 
-// connect connects. Sentinels are asked with the credentials of Redis, and then
-// without, since many have none configured. Of several sentinels the last one tells
-// the reason, which therefore does not say whether that is it.
+// connect connects. It first sends the credentials of Redis to the sentinels. If that
+// fails, it tries again without credentials, because many sentinels have no password. The
+// error of the first attempt does not say whether credentials were the reason: it comes from
+// the last of several sentinels.
 func (o *Options) connect() (rueidis.Client, error) {
 	client, err := newRueidis(o.client(true))
 	if err == nil || o.sentinel == "" || o.Password == "" {
@@ -172,12 +178,13 @@ func (o *Options) connect() (rueidis.Client, error) {
 	}
 	client, errWithout := newRueidis(o.client(false))
 	if answer, ok := rueidis.IsRedisErr(errWithout); ok && strings.HasPrefix(answer.Error(), "NOAUTH") {
-		return nil, err // the sentinels do want a password
+		return nil, err // the sentinels do require a password
 	}
 	return client, errWithout
 }
 
-// newRueidis closes what comes along with an error.
+// newRueidis returns a client. If the library returns a client together with an error,
+// newRueidis closes it.
 func newRueidis(option rueidis.ClientOption) (rueidis.Client, error) {
 	client, err := rueidis.NewClient(option)
 	if err != nil && client != nil {
@@ -197,19 +204,19 @@ func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
 		Password:    o.Password,
 		SelectDB:    o.database,
 		ClientName:  "tollgate",
-		// Naming the library, too, would take another permission.
+		// To send the name of the library, too, would need another permission.
 		ClientSetInfo: rueidis.DisableClientSetInfo,
 		Dialer:        dialer,
-		// A connection on which nothing came for two of the dialer's KeepAlive is asked
-		// for a sign of life, and is dead when none comes within this. What was cached on
-		// it goes with it.
+		// If nothing arrives on a connection for twice the dialer's KeepAlive, the library
+		// sends a ping. The connection is closed, and its cache is dropped, if no reply
+		// arrives within this time.
 		ConnWriteTimeout:  redisTimeout,
 		CacheSizeEachConn: maxRedisCache,
 		DisableCache:      !o.ClientCache,
-		// The library would try again until the time is up.
+		// With retries the library would try again until the timeout.
 		DisableRetry: true,
-		// A connection that is always read from is known to be closed at once, and not by
-		// the next command.
+		// A pipelining connection is read all the time. So we notice at once that it was
+		// closed, and not only with the next command.
 		AlwaysPipelining:  true,
 		ForceSingleClient: !o.cluster,
 	}
@@ -231,9 +238,9 @@ func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
 	return option
 }
 
-// do sends a command, and once more when the connection broke under it: everything
-// that is sent here may arrive twice. An idle connection that Redis or a firewall has
-// closed costs nobody an error.
+// do sends a command, and sends it again if the connection broke. So an idle connection that
+// Redis or a firewall has closed causes no error. All commands that are sent here may arrive
+// twice.
 func (c *Client) do(send func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
 	ctx := c.deadlines.context()
 	client, err := c.use(ctx)
@@ -255,15 +262,15 @@ func isBrokenConnection(err error) bool {
 	return !ok || dialing.Op != "dial"
 }
 
-// redisDeadlines hands out contexts that end after redisTimeout, or up to a tenth of it
-// later. Everybody who asks within that tenth gets the same one: to make one costs more
-// than to read a session that is cached. None of them ends with a request, since
-// others may wait for the same answer.
+// redisDeadlines returns contexts that end after redisTimeout, or up to a tenth of it
+// later. All callers within that tenth share one context, because making a context costs
+// more than reading a cached session. A context does not end with a request: other requests
+// may wait for the same reply.
 type redisDeadlines struct{ current atomic.Pointer[redisDeadline] }
 
 type redisDeadline struct {
 	context.Context
-	cancel context.CancelFunc // nobody does: its time ends it
+	cancel context.CancelFunc // is not called: the context ends with its timeout
 	begun  time.Time
 }
 
@@ -273,14 +280,14 @@ func (d *redisDeadlines) context() context.Context {
 	if current := d.current.Load(); current != nil && flight.Within(now.Sub(current.begun), tenth) {
 		return current
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout+tenth) //nolint:gosec // G118: its time ends it
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout+tenth) //nolint:gosec // G118: it ends with its timeout
 	next := &redisDeadline{ctx, cancel, now}
 	d.current.Store(next)
 	return next
 }
 
-// redisError says what went wrong, and keeps to itself what was sent: an old Redis
-// repeats the arguments of a command that it does not know, the password among them.
+// redisError describes an error of Redis without the arguments of the command. An old Redis
+// repeats the arguments of an unknown command, which may include the password.
 func redisError(doing string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no response within %v", doing, redisTimeout)

@@ -29,7 +29,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// storeOf gives the store of a block of the Caddyfile, as far as its start.
+// storeOf returns the store of a block of the Caddyfile, provisioned.
 func storeOf(t *testing.T, block string) (*Store, error) {
 	t.Helper()
 	s := new(Store)
@@ -52,7 +52,7 @@ func storeFor(t *testing.T, block string) *records.Tickets {
 	return p.Store(t)
 }
 
-// keeps tells whether a store can keep a session.
+// keeps reports whether a store can keep a session.
 func keeps(t *testing.T, store *records.Tickets) error {
 	t.Helper()
 	s, err := store.Create(t.Context(), recordstest.FreshSession("12345"))
@@ -65,7 +65,7 @@ func keeps(t *testing.T, store *records.Tickets) error {
 	return nil
 }
 
-func TestTheRedisStoreUsesItsUserPasswordDatabaseAndPrefix(t *testing.T) {
+func TestRedisStoreUsesItsUserPasswordDatabaseAndPrefix(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Must("ACL", "SETUSER", "gateway", "on", ">correct horse", "~app:*", "+@all")
@@ -79,19 +79,19 @@ func TestTheRedisStoreUsesItsUserPasswordDatabaseAndPrefix(t *testing.T) {
 	if keys := server.Must("INFO", "keyspace"); !strings.Contains(keys, "db3:keys=2") || strings.Contains(keys, "db0:") {
 		t.Errorf("the session is elsewhere:\n%s", keys)
 	}
-	// Outside its prefix the user may do nothing.
+	// The user has no permissions outside its prefix.
 	store = storeFor(t, "address "+server.Address()+"\nusername gateway\npassword \"correct horse\"\ndatabase 3\nprefix other:")
 	if err := keeps(t, store); err == nil || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("with another prefix: %v", err)
 	}
-	// A password alone is that of Redis's own user.
+	// Without a username the password is that of Redis's user `default`.
 	server.Must("CONFIG", "SET", "requirepass", "battery staple")
 	if err := keeps(t, storeFor(t, "address "+server.Address()+"\npassword \"battery staple\"")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
+func TestWrongRedisPasswordFailsWithoutShowingIt(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Must("ACL", "SETUSER", "gateway", "on", ">right", "~*", "+@all")
@@ -104,7 +104,7 @@ func TestAWrongPasswordIsAFaultThatDoesNotTellIt(t *testing.T) {
 			t.Errorf("%s: %v", c.name, c.err)
 		}
 	}
-	// An old Redis repeats what it does not know.
+	// An old Redis repeats an unknown command with its arguments.
 	repeating, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// sign makes a certificate for a name, and gives the files of it and its key.
+// sign makes a certificate for a name, and returns the files of the certificate and its key.
 func (a *authority) sign(name string) (certificate, key string) {
 	a.t.Helper()
 	own, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -239,7 +239,7 @@ func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	os.WriteFile(empty, nil, 0o600)
 	for _, c := range []struct{ words, want string }{
 		{"ca /nowhere/ca.pem", "session.store.tls.ca: open /nowhere/ca.pem"},
-		{"ca " + empty, "session.store.tls.ca: " + empty + " has no certificate in it"},
+		{"ca " + empty, "session.store.tls.ca: " + empty + " contains no PEM certificate"},
 		{"certificate /nowhere/c.pem\nkey " + clientKey, "session.store.tls: reading certificate and key"},
 		{"certificate " + clientCertificate + "\nkey " + empty, "session.store.tls: reading certificate and key"},
 		{"certificate " + clientCertificate + "\nkey " + foreignKey, "session.store.tls: reading certificate and key"},
@@ -250,7 +250,7 @@ func TestRedisStoreVerifiesTheTLSCertificate(t *testing.T) {
 	}
 }
 
-func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
+func TestRedisStoreReplacesPlaceholdersAtStart(t *testing.T) {
 	t.Setenv("REDIS_AT", "127.0.0.1:1")
 	t.Setenv("REDIS_EMPTY", "")
 	file := filepath.Join(t.TempDir(), "password")
@@ -277,16 +277,16 @@ func TestPlaceholdersOfTheRedisStoreAreReadAtTheStart(t *testing.T) {
 			t.Errorf("%s: %v", c.word, err)
 		}
 	}
-	if _, err := storeOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: must have neither braces nor white space") {
+	if _, err := storeOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: may not contain a brace, a space or a line break") {
 		t.Errorf("prefix: %v", err)
 	}
 }
 
-// breakingProxy stands between a client and Redis, and breaks a connection when told.
+// breakingProxy is a proxy between a client and Redis that breaks connections on demand.
 type breakingProxy struct {
 	net.Listener
-	// beforeAsking drops the next command, with its connection; beforeAnswering drops
-	// the next answer.
+	// If beforeAsking is set, the next command is dropped, and its connection is closed. If
+	// beforeAnswering is set, that happens to the next reply.
 	beforeAsking, beforeAnswering atomic.Bool
 }
 
@@ -316,7 +316,7 @@ func newBreakingProxy(t *testing.T, to string) *breakingProxy {
 	return p
 }
 
-// pass copies until one side is closed, or until it is told to drop what comes next.
+// pass copies until one side is closed, or until drop is set when the next bytes arrive.
 func pass(to, from net.Conn, drop *atomic.Bool) {
 	defer to.Close()
 	defer from.Close()
@@ -332,8 +332,7 @@ func pass(to, from net.Conn, drop *atomic.Bool) {
 	}
 }
 
-// TestBrokenRedisConnectionCausesNoError: neither one that broke before a command
-// arrived, nor one that broke before its answer did.
+// A connection may break before a command arrives, or before its reply arrives.
 func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

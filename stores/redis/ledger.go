@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	// redisSpending begins the names of the ledger's keys, behind the prefix. Then follow
-	// the shelf in braces, which put all keys of a shelf on one node of a cluster, and what
-	// the key is.
+	// redisSpending follows the prefix in the names of the ledger's keys. After it come the
+	// shelf in braces, and the kind of the key. The braces put all keys of a shelf on one
+	// node of a cluster.
 	redisSpending = "spending:"
 	// shelves is the number of parts of the ledger. Each user belongs to one of them. It
 	// must not change while gateways of two versions share a Redis.
 	shelves = 64
-	// shelfMemory is how long a gateway relies on what it has seen of a shelf. Redis keeps
-	// it for a day.
+	// shelfMemory is how long a gateway relies on the number and epoch that it has seen of a
+	// shelf. Redis keeps them for a day.
 	shelfMemory = 12 * time.Hour
 	// renewals is how many holds are renewed at a time. They share a round trip.
 	renewals = 64
@@ -67,7 +67,7 @@ type Ledger struct {
 	shelves [shelves]shelf
 }
 
-// shelf is what this process has seen of a part of the ledger.
+// shelf holds the newest number and epoch that this process has seen of a part of the ledger.
 type shelf struct {
 	mu     sync.Mutex // guards what follows
 	number int64
@@ -90,14 +90,14 @@ func (r *Records) Ledger(lease time.Duration) spending.Ledger {
 	return r.Client.ledger(r.Prefix, cmp.Or(lease, spending.DefaultLease))
 }
 
-// ledgerKey tells the ledgers of one client apart.
+// ledgerKey identifies a ledger of one client.
 type ledgerKey struct {
 	prefix string
 	lease  time.Duration
 }
 
-// ledger returns the ledger with this prefix. It lives as long as the client, so that it
-// remembers over a reload of the configuration what it has seen.
+// ledger returns the ledger with this prefix. It lives as long as the client, so that its
+// shelves survive a reload of the configuration.
 func (c *Client) ledger(prefix string, lease time.Duration) *Ledger {
 	l, _ := c.ledgers.LoadOrStore(ledgerKey{prefix, lease}, NewLedger(c, prefix, lease, nil))
 	return l.(*Ledger)
@@ -109,8 +109,9 @@ func (l *Ledger) Hold() (release func()) { return l.client.Hold() }
 // Lease implements spending.Ledger.
 func (l *Ledger) Lease() time.Duration { return l.lease }
 
-// seen returns what this process has seen of the shelf: nothing, if that was long ago. It
-// then has no running requests there, so that a loss of data does not matter.
+// seen returns the newest number and epoch that this process has seen of the shelf. It
+// returns zeros if that was long ago: then this process has no running requests there, so
+// that a loss of data does not matter.
 func (s *shelf) seen(now time.Time) (number int64, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -299,7 +300,7 @@ func appendAmount(args []string, a spending.Amount) []string {
 	return append(args, strconv.FormatInt(whole, 10), strconv.FormatInt(parts, 10))
 }
 
-// accountField is the field in which the account of a budget is kept. A key has no blanks.
+// accountField is the field in which the account of a budget is kept. A key has no spaces.
 func accountField(b *spending.Budget) string {
 	return "budget:" + string([]byte{byte(b.Window), ':'}) + b.Key
 }

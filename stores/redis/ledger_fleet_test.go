@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
-// clock is a clock that stands still.
+// clock is a clock that moves only when a test sets it.
 type clock struct{ at atomic.Int64 }
 
 func newClock() *clock {
@@ -59,7 +59,7 @@ func read(t *testing.T, l spending.Ledger, balance string) {
 	}
 }
 
-// provider is a user's money, and counts in the smallest amount of a test.
+// provider holds a user's money, counted in the smallest amount of a test.
 type provider struct {
 	mu    sync.Mutex
 	money int
@@ -79,7 +79,7 @@ func (p *provider) balance() spending.Balance {
 	return spending.Balance{Amount: spending.AmountOf(int64(p.money), 0), Known: true}
 }
 
-func TestParallelRequestsAtThreeGatewaysPassAsFarAsTheMoneyGoes(t *testing.T) {
+func TestThreeGatewaysAdmitOnlyWhatTheBalancePays(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	money := &provider{money: 17}
@@ -137,7 +137,7 @@ func TestGatewayThatDiesFreesItsHoldsWithItsLease(t *testing.T) {
 	admit(t, lives, reserve(9, amount(t, "2")), spending.Admitted)
 }
 
-// loseData are the ways in which Redis loses what it was told.
+// loseData are the ways in which Redis loses data.
 var loseData = map[string]func(s *server){
 	"flushed":   func(s *server) { s.Must("FLUSHALL") },
 	"restarted": func(s *server) { s.restartWith("") },
@@ -254,7 +254,7 @@ func TestFreshGatewayBeginsInAnEmptyRedisAtOnce(t *testing.T) {
 	admit(t, s.gateway(testLease, nil), reserve(1, amount(t, "1")), spending.NeedsReading)
 }
 
-func TestRedisThatIsAwayAdmitsNobody(t *testing.T) {
+func TestUnreachableRedisAdmitsNobody(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	l := s.gateway(testLease, nil)
@@ -318,7 +318,7 @@ func TestEvictedHoldsBlockNobody(t *testing.T) {
 	admit(t, l, reserve(3, amount(t, "3")), spending.Admitted)
 }
 
-func TestNothingStaysInRedisForEver(t *testing.T) {
+func TestEveryKeyOfTheLedgerExpires(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	l := s.gateway(testLease, nil)

@@ -15,27 +15,27 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// Kinds of keys, behind the prefix. All that one command touches is one key, so that
-// it does not matter to which node of a cluster that belongs.
+// Kinds of keys, which follow the prefix. Each command uses one key only. So a cluster may
+// keep each key on any node.
 const (
 	redisSession = "session:" // + name: a record
 	redisUser    = "user:"    // + user: the names of the user's records, by their expiry
-	redisLock    = "lock:"    // + name: who refreshes
+	redisLock    = "lock:"    // + name: the owner of the lock, who may refresh
 	redisProbe   = "probe"
 )
 
 const (
-	// redisCacheAge is how long a record is cached that Redis says nothing about.
+	// redisCacheAge is how long a record stays in the cache if Redis reports no change.
 	redisCacheAge = time.Minute
-	// redisProbeAge is how long the probe's key stays.
+	// redisProbeAge is how long Redis keeps the probe's key.
 	redisProbeAge = time.Minute
 )
 
-// Scripts are atomic. Each does no more when it is sent a second time, by a gateway
-// whose connection broke before the answer.
+// Scripts are atomic. To run one twice has the same effect as to run it once: a gateway
+// sends a script again if its connection broke before the reply.
 var (
-	// redisReplace writes a record in the place of the revision ARGV[1], or of nothing.
-	// What is no record has no revision, and stays.
+	// redisReplace replaces the record that has the revision ARGV[1]. With revision 0 it
+	// writes a record that must not exist yet. A value that is no record is not replaced.
 	redisReplace = rueidis.NewLuaScript(`
 local standing = redis.call('GET', KEYS[1])
 if standing == ARGV[2] then return 1 end
@@ -47,9 +47,9 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 return 1`)
 
-	// redisNote adds the record ARGV[1], which ends at ARGV[2], and drops what has ended
-	// by ARGV[3]. The set lives as long as the record that ends last.
-	redisNote = rueidis.NewLuaScript(`
+	// redisIndex adds the record ARGV[1], which ends at ARGV[2], and removes the records
+	// that have ended by ARGV[3]. The set lives as long as the record that ends last.
+	redisIndex = rueidis.NewLuaScript(`
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
@@ -72,19 +72,22 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`)
 )
 
-// Records keeps records in Redis. Its calls end when redisTimeout is over, and
-// not with their context: what one request waits for, others may wait for, too.
+// Records implements records.Store in Redis. Its calls end after redisTimeout, and not with
+// their context, because other requests may wait for the same reply.
 type Records struct {
 	Client  *Client
-	Release func()
-	Prefix  string
+	Release func() // releases Client
+	Prefix  string // of the names of keys
 }
 
+// NewRecords returns the records in the Redis with these options. Records with equal options
+// share a connection.
 func NewRecords(options Options, prefix string) *Records {
 	client, release := holdRedisClient(options)
 	return &Records{client, release, prefix}
 }
 
+// Get implements records.Store.
 func (r *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < redisTimeout {
 		return r.getUntil(ctx, name, fresh)
@@ -92,7 +95,7 @@ func (r *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 	return r.read(name, fresh)
 }
 
-// getUntil leaves an answer that comes too late to whoever else waits for it.
+// getUntil returns when ctx ends. The read goes on for the other requests that wait for it.
 func (r *Records) getUntil(ctx context.Context, name string, fresh bool) (string, bool, error) {
 	type answer struct {
 		text string
@@ -113,11 +116,11 @@ func (r *Records) getUntil(ctx context.Context, name string, fresh bool) (string
 }
 
 func (r *Records) read(name string, fresh bool) (string, bool, error) {
-	result := r.ask(name, !fresh)
+	result := r.get(name, !fresh)
 	if isFull(result.Error()) {
-		// A Redis that is full refuses the transaction in which what is cached is read,
-		// and not the plain read.
-		result = r.ask(name, false)
+		// A Redis that is full refuses the transaction of a cached read, but not a plain
+		// read.
+		result = r.get(name, false)
 	}
 	text, err := result.ToString()
 	switch {
@@ -129,7 +132,7 @@ func (r *Records) read(name string, fresh bool) (string, bool, error) {
 	return text, true, nil
 }
 
-func (r *Records) ask(name string, cached bool) rueidis.RedisResult {
+func (r *Records) get(name string, cached bool) rueidis.RedisResult {
 	key := r.Prefix + redisSession + name
 	return r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		get := c.B().Get().Key(key)
@@ -148,7 +151,7 @@ func isFull(err error) bool {
 	return ok && strings.HasPrefix(answer.Error(), "OOM ")
 }
 
-// run runs a script on one key, and reports whether it answered 1.
+// run runs a script on one key, and reports whether it returned 1.
 func (r *Records) run(script *rueidis.Lua, key, doing string, args ...string) (bool, error) {
 	answer, err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		return script.Exec(ctx, c, []string{r.Prefix + key}, args)
@@ -159,6 +162,7 @@ func (r *Records) run(script *rueidis.Lua, key, doing string, args ...string) (b
 	return answer == 1, nil
 }
 
+// Replace implements records.Store.
 func (r *Records) Replace(_ context.Context, name string, revision uint64, next *records.Record) (bool, error) {
 	return r.run(redisReplace, redisSession+name, "writing to Redis",
 		strconv.FormatUint(revision, 10), next.String(), milliseconds(next.Expires))
@@ -166,6 +170,7 @@ func (r *Records) Replace(_ context.Context, name string, revision uint64, next 
 
 func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
+// Remove implements records.Store.
 func (r *Records) Remove(_ context.Context, name string) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		return c.Do(ctx, c.B().Del().Key(r.Prefix+redisSession+name).Build())
@@ -176,12 +181,14 @@ func (r *Records) Remove(_ context.Context, name string) error {
 	return nil
 }
 
+// AddToIndex implements records.Store.
 func (r *Records) AddToIndex(_ context.Context, user, name string, expires time.Time) error {
-	_, err := r.run(redisNote, redisUser+user, "noting the session in Redis",
+	_, err := r.run(redisIndex, redisUser+user, "adding the session to the index in Redis",
 		name, milliseconds(expires), milliseconds(time.Now()))
 	return err
 }
 
+// RemoveFromIndex implements records.Store.
 func (r *Records) RemoveFromIndex(_ context.Context, user, name string) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		return c.Do(ctx, c.B().Zrem().Key(r.Prefix+redisUser+user).Member(name).Build())
@@ -192,6 +199,7 @@ func (r *Records) RemoveFromIndex(_ context.Context, user, name string) error {
 	return nil
 }
 
+// Index implements records.Store.
 func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 	names, err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		return c.Do(ctx, c.B().Zrange().Key(r.Prefix+redisUser+user).Min("0").Max("-1").Build())
@@ -202,6 +210,7 @@ func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 	return names, nil
 }
 
+// TryLock implements records.Store.
 func (r *Records) TryLock(_ context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
 	lock := &redisLockHeld{r, redisLock + name, rand.Text(), strconv.FormatInt(lease.Milliseconds(), 10)}
 	ok, err := r.run(redisTryLock, lock.key, "locking the session in Redis", lock.owner, lock.lease)
@@ -211,7 +220,7 @@ func (r *Records) TryLock(_ context.Context, name string, lease time.Duration) (
 	return lock, true, nil
 }
 
-// redisLockHeld is a key that names who holds the lock, and ends with the lease.
+// redisLockHeld is a lock: a key that holds its owner, and expires with the lease.
 type redisLockHeld struct {
 	records    *Records
 	key, owner string
@@ -220,6 +229,7 @@ type redisLockHeld struct {
 
 var errRedisLockLost = errors.New("the session's lock in Redis was lost")
 
+// Renew implements session.Lock.
 func (l *redisLockHeld) Renew(context.Context) error {
 	ok, err := l.records.run(redisRenewLock, l.key, "renewing the lock in Redis", l.owner, l.lease)
 	if err == nil && !ok {
@@ -228,13 +238,14 @@ func (l *redisLockHeld) Renew(context.Context) error {
 	return err
 }
 
+// Release implements session.Lock.
 func (l *redisLockHeld) Release(context.Context) error {
 	_, err := l.records.run(redisUnlock, l.key, "unlocking the session in Redis", l.owner)
 	return err
 }
 
-// Ready writes a little: a replica, a Redis that is full and one that is not there
-// refuse that.
+// Ready implements records.Store. It writes a small key, which fails if Redis is a replica,
+// full or unreachable.
 func (r *Records) Ready(context.Context) error {
 	err := r.Client.do(func(ctx context.Context, c rueidis.Client) rueidis.RedisResult {
 		return c.Do(ctx, c.B().Set().Key(r.Prefix+redisProbe).Value("").Px(redisProbeAge).Build())
@@ -245,8 +256,10 @@ func (r *Records) Ready(context.Context) error {
 	return nil
 }
 
+// Hold implements records.Store.
 func (r *Records) Hold() (release func()) { return r.Client.Hold() }
 
+// Close implements records.Store.
 func (r *Records) Close() { r.Release() }
 
 // Interface guards.

@@ -14,19 +14,19 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// optionsOf are those of a client for the server.
+// optionsOf returns the options of a client for the server.
 func optionsOf(server *redistest.Server) Options {
 	return Options{Addresses: []string{server.Address()}, ClientCache: true}
 }
 
-// opened gives one process's store over Redis.
+// opened returns the store of one process over Redis.
 func opened(t *testing.T, options Options) *records.Tickets {
 	t.Helper()
 	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(options, defaultPrefix) }}
 	return p.Store(t)
 }
 
-func TestRedisKeepsTheStoresPromises(t *testing.T) {
+func TestRedisPassesTheStoreSuite(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		clientCache bool
@@ -42,15 +42,15 @@ func BenchmarkLoad(b *testing.B) {
 	recordstest.BenchmarkLoad(b, NewRecords(optionsOf(redistest.Start(b)), "b:"))
 }
 
-// newApartRecords is another process's view: the pool would share the client.
+// newApartRecords returns the records of another process. NewRecords would share the client.
 func newApartRecords(options Options, prefix string) *Records {
 	client := NewClient(options, 0)
 	records := &Records{Client: client, Release: client.Release, Prefix: prefix}
 	return records
 }
 
-// redisPlace is a Redis of its own for the suite. It is set up as the example says, so
-// that the suite finds out what the example's user may not do.
+// redisPlace starts a Redis for the suite, configured as in the example. So the suite fails
+// if the example's user lacks a permission.
 func redisPlace(clientCache bool) func(*testing.T) recordstest.Place {
 	return func(t *testing.T) recordstest.Place {
 		flags, user, password := exampleRedisFlags(t)
@@ -111,14 +111,14 @@ func TestCachedRedisReadsFollowChanges(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
-	// What is gone from Redis altogether is gone from the cache, too.
+	// A record that was deleted in Redis is also deleted from the cache.
 	_, value = recordstest.Keep(t, here, recordstest.FreshSession("12345"))
 	recordstest.MustLoad(t, here, value)
 	server.Must("FLUSHALL")
 	recordstest.Eventually(t, "a flushed session is gone", func() bool { return recordstest.MustLoad(t, here, value) == nil })
 }
 
-func TestRedisIsAskedEachTimeWithoutTheClientCache(t *testing.T) {
+func TestEveryLoadReadsFromRedisWithoutClientCache(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	options := optionsOf(server)
@@ -130,10 +130,10 @@ func TestRedisIsAskedEachTimeWithoutTheClientCache(t *testing.T) {
 		recordstest.MustLoad(t, store, value)
 	}
 	if asked := server.Calls("get") - before; asked != 10 {
-		t.Errorf("ten requests asked Redis %d times", asked)
+		t.Errorf("ten requests: got %d reads from Redis, want 10", asked)
 	}
 	if tracking := server.Must("INFO", "clients"); !strings.Contains(tracking, "tracking_clients:0") {
-		t.Errorf("Redis is to tell what changes:\n%s", tracking)
+		t.Errorf("got client tracking, want none:\n%s", tracking)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestHangingRedisFailsInTimeAndRecovers(t *testing.T) {
 	if took := time.Since(began); took > 1500*time.Millisecond {
 		t.Errorf("reading took %v", took)
 	}
-	// What is cached is trusted no longer when Redis cannot take it back.
+	// The cache is not used any more, because Redis cannot report changes.
 	recordstest.Eventually(t, "the cache is dropped", func() bool { _, err := store.Load(t.Context(), value); return err != nil })
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the cache was used for %v", took)
@@ -167,7 +167,7 @@ func TestHangingRedisFailsInTimeAndRecovers(t *testing.T) {
 	recordstest.Eventually(t, "the session is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
 }
 
-func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
+func TestFullOrReadOnlyRedisFailsWritesAndServesReads(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, c := range []struct {
@@ -206,7 +206,7 @@ func TestARedisThatCannotWriteIsAFaultAndStillReads(t *testing.T) {
 	}
 }
 
-func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
+func TestRedisDeletesRecordsAndIndexEntriesWhenTheyExpire(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	store := opened(t, optionsOf(server))
@@ -225,14 +225,14 @@ func TestRedisForgetsRecordsAndNotesWhenTheyEnd(t *testing.T) {
 	set := defaultPrefix + redisUser + last.Kept.User
 	noted := server.Must("ZRANGE", set, "0", "-1")
 	if strings.Contains(noted, brief.ID.Hash()) || !strings.Contains(noted, long.ID.Hash()) || !strings.Contains(noted, last.ID.Hash()) {
-		t.Errorf("noted are:\n%s", noted)
+		t.Errorf("got the index:\n%s\nwant the two records that have not ended", noted)
 	}
 	if until := server.Must("PEXPIRETIME", set); until != milliseconds(last.Kept.Expires) && until != milliseconds(long.Kept.Expires) {
-		t.Errorf("the notes stay until %s, the sessions until %s", until, milliseconds(last.Kept.Expires))
+		t.Errorf("the index expires at %s, want %s", until, milliseconds(last.Kept.Expires))
 	}
 }
 
-func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
+func TestRedisLockHasOneOwnerAndEndsWithItsLease(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	here, there := opened(t, optionsOf(server)).Records, opened(t, optionsOf(server)).Records
@@ -268,8 +268,8 @@ func TestALockOfRedisEndsWithItsLeaseAndBelongsToOne(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoRecordIsNotReplacedInRedis: something else that uses the same names.
-func TestWhatIsNoRecordIsNotReplacedInRedis(t *testing.T) {
+// Another program may use the same names for its keys.
+func TestRedisValueThatIsNoRecordIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	held := opened(t, optionsOf(server)).Records
@@ -288,7 +288,7 @@ func TestWhatIsNoRecordIsNotReplacedInRedis(t *testing.T) {
 	}
 }
 
-func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
+func TestRestartOfRedisEmptiesTheClientCache(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	store := opened(t, optionsOf(server))
@@ -302,13 +302,12 @@ func TestARedisThatWasRestartedLeavesNothingStale(t *testing.T) {
 	server.Must("DEL", defaultPrefix+redisSession+gone.ID.Hash())
 	recordstest.Eventually(t, "it is back", func() bool { found, err := store.Load(t.Context(), value); return err == nil && found.Session != nil })
 	if recordstest.MustLoad(t, store, goneValue) != nil {
-		t.Error("a session that is gone was served")
+		t.Error("a session that was deleted while Redis was down was served from the cache")
 	}
 }
 
-// TestVisitorWhoLeavesDoesNotFailOthers: not even the visitor's own command ends, for
-// which others may wait.
-func TestVisitorWhoLeavesDoesNotFailOthers(t *testing.T) {
+// A cancelled request does not cancel its command: other requests may wait for the reply.
+func TestCancelledRequestDoesNotFailOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	store := opened(t, optionsOf(server))
@@ -319,7 +318,7 @@ func TestVisitorWhoLeavesDoesNotFailOthers(t *testing.T) {
 	}
 }
 
-// BenchmarkRedisCachedGet is what a request of a session in use costs.
+// BenchmarkRedisCachedGet measures reading a session that is in the client cache.
 func BenchmarkRedisCachedGet(b *testing.B) {
 	server := redistest.Start(b)
 	held := newApartRecords(optionsOf(server), defaultPrefix)

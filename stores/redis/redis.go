@@ -27,51 +27,51 @@ func init() {
 	caddy.RegisterModule(Store{})
 }
 
-// defaultPrefix is what the names of keys begin with.
+// defaultPrefix is the default of the setting prefix.
 const defaultPrefix = "tollgate:"
 
-// Store keeps sessions in Redis 6.2 or newer, or in Valkey, where several
-// gateways share them: whoever signs out at one is signed out at all of them at once,
-// and a session's tokens are refreshed by one of them. What is often read is cached in
-// the process, and Redis says when it changes.
+// Store keeps sessions in Redis 6.2 or newer, or in Valkey. Several gateways can share
+// them: a user who signs out at one gateway is signed out at all of them at once, and only
+// one gateway refreshes the tokens of a session. Sessions in use are cached in the process,
+// and Redis reports when they change.
 //
-// The gateways need the same `secret`. The gateway starts while Redis is down; until
-// Redis answers, requests that need a session get 503.
+// The gateways need the same `secret`. The gateway starts even if Redis is down. Until
+// Redis responds, requests that need a session get 503.
 type Store struct {
-	// Where Redis is, as `<host>:<port>`; with `sentinel` the sentinels, with `cluster`
-	// some of the nodes. Required.
+	// The address of Redis, as `<host>:<port>`. With `sentinel`: the addresses of the
+	// sentinels. With `cluster`: the addresses of some of the nodes. Required.
 	Address []string `json:"address,omitempty"`
 
 	// The ACL user. Needs `password`. Default: Redis's user `default`.
 	Username string `json:"username,omitempty"`
 
-	// The password, for sentinels, too, where they want one. Default: none.
+	// The password for Redis, and for the sentinels if they require one. Default: none.
 	Password string `json:"password,omitempty"`
 
 	// The number of the database. Default: 0.
 	Database int `json:"database,omitempty"`
 
-	// Speaks TLS to Redis, and to the sentinels. As a bare word: with the system's
-	// roots. Default: off.
+	// Uses TLS to Redis and to the sentinels. Without a block, the system's roots verify the
+	// certificate. Default: off.
 	TLS *TLS `json:"tls,omitempty"`
 
-	// The name under which the sentinels know the master. Default: none, `address` is
+	// The name of the master at the sentinels. Default: none, which means that `address` is
 	// Redis itself.
 	Sentinel string `json:"sentinel,omitempty"`
 
 	// Whether this is a Redis Cluster. Default: false.
 	Cluster bool `json:"cluster,omitempty"`
 
-	// What the name of every key begins with. Sites that share a Redis may share it,
-	// too: their sessions do not open each other. Default: `tollgate:`.
+	// The beginning of the name of every key. Sites that share a Redis may use the same
+	// prefix: a session of one site does not open at another. Default: `tollgate:`.
 	Prefix string `json:"prefix,omitempty"`
 
-	// Whether sessions are cached in the process, with Redis telling it what changes
-	// (server-assisted client-side caching). Turn it off for a proxy or a service that
-	// cannot do that; every request then asks Redis. Default: true.
+	// Whether sessions are cached in the process, and Redis reports changes (server-assisted
+	// client-side caching). Turn it off if a proxy or a service does not support that. Every
+	// request then reads from Redis. Default: true.
 	ClientCache *bool `json:"client_cache,omitempty"`
 
-	// For how long after the start sessions are taken over that stood in cookies, as with
+	// How long after the start sessions in cookies are moved to the store, as with
 	// `store storage`. Default: off.
 	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
 
@@ -80,19 +80,19 @@ type Store struct {
 	logger  *zap.Logger
 }
 
-// TLS says whom to trust, and who we are.
+// TLS holds the certificates for connections to Redis.
 type TLS struct {
-	// A file with the certificates, as PEM, of who may have signed Redis's certificate.
-	// Default: the system's roots.
+	// A PEM file with the certificates of the authorities that may have signed Redis's
+	// certificate. Default: the system's roots.
 	CA string `json:"ca,omitempty"`
 
-	// A file with this client's own certificate, as PEM. Needs `key`. Default: none.
+	// A PEM file with the certificate of this client. Needs `key`. Default: none.
 	Certificate string `json:"certificate,omitempty"`
 
-	// A file with the private key of `certificate`, as PEM. Default: none.
+	// A PEM file with the private key of `certificate`. Default: none.
 	Key string `json:"key,omitempty"`
 
-	// The name that Redis's certificate has to be for. Default: the host in `address`.
+	// The name that Redis's certificate must be valid for. Default: the host in `address`.
 	ServerName string `json:"server_name,omitempty"`
 }
 
@@ -167,7 +167,7 @@ func redisTLSWords(p *config.Parser, target **TLS) config.Word {
 	}}
 }
 
-// Provision reads the settings and the files of TLS. It asks no network.
+// Provision reads the settings and the TLS files. It makes no network requests.
 func (s *Store) Provision(ctx caddy.Context) error {
 	s.logger = ctx.Logger()
 	resolved, err := s.resolve(caddy.NewReplacer())
@@ -182,15 +182,15 @@ func (s *Store) Provision(ctx caddy.Context) error {
 	return config.WithoutSecrets(err, resolved.read)
 }
 
-// redisSettings are the settings with their placeholders read.
+// redisSettings are the settings with their placeholders replaced.
 type redisSettings struct {
 	Options
 	prefix string
 	tls    *redisTLSFiles
-	read   map[string]string // see resolver
+	read   map[string]string // see config.Resolver
 }
 
-// resolve reads the settings, but for the files that TLS names.
+// resolve reads the settings. It does not read the TLS files.
 func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	r := &config.Resolver{Repl: repl}
 	setting := func(name string) string { return config.StoreSetting + "." + name }
@@ -225,7 +225,7 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 		r.Fail(setting("database"), "must not be negative")
 	case strings.ContainsAny(resolved.prefix, "{} \r\n"):
 		// Braces would put all keys of a cluster on one node.
-		r.Check(setting("prefix"), s.Prefix, errors.New("must have neither braces nor white space"))
+		r.Check(setting("prefix"), s.Prefix, errors.New("may not contain a brace, a space or a line break"))
 	}
 	if r.Err != nil {
 		return nil, r.Err
@@ -234,13 +234,13 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	return resolved, nil
 }
 
-// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+// UnmarshalJSON reads JSON as strictly as Caddy does. Its errors show no secret.
 func (s *Store) UnmarshalJSON(text []byte) error {
 	type plain Store
 	return config.UnmarshalStrict(text, (*plain)(s))
 }
 
-// redisTLSFiles are the settings of TLS with their placeholders read.
+// redisTLSFiles are the settings of TLS with their placeholders replaced.
 type redisTLSFiles struct{ ca, certificate, key, serverName string }
 
 func (t *TLS) resolve(r *config.Resolver, path string) *redisTLSFiles {
@@ -269,7 +269,7 @@ func (f *redisTLSFiles) Load() (*tlsIdentity, error) {
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, config.Errorf(config.StoreSetting+".tls.ca", "%s has no certificate in it", f.ca)
+			return nil, config.Errorf(config.StoreSetting+".tls.ca", "%s contains no PEM certificate", f.ca)
 		}
 		identity = wire.AppendText(identity, string(pem))
 	}
@@ -284,15 +284,14 @@ func (f *redisTLSFiles) Load() (*tlsIdentity, error) {
 	return &tlsIdentity{conf, sha256.Sum256(identity)}, nil
 }
 
-// Connection gives what the store was provisioned with: how to connect, and what the name
-// of every key begins with.
+// Connection returns the options of the connection, and the prefix of the names of keys.
 func (s *Store) Connection() (Options, string) { return s.options, s.prefix }
 
 // Open implements Module.
 func (s *Store) Open(env session.Env) session.Store {
 	if !env.SecretGiven {
-		s.logger.Warn("store redis without secret: gateways that do not share Caddy's storage " +
-			"make a secret each, and do not know each other's sessions; give all of them the same secret")
+		s.logger.Warn("store redis without secret: each gateway that does not share Caddy's storage " +
+			"makes its own secret, and cannot open the sessions of the others; give all of them the same `secret`")
 	}
 	return records.NewTickets(env, NewRecords(s.Connection()), env.Takeover(time.Duration(s.FromCookies)))
 }

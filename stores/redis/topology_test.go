@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 )
 
-// startSentinel starts a sentinel that watches a master by itself, and is quick about it.
+// startSentinel starts a single sentinel with short timeouts that watches a master.
 func startSentinel(t *testing.T, master *redistest.Server, flags ...string) *redistest.Server {
 	t.Helper()
 	folder := t.TempDir()
@@ -25,14 +25,14 @@ sentinel failover-timeout shop 2000
 	return redistest.Start(t, append([]string{file, "--sentinel"}, flags...)...)
 }
 
-func TestTheRedisStoreFollowsAFailoverOfSentinel(t *testing.T) {
+func TestRedisStoreFollowsASentinelFailover(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	replica := redistest.Start(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port), "--replica-priority", "1")
 	recordstest.Eventually(t, "the replica follows", func() bool {
 		return strings.Contains(replica.Must("INFO", "replication"), "master_link_status:up")
 	})
-	// The sentinels know nothing of the user, and Redis does.
+	// Redis has the user, and the sentinel does not.
 	for _, server := range []*redistest.Server{master, replica} {
 		server.Must("ACL", "SETUSER", "gateway", "on", ">secret", "~tollgate:*", "+@all")
 	}
@@ -63,7 +63,7 @@ func TestTheRedisStoreFollowsAFailoverOfSentinel(t *testing.T) {
 	}
 }
 
-func TestSentinelsAreAskedWithThePasswordThatTheyWant(t *testing.T) {
+func TestSentinelsGetThePasswordIfTheyRequireIt(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t, "--requirepass", "secret")
 	sentinel := startSentinel(t, master, "--requirepass", "secret")
@@ -88,7 +88,7 @@ func startCluster(t *testing.T) []*redistest.Server {
 	}
 	for i, node := range nodes {
 		node.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(16384*i/3), strconv.Itoa(16384*(i+1)/3-1))
-		// Each is told of each: what they would tell one another comes when it comes.
+		// Every node is introduced to every other: gossip between them may take long.
 		for j, other := range nodes {
 			if other != node {
 				node.Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.Port), buses[j])
@@ -101,8 +101,8 @@ func startCluster(t *testing.T) []*redistest.Server {
 	return nodes
 }
 
-// waitForCluster waits until a node takes the cluster for whole. The nodes talk to each
-// other once a second or so, and on a busy machine a word may be lost.
+// waitForCluster waits until a node reports that the cluster is complete. The nodes send
+// each other a message about once a second. On a busy machine a message may be lost.
 func waitForCluster(t *testing.T, node *redistest.Server) {
 	t.Helper()
 	for range 600 {
@@ -115,7 +115,7 @@ func waitForCluster(t *testing.T, node *redistest.Server) {
 	t.Fatalf("the cluster never became whole: %s", node.Must("CLUSTER", "INFO"))
 }
 
-func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
+func TestRedisStoreUsesAllNodesOfACluster(t *testing.T) {
 	t.Parallel()
 	nodes := startCluster(t)
 	block := "address " + nodes[1].Address() + " 127.0.0.1:1\ncluster"
@@ -151,7 +151,7 @@ func TestTheRedisStoreUsesAWholeCluster(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A slot that has moved to another node is looked for there.
+	// After a slot has moved to another node, the store finds its keys there.
 	probe := defaultPrefix + redisProbe
 	slot := nodes[0].Must("CLUSTER", "KEYSLOT", probe)
 	for _, to := range nodes {
