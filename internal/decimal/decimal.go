@@ -1,5 +1,6 @@
 // Package decimal reads and compares amounts of money exactly as they are written.
-// No amount passes through binary floating point.
+// No amount passes through binary floating point. It does no sums: package spending adds
+// amounts. Begin with Parse.
 package decimal
 
 import (
@@ -15,7 +16,7 @@ type Decimal struct {
 	fraction string // digits without trailing zeros
 }
 
-// maxLength bounds an amount's text, in bytes.
+// maxLength is the maximum length of an amount's text in bytes.
 const maxLength = 256
 
 // Parse reads an optional sign, then digits with an optional fraction, such as
@@ -46,9 +47,9 @@ func Parse(text string) (d Decimal, ok bool) {
 // the minus sign proper, and their small, superscript and full-width forms.
 const minusSigns = "-\u00ad\u02d7\u2010\u2011\u2012\u2013\u2014\u2015\u207b\u208b\u2212\u2796\ufe58\ufe63\uff0d"
 
-// LooksNegative reports whether a text that Parse does not read shows that it is a
-// negative amount: a minus sign in front of its digits or behind them, or an opening
-// bracket in front of them, as bookkeepers write it. It errs on the side of yes.
+// LooksNegative reports whether a text that Parse cannot read looks like a negative amount.
+// Such a text has a minus sign before or after its digits, or an opening bracket before
+// them, as in bookkeeping. In case of doubt it returns true.
 func LooksNegative(text string) bool {
 	first := strings.IndexFunc(text, unicode.IsDigit)
 	if first < 0 {
@@ -82,7 +83,7 @@ func cutSign(s string) (rest string, negative, signed bool) {
 	}
 }
 
-// currencySigns are those of the currencies that balances are written in.
+// currencySigns are the currency signs that Parse accepts.
 const currencySigns = "$€£¥₹₩₽₺฿₫₱₴₦₪"
 
 func cutCurrency(s string) (rest string, found bool) {
@@ -93,8 +94,8 @@ func cutCurrency(s string) (rest string, found bool) {
 	return s[size:], true
 }
 
-// joinThousands takes the commas out of `1,234,567`. A comma anywhere else may be a
-// decimal comma, so that such an amount is not read at all.
+// joinThousands removes the commas of `1,234,567`. ok is false if a comma is anywhere else,
+// because it may be a decimal comma.
 func joinThousands(s string) (digits string, ok bool) {
 	if !strings.Contains(s, ",") {
 		return s, isDigits(s)
@@ -116,7 +117,7 @@ func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// Compare gives -1, 0 or 1 as d is less than, equal to or greater than other.
+// Compare returns -1 if d is less than other, 0 if they are equal, and 1 if d is greater.
 func (d Decimal) Compare(other Decimal) int {
 	switch {
 	case d.negative && !other.negative:
@@ -130,8 +131,8 @@ func (d Decimal) Compare(other Decimal) int {
 	}
 }
 
-// compareMagnitude relies on there being no leading and no trailing zeros: more
-// digits before the point are more, and digits compare like text.
+// compareMagnitude compares without the signs. There are no leading and trailing zeros. So
+// the number with more digits before the point is greater, and digits compare like text.
 func compareMagnitude(a, b Decimal) int {
 	if len(a.whole) != len(b.whole) {
 		if len(a.whole) < len(b.whole) {
@@ -145,7 +146,7 @@ func compareMagnitude(a, b Decimal) int {
 	return strings.Compare(a.fraction, b.fraction)
 }
 
-// Double gives twice the number.
+// Double returns twice the number.
 func (d Decimal) Double() Decimal {
 	digits := []byte(d.whole + d.fraction)
 	carry := byte(0)
@@ -161,7 +162,8 @@ func (d Decimal) Double() Decimal {
 	return Decimal{negative: d.negative, whole: whole, fraction: strings.TrimRight(string(digits[point:]), "0")}
 }
 
-// String gives the number with a leading digit and without superfluous zeros.
+// String returns the number with at least one digit before the point, and without
+// superfluous zeros.
 func (d Decimal) String() string {
 	s := d.whole
 	if s == "" {

@@ -13,8 +13,8 @@ type Counter struct {
 	idle    chan struct{} // closed when running falls to zero; nil before the first Begin
 }
 
-// Begin counts a piece of work, until end is called. Call it before the goroutine that
-// does the work starts: a shutdown in between would not wait otherwise.
+// Begin counts a piece of work until end is called. Call Begin before the goroutine that
+// does the work starts. Otherwise a shutdown in between would not wait for the work.
 func (c *Counter) Begin() (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,8 +40,8 @@ func (c *Counter) Count() int {
 	return c.running
 }
 
-// Wait waits until nothing is running, for at most the given time, and reports whether
-// that is so. Work that begins meanwhile is waited for, too.
+// Wait waits until nothing is running, also for work that begins meanwhile. It returns false
+// if the given time is over before that.
 func (c *Counter) Wait(atMost time.Duration) bool {
 	timeout := time.NewTimer(atMost)
 	defer timeout.Stop()

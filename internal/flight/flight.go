@@ -1,4 +1,4 @@
-// Package flight runs a call once for all who need its result at the same time.
+// Package flight runs a call once for all callers that need its result at the same time.
 //
 // A Group runs the call detached from its callers: a caller that goes away neither
 // cancels the call nor loses its result for the others. A Lazy obtains a value once, and
@@ -26,7 +26,7 @@ type Result[V any] struct {
 }
 
 // Start runs call, unless a call for this key is running already, and returns a channel
-// that receives the result of the one that runs. Nobody has to read from the channel.
+// that receives the result of the running call. The caller need not read from the channel.
 func (g *Group[V]) Start(key string, call func() (V, error)) <-chan Result[V] {
 	result := make(chan Result[V], 1)
 	done := g.calls.DoChan(key, func() (any, error) { return call() })
@@ -54,8 +54,8 @@ func (g *Group[V]) Do(ctx context.Context, key string, call func(context.Context
 	}
 }
 
-// Lazy obtains a value at first use, once, and keeps it. After a failure it gives the same
-// error to every caller for the length of a pause, and then tries again.
+// Lazy obtains a value once, at first use, and keeps it. After a failure it returns the same
+// error to every caller during a pause. After the pause it tries again.
 type Lazy[V any] struct {
 	pause  time.Duration
 	obtain func(context.Context) (V, error)

@@ -1,5 +1,7 @@
 // Package cookie keeps the whole session, sealed, in the browser's cookie. Nothing has to
 // be installed; ended sessions are remembered by one process only.
+//
+// It does not write cookies: package browser does. Begin with Sessions.Load.
 package cookie
 
 import (
@@ -19,9 +21,9 @@ func init() {
 }
 
 // Store keeps the whole session in the browser, sealed in one or two
-// cookies. It is the default, needs nothing installed, and fits one process: what
-// is known of renewed and of ended sessions stays in that process, so a session
-// that was signed out is refused until the process ends, and not by another one.
+// cookies. It is the default and needs no installation. It is made for one process: only the
+// process that renewed or ended a session knows of that. Another process, or the same one
+// after a restart, accepts a copy of the cookie of an ended session.
 type Store struct{}
 
 // CaddyModule returns the Caddy module information.

@@ -287,7 +287,7 @@ func (f *redisTLSFiles) Load() (*tlsIdentity, error) {
 // Connection returns the options of the connection, and the prefix of the names of keys.
 func (s *Store) Connection() (Options, string) { return s.options, s.prefix }
 
-// Open implements Module.
+// Open implements session.Module.
 func (s *Store) Open(env session.Env) session.Store {
 	if !env.SecretGiven {
 		s.logger.Warn("store redis without secret: each gateway that does not share Caddy's storage " +

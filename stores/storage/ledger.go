@@ -56,7 +56,7 @@ const epoch = 1
 
 // change reads the State of a user, changes it, and writes it, under the user's lock.
 func (l *Ledger) change(ctx context.Context, user string, apply func(s *spending.State, now int64)) (err error) {
-	// The change may not end half-way with the request.
+	// The change goes on if the request ends: it must not be done by half.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageTimeout)
 	defer cancel()
 	unlock, err := l.records.lock(ctx, storageSpendingLock+user)
@@ -135,7 +135,8 @@ func (l *Ledger) EndReading(ctx context.Context, user string, t spending.Ticket,
 	return l.change(ctx, user, func(s *spending.State, now int64) { s.EndReading(now, t, b) })
 }
 
-// sweepWhenDue begins to delete idle States, now and then: no other process does.
+// sweepWhenDue deletes idle States in the background, if the last time was long ago. Nothing
+// else deletes them.
 func (l *Ledger) sweepWhenDue(now int64) {
 	last := l.swept.Load()
 	if flight.Within(time.Duration(now-last)*time.Millisecond, sweepInterval) || !l.swept.CompareAndSwap(last, now) {
@@ -169,9 +170,9 @@ func (l *Ledger) sweepUser(ctx context.Context, user string) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = unlock() }() // the storage ends a lock that nobody renews
+	defer func() { _ = unlock() }() // if this fails, the storage ends the lock later
 	if l.isIdle(ctx, user) {
-		_ = l.records.delete(ctx, path.Join(StorageSpending, user)) // or the next time
+		_ = l.records.delete(ctx, path.Join(StorageSpending, user)) // if this fails, the next sweep does it
 	}
 }
 

@@ -1,4 +1,8 @@
 // Package storage keeps sessions in the storage that Caddy is configured with.
+//
+// It does not decide which sessions exist or when they end: package records does, with the
+// Records of this package. Begin with Store for the settings, and with Records for the reads
+// and writes.
 package storage
 
 import (
@@ -30,19 +34,19 @@ func init() {
 }
 
 // Store keeps sessions in the storage that Caddy is configured with: files in
-// Caddy's data folder, unless the global option `storage` says otherwise. Nothing has
+// Caddy's data folder, unless the global option `storage` names another storage. Nothing has
 // to be installed. Sessions survive restarts, signing out is final, and an operator
-// can list and end sessions. Several processes can share it where they share the
-// storage; its lock then keeps them from spending one refresh token twice.
+// can list and end sessions. Several processes that share the storage can share the
+// sessions. The storage's lock then prevents two processes from using one refresh token.
 //
-// The site should have a `secret`. Without one the secret is kept in the same storage,
-// and a copy of it is enough to make sessions.
+// The site should have a `secret`. Without one the secret is kept in the same storage. A
+// copy of the storage is then enough to forge sessions.
 type Store struct {
-	// For how long after the start sessions are taken over that stood in cookies: the time
-	// of a change from `store cookie`. Up to 30d. It counts from the first configuration of
-	// the process that has it; a reload does not prolong it, and a restart begins it anew.
-	// A session that moves has its user information read anew before its first use.
-	// Default: off, which signs such people in anew.
+	// How long after the start sessions in cookies are moved to the store. Use it when you
+	// change from `store cookie`. At most 30d. The time counts from the first configuration
+	// of the process that has this option. A reload does not prolong it, and a restart begins
+	// it again. The user information of a moved session is read again before its first use.
+	// Default: off, which means that users with a session in a cookie have to sign in again.
 	FromCookies caddy.Duration `json:"from_cookies,omitempty"`
 
 	storage certmagic.Storage
@@ -75,7 +79,7 @@ func (s *Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return p.TryOut(s.resolve)
 }
 
-// UnmarshalJSON is Caddy's own strict reading, with an error that shows no secret.
+// UnmarshalJSON reads JSON as strictly as Caddy does. Its errors show no secret.
 func (s *Store) UnmarshalJSON(text []byte) error {
 	type plain Store
 	return config.UnmarshalStrict(text, (*plain)(s))
@@ -96,35 +100,35 @@ func (s *Store) resolve(repl *caddy.Replacer) error {
 	return nil
 }
 
-// Open implements Module.
+// Open implements session.Module.
 func (s *Store) Open(env session.Env) session.Store {
 	if !env.SecretGiven {
 		s.logger.Warn("store storage without secret: the secret is kept in Caddy's storage, beside the sessions; " +
-			"whoever can read a copy of the storage can also open every cookie of the site; set `secret`, which `caddy tollgate keygen` prints")
+			"a copy of the storage is enough to open every cookie of the site; set `secret` to a value that `caddy tollgate keygen` prints")
 	}
 	return records.NewTickets(env, NewRecords(s.storage), env.Takeover(time.Duration(s.FromCookies)))
 }
 
-// Places in the storage, and the names of locks. Records and notes are named by
+// Folders in the storage, and the names of locks. Records and index entries are named by
 // hashes.
 const (
 	StorageSessions = "tollgate/sessions"
 	storageUsers    = "tollgate/users"
 	storageProbe    = "tollgate/probe"
 
-	storageSessionLock = "tollgate_session_" // one process refreshes
-	storageRecordLock  = "tollgate_record_"  // one process writes
+	storageSessionLock = "tollgate_session_" // its owner refreshes the tokens
+	storageRecordLock  = "tollgate_record_"  // its owner writes the record
 )
 
 const (
-	// StorageReadAge is how old a record may be that is not read again: the bound of
-	// how long another process takes to see a session's end.
+	// StorageReadAge is how long a record that was read is cached. It is also how long
+	// another process may take to notice that a session has ended.
 	StorageReadAge = 500 * time.Millisecond
-	// maxReadBytes bounds what is remembered for that long.
+	// maxReadBytes is the maximum size of that cache.
 	maxReadBytes = 32 << 20
-	// storageTimeout bounds one access, and the wait for a record's lock.
+	// storageTimeout is the timeout of one access, and of the wait for a record's lock.
 	storageTimeout = 5 * time.Second
-	// lockPause is the pause between two looks at a lock that is taken.
+	// lockPause is the pause between two attempts to take a lock.
 	lockPause = 20 * time.Millisecond
 	// sweepInterval is how often expired records are deleted.
 	sweepInterval = time.Hour
@@ -132,11 +136,11 @@ const (
 	sweepTimeout = 10 * time.Minute
 )
 
-// Records keeps records in a storage of Caddy's.
+// Records implements records.Store in a storage of Caddy's.
 type Records struct {
 	Storage certmagic.Storage
-	// writing keeps this process's own writers apart, by name, before the storage's
-	// lock keeps them from other processes': that one is looked at now and then only.
+	// writing holds locks for the writers of this process, by a hash of the name. They come
+	// before the storage's lock, which is slower because it has to be polled.
 	writing [64]sync.Mutex
 	seed    maphash.Seed
 	Read    *otter.Cache[string, readRecordText]
@@ -147,10 +151,11 @@ type Records struct {
 // readRecordText is a record's text, and when it was read.
 type readRecordText struct {
 	text    string
-	missing bool // only until it is remembered: a record that is not there is not
+	missing bool // true if the record does not exist; such a result is not cached
 	at      time.Time
 }
 
+// NewRecords returns the records in the given storage.
 func NewRecords(storage certmagic.Storage) *Records {
 	return &Records{
 		Storage: storage,
@@ -163,6 +168,7 @@ func NewRecords(storage certmagic.Storage) *Records {
 	}
 }
 
+// Get implements records.Store.
 func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
 	if !fresh {
 		if known, ok := s.Read.GetIfPresent(name); ok && flight.Within(time.Since(known.at), StorageReadAge) {
@@ -172,8 +178,8 @@ func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 	if fresh {
 		return s.readNow(ctx, name)
 	}
-	// Files know no deadline: who waits for one that hangs goes away by itself, and
-	// requests that come together share one read.
+	// Reading a file has no deadline. Therefore each caller stops waiting when its own
+	// context ends. Requests at the same time share one read.
 	read, err := s.reads.Do(ctx, name, func(ctx context.Context) (readRecordText, error) {
 		text, ok, err := s.readNow(ctx, name)
 		return readRecordText{text: text, missing: !ok}, err
@@ -212,7 +218,8 @@ func (s *Records) Load(ctx context.Context, key string) (string, bool, error) {
 	return string(value), true, nil
 }
 
-// Replace compares and writes under the storage's lock, which is what there is.
+// Replace implements records.Store. A storage has no atomic compare-and-write, so Replace
+// takes the storage's lock.
 func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *records.Record) (replaced bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
@@ -227,13 +234,13 @@ func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *
 	if err != nil {
 		return false, err
 	}
-	standing := uint64(0)
+	current := uint64(0)
 	if ok {
-		if standing, ok = records.RevisionOf(text); !ok || standing == 0 {
-			return false, nil // whatever it is, it is not ours to write over
+		if current, ok = records.RevisionOf(text); !ok || current == 0 {
+			return false, nil // the value is not ours and must not be overwritten
 		}
 	}
-	if standing != revision {
+	if current != revision {
 		return false, nil
 	}
 	if err := s.Storage.Store(ctx, key, []byte(r.String())); err != nil {
@@ -244,6 +251,7 @@ func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *
 	return true, nil
 }
 
+// Remove implements records.Store.
 func (s *Records) Remove(ctx context.Context, name string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
@@ -263,7 +271,7 @@ func (s *Records) delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// lockRecord takes the right to write one record.
+// lockRecord takes the lock for writing one record.
 func (s *Records) lockRecord(ctx context.Context, name string) (unlock func() error, err error) {
 	if unlock, err = s.lock(ctx, storageRecordLock+name); err != nil {
 		return nil, fmt.Errorf("locking the session in Caddy's storage: %w", err)
@@ -296,8 +304,8 @@ func (s *Records) lock(ctx context.Context, name string) (unlock func() error, e
 	}
 }
 
-// tryLockStorage takes a lock of the storage, or says false where somebody has it.
-// A storage whose locks cannot be tried is waited for.
+// tryLockStorage takes a lock of the storage. It returns false if the lock is taken. If the
+// storage has no TryLock, it waits for the lock.
 func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error) {
 	locker, ok := s.Storage.(certmagic.TryLocker)
 	if !ok {
@@ -306,8 +314,8 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 	if _, ok := s.Storage.(*certmagic.FileStorage); !ok {
 		return locker.TryLock(ctx, name)
 	}
-	// Where a file's lock is taken, trying means to sleep for a second and to look
-	// again. There is a better pause below.
+	// If the lock of a file is taken, TryLock sleeps for a second and tries again. That is
+	// too long, so it gets a short timeout, and our callers retry.
 	brief, cancel := context.WithTimeout(ctx, lockPause)
 	defer cancel()
 	ok, err := locker.TryLock(brief, name)
@@ -317,6 +325,7 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 	return ok, err
 }
 
+// TryLock implements records.Store.
 func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
@@ -327,14 +336,15 @@ func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration)
 	return &storageLock{s.Storage, storageSessionLock + name, lease}, true, nil
 }
 
-// storageLock is a lock of the storage. Files' locks are kept alive by the storage
-// itself, for as long as the process lives; a storage with leases is asked to.
+// storageLock is a lock of the storage. A file storage renews its locks by itself while the
+// process lives. A storage with leases renews them on request.
 type storageLock struct {
 	storage certmagic.Storage
 	name    string
 	lease   time.Duration
 }
 
+// Renew implements session.Lock.
 func (l *storageLock) Renew(ctx context.Context) error {
 	if renewer, ok := l.storage.(certmagic.LockLeaseRenewer); ok {
 		return renewer.RenewLockLease(ctx, l.name, l.lease)
@@ -342,28 +352,32 @@ func (l *storageLock) Renew(ctx context.Context) error {
 	return nil
 }
 
+// Release implements session.Lock.
 func (l *storageLock) Release(ctx context.Context) error { return l.storage.Unlock(ctx, l.name) }
 
-// AddToIndex implements Store: a note is a value whose name says it all.
+// AddToIndex implements records.Store. An index entry is a key below the user's folder. Its
+// name is the name of the record.
 func (s *Records) AddToIndex(ctx context.Context, user, name string, expires time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.Storage.Store(ctx, path.Join(storageUsers, user, name), []byte(strconv.FormatInt(expires.UnixMilli(), 10)))
 }
 
+// RemoveFromIndex implements records.Store.
 func (s *Records) RemoveFromIndex(ctx context.Context, user, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.delete(ctx, path.Join(storageUsers, user, name))
 }
 
+// Index implements records.Store.
 func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return s.list(ctx, path.Join(storageUsers, user))
 }
 
-// list gives the last parts of the names below a place.
+// list returns the last path elements of the keys directly below a folder.
 func (s *Records) list(ctx context.Context, place string) ([]string, error) {
 	keys, err := s.Storage.List(ctx, place, false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -378,7 +392,8 @@ func (s *Records) list(ctx context.Context, place string) ([]string, error) {
 	return keys, nil
 }
 
-// Ready writes a little, and reads it back: a disk may be full, or read-only.
+// Ready implements records.Store. It writes a small value and reads it back, which fails if
+// the disk is full or read-only.
 func (s *Records) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
@@ -391,7 +406,8 @@ func (s *Records) Ready(ctx context.Context) error {
 	return nil
 }
 
-// sweepWhenDue begins to delete what has expired, now and then: nobody else does.
+// sweepWhenDue deletes expired records in the background, if the last time was long ago.
+// Nothing else deletes them.
 func (s *Records) sweepWhenDue() {
 	now := time.Now()
 	last := s.swept.Load()
@@ -405,8 +421,8 @@ func (s *Records) sweepWhenDue() {
 	}()
 }
 
-// Sweep deletes the records that have expired, with the notes of them. What cannot
-// be read or deleted now is left for the next time.
+// Sweep deletes expired records and their index entries. A record that cannot be read or
+// deleted now is left for the next sweep.
 func (s *Records) Sweep(ctx context.Context, now time.Time) {
 	names, err := s.list(ctx, StorageSessions)
 	if err != nil {
@@ -427,9 +443,10 @@ func (s *Records) Sweep(ctx context.Context, now time.Time) {
 	}
 }
 
-// Hold implements Store. The storage is Caddy's own, which keeps it open.
+// Hold implements records.Store. It does nothing, because Caddy keeps the storage open.
 func (*Records) Hold() (release func()) { return func() {} }
 
+// Close implements records.Store.
 func (s *Records) Close() { s.Read.StopAllGoroutines() }
 
 // Interface guards.
