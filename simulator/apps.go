@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// appRequest is what a developer sends to register an application.
+// appRequest is the request body of a developer who registers an application.
 type appRequest struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	RedirectURI string `json:"redirect_uri"`
 }
 
-// app is what comes back: the only time the client secret is shown.
+// app is the registered application in the response. No other response shows
+// the client secret.
 type app struct {
 	ID           int64  `json:"id"`
 	Name         string `json:"name"`
@@ -25,17 +26,17 @@ type app struct {
 	CreatedTime  int64  `json:"created_time"`
 }
 
-// envelope wraps every answer of the provider's own API. It comes with
-// status 200 even when it says no, which is what clients stumble over, and
-// so the simulator keeps to it.
+// envelope wraps every response of the provider's own API. The status is 200
+// also for a refusal. The simulator does the same, because clients often
+// overlook that.
 type envelope struct {
 	Success bool   `json:"success"`
 	Message string `json:"message"`
 	Data    *app   `json:"data,omitempty"`
 }
 
-// createApp registers a client. It stays registered for as long as the
-// Provider lives, or until maxClients others came after it.
+// createApp registers a client. The client stays registered while the
+// Provider exists, or until maxClients others were registered after it.
 func (p *Provider) createApp(w http.ResponseWriter, r *http.Request) {
 	token, ok := bearerToken(r)
 	if !ok || !sameSecret(token, p.options.DeveloperToken) {
@@ -79,8 +80,8 @@ func readApp(r *http.Request) (request appRequest, problem string) {
 	return request, checkRedirectURI(request.RedirectURI)
 }
 
-// checkRedirectURI asks for https, except on the developer's own machine. A
-// fragment is refused by RFC 6749 section 3.1.2.
+// checkRedirectURI requires https, except on the developer's own machine. It
+// refuses a fragment (RFC 6749 section 3.1.2).
 func checkRedirectURI(redirectURI string) (problem string) {
 	u, err := url.Parse(redirectURI)
 	switch {
@@ -91,7 +92,7 @@ func checkRedirectURI(redirectURI string) (problem string) {
 	case strings.Contains(redirectURI, "#"):
 		return "redirect_uri must not have a fragment"
 	case u.User != nil:
-		return "redirect_uri must not carry credentials"
+		return "redirect_uri must not contain credentials"
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return "redirect_uri must use https, except on localhost"
 	}

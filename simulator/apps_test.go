@@ -61,7 +61,7 @@ func TestCreatedAppCanLogIn(t *testing.T) {
 	w.wantStatus(w.exchange(code, "client_id", data.ClientID, "client_secret", data.ClientSecret, "redirect_uri", target), http.StatusOK)
 }
 
-// A refusal has status 200, as in the real product's family.
+// A refusal has status 200, as in the provider's product family.
 func TestRefusedAppIsA200WithoutSuccess(t *testing.T) {
 	w := start(t, simulator.Options{})
 	good := simulator.DefaultDeveloperToken

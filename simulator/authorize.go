@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// authorization is an authorize request that may go on.
+// authorization is an authorize request that passed all checks.
 type authorization struct {
 	client      Client
 	redirectURI string
 	state       string
 	scope       string
-	challenge   string // PKCE, empty without
-	automatic   bool   // auto_authorize=true: no consent page
+	challenge   string // of PKCE; empty without PKCE
+	automatic   bool   // true with auto_authorize=true: no consent page
 	loginHint   string
-	query       string // the request again, for the forms on our pages
+	query       string // the query of the request, for the forms on our pages
 }
 
-// authorize shows the sign-in page, the consent page, or neither, and ends
-// in a redirect with a code.
+// authorize shows the sign-in page or the consent page, or redirects to the
+// client with a code.
 func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	a, ok := p.readAuthorization(w, r)
 	if !ok {
@@ -57,8 +57,8 @@ func (p *Provider) authorizeUser(w http.ResponseWriter, r *http.Request, a autho
 	p.giveCode(w, r, a, user)
 }
 
-// consent is the form of the consent page. The whole request is checked once
-// more: what the page showed is no proof of what its form sends.
+// consent handles the form of the consent page. It checks the whole request
+// again, because a form may send something else than its page has shown.
 func (p *Provider) consent(w http.ResponseWriter, r *http.Request) {
 	a, ok := p.readAuthorization(w, r)
 	if !ok {
@@ -71,8 +71,8 @@ func (p *Provider) consent(w http.ResponseWriter, r *http.Request) {
 	}
 	user, ok := p.signedIn(r)
 	if !ok || form.Get("user") != formatID(user.ID) {
-		// Another tab signed out or changed the account: this user has not
-		// been asked yet.
+		// Another tab signed out or changed the account: the current user
+		// has not seen the consent page yet.
 		backToAuthorize(w, r)
 		return
 	}
@@ -87,8 +87,8 @@ func (p *Provider) consent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giveCode ends the authorize request: one code, bound to all that the
-// exchange will have to repeat.
+// giveCode ends the authorize request with a code. The code is bound to all
+// values that the exchange must repeat.
 func (p *Provider) giveCode(w http.ResponseWriter, r *http.Request, a authorization, user User) {
 	code := p.grants.issueCode(codeGrant{
 		clientID:    a.client.ID,
@@ -116,10 +116,10 @@ func (a authorization) redirect(w http.ResponseWriter, r *http.Request, answer u
 	http.Redirect(w, r, a.redirectURI+separator+answer.Encode(), status)
 }
 
-// readAuthorization checks an authorize request. When it returns false it
-// has answered: with a page as long as the redirect URI is not known to be
-// the client's (RFC 6749 section 4.1.2.1: anything else is an open
-// redirector), with an error redirect afterwards.
+// readAuthorization checks an authorize request. If it returns false, it has
+// written the response: a page if the redirect URI is not the client's (a
+// redirect would make this an open redirector, RFC 6749 section 4.1.2.1), and
+// an error redirect otherwise.
 func (p *Provider) readAuthorization(w http.ResponseWriter, r *http.Request) (authorization, bool) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -138,7 +138,8 @@ func (p *Provider) readAuthorization(w http.ResponseWriter, r *http.Request) (au
 	return a, true
 }
 
-// readTarget finds the client and its redirect URI, and says what is wrong.
+// readTarget finds the client and its redirect URI. problem says what is wrong,
+// and is empty if nothing is wrong.
 func (p *Provider) readTarget(query url.Values, a *authorization) (problem string) {
 	if len(query["client_id"]) != 1 || len(query["redirect_uri"]) != 1 {
 		return "client_id and redirect_uri must be given exactly once."
@@ -147,7 +148,7 @@ func (p *Provider) readTarget(query url.Values, a *authorization) (problem strin
 	if !known {
 		return "The client_id is not registered."
 	}
-	// The exact string: neither case, nor a slash, nor a port is forgiven.
+	// The strings must be equal: case, slashes and ports matter.
 	if !slices.Contains(client.RedirectURIs, query.Get("redirect_uri")) {
 		return "The redirect_uri is not the one registered for this client."
 	}
@@ -155,8 +156,8 @@ func (p *Provider) readTarget(query url.Values, a *authorization) (problem strin
 	return ""
 }
 
-// readRequest checks everything else, state first, so that later errors can
-// carry it. Unknown parameters are ignored, as RFC 6749 section 3.1 demands.
+// readRequest checks the other parameters. It reads state first, because error
+// redirects contain it. It ignores unknown parameters (RFC 6749 section 3.1).
 func (a *authorization) readRequest(query url.Values) *oauthError {
 	refuse := func(code, description string) *oauthError {
 		return &oauthError{http.StatusBadRequest, code, description}
@@ -191,9 +192,10 @@ func (a *authorization) readRequest(query url.Values) *oauthError {
 	return nil
 }
 
-// checkChallenge accepts no PKCE at all or PKCE done well. The method plain,
-// also the default when none is named, protects against nothing that reads
-// the authorize request, so it is refused (RFC 9700 section 2.1.1).
+// checkChallenge accepts a request without PKCE or with the method S256. It
+// refuses the method plain, which is also the default if no method is given:
+// plain does not protect against an attacker who can read the authorize
+// request (RFC 9700 section 2.1.1).
 func checkChallenge(challenge, method string) (problem string) {
 	if challenge == "" {
 		if method != "" {

@@ -26,7 +26,7 @@ func (w *world) signedInBrowser(user string) *browser {
 	return b
 }
 
-func TestAuthorizeShowsAPageWhenTheTargetIsNotTheClients(t *testing.T) {
+func TestAuthorizeShowsAPageForAForeignRedirectURI(t *testing.T) {
 	w := start(t, autoLogin())
 	for name, query := range map[string]string{
 		"no parameter at all":    "",
@@ -122,7 +122,7 @@ func TestAuthorizeKeepsTheQueryOfARegisteredRedirectURI(t *testing.T) {
 	}
 }
 
-func TestOneClickOnAUserGoesOnWithTheLogin(t *testing.T) {
+func TestSignInPageContinuesTheLoginAfterOneClick(t *testing.T) {
 	w := start(t, simulator.Options{})
 	b := w.browser()
 	page := b.get(authorizePath())
@@ -293,7 +293,7 @@ func TestDenyRedirectsWithAccessDenied(t *testing.T) {
 	w.wantStatus(b.submit(path, url.Values{"user": {"12345"}, "decision": {"maybe"}}), http.StatusBadRequest)
 }
 
-func TestConsentOfAnotherUserOrNobodyStartsAgain(t *testing.T) {
+func TestConsentFormOfAnotherUserStartsAgain(t *testing.T) {
 	w := start(t, simulator.Options{})
 	path := simulator.ConsentPath + "?" + authorizeQuery("auto_authorize", "").Encode()
 	form := url.Values{"user": {"12345"}, "decision": {"allow"}}

@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// cookieName is the simulator's own sign-in. It tells which user sits at
-// this browser, and has nothing to do with the tokens given to clients.
+// cookieName is the name of the simulator's own session cookie. It identifies
+// the user of a browser, and is independent of the tokens of clients.
 const cookieName = "aihubmix_simulator"
 
 const (
-	// maxBrowsers bounds the sign-ins that are remembered.
+	// maxBrowsers is the maximum number of signed-in browsers.
 	maxBrowsers = 10_000
 
-	// maxConsents bounds the pairs of user and client that are remembered.
+	// maxConsents is the maximum number of consents: pairs of user and client.
 	maxConsents = 10_000
 )
 
-// browserTable remembers who signed in where, and who allowed what.
+// browserTable holds the users of signed-in browsers, and the consents of users.
 type browserTable struct {
 	mu       sync.Mutex // guards both tables
 	users    *table[fingerprint, int64]
@@ -68,7 +68,7 @@ func (t *browserTable) allowed(userID int64, clientID, scope string) bool {
 	return ok && includesScope(given, scope)
 }
 
-// forget drops all consents of a user, as revoking does.
+// forget deletes all consents of a user. Revoking does that.
 func (t *browserTable) forget(userID int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,7 +79,7 @@ func (t *browserTable) forget(userID int64) {
 	}
 }
 
-// signedIn returns the user of this browser, or the one of AutoLogin.
+// signedIn returns the user of this browser, or the user named by AutoLogin.
 func (p *Provider) signedIn(r *http.Request) (User, bool) {
 	if cookie, err := r.Cookie(cookieName); err == nil {
 		if id, ok := p.browsers.user(cookie.Value); ok {
@@ -92,8 +92,8 @@ func (p *Provider) signedIn(r *http.Request) (User, bool) {
 	return User{}, false
 }
 
-// signIn makes this the user of the browser, under a fresh cookie value so
-// that one planted before the sign-in is worth nothing after it.
+// signIn signs the user in at this browser. It makes a new cookie value, so that
+// a value that an attacker set before the sign-in is worthless (session fixation).
 func (p *Provider) signIn(w http.ResponseWriter, r *http.Request, user User) {
 	if old, err := r.Cookie(cookieName); err == nil {
 		p.browsers.signOut(old.Value)
@@ -103,9 +103,9 @@ func (p *Provider) signIn(w http.ResponseWriter, r *http.Request, user User) {
 	setCookie(w, r, value, 0)
 }
 
-// setCookie is the one place that writes the cookie. Lax, because users
-// arrive from the client's site. Secure only over TLS, because not every
-// browser keeps Secure cookies from http://127.0.0.1.
+// setCookie writes the cookie; nothing else does. SameSite is Lax, because
+// users come from the client's site. Secure is set only over TLS, because not
+// every browser keeps Secure cookies from http://127.0.0.1.
 func setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{
 		Name:     cookieName,
@@ -118,9 +118,9 @@ func setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int)
 	})
 }
 
-// sameOrigin lets only forms of the simulator's own pages through. A request
-// with neither Sec-Fetch-Site nor Origin passes: no browser sends such a
-// POST, and whoever does is not riding on somebody's cookie.
+// sameOrigin accepts only forms of the simulator's own pages. A request
+// without Sec-Fetch-Site and Origin passes. No browser sends such a POST, so
+// it cannot be a forged request with a user's cookie.
 func (p *Provider) sameOrigin(work http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := p.crossOrigin.Check(r); err != nil {
@@ -131,8 +131,8 @@ func (p *Provider) sameOrigin(work http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// login is the form of the "Sign in as" page. It goes back to AuthorizePath
-// with the query it was given, and to nowhere else.
+// login handles the form of the "Sign in as" page. It redirects only to
+// AuthorizePath, with the query of the form's own URL.
 func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
 	form, err := readForm(r)
 	if err != nil {
@@ -149,7 +149,7 @@ func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
 	backToAuthorize(w, r)
 }
 
-// logout is the "use another account" button.
+// logout handles the button "Use another account".
 func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie(cookieName); err == nil {
 		p.browsers.signOut(cookie.Value)
@@ -158,8 +158,8 @@ func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 	backToAuthorize(w, r)
 }
 
-// backToAuthorize continues the login that this form interrupted. Without
-// one there is the index page.
+// backToAuthorize continues the login that the form interrupted. If there is
+// none, it redirects to the index page.
 func backToAuthorize(w http.ResponseWriter, r *http.Request) {
 	if r.URL.RawQuery == "" {
 		http.Redirect(w, r, "/", http.StatusSeeOther)

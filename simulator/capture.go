@@ -13,8 +13,8 @@ type answer struct {
 	body   []byte
 }
 
-// capture does an endpoint's work and keeps what it would have sent. Answers
-// are small, so keeping them whole is cheap.
+// capture does an endpoint's work and returns the response that it would have
+// sent. Responses are small enough to be kept in memory.
 func capture(work http.HandlerFunc, r *http.Request) answer {
 	c := capturer{header: make(http.Header)}
 	work(&c, r)
@@ -30,7 +30,7 @@ func (a answer) send(w http.ResponseWriter) {
 	_, _ = w.Write(a.body)
 }
 
-// capturer is the ResponseWriter behind capture.
+// capturer is the ResponseWriter of capture.
 type capturer struct {
 	status int
 	header http.Header

@@ -8,15 +8,16 @@ import (
 	"sync"
 )
 
-// maxClients bounds what AppsPath can create.
+// maxClients is the maximum number of registered clients.
 const maxClients = 1000
 
 // Client is a registered OAuth application.
 type Client struct {
+	// ID is the client_id.
 	ID string
 
-	// Secret is what the client authenticates with. Empty makes it a public
-	// client, which names only its id.
+	// Secret is the client_secret. If it is empty, the client is a public one,
+	// which sends only its id.
 	Secret string
 
 	// Name is shown on the consent page.
@@ -52,13 +53,13 @@ func (t *clientTable) set(c Client) {
 	t.clients.put(c.ID, c)
 }
 
-// SetClient adds a client or replaces the one with the same id. A test whose
-// redirect_uri is known only after its server has started needs it.
+// SetClient adds a client or replaces the one with the same id. Tests need it
+// if the redirect_uri is known only after their server has started.
 func (p *Provider) SetClient(c Client) { p.clients.set(c) }
 
 // authenticate finds the client that sends this request, by
-// client_secret_basic or client_secret_post, never both: RFC 6749
-// section 2.3 allows one method per request.
+// client_secret_basic or client_secret_post. A request with both is refused
+// (RFC 6749 section 2.3).
 func (p *Provider) authenticate(r *http.Request, form url.Values) (Client, error) {
 	id, secret := form.Get("client_id"), form.Get("client_secret")
 	if r.Header.Get("Authorization") != "" {
@@ -74,8 +75,8 @@ func (p *Provider) authenticate(r *http.Request, form url.Values) (Client, error
 		return Client{}, invalidClient("client_id is missing")
 	}
 	client, known := p.clients.get(id)
-	// The secret is compared for unknown clients too: timing names nobody.
-	// A public client's secret is empty, so one that is sent is wrong.
+	// Compare the secret also for unknown clients, so that timing does not show
+	// which clients exist. A public client must not send a secret.
 	if !sameSecret(client.Secret, secret) || !known {
 		return Client{}, invalidClient("unknown client or wrong client_secret")
 	}
@@ -83,8 +84,8 @@ func (p *Provider) authenticate(r *http.Request, form url.Values) (Client, error
 }
 
 // basicCredentials reads the Authorization header. Both parts are encoded as
-// form values before base64 (RFC 6749 section 2.3.1), which is why a secret
-// with a percent sign fails at clients that forget it.
+// form values before base64 (RFC 6749 section 2.3.1). A client that forgets
+// this cannot send a secret with a percent sign.
 func basicCredentials(r *http.Request, bodyID string) (id, secret string, err error) {
 	user, password, ok := r.BasicAuth()
 	if !ok {
@@ -101,8 +102,8 @@ func basicCredentials(r *http.Request, bodyID string) (id, secret string, err er
 	return id, secret, nil
 }
 
-// bearerToken returns the token of the Authorization header. The scheme's
-// name has no case (RFC 9110 section 11.1).
+// bearerToken returns the token of the Authorization header. The name of the
+// scheme is case-insensitive (RFC 9110 section 11.1).
 func bearerToken(r *http.Request) (string, bool) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {

@@ -5,8 +5,8 @@ import "net/http"
 // Endpoint names one of the provider's endpoints in counters and faults.
 type Endpoint string
 
-// The endpoints. Token stands for everything at the token endpoint; Exchange
-// and Refresh are its two grants, each counted and broken on its own too.
+// The endpoints. Token means all requests to the token endpoint. Exchange and
+// Refresh are its two grants. Each of them has a counter and a fault of its own, too.
 const (
 	Authorize Endpoint = "authorize"
 	Token     Endpoint = "token"
@@ -18,20 +18,20 @@ const (
 	Revoke    Endpoint = "revoke"
 )
 
-// Endpoints lists all endpoints, in the order a login meets them.
+// Endpoints returns all endpoints, in the order in which a login uses them.
 func Endpoints() []Endpoint {
 	return []Endpoint{Authorize, Token, Exchange, Refresh, UserInfo, TopUp, Apps, Revoke}
 }
 
-// only is the answer of a path that is always the same endpoint.
+// only returns a function that always returns this endpoint.
 func only(e Endpoint) func(*http.Request) []Endpoint {
 	endpoints := []Endpoint{e}
 	return func(*http.Request) []Endpoint { return endpoints }
 }
 
-// tokenEndpoints tells the two grants apart, the more specific name first:
-// a fault of Refresh wins over one of Token. A request that is no readable
-// form is counted as Token alone.
+// tokenEndpoints returns the grant of the request and Token, in this order: a
+// fault of Refresh comes before one of Token. If the request has no readable
+// form, it returns only Token.
 func tokenEndpoints(r *http.Request) []Endpoint {
 	form, err := readForm(r)
 	if err != nil {

@@ -11,24 +11,24 @@ import (
 	"time"
 )
 
-// ParseFault reads a fault as one writes it on a command line: an endpoint,
-// an equals sign, and parts between semicolons.
+// ParseFault reads a fault in the syntax of the command line: an endpoint, an
+// equals sign, and parts separated by semicolons.
 //
-//	token=503                  this status, for both grants
-//	token=500;times:3          three times, then well again
-//	userinfo=delay:2s          the real answer, late
-//	refresh=late:2s            the work at once, its answer late
-//	refresh=cut;after-work     rotate, then close without a byte
-//	refresh=half               rotate, send half of the answer
-//	exchange=hang              never answer
+//	token=503                  status 503, for both grants
+//	token=500;times:3          three failures, then normal responses
+//	userinfo=delay:2s          the real response, 2 seconds late
+//	refresh=late:2s            rotate at once, send the response 2 seconds later
+//	refresh=cut;after-work     rotate, then close the connection without a byte
+//	refresh=half               rotate, send half of the response
+//	exchange=hang              send no response
 //	userinfo=endless           a body without end
 //	userinfo=503;probability:0.2
 //	userinfo=header:Retry-After: 5
 //	authorize=header:Cross-Origin-Opener-Policy: same-origin    cut popups off
-//	userinfo=type:text/html    the real answer, wrongly labelled
+//	userinfo=type:text/html    the real response with a wrong Content-Type
 //	token=400;body:{"error":"invalid_grant"}
 //
-// body takes everything that follows, semicolons too, so it stands last.
+// body must be the last part: it extends to the end, with any semicolons.
 func ParseFault(text string) (Endpoint, Fault, error) {
 	name, parts, ok := strings.Cut(text, "=")
 	if !ok {
@@ -56,7 +56,7 @@ func ParseFault(text string) (Endpoint, Fault, error) {
 	return endpoint, fault, nil
 }
 
-// parsePart reads what stands between two semicolons.
+// parsePart reads one part.
 func (f *Fault) parsePart(part string) (err error) {
 	word, value, hasValue := strings.Cut(part, ":")
 	word = strings.TrimSpace(word)
@@ -71,18 +71,18 @@ func (f *Fault) parsePart(part string) (err error) {
 	}
 	switch word {
 	case "":
-		return errors.New("an empty part; want a status, cut, half, hang, endless, delay:2s, …")
+		return errors.New("contains an empty part; write a status, cut, half, hang, endless, delay:2s, …")
 	case "status":
 		f.Status, err = parseStatus(value)
 	case "body":
 		f.Body = value
 		if value == "" {
-			err = errors.New("body: is empty; to send none use 204")
+			err = errors.New("body: is empty; to send no body, write the status 204")
 		}
 	case "type":
 		f.ContentType = value
 		if _, _, problem := mime.ParseMediaType(value); problem != nil {
-			err = fmt.Errorf("type:%s is no media type", value)
+			err = fmt.Errorf("type:%s is not a media type; write for example type:text/html", value)
 		}
 	case "header":
 		err = f.parseHeader(value)
@@ -102,7 +102,7 @@ func (f *Fault) parsePart(part string) (err error) {
 	return err
 }
 
-// setFlag handles the words that stand alone.
+// setFlag sets the flag with this name. It returns false if there is none.
 func (f *Fault) setFlag(word string) bool {
 	switch word {
 	case "cut":
@@ -121,7 +121,7 @@ func (f *Fault) setFlag(word string) bool {
 	return true
 }
 
-// check refuses what would silently do less than it says.
+// check refuses combinations of which a part would have no effect.
 func (f *Fault) check() error {
 	var ways []string
 	for _, way := range []struct {
@@ -138,10 +138,10 @@ func (f *Fault) check() error {
 		}
 	}
 	if len(ways) > 1 {
-		return fmt.Errorf("%s exclude each other", strings.Join(ways, " and "))
+		return fmt.Errorf("%s cannot be combined; remove all but one", strings.Join(ways, " and "))
 	}
 	if f.AfterWork && f.sendsRealAnswer() {
-		return errors.New("after-work needs a failure that follows, for example 503 or cut")
+		return errors.New("after-work needs a failure, for example 503 or cut")
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func parseStatus(text string) (int, error) {
 func parseDelay(word, text string) (time.Duration, error) {
 	delay, err := time.ParseDuration(text)
 	if err != nil || delay <= 0 {
-		return 0, fmt.Errorf("%s:%s is no positive duration; write for example %s:2s", word, text, word)
+		return 0, fmt.Errorf("%s:%s is not a positive duration; write for example %s:2s", word, text, word)
 	}
 	return delay, nil
 }
@@ -165,16 +165,16 @@ func parseDelay(word, text string) (time.Duration, error) {
 func parseTimes(text string) (int, error) {
 	times, err := strconv.Atoi(text)
 	if err != nil || times < 1 {
-		return 0, fmt.Errorf("times:%s is no positive number", text)
+		return 0, fmt.Errorf("times:%s is not a positive number", text)
 	}
 	return times, nil
 }
 
 func parseProbability(text string) (float64, error) {
 	probability, err := strconv.ParseFloat(text, 64)
-	// Written this way round, NaN is refused as well.
+	// In this form the condition also refuses NaN.
 	if err != nil || !(probability > 0 && probability <= 1) {
-		return 0, fmt.Errorf("probability:%s is not above 0 and at most 1", text)
+		return 0, fmt.Errorf("probability:%s must be greater than 0 and at most 1", text)
 	}
 	return probability, nil
 }
@@ -183,7 +183,7 @@ func (f *Fault) parseHeader(text string) error {
 	name, value, ok := strings.Cut(text, ":")
 	name = strings.TrimSpace(name)
 	if !ok || name == "" || strings.ContainsAny(name, " \t\"(),/") {
-		return fmt.Errorf("header:%s is no header field; write header:Name: value", text)
+		return fmt.Errorf("header:%s is not a header field; write header:Name: value", text)
 	}
 	if f.Header == nil {
 		f.Header = make(http.Header)

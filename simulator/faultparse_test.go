@@ -41,7 +41,7 @@ func TestParseFaultReadsEveryWord(t *testing.T) {
 	}
 }
 
-func TestParseFaultSaysWhatIsWrong(t *testing.T) {
+func TestParseFaultExplainsErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                             "want endpoint=fault",
 		"token":                        "want endpoint=fault",
@@ -56,20 +56,20 @@ func TestParseFaultSaysWhatIsWrong(t *testing.T) {
 		"token=broken":                 `unknown word "broken"`,
 		"token=slow:2s":                `unknown word "slow"`,
 		"token=cut:now":                "cut takes no value",
-		"token=delay":                  "delay: is no positive duration",
+		"token=delay":                  "delay: is not a positive duration",
 		"token=delay:2":                "write for example delay:2s",
-		"token=late:-1s":               "late:-1s is no positive duration",
+		"token=late:-1s":               "late:-1s is not a positive duration",
 		"token=500;times:0":            "times:0",
 		"token=500;times:many":         "times:many",
 		"token=500;probability:0":      "probability:0",
 		"token=500;probability:1.5":    "probability:1.5",
 		"token=500;probability:NaN":    "probability:NaN",
 		"token=body:":                  "body: is empty",
-		"token=type:":                  "no media type",
+		"token=type:":                  "not a media type",
 		"token=header:x":               "write header:Name: value",
 		"token=header:a b: c":          "write header:Name: value",
-		"token=cut;hang":               "hang and cut exclude each other",
-		"token=half;endless":           "half and endless exclude each other",
+		"token=cut;hang":               "hang and cut cannot be combined",
+		"token=half;endless":           "half and endless cannot be combined",
 		"token=after-work":             "after-work needs a failure",
 		"token=delay:1s;after-work":    "after-work needs a failure",
 		"userinfo=200;body:x;times":    "", // the body takes the rest
@@ -94,8 +94,8 @@ func TestEveryEndpointCanBeNamedInAFault(t *testing.T) {
 	}
 }
 
-// FuzzParseFault holds that what is accepted can also be served: a status
-// out of range would be a panic in the server.
+// FuzzParseFault checks that every accepted fault can be served. A status out of
+// range would be a panic in the server.
 func FuzzParseFault(f *testing.F) {
 	for _, seed := range []string{"token=503", "userinfo=delay:2s;times:3", "token=400;body:{}", "x=header:A: b"} {
 		f.Add(seed)

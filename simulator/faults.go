@@ -11,47 +11,46 @@ import (
 	"time"
 )
 
-// CutMode says where a connection breaks.
+// CutMode says when a connection breaks.
 type CutMode int
 
 const (
 	// CutNone does not break the connection.
 	CutNone CutMode = iota
 
-	// CutBeforeAnswer closes the connection without a byte. Note that Go's
-	// client sends a GET again, unasked, when this happens on a connection
-	// it had used before.
+	// CutBeforeAnswer closes the connection without sending a byte. Note
+	// that Go's client repeats a GET by itself if this happens on a connection
+	// that it has used before.
 	CutBeforeAnswer
 
-	// CutHalf does the real work, promises the whole answer in
-	// Content-Length, sends half of it and closes the connection.
+	// CutHalf does the real work, announces the length of the whole response
+	// in Content-Length, sends half of it and closes the connection.
 	CutHalf
 )
 
-// Fault is a way in which an endpoint misbehaves. The zero value answers
-// properly; each field takes away from that. The order of events is: Delay,
-// the endpoint's work (if the real answer is sent, or with AfterWork), the
-// delay if it is DelayAfterWork, and then the first of Hang, Cut, Endless and
-// the answer.
+// Fault is a way in which an endpoint misbehaves. With the zero value the
+// endpoint works normally. The order of events is: Delay, the endpoint's work
+// (if the real response is sent, or with AfterWork), Delay if DelayAfterWork
+// is set, and then the first of Hang, Cut, Endless and the response.
 type Fault struct {
-	// Status is sent instead of the real answer, 200 to 599. With Body and
-	// no Status it is 200.
+	// Status replaces the real response, with a status from 200 to 599. With
+	// Body and without Status it is 200.
 	Status int
 
-	// Body is sent instead of the real answer. With Status and no Body it is
+	// Body replaces the real response. With Status and without Body it is
 	// the status as text.
 	Body string
 
-	// ContentType of the answer, real or not. A Body of ours is otherwise
-	// recognised as JSON, HTML or text by its first byte.
+	// ContentType is the media type of the response, real or not. Without it,
+	// the first byte of Body decides between JSON, HTML and text.
 	ContentType string
 
-	// Header is added to the answer, real or not, in place of fields with
+	// Header is added to the response, real or not. It replaces fields with
 	// the same name.
 	Header http.Header
 
-	// Delay makes the client wait. A client that leaves ends the wait, and
-	// the work is done nevertheless, as by a server that never notices.
+	// Delay makes the client wait. If the client leaves, the wait ends and
+	// the work is done all the same, as by a server that does not notice.
 	Delay time.Duration
 
 	// DelayAfterWork does the work first and waits then: a client that gives up
@@ -65,34 +64,35 @@ type Fault struct {
 	// begins with Body, or like a JSON object.
 	Endless bool
 
-	// Hang accepts the request and never answers; the client has to leave.
+	// Hang accepts the request and sends no response until the client leaves.
 	Hang bool
 
-	// AfterWork does the endpoint's work for real, for example rotates a
-	// refresh token, and fails afterwards.
+	// AfterWork first does the endpoint's work, for example rotates a refresh
+	// token, and then fails.
 	AfterWork bool
 
-	// Times is how many requests are hit before the fault is gone. Zero
-	// means until it is cleared.
+	// Times is the number of requests after which the fault ends. Zero means
+	// that it does not end by itself.
 	Times int
 
-	// Probability is the chance of a request to be hit. Zero means all are.
+	// Probability is the probability that a request fails. Zero means that
+	// all fail.
 	Probability float64
 }
 
-// SetFault makes an endpoint misbehave, in place of an earlier fault there.
-// A fault of Exchange or Refresh goes before one of Token.
+// SetFault sets the fault of an endpoint, and replaces an earlier one.
+// A fault of Exchange or Refresh comes before one of Token.
 func (p *Provider) SetFault(endpoint Endpoint, fault Fault) {
 	p.faults.set(endpoint, fault)
 }
 
-// ClearFaults makes every endpoint well again. Requests that already hang or
-// wait go on doing so.
+// ClearFaults removes all faults. It does not end requests that already hang
+// or wait.
 func (p *Provider) ClearFaults() {
 	p.faults.clear()
 }
 
-// faultTable knows which endpoint is broken, and for how much longer.
+// faultTable holds the faults of the endpoints.
 type faultTable struct {
 	mu    sync.Mutex // guards armed and rand
 	armed map[Endpoint]Fault
@@ -116,7 +116,7 @@ func (t *faultTable) clear() {
 	clear(t.armed)
 }
 
-// take returns the fault this request is hit by, and counts it as used.
+// take returns the fault that applies to this request, and counts it as used.
 func (t *faultTable) take(endpoints []Endpoint) (Fault, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,7 +138,7 @@ func (t *faultTable) take(endpoints []Endpoint) (Fault, bool) {
 	return Fault{}, false
 }
 
-// serve answers a request the way the fault says.
+// serve serves a request as the fault describes.
 func (f Fault) serve(w http.ResponseWriter, r *http.Request, work http.HandlerFunc) {
 	if !f.DelayAfterWork {
 		wait(r.Context(), f.Delay)
@@ -183,11 +183,11 @@ func wait(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// cut closes the connection. Over HTTP/1 as over HTTP/2 the server takes
-// this panic for the wish to do so, and logs nothing.
+// cut closes the connection. With this panic the server does so over HTTP/1
+// and HTTP/2, and logs nothing.
 func cut() { panic(http.ErrAbortHandler) }
 
-// falseAnswer is what is sent in place of the real one.
+// falseAnswer returns the response that replaces the real one.
 func (f Fault) falseAnswer() answer {
 	a := answer{status: f.Status, header: make(http.Header), body: []byte(f.Body)}
 	if a.status == 0 {
@@ -200,8 +200,8 @@ func (f Fault) falseAnswer() answer {
 	return a
 }
 
-// guessContentType goes by what a test means with such a body; the standard
-// library's sniffing takes JSON for plain text.
+// guessContentType returns the type that a test means with such a body. The
+// standard library would detect JSON as plain text.
 func guessContentType(body []byte) string {
 	trimmed := bytes.TrimSpace(body)
 	switch {
@@ -218,7 +218,7 @@ func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// send writes an answer, or half of it.
+// send writes a response, or half of it.
 func (f Fault) send(w http.ResponseWriter, a answer) {
 	f.decorate(a.header)
 	if f.Cut != CutHalf {
@@ -227,17 +227,17 @@ func (f Fault) send(w http.ResponseWriter, a answer) {
 	}
 	half := len(a.body) / 2
 	if half == 0 || !bodyAllowed(a.status) {
-		cut() // too short to be half of anything
+		cut() // the response is too short for a half
 	}
 	a.header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	a.body = a.body[:half]
 	a.send(w)
-	// Without the flush the half would die in the server's buffer.
+	// Without the flush, the half would be lost in the server's buffer.
 	_ = http.NewResponseController(w).Flush()
 	cut()
 }
 
-// decorate sets the fields the fault brings along.
+// decorate sets the header fields of the fault.
 func (f Fault) decorate(header http.Header) {
 	for name, values := range f.Header {
 		header[http.CanonicalHeaderKey(name)] = values
@@ -247,11 +247,11 @@ func (f Fault) decorate(header http.Header) {
 	}
 }
 
-// endlessChunk is large enough to reach any sane limit quickly.
+// endlessChunk is large enough to reach a client's limit quickly.
 const endlessChunk = 32 << 10
 
 // sendEndless writes until the client leaves. The default body is one JSON
-// string without end, so that a streaming decoder finds nothing wrong.
+// string without end, in which a streaming decoder finds no error.
 func (f Fault) sendEndless(w http.ResponseWriter, ctx context.Context) {
 	begin := f.Body
 	if begin == "" {

@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// clientTimeout is how long clients of these tests wait for an answer that does
-// not come; long against a loaded machine's hiccups, short for a test.
+// clientTimeout is the timeout of clients that get no response. It is long enough
+// for a busy machine, and short enough for a test.
 const clientTimeout = 300 * time.Millisecond
 
 func (w *world) tryRefresh(token string) (reply, error) {
@@ -25,7 +25,7 @@ func (w *world) tryRefresh(token string) (reply, error) {
 	return b.try("POST", simulator.TokenPath, formHeader(), refreshForm(token).Encode())
 }
 
-// eventually waits for work the server does after its client has left.
+// eventually waits for work that the server does after its client has left.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for range 500 {
@@ -80,7 +80,7 @@ func TestBodyFaultIsLabelledByItsFirstByte(t *testing.T) {
 	}
 }
 
-func TestStatusWithoutABodyStaysWithout(t *testing.T) {
+func TestStatusWithoutABodySendsNone(t *testing.T) {
 	w := start(t, autoLogin())
 	for _, status := range []int{http.StatusNoContent, http.StatusNotModified} {
 		w.SetFault(simulator.UserInfo, simulator.Fault{Status: status})
@@ -129,7 +129,7 @@ func TestFaultBelongsToItsEndpointAlone(t *testing.T) {
 	}
 }
 
-func TestFaultOfAGrantGoesBeforeOneOfTheTokenEndpoint(t *testing.T) {
+func TestFaultOfAGrantPrecedesOneOfTheTokenEndpoint(t *testing.T) {
 	w := start(t, autoLogin())
 	w.SetFault(simulator.Token, simulator.Fault{Status: 500})
 	w.SetFault(simulator.Refresh, simulator.Fault{Status: 502, Times: 1})
@@ -249,7 +249,7 @@ func TestHangEndsWhenTheClientLeaves(t *testing.T) {
 	if _, err := b.try("GET", simulator.UserInfoPath, nil, ""); err == nil || time.Since(begin) < clientTimeout {
 		t.Errorf("error %v after %v", err, time.Since(begin))
 	}
-	// The server's Close waits for open requests: that it returns is the test.
+	// The server's Close waits for open requests. The test passes if it returns.
 }
 
 func TestEndlessBodyGoesOnUntilTheClientLeaves(t *testing.T) {
@@ -278,7 +278,7 @@ func TestEndlessBodyGoesOnUntilTheClientLeaves(t *testing.T) {
 	}
 }
 
-func TestEndlessBodyBeginsAsTold(t *testing.T) {
+func TestEndlessBodyBeginsWithTheGivenBody(t *testing.T) {
 	w := start(t, autoLogin())
 	for body, want := range map[string]string{"": `{"message":"aaaa`, "<html>": "<html>aaaa"} {
 		w.SetFault(simulator.Token, simulator.Fault{Endless: true, Body: body, Status: 502})
@@ -310,7 +310,7 @@ func TestDelayMakesTheRealAnswerLate(t *testing.T) {
 	}
 }
 
-func TestDelayAfterWorkGivesTheAnswerOfBefore(t *testing.T) {
+func TestDelayAfterWorkSendsTheResponseOfTheEarlierWork(t *testing.T) {
 	for after, want := range map[bool]string{true: "750.00", false: "740.00"} {
 		w := start(t, autoLogin())
 		access := w.login().access
@@ -328,7 +328,7 @@ func TestDelayAfterWorkGivesTheAnswerOfBefore(t *testing.T) {
 	}
 }
 
-func TestWorkIsDoneThoughTheClientLeftDuringTheDelay(t *testing.T) {
+func TestWorkIsDoneIfTheClientLeavesDuringTheDelay(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		w := start(t, autoLogin())
 		pair := w.login()
@@ -337,8 +337,8 @@ func TestWorkIsDoneThoughTheClientLeftDuringTheDelay(t *testing.T) {
 			t.Error("an answer came")
 		}
 		w.ClearFaults()
-		// An hour has not passed: leaving ends the wait. The rotation leaves
-		// the family without the token we have, which its reuse shows.
+		// The wait of an hour ended because the client left. The server has
+		// rotated our token, so that using it again revokes the family.
 		eventually(t, "the rotation", func() bool {
 			probe := w.refresh(pair.refresh)
 			if probe.StatusCode == http.StatusOK {

@@ -10,17 +10,17 @@ import (
 	"slices"
 )
 
-// readBody returns the whole body and leaves it readable again. ServeHTTP
-// has bounded and buffered it, so this costs nothing and cannot block.
+// readBody returns the whole body, and makes it readable again. ServeHTTP has
+// limited and buffered it, so that this is cheap and cannot block.
 func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return body, err
 }
 
-// readForm returns the form in the body. Unlike Request.ParseForm it never
-// mixes in the query, it refuses other content types, and it reports broken
-// escapes each time it is asked.
+// readForm returns the form in the body. Unlike Request.ParseForm it does not
+// add the query, refuses other content types, and reports malformed escapes at
+// every call.
 func readForm(r *http.Request) (url.Values, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
@@ -38,7 +38,7 @@ func readForm(r *http.Request) (url.Values, error) {
 }
 
 // oauthForm is readForm with the rules of RFC 6749 section 3.2: no parameter
-// twice, and nothing in the URL, where logs would keep the secrets.
+// may occur twice, and none may be in the URL, because logs contain URLs.
 func oauthForm(r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters belong in the body, not in the URL")
@@ -53,8 +53,8 @@ func oauthForm(r *http.Request) (url.Values, error) {
 	return form, nil
 }
 
-// repeated returns the name of a parameter that stands there twice; of
-// several the first in the alphabet, so that messages hold still.
+// repeated returns the name of a parameter that occurs more than once. Of
+// several it returns the first in the alphabet, so that messages do not vary.
 func repeated(values url.Values) (string, bool) {
 	var names []string
 	for name, list := range values {

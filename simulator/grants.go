@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Limits of the tables. An entry takes about 250 bytes, so the largest
-// table stays below 40 MB. Expired and spent entries stay until they are
-// pushed out: reuse can only be told from nonsense by what is remembered.
+// Maximum sizes of the tables. An entry takes about 250 bytes, so the largest
+// table stays below 40 MB. Expired and used entries stay until newer ones
+// replace them. Otherwise reuse would look the same as an unknown token.
 const (
 	maxCodes         = 10_000
 	maxAccessTokens  = 1 << 17
 	maxRefreshTokens = 1 << 17
 )
 
-// codeGrant is an authorization code and what it is bound to.
+// codeGrant is an authorization code and the values that it is bound to.
 type codeGrant struct {
 	clientID    string
 	redirectURI string
@@ -24,11 +24,11 @@ type codeGrant struct {
 
 	expires time.Time
 	spent   bool
-	family  *family // what the exchange gave, nil before and after a failed one
+	family  *family // the tokens of the exchange; nil before it, or if it failed
 }
 
-// family is everything that came out of one authorization: rotation after
-// rotation, it is revoked as a whole.
+// family is one authorization with all its tokens, over any number of
+// rotations. It is revoked as a whole.
 type family struct {
 	clientID string
 	userID   int64
@@ -51,10 +51,10 @@ type refreshToken struct {
 	spent   bool
 }
 
-// tokens is what the token endpoint gives out.
+// tokens are the tokens of one response of the token endpoint.
 type tokens struct {
 	access  string
-	refresh string // empty when the client keeps the one it has
+	refresh string // empty if the client keeps its refresh token
 	scope   string
 }
 
@@ -62,7 +62,7 @@ type tokens struct {
 type grantTable struct {
 	options Options
 
-	mu           sync.Mutex // guards all below, and all that is pointed to
+	mu           sync.Mutex // guards all below, with the values behind the pointers
 	codes        *table[fingerprint, *codeGrant]
 	access       *table[fingerprint, *accessToken]
 	refresh      *table[fingerprint, *refreshToken]
@@ -87,19 +87,20 @@ func (t *grantTable) issueCode(g codeGrant) string {
 	return code
 }
 
-// exchange spends a code. Whatever else is wrong with the request, the
-// client's first try is its only one: a code verifier cannot be guessed twice.
+// exchange uses up a code and returns tokens for it. The code is used up even
+// if the request is wrong, so that a code verifier can be guessed only once.
 func (t *grantTable) exchange(client Client, code, redirectURI, verifier string) (tokens, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
 	g, ok := t.codes.get(fingerprintOf(code))
 	if !ok || g.clientID != client.ID {
-		// Another client's code stays usable: else anyone could spend it.
+		// A code of another client stays valid. Otherwise any client could use
+		// up the codes of others.
 		return tokens{}, invalidGrant("unknown authorization code")
 	}
 	if g.spent {
-		// RFC 6749 section 4.1.2: somebody else may have been first.
+		// RFC 6749 section 4.1.2: an attacker may have used the code first.
 		if g.family != nil {
 			g.family.revoked = true
 		}
@@ -119,7 +120,7 @@ func (t *grantTable) exchange(client Client, code, redirectURI, verifier string)
 	return t.issue(g.family, g.scope, true), nil
 }
 
-// rotate spends a refresh token and gives its successors.
+// rotate uses up a refresh token and returns new tokens.
 func (t *grantTable) rotate(client Client, token, scope string) (tokens, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -129,8 +130,8 @@ func (t *grantTable) rotate(client Client, token, scope string) (tokens, error) 
 		return tokens{}, invalidGrant("unknown refresh token")
 	}
 	if rt.spent {
-		// Two parties hold this token, and nothing tells which is the thief
-		// (RFC 9700 section 4.14.2): the whole family ends.
+		// Two parties have this token, and we cannot know which of them stole
+		// it. So the whole family is revoked (RFC 9700 section 4.14.2).
 		t.doubleSpends++
 		rt.family.revoked = true
 		return tokens{}, invalidGrant("the refresh token was used before; all tokens of this login are revoked")
@@ -138,8 +139,8 @@ func (t *grantTable) rotate(client Client, token, scope string) (tokens, error) 
 	if rt.family.revoked || !t.options.Now().Before(rt.expires) {
 		return tokens{}, invalidGrant("the refresh token is expired or revoked")
 	}
-	// A mistake in the request must not cost the client its session, so the
-	// scope is looked at before anything is spent.
+	// Check the scope before the token is used up: a mistake in the request
+	// must not end the client's session.
 	narrowed, problem := parseScope(scope, rt.family.scope)
 	if problem != nil {
 		return tokens{}, problem
@@ -149,7 +150,7 @@ func (t *grantTable) rotate(client Client, token, scope string) (tokens, error) 
 	return t.issue(rt.family, narrowed, rt.spent), nil
 }
 
-// issue makes tokens for a family. The caller holds the lock.
+// issue makes tokens of a family. The caller holds the lock.
 func (t *grantTable) issue(f *family, scope string, withRefresh bool) tokens {
 	now := t.options.Now()
 	issued := tokens{access: newAccessToken(t.options.AccessTokenSize), scope: scope}
@@ -169,8 +170,8 @@ func (t *grantTable) issue(f *family, scope string, withRefresh bool) tokens {
 	return issued
 }
 
-// valid reports whether an access token still opens anything. The caller
-// holds the lock.
+// valid reports whether an access token is still valid. The caller holds the
+// lock.
 func (t *grantTable) valid(at *accessToken) bool {
 	if at.family.revoked || !t.options.Now().Before(at.expires) {
 		return false
@@ -178,7 +179,8 @@ func (t *grantTable) valid(at *accessToken) bool {
 	return !t.options.RevokeOldAccess || at.generation == at.family.generation
 }
 
-// look returns whose access token this is, and for which scope.
+// look returns the user and the scope of an access token. ok is false if it is
+// not valid.
 func (t *grantTable) look(token string) (userID int64, scope string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -189,8 +191,8 @@ func (t *grantTable) look(token string) (userID int64, scope string, ok bool) {
 	return at.family.userID, at.scope, true
 }
 
-// familyOf finds the family of an access or refresh token, also of one that
-// is spent or expired. The caller holds the lock.
+// familyOf finds the family of an access or refresh token, also if the token
+// is used up or expired. The caller holds the lock.
 func (t *grantTable) familyOf(token string) (*family, bool) {
 	if rt, ok := t.refresh.get(fingerprintOf(token)); ok {
 		return rt.family, true
@@ -201,9 +203,9 @@ func (t *grantTable) familyOf(token string) (*family, bool) {
 	return nil, false
 }
 
-// RevokeUser revokes all that a user has granted, as the page of authorized
-// applications in the user's settings does: every token and every code that
-// still waits for its exchange is invalid, and consent has to be given anew.
+// RevokeUser revokes all grants of a user, as the page of authorized
+// applications in the user's settings does. All tokens and unused codes
+// become invalid, and the user has to consent again.
 func (p *Provider) RevokeUser(id int64) {
 	p.browsers.forget(id)
 
@@ -228,15 +230,15 @@ func (p *Provider) RevokeUser(id int64) {
 }
 
 // ExpireAccessTokens makes every access token invalid at once. Refresh
-// tokens live on.
+// tokens stay valid.
 func (p *Provider) ExpireAccessTokens() {
 	p.grants.mu.Lock()
 	defer p.grants.mu.Unlock()
 	p.grants.access.clear()
 }
 
-// LiveFamilies counts the logins that still hold something of value: an
-// access token or a refresh token that would be accepted now.
+// LiveFamilies returns the number of logins that have a valid access token or
+// a valid refresh token.
 func (p *Provider) LiveFamilies() int {
 	t := p.grants
 	t.mu.Lock()
@@ -255,8 +257,8 @@ func (p *Provider) LiveFamilies() int {
 	return len(live)
 }
 
-// DoubleSpends counts how often a spent refresh token was presented again,
-// each of which cost a login. A client that refreshes well leaves it at zero.
+// DoubleSpends returns how often a used refresh token was sent again. Each
+// time, a login was revoked. With a correct client it is zero.
 func (p *Provider) DoubleSpends() int {
 	p.grants.mu.Lock()
 	defer p.grants.mu.Unlock()

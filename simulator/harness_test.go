@@ -25,7 +25,7 @@ const (
 	userID       = 12345
 )
 
-// world is a running simulator and what a test knows about it.
+// world is a running simulator with the data that tests need.
 type world struct {
 	*simulator.Provider
 	t   *testing.T
@@ -51,7 +51,7 @@ func autoLogin() simulator.Options {
 	return simulator.Options{AutoLogin: "user123"}
 }
 
-// clock is a time that a test moves by hand.
+// clock is a clock that moves only when a test moves it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -73,7 +73,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// reply is an answer, read to its end.
+// reply is a response, read to its end.
 type reply struct {
 	*http.Response
 	body string
@@ -161,7 +161,7 @@ func formHeader() http.Header {
 	return http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 }
 
-// with returns values with these pairs set; an empty value removes one.
+// with returns values with these pairs set. An empty value removes a parameter.
 func with(values url.Values, pairs ...string) url.Values {
 	values = maps.Clone(values)
 	for i := 0; i < len(pairs); i += 2 {
@@ -224,7 +224,7 @@ func refreshForm(token string, pairs ...string) url.Values {
 	}, pairs...)
 }
 
-// tokenPair is what a client keeps.
+// tokenPair holds the tokens of a client.
 type tokenPair struct{ access, refresh string }
 
 func (w *world) pair(answer reply) tokenPair {
@@ -263,7 +263,7 @@ func (w *world) userInfo(access string) reply {
 	return w.browser().send("GET", simulator.UserInfoPath, bearer(access), "")
 }
 
-// wantStatus and wantError keep the tests' sentences short.
+// wantStatus and wantError fail the test if the reply is another one.
 func (w *world) wantStatus(answer reply, status int) {
 	w.t.Helper()
 	if answer.StatusCode != status {

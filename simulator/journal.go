@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// maxRecorded bounds the requests kept for each endpoint.
+	// maxRecorded is the maximum number of recorded requests of an endpoint.
 	maxRecorded = 1000
 
-	// maxRecordedHeader bounds what is kept of a request's header, which a
-	// server lets grow to a megabyte. URL and body are bounded by ServeHTTP.
+	// maxRecordedHeader is the maximum recorded size of a request's header. A
+	// server accepts up to a megabyte. ServeHTTP limits the URL and the body.
 	maxRecordedHeader = 16 << 10
 )
 
-// Request is a request as it arrived, with every secret readable: what was
-// sent exactly is what a test of a client wants to know. Its maps are shared
-// and must not be changed.
+// Request is a request as it arrived, with every secret readable, because tests
+// of a client check exactly what was sent. Its maps are shared and must not be
+// changed.
 type Request struct {
 	Time   time.Time
 	Method string
@@ -28,19 +28,19 @@ type Request struct {
 	Query  url.Values
 	Header http.Header
 
-	// Form is the body as a form, nil when it is none. It is never mixed
-	// with the query.
+	// Form is the form in the body, without the query. It is nil if the body is
+	// no form.
 	Form url.Values
 
-	// Body is the body when it is no form.
+	// Body is the body if it is no form.
 	Body string
 }
 
 // Counts is the number of requests by endpoint.
 type Counts map[Endpoint]int
 
-// journal counts and remembers the requests to the provider's endpoints,
-// also those that a fault answered.
+// journal counts and records the requests to the provider's endpoints,
+// also those that failed because of a fault.
 type journal struct {
 	mu       sync.Mutex // guards both maps
 	counts   Counts
@@ -82,7 +82,7 @@ func describeRequest(r *http.Request, now time.Time) Request {
 	return request
 }
 
-// boundedHeader copies fields in alphabetical order while they fit.
+// boundedHeader copies fields in alphabetical order, up to maxRecordedHeader.
 func boundedHeader(header http.Header) http.Header {
 	kept := make(http.Header, len(header))
 	left := maxRecordedHeader
@@ -98,8 +98,8 @@ func boundedHeader(header http.Header) http.Header {
 	return kept
 }
 
-// Count returns how many requests an endpoint has had. Token counts both
-// grants and whatever else arrived at the token endpoint.
+// Count returns how many requests an endpoint has had. Token counts all
+// requests to the token endpoint.
 func (p *Provider) Count(endpoint Endpoint) int {
 	p.journal.mu.Lock()
 	defer p.journal.mu.Unlock()
@@ -121,7 +121,7 @@ func (p *Provider) Requests(endpoint Endpoint) []Request {
 	return slices.Clone(p.journal.requests[endpoint])
 }
 
-// ResetCounts sets all counters to zero, DoubleSpends too, and forgets the
+// ResetCounts sets all counters to zero, DoubleSpends too, and deletes the
 // recorded requests.
 func (p *Provider) ResetCounts() {
 	p.journal.mu.Lock()

@@ -85,7 +85,7 @@ func TestRecordedRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// discard is a ResponseWriter for nobody.
+// discard is a ResponseWriter that discards the response.
 type discard struct{ header http.Header }
 
 func (d *discard) Header() http.Header         { return d.header }

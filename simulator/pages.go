@@ -10,8 +10,8 @@ import (
 //go:embed pages
 var pageFiles embed.FS
 
-// pages holds each page inside the common layout, parsed once; templates do
-// not change afterwards and may run in parallel.
+// pages holds each page inside the common layout. The templates are parsed
+// once, do not change, and may run in parallel.
 var pages = map[string]*template.Template{
 	"signin.html":  parsePage("signin.html"),
 	"consent.html": parsePage("consent.html"),
@@ -24,18 +24,18 @@ func parsePage(name string) *template.Template {
 	return template.Must(template.ParseFS(pageFiles, "pages/layout.html", "pages/"+name))
 }
 
-// The policy allows our own style sheet and nothing else: no script, no
-// frame, no foreign resource.
+// contentPolicy allows only our own style sheet: no scripts, frames or resources
+// of other sites.
 const contentPolicy = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// showPage writes a page whose forms stay on the simulator.
+// showPage writes a page whose forms do not leave the simulator.
 func showPage(w http.ResponseWriter, status int, name string, data map[string]any) {
 	writePage(w, status, name, contentPolicy+"; form-action 'self'", data)
 }
 
-// showLoginPage writes a page whose forms end in a redirect to the client.
-// Browsers apply form-action to those redirects too, and where the client
-// sends the user afterwards is not ours to know, so the directive is absent.
+// showLoginPage writes a page whose forms end in a redirect to the client. Its
+// policy has no form-action: browsers apply form-action to redirects, too, and
+// we cannot know where the client redirects the user afterwards.
 func showLoginPage(w http.ResponseWriter, name string, data map[string]any) {
 	writePage(w, http.StatusOK, name, contentPolicy, data)
 }
@@ -49,8 +49,8 @@ func writePage(w http.ResponseWriter, status int, name, policy string, data map[
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", policy)
-	// Not no-referrer: with that, browsers send "Origin: null" with our own
-	// forms, and without https that is all there is to check them by.
+	// Not no-referrer: browsers would then send "Origin: null" with our own
+	// forms. Without https, Origin is the only header to check them with.
 	h.Set("Referrer-Policy", "same-origin")
 	w.WriteHeader(status)
 	_, _ = w.Write(page.Bytes())
@@ -60,15 +60,15 @@ func serveStyle(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, pageFiles, "pages/style.css")
 }
 
-// showMessage writes a page with one sentence, for errors above all. Text
-// from a request never stands in it.
+// showMessage writes a page with one sentence, mostly an error. It must not
+// contain text from a request.
 func showMessage(w http.ResponseWriter, status int, title, text string) {
 	showPage(w, status, "message.html", map[string]any{"Title": title, "Text": text})
 }
 
 func showTopUpRefusal(w http.ResponseWriter) {
 	showMessage(w, http.StatusForbidden, "Not your account",
-		"Sign in first, or open this page from the application again: its link is valid for ten minutes.")
+		"Sign in first, or open this page from the application again. The link is valid for ten minutes.")
 }
 
 func (p *Provider) showSignIn(w http.ResponseWriter, a authorization) {
@@ -80,7 +80,7 @@ func (p *Provider) showSignIn(w http.ResponseWriter, a authorization) {
 	})
 }
 
-// scopeTexts say on the consent page what a scope opens.
+// scopeTexts describe the scopes on the consent page.
 var scopeTexts = []struct{ scope, text string }{
 	{scopeProfile, "see your username and e-mail address"},
 	{scopeBalance, "see your account balance"},

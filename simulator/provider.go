@@ -1,15 +1,17 @@
-// Package simulator is an AIHubMix that runs in-process: its authorize,
-// token, userinfo, topup and oauth_apps endpoints, the pages a user sees
-// there, and the failures a client has to live through.
+// Package simulator is a simulated AIHubMix that runs in-process: its authorize,
+// token, userinfo, topup and oauth_apps endpoints, the pages that users see
+// there, and failures that a client must handle.
 //
-// It is strict on purpose. What the provider's document leaves open is
-// decided the way the OAuth RFCs decide it, and a request that a tolerant
-// server would forgive is refused, so that a client which passes here has
-// not passed by luck. It shares no code with the gateway: a mistake made in
-// both places would be invisible to every test.
+// It is strict on purpose. Where the provider's document leaves something
+// open, it follows the OAuth RFCs. It refuses requests that a tolerant server
+// would accept, so that no client passes here by luck. It shares no code with
+// the gateway: no test would notice a mistake that both contain.
 //
-// It is not an authorization server for real users. Nobody has a password,
-// balances are invented, and everything is forgotten when the process ends.
+// It is not an authorization server for real users. Users have no passwords,
+// balances are invented, and all data is lost when the process ends.
+//
+// Begin with Provider, with Options for the settings, and with Fault for the
+// failures.
 package simulator
 
 import (
@@ -22,8 +24,8 @@ import (
 	"time"
 )
 
-// The paths the simulator answers. Those below /api are the provider's own;
-// the others are the pages and forms of the simulator.
+// The paths of the simulator. The paths below /api are those of the real
+// provider. The others are pages and forms of the simulator.
 const (
 	AuthorizePath = "/api/oauth2/authorize"
 	TokenPath     = "/api/oauth2/token"
@@ -44,12 +46,12 @@ const (
 const DefaultDeveloperToken = "developer_token_of_the_simulator"
 
 const (
-	// maxBody bounds a request's body. The largest honest one is a form with
-	// one access token; 32 KiB leaves room for tokens of absurd size.
+	// maxBody is the maximum size of a request's body. The largest regular
+	// one is a form with one access token. 32 KiB is enough for huge tokens.
 	maxBody = 32 << 10
 
-	// maxURL bounds path and query together, so that recorded requests stay
-	// small. It is the line length most servers accept.
+	// maxURL is the maximum length of path and query together. It keeps
+	// recorded requests small. Most servers accept lines of this length.
 	maxURL = 8 << 10
 )
 
@@ -59,60 +61,61 @@ type Options struct {
 	// Users who can sign in. Default: DefaultUsers().
 	Users []User
 
-	// Clients known from the start. More come through SetClient and AppsPath.
+	// Clients are the clients registered at the start. SetClient and AppsPath
+	// can register more.
 	Clients []Client
 
-	// BaseURL is the origin under which browsers reach the simulator; it
-	// begins the top-up URL. Default: the scheme and Host of the request.
+	// BaseURL is the origin under which browsers reach the simulator. The
+	// top-up URL begins with it. Default: the scheme and Host of the request.
 	BaseURL string
 
-	// DeveloperToken is what AppsPath wants as Bearer token.
+	// DeveloperToken is the Bearer token that AppsPath requires.
 	// Default: DefaultDeveloperToken.
 	DeveloperToken string
 
-	// CodeLifetime is how long an authorization code waits for its exchange.
+	// CodeLifetime is how long an authorization code is valid.
 	// Default: 1 minute.
 	CodeLifetime time.Duration
 
 	// AccessLifetime is how long an access token is valid. Default: 2 hours.
 	AccessLifetime time.Duration
 
-	// RefreshLifetime is how long a refresh token is valid, counted anew
-	// from every rotation. Default: 30 days.
+	// RefreshLifetime is how long a refresh token is valid, counted from its
+	// rotation. Default: 30 days.
 	RefreshLifetime time.Duration
 
-	// AccessTokenSize is the length of access tokens in bytes; not less than
-	// 128. Default: 800, about what a JSON Web Token with a few claims needs.
+	// AccessTokenSize is the length of access tokens in bytes. The minimum is
+	// 128. Default: 800, about the size of a JSON Web Token with a few claims.
 	AccessTokenSize int
 
-	// NoRotation keeps a refresh token valid after its use; refresh answers
-	// then carry no refresh_token.
+	// NoRotation keeps a refresh token valid after its use. The response of a
+	// refresh then has no refresh_token.
 	NoRotation bool
 
-	// RevokeOldAccess ends the older access tokens of a grant as soon as it
-	// is refreshed. By default they live to their own end.
+	// RevokeOldAccess revokes the older access tokens of a grant when it is
+	// refreshed. By default they stay valid until they expire.
 	RevokeOldAccess bool
 
-	// AutoLogin is a username. Browsers without a sign-in of their own count
-	// as signed in as this user. An unknown name signs nobody in.
+	// AutoLogin is a username. A browser that has not signed in counts as
+	// signed in as this user. An unknown name has no effect.
 	AutoLogin string
 
 	// AllowLoginHint lets login_hint=<username> at AuthorizePath sign that
-	// user in without a click. It makes signing in a plain GET, which any
-	// site could trigger, so it is for tests alone.
+	// user in without a click. Signing in is then a plain GET, which any site
+	// could trigger. Use it only in tests.
 	AllowLoginHint bool
 
 	// Now is the clock of all lifetimes. Default: time.Now.
 	Now func() time.Time
 
-	// Rand decides Fault.Probability; give a seeded one for repeatable runs,
+	// Rand draws for Fault.Probability. Use a seeded one for repeatable runs,
 	// and do not use it elsewhere at the same time. Default: random.
 	Rand *rand.Rand
 }
 
-// Provider is the simulated AIHubMix. It is an http.Handler, safe for
-// concurrent use; it starts no goroutine and needs no closing. All tables
-// are bounded: when one is full its oldest entry is forgotten.
+// Provider is the simulated AIHubMix. It is an http.Handler and safe for
+// concurrent use. It starts no goroutine and need not be closed. All tables
+// have a maximum size: a full table drops its oldest entry.
 type Provider struct {
 	options Options
 	mux     *http.ServeMux
@@ -125,7 +128,7 @@ type Provider struct {
 	faults   *faultTable
 	journal  *journal
 
-	lastAppID atomic.Int64 // ids of applications count up from 1
+	lastAppID atomic.Int64 // the ids of applications are 1, 2, 3, …
 
 	// crossOrigin refuses forms that another site submits.
 	crossOrigin *http.CrossOriginProtection
@@ -198,9 +201,9 @@ func (p *Provider) routes() *http.ServeMux {
 	return mux
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP serves one request.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// Tokens, codes and balances pass through here: nothing may be cached.
+	// Responses contain tokens, codes and balances, and must not be cached.
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 
@@ -208,9 +211,8 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "URI too long", http.StatusRequestURITooLong)
 		return
 	}
-	// The body is read to its end before anything else: only then does the
-	// server notice a client that leaves, which hanging and delayed answers
-	// depend on.
+	// Read the whole body first. Only then does the server notice that a
+	// client leaves, on which hanging and delayed responses depend.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		http.Error(w, "body too large or incomplete", http.StatusRequestEntityTooLarge)
@@ -222,7 +224,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mux.ServeHTTP(w, r)
 }
 
-// observed puts record keeping and faults in front of an endpoint's work.
+// observed records each request of an endpoint, and applies its faults.
 func (p *Provider) observed(endpointsOf func(*http.Request) []Endpoint, work http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		endpoints := endpointsOf(r)

@@ -111,8 +111,8 @@ func TestEveryPageForbidsScriptsFramesAndForeignResources(t *testing.T) {
 	}
 }
 
-// Browsers apply form-action to the redirects that follow a form, so with it
-// the Allow button would never reach the client.
+// Browsers apply form-action to the redirects that follow a form. With
+// form-action the Allow button would never reach the client.
 func TestPagesWhoseFormsLeadToTheClientHaveNoFormAction(t *testing.T) {
 	w := start(t, simulator.Options{})
 	signedIn := w.signedInBrowser("12345")

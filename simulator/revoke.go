@@ -2,10 +2,10 @@ package simulator
 
 import "net/http"
 
-// revoke is RFC 7009. The provider documents no such endpoint; clients that
-// can revoke need one to try it against. Any token of a login ends the whole
-// login, and the answer for a token that is not known is 200 as well: the
-// client's purpose is reached either way.
+// revoke implements RFC 7009. The provider's document has no such endpoint, but
+// clients that can revoke need one for their tests. Any token of a login ends
+// the whole login. The status for an unknown token is 200, too, because that
+// token cannot be used any more either.
 func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
 	if err := p.revokeToken(r); err != nil {
 		writeOAuthError(w, err)

@@ -12,12 +12,12 @@ const (
 	scopeBalance = "balance" // quota and balance
 )
 
-// allScopes is also what a request without a scope is given.
+// allScopes is also the scope of a request that names none.
 const allScopes = scopeProfile + " " + scopeBalance
 
-// parseScope checks a scope parameter against what may be asked for, and
-// returns it without repetitions. An empty one means all that is allowed.
-// Words are parted by exactly one space, as RFC 6749 section 3.3 has it.
+// parseScope checks a scope parameter against the allowed scopes, and returns
+// it without repetitions. An empty one means all allowed scopes. Words are
+// separated by exactly one space (RFC 6749 section 3.3).
 func parseScope(scope, allowed string) (string, *oauthError) {
 	if scope == "" {
 		return allowed, nil

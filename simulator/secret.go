@@ -8,17 +8,17 @@ import (
 	"encoding/hex"
 )
 
-// fingerprint stands in tables for a code, a token or a cookie. It keeps
-// tables small whatever the token's size, and a lookup by hash says nothing
-// through its timing about the secret.
+// fingerprint is the key of a code, a token or a cookie in tables. It has the
+// same size for every token, and the timing of a lookup by hash reveals nothing
+// about the secret.
 type fingerprint [sha256.Size]byte
 
 func fingerprintOf(secret string) fingerprint {
 	return sha256.Sum256([]byte(secret))
 }
 
-// sameSecret compares in constant time, and through the hashes, so that the
-// length does not show either.
+// sameSecret compares the hashes in constant time. So the timing does not
+// reveal the length either.
 func sameSecret(a, b string) bool {
 	fa, fb := fingerprintOf(a), fingerprintOf(b)
 	return subtle.ConstantTimeCompare(fa[:], fb[:]) == 1
@@ -31,11 +31,12 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// accessTokenHeader makes access tokens look like the ones in the provider's
-// document. They are opaque all the same: what follows is random.
+// accessTokenHeader makes access tokens look like those in the provider's
+// document. The rest of a token is random.
 const accessTokenHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."
 
-// minAccessToken leaves more than 256 random bits after the header.
+// minAccessToken is the minimum size of access tokens. It leaves more than 256
+// random bits after the header.
 const minAccessToken = 128
 
 func newAccessToken(size int) string {
@@ -44,7 +45,7 @@ func newAccessToken(size int) string {
 	rand.Read(b)
 	text := base64.RawURLEncoding.EncodeToString(b)
 
-	// The last dot stands where a SHA-256 signature would begin.
+	// The last dot is where the signature of an HMAC with SHA-256 would begin.
 	const signature = 43
 	payload := size - len(accessTokenHeader) - 1 - signature
 	return accessTokenHeader + text[:payload] + "." + text[payload:payload+signature]

@@ -5,11 +5,11 @@ import (
 	"iter"
 )
 
-// table is a map with an upper limit: when it is full, the entry that was
-// put first is forgotten. A simulator may run for weeks under a load test,
-// and what is forgotten is merely unknown, which every caller can answer.
+// table is a map with a maximum size: a full table drops its oldest entry. A
+// simulator may run for weeks under a load test. Callers treat a dropped entry
+// as an unknown one.
 //
-// It has no lock; its owner holds one.
+// It has no lock. Its owner holds one.
 type table[K comparable, V any] struct {
 	limit   int
 	entries map[K]*list.Element
@@ -38,7 +38,7 @@ func (t *table[K, V]) get(key K) (V, bool) {
 	return element.Value.(entry[K, V]).value, true
 }
 
-// put stores a value as the newest entry, also when the key was there.
+// put stores a value as the newest entry, also if the key exists already.
 func (t *table[K, V]) put(key K, value V) {
 	t.delete(key)
 	if t.order.Len() >= t.limit {
@@ -61,8 +61,8 @@ func (t *table[K, V]) clear() {
 	t.order.Init()
 }
 
-// all yields the entries, the oldest first. The entry just yielded may be
-// deleted by the loop's body.
+// all yields the entries, the oldest first. The body of the loop may delete the
+// entry that was just yielded.
 func (t *table[K, V]) all() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for element := t.order.Front(); element != nil; {

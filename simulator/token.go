@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// tokenAnswer is RFC 6749 section 5.1, in the document's order.
+// tokenAnswer is the response of RFC 6749 section 5.1. Its fields are in the
+// order of the provider's document.
 type tokenAnswer struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -18,8 +19,8 @@ type tokenAnswer struct {
 	Scope        string `json:"scope"`
 }
 
-// token answers both grants: form, then client, then grant. Nothing is spent
-// before the client has proven who it is.
+// token serves both grants. It checks the form, then the client, then the
+// grant. No code or token is used up before the client has authenticated.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	issued, err := p.grantTokens(r)
 	if err != nil {
@@ -76,9 +77,9 @@ func (p *Provider) refresh(client Client, form url.Values) (tokens, error) {
 	return p.grants.rotate(client, form.Get("refresh_token"), form.Get("scope"))
 }
 
-// checkVerifier compares PKCE's two halves. A verifier for a code without a
-// challenge is refused as well: it is what a downgrade attack looks like
-// from here (RFC 9700 section 4.8.2).
+// checkVerifier checks a code verifier against the code challenge of PKCE. It
+// also refuses a verifier if there was no challenge, which is the sign of a
+// downgrade attack (RFC 9700 section 4.8.2).
 func checkVerifier(challenge, verifier string) error {
 	switch {
 	case challenge == "" && verifier == "":
@@ -97,14 +98,14 @@ func checkVerifier(challenge, verifier string) error {
 	return nil
 }
 
-// wellFormedVerifier is the grammar of RFC 7636 section 4.1.
+// wellFormedVerifier checks the grammar of RFC 7636 section 4.1.
 func wellFormedVerifier(verifier string) bool {
 	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 	return len(verifier) >= 43 && len(verifier) <= 128 &&
 		strings.Trim(verifier, unreserved) == ""
 }
 
-// wholeSeconds rounds up: zero would read as "no expiry given".
+// wholeSeconds rounds up to seconds: zero would mean that no expiry is given.
 func wholeSeconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }

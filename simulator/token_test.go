@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func TestExchangeAnswersAsInTheDocument(t *testing.T) {
+func TestExchangeReturnsTheDocumentedFields(t *testing.T) {
 	w := start(t, autoLogin())
 	answer := w.exchange(w.code())
 	w.wantStatus(answer, http.StatusOK)
@@ -86,14 +86,14 @@ func TestCodeExpires(t *testing.T) {
 	w.wantStatus(w.exchange(inTime), http.StatusOK)
 }
 
-func TestCodeIsSpentByItsFirstTryEvenAFailedOne(t *testing.T) {
+func TestCodeIsUsedUpByItsFirstExchangeEvenAFailedOne(t *testing.T) {
 	w := start(t, autoLogin())
 	code := w.code("code_challenge", challengeOf(verifier), "code_challenge_method", "S256")
 	w.wantError(w.exchange(code, "code_verifier", strings.Repeat("x", 43)), http.StatusBadRequest, "invalid_grant")
 	w.wantError(w.exchange(code, "code_verifier", verifier), http.StatusBadRequest, "invalid_grant")
 }
 
-func TestCodeIsNotSpentByAnotherClientOrAWrongSecret(t *testing.T) {
+func TestCodeIsNotUsedUpByAnotherClientOrAWrongSecret(t *testing.T) {
 	w := start(t, autoLogin())
 	code := w.code()
 	w.wantError(w.exchange(code, "client_id", otherID, "client_secret", "other"), http.StatusBadRequest, "invalid_grant")
@@ -277,7 +277,7 @@ func TestReuseOfARefreshTokenRevokesTheFamily(t *testing.T) {
 	}
 }
 
-func TestParallelRefreshesWithOneTokenLoseTheLogin(t *testing.T) {
+func TestParallelRefreshesWithOneTokenRevokeTheLogin(t *testing.T) {
 	w := start(t, autoLogin())
 	pair := w.login()
 	const parallel = 8

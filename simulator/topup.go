@@ -10,20 +10,21 @@ import (
 )
 
 const (
-	// ticketLifetime is long enough to look for a credit card.
+	// ticketLifetime is how long a top-up URL is valid. A user needs time to
+	// find a credit card.
 	ticketLifetime = 10 * time.Minute
 
-	// maxTickets bounds the top-up URLs that are open at the same time.
+	// maxTickets is the maximum number of valid top-up URLs.
 	maxTickets = 10_000
 )
 
-// topUpDollars are the amounts one can add, fixed so that a form cannot ask
-// for another.
+// topUpDollars are the amounts that a user can add. A form with another amount is
+// refused.
 var topUpDollars = []int64{5, 10, 50}
 
-// ticketTable knows the top-up URLs that were given out. The ticket in such
-// a URL opens the page of one user, for a while, to a browser that is not
-// signed in here: the client got it with an access token.
+// ticketTable holds the tickets of the top-up URLs. A ticket opens the page of
+// one user for a limited time, also in a browser that is not signed in here.
+// The client got the URL with the user's access token.
 type ticketTable struct {
 	mu      sync.Mutex // guards tickets
 	tickets *table[fingerprint, ticket]
@@ -56,7 +57,7 @@ func (t *ticketTable) user(value string, now time.Time) (int64, bool) {
 	return found.userID, true
 }
 
-// topUpURL is the API: where the client should send its user.
+// topUpURL serves the API that returns the URL of the top-up page.
 func (p *Provider) topUpURL(w http.ResponseWriter, r *http.Request) {
 	user, _, ok := p.bearer(w, r)
 	if !ok {
@@ -71,7 +72,7 @@ func (p *Provider) topUpURL(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// topUpPage shows the balance and the amounts one can add.
+// topUpPage shows the balance and the amounts that the user can add.
 func (p *Provider) topUpPage(w http.ResponseWriter, r *http.Request) {
 	user, ok := p.topUpUser(r)
 	if !ok {
@@ -88,8 +89,8 @@ func (p *Provider) topUpPage(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// addMoney is the form of that page. It answers with a redirect, so that
-// reloading the page does not add the money again.
+// addMoney handles the form of the top-up page. It responds with a redirect, so
+// that reloading the page does not add the money again.
 func (p *Provider) addMoney(w http.ResponseWriter, r *http.Request) {
 	user, ok := p.topUpUser(r)
 	if !ok {
@@ -113,8 +114,8 @@ func (p *Provider) addMoney(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, topUpAction(r, dollars), http.StatusSeeOther)
 }
 
-// topUpUser is whoever the ticket or the sign-in cookie stands for. The user
-// in the URL only has to agree; it opens nothing by itself.
+// topUpUser returns the user of the ticket, or else of the session cookie. The
+// user in the URL must be the same, but gives no access by itself.
 func (p *Provider) topUpUser(r *http.Request) (User, bool) {
 	query := r.URL.Query()
 	user, ok := p.signedIn(r)
@@ -130,7 +131,7 @@ func (p *Provider) topUpUser(r *http.Request) (User, bool) {
 	return user, true
 }
 
-// topUpAction is the page's own address, with what was added if anything.
+// topUpAction returns the page's own URL, with the added amount if it is not 0.
 func topUpAction(r *http.Request, added int64) string {
 	query := url.Values{}
 	for _, name := range []string{"user", "ticket"} {

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// topUpURL asks the API where to top up.
+// topUpURL gets the URL of the top-up page from the API.
 func (w *world) topUpURL(access string) string {
 	w.t.Helper()
 	answer := w.browser().send("GET", simulator.TopUpPath, bearer(access), "")
@@ -23,7 +23,7 @@ func (w *world) topUpURL(access string) string {
 	return text
 }
 
-func TestTopUpURLStandsOnTheHostOfTheRequestOrTheBaseURL(t *testing.T) {
+func TestTopUpURLUsesTheHostOfTheRequestOrTheBaseURL(t *testing.T) {
 	w := start(t, autoLogin())
 	if got := w.topUpURL(w.login().access); !strings.HasPrefix(got, w.url+"/topup?") || !strings.Contains(got, "user=12345") {
 		t.Errorf("top-up URL %s", got)

@@ -2,9 +2,9 @@ package simulator
 
 import "net/http"
 
-// userInfoAnswer has the document's fields in the document's order. The
-// pointers are left out without the scope they belong to; an e-mail address
-// that is empty is still sent.
+// userInfoAnswer has the fields of the provider's document, in the same order.
+// A pointer is nil, and its field is left out, if the scope does not include
+// it. An empty e-mail address is not left out.
 type userInfoAnswer struct {
 	ID               int64   `json:"id"`
 	Username         *string `json:"username,omitempty"`
@@ -40,9 +40,9 @@ func describe(user User, scope string) userInfoAnswer {
 	return answer
 }
 
-// bearer finds the user of the access token. When it returns false it has
-// answered with a 401, whose challenge names an error only if there was a
-// token to be wrong about (RFC 6750 section 3.1).
+// bearer finds the user of the access token. If it returns false, it has
+// written a 401. The challenge names an error only if the request has a token
+// (RFC 6750 section 3.1).
 func (p *Provider) bearer(w http.ResponseWriter, r *http.Request) (user User, scope string, ok bool) {
 	const realm = `Bearer realm="aihubmix simulator"`
 	token, sent := bearerToken(r)

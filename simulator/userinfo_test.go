@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func TestUserInfoAnswersTheDocumentsFields(t *testing.T) {
+func TestUserInfoReturnsTheDocumentedFields(t *testing.T) {
 	w := start(t, autoLogin())
 	answer := w.userInfo(w.login().access)
 	w.wantStatus(answer, http.StatusOK)
@@ -105,7 +105,7 @@ func TestBearerEndpointsRefuseEverythingButAValidAccessToken(t *testing.T) {
 	}
 }
 
-func TestTheSchemeNameBearerHasNoCase(t *testing.T) {
+func TestBearerSchemeIsCaseInsensitive(t *testing.T) {
 	w := start(t, autoLogin())
 	header := http.Header{"Authorization": {"bearer " + w.login().access}}
 	w.wantStatus(w.browser().send("GET", simulator.UserInfoPath, header, ""), http.StatusOK)

@@ -7,38 +7,40 @@ import (
 	"sync"
 )
 
-// The status of a user, on the scale of the provider's product family.
+// The status of a user. The numbers are those of the provider's product family.
 const (
 	StatusEnabled  = 1
 	StatusDisabled = 2
 	StatusDeleted  = 3
 )
 
-// unitsPerCent follows from 500,000 units of quota to the US dollar.
+// unitsPerCent is the number of quota units in a US cent: 500,000 units are one
+// dollar.
 const unitsPerCent = 5000
 
-// maxCents keeps the quota far inside an int64: a billion dollars.
+// maxCents is the maximum balance, a billion dollars. So the quota cannot
+// overflow an int64.
 const maxCents = 1_000_000_000_00
 
-// What Spend, TopUp and UpdateUser can answer.
+// Errors of Spend, TopUp and UpdateUser.
 var (
 	ErrUnknownUser  = errors.New("unknown user")
 	ErrInsufficient = errors.New("insufficient balance")
 	ErrAmount       = errors.New("amount out of range")
 )
 
-// User is an account at the provider. A disabled user can still sign in
-// here, and the status then tells: which is how a client's handling of it
-// can be seen.
+// User is an account at the provider. A disabled user can still sign in here,
+// so that a test can see how a client handles the status.
 type User struct {
 	ID       int64
 	Username string
 	Email    string // may be empty
 
-	// BalanceCents is what remains, in US cents; quota is derived from it.
+	// BalanceCents is the balance in US cents. quota is computed from it.
 	BalanceCents int64
 
-	// UsedCents is what was ever spent; used_quota is derived from it.
+	// UsedCents is the total amount spent, in US cents. used_quota is computed
+	// from it.
 	UsedCents int64
 
 	Status      int
@@ -48,7 +50,7 @@ type User struct {
 // Quota is the remaining balance in the provider's units.
 func (u User) Quota() int64 { return u.BalanceCents * unitsPerCent }
 
-// UsedQuota is what was spent, in the provider's units.
+// UsedQuota is the total amount spent, in the provider's units.
 func (u User) UsedQuota() int64 { return u.UsedCents * unitsPerCent }
 
 // Balance is the text of balance_formatted: dollars with two decimals.
@@ -62,9 +64,9 @@ func formatCents(cents int64) string {
 	return fmt.Sprintf("%s%d.%02d", sign, cents/100, cents%100)
 }
 
-// DefaultUsers are the users of a simulator that is given none: one as in
-// the provider's document, one with little money, and one who tries what
-// headers and pages can carry: a name outside ASCII, no e-mail address and
+// DefaultUsers returns the users of a simulator whose options name none: the
+// user of the provider's document, one with little money, and one that is
+// difficult for headers and pages: a name outside ASCII, no e-mail address and
 // no money.
 func DefaultUsers() []User {
 	return []User{
@@ -88,7 +90,7 @@ func DefaultUsers() []User {
 // userTable holds the accounts.
 type userTable struct {
 	mu    sync.RWMutex // guards users
-	users []User       // a handful, so a scan is the simplest index
+	users []User       // only a few, so a linear search is enough
 }
 
 func newUserTable(users []User) *userTable {
@@ -119,7 +121,8 @@ func (t *userTable) byName(username string) (User, bool) {
 	return t.find(func(u User) bool { return u.Username == username })
 }
 
-// update changes a user under the lock; an error leaves everything as it was.
+// update changes a user under the lock. If change returns an error, the user
+// stays the same.
 func (t *userTable) update(id int64, change func(*User) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +134,7 @@ func (t *userTable) update(id int64, change func(*User) error) error {
 	if err := change(&changed); err != nil {
 		return err
 	}
-	changed.ID = id // tokens point at it
+	changed.ID = id // tokens refer to it
 	t.users[i] = changed
 	return nil
 }
@@ -142,8 +145,8 @@ func (p *Provider) Users() []User { return p.users.list() }
 // User returns the user with this id.
 func (p *Provider) User(id int64) (User, bool) { return p.users.byID(id) }
 
-// UpdateUser changes a user: name, status, balance, anything but the id.
-// The function runs under a lock and must not call the Provider.
+// UpdateUser changes any field of a user except the id. change runs under a
+// lock and must not call the Provider.
 func (p *Provider) UpdateUser(id int64, change func(*User)) error {
 	return p.users.update(id, func(u *User) error {
 		change(u)
@@ -151,8 +154,8 @@ func (p *Provider) UpdateUser(id int64, change func(*User)) error {
 	})
 }
 
-// Spend takes money from a user, as a call to a model would. A balance never
-// goes below zero: then nothing is taken and the error is ErrInsufficient.
+// Spend takes money from a user, as a call to a model would. If the balance is
+// too low, it takes nothing and returns ErrInsufficient.
 func (p *Provider) Spend(userID, cents int64) error {
 	if cents < 0 || cents > maxCents {
 		return ErrAmount

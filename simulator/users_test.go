@@ -20,7 +20,7 @@ func TestSpendingMovesMoneyFromBalanceToUsed(t *testing.T) {
 	}
 }
 
-func TestSpendAndTopUpRefuseWhatCannotBe(t *testing.T) {
+func TestSpendAndTopUpRefuseImpossibleAmounts(t *testing.T) {
 	p := simulator.New(simulator.Options{})
 	for name, test := range map[string]struct {
 		do   func(int64, int64) error
@@ -45,7 +45,7 @@ func TestSpendAndTopUpRefuseWhatCannotBe(t *testing.T) {
 	}
 }
 
-func TestTheLastCentCanBeSpent(t *testing.T) {
+func TestTheWholeBalanceCanBeSpent(t *testing.T) {
 	p := simulator.New(simulator.Options{})
 	if err := p.Spend(67890, 3_20); err != nil {
 		t.Fatal(err)
