@@ -17,7 +17,7 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // floors are the packages of the house from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
+	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
 	{"internal/adminapi", "internal/config", "internal/keys", "internal/oauth", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
@@ -29,7 +29,7 @@ var floors = [][]string{
 // withoutCaddy are the packages that know neither Caddy nor a logger: they take values,
 // and return values and errors.
 var withoutCaddy = []string{
-	"internal/account", "internal/adminapi", "internal/browser", "internal/decimal", "internal/flight", "internal/header",
+	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
 	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/wire",
 }

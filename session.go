@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
@@ -208,7 +209,8 @@ func (ss *sessions) deleteDead(w http.ResponseWriter, v *visit) {
 	}
 }
 
-var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the access token belongs to another user than the one named in the cookie"}
+var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Because: cause.InvalidResponse,
+	Reason: "the access token belongs to another user than the one named in the cookie"}
 
 // confirm reads the user information of a session that was migrated from a cookie, before
 // its first use. Concurrent requests share one read. If the provider or the store does not

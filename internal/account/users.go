@@ -15,6 +15,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -94,7 +95,7 @@ const (
 )
 
 // ErrReadsBusy says that MaxReads reads of user information are under way already.
-var ErrReadsBusy = errors.New("too many concurrent reads of user information")
+var ErrReadsBusy = cause.Else(cause.Timeout, errors.New("too many concurrent reads of user information"))
 
 // userKey identifies cached user information: the user's id at the provider, and the scope
 // of the session. Sessions with different scopes do not share information: one without the
@@ -424,7 +425,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		changes, number := user.changes.Load(), user.begun.Add(1)
 		info, err := read(context.Background())
 		if err == nil && info.ID() != key.id {
-			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user"}
+			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user", Because: cause.InvalidResponse}
 		}
 		if err != nil {
 			user.noteFailure(err, u.now())

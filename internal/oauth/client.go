@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
@@ -105,6 +106,35 @@ type Error struct {
 	Status   int    // 0 if there was no response
 	Code     string // error code of RFC 6749, if the response means one of them
 	Reason   string
+	// Because is the cause, where the other fields do not tell it.
+	Because string
+}
+
+// Cause returns the cause of the failure, as package cause names it. A status without an error
+// code means what RFC 6749 section 4.1.2.1 says of the codes that stand for it: 500 is
+// server_error, and 503 is temporarily_unavailable.
+func (e *Error) Cause() string {
+	atClient := e.Endpoint == EndpointToken || e.Endpoint == endpointRevocation
+	switch {
+	case e.Because != "":
+		return e.Because
+	case e.Code != "":
+		return e.Code
+	case e.Status == 0:
+		return cause.Unreachable
+	case e.Status == http.StatusTooManyRequests:
+		return cause.RateLimited
+	case e.Status == http.StatusServiceUnavailable, e.Status < 500 && isOutage(e.Status):
+		return cause.TemporarilyUnavailable
+	case isOutage(e.Status):
+		return cause.ServerError
+	case atClient && e.Status == http.StatusUnauthorized:
+		return cause.InvalidClient
+	case !atClient && (e.Kind == FailureUnauthorized || e.Status == http.StatusForbidden):
+		return cause.UserinfoDenied
+	default:
+		return cause.InvalidResponse
+	}
 }
 
 // Error returns the endpoint, the reason, and the error code.
@@ -271,6 +301,7 @@ func (c *Client) requestTokens(ctx context.Context, old Tokens, sentAt time.Time
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	client := *c.httpClient
+	client.Timeout = 0 // ctx has the timeout; the client's own would hide our error
 	client.Transport = &tokenResponses{next: c.httpClient.Transport}
 	response, err := send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
@@ -281,7 +312,7 @@ func (c *Client) requestTokens(ctx context.Context, old Tokens, sentAt time.Time
 		if pe, ok := errors.AsType[*Error](err); ok {
 			return old, pe
 		}
-		return old, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be used"}
+		return old, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be used", Because: cause.InvalidResponse}
 	}
 	return c.newTokens(old, response, sentAt), nil
 }
@@ -346,13 +377,13 @@ func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, ac
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &Error{Endpoint: endpoint, Kind: FailureOperator, Reason: "the endpoint's URL is invalid"}
+		return nil, &Error{Endpoint: endpoint, Kind: FailureOperator, Reason: "the endpoint's URL is invalid", Because: cause.InvalidResponse}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	req.Header.Set("Accept", acceptedType)
 	res, err := c.httpClient.Do(req)
 	if err != nil {
-		return nil, &Error{Endpoint: endpoint, Reason: transportReason(err)}
+		return nil, unansweredError(endpoint, FailureTransient, err)
 	}
 	defer res.Body.Close()
 	switch {
@@ -365,7 +396,7 @@ func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, ac
 	}
 	body, err := readResponse(res.Body)
 	if err != nil {
-		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: err.Error()}
+		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: err.Error(), Because: cause.Of(err)}
 	}
 	return body, nil
 }
@@ -385,7 +416,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.RevocationEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return &Error{Endpoint: endpointRevocation, Kind: FailureOperator, Reason: "the endpoint's URL is invalid"}
+		return &Error{Endpoint: endpointRevocation, Kind: FailureOperator, Reason: "the endpoint's URL is invalid", Because: cause.InvalidResponse}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", acceptedType)
@@ -394,7 +425,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	}
 	res, err := c.httpClient.Do(req)
 	if err != nil {
-		return &Error{Endpoint: endpointRevocation, Reason: transportReason(err)}
+		return unansweredError(endpointRevocation, FailureTransient, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
@@ -403,13 +434,20 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	return nil
 }
 
-var errResponseTooLarge = errors.New("the response is too large")
+var (
+	errResponseTooLarge = cause.Else(cause.InvalidResponse, errors.New("the response is too large"))
+	errResponseCut      = cause.Else(cause.InvalidResponse, errors.New("the response was cut off"))
+	errResponseSlow     = cause.Else(cause.Timeout, errors.New("timeout: the response did not end in time"))
+)
 
 // readResponse reads a whole response of at most MaxResponse bytes.
 func readResponse(r io.Reader) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r, MaxResponse+1))
-	if err != nil {
-		return body, errors.New("the response was cut off")
+	switch {
+	case isTimeout(err):
+		return body, errResponseSlow
+	case err != nil:
+		return body, errResponseCut
 	}
 	if len(body) > MaxResponse {
 		return nil, errResponseTooLarge
@@ -417,13 +455,25 @@ func readResponse(r io.Reader) ([]byte, error) {
 	return body, nil
 }
 
+// unansweredError returns the error for a request that got no response.
+func unansweredError(endpoint providerEndpoint, kind Failure, err error) *Error {
+	if isTimeout(err) {
+		return &Error{Endpoint: endpoint, Kind: kind, Reason: "timeout: no response in time", Because: cause.Timeout}
+	}
+	return &Error{Endpoint: endpoint, Kind: kind, Reason: transportReason(err)}
+}
+
+// isTimeout reports whether a request failed because the provider was too slow: to accept the
+// connection, to finish the TLS handshake, or to respond.
+func isTimeout(err error) bool {
+	ne, ok := errors.AsType[net.Error](err)
+	return ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
 // transportReason returns the reason why a request got no response, without the URL and without
 // anything that the other side sent.
 func transportReason(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
-		if ue.Timeout() {
-			return "timeout"
-		}
 		err = ue.Err
 	}
 	if errors.Is(err, context.Canceled) {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 )
 
 // maxExpiresIn is the maximum of expires_in, in seconds. No legitimate token lives longer than
@@ -38,7 +40,7 @@ func (t *tokenResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 		if sent.Load() {
 			kind = FailureUnanswered
 		}
-		return nil, &Error{Endpoint: EndpointToken, Kind: kind, Reason: transportReason(err)}
+		return nil, unansweredError(EndpointToken, kind, err)
 	}
 	body, readErr := readResponse(res.Body)
 	res.Body.Close()
@@ -48,7 +50,7 @@ func (t *tokenResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	plain, err := json.Marshal(response.plain())
 	if err != nil {
-		return nil, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be encoded"}
+		return nil, &Error{Endpoint: EndpointToken, Kind: FailureUnanswered, Reason: "the response cannot be encoded", Because: cause.InvalidResponse}
 	}
 	res.Header = http.Header{"Content-Type": {"application/json"}}
 	res.Body = io.NopCloser(bytes.NewReader(plain))
@@ -162,6 +164,9 @@ func (a *tokenResponse) judge(status int, readErr error) error {
 	switch {
 	case known && (code.final || !outage):
 		pe.Kind, pe.Code, pe.Reason = code.kind, code.name, "refused"
+		if code.name == "" {
+			pe.Because = cause.RateLimited
+		}
 		return pe
 	case outage:
 		pe.Reason = "status " + strconv.Itoa(status)
@@ -170,7 +175,7 @@ func (a *tokenResponse) judge(status int, readErr error) error {
 		pe.Kind, pe.Reason = FailureOperator, "the client authentication is not accepted"
 		return pe
 	case a.errorCode != "" || a.refused:
-		pe.Kind, pe.Reason = FailureRefused, "refused without a known error code"
+		pe.Kind, pe.Reason, pe.Because = FailureRefused, "refused without a known error code", cause.ServerError
 		return pe
 	case status >= 400:
 		pe.Kind, pe.Reason = FailureRefused, "refused with status "+strconv.Itoa(status)
@@ -187,7 +192,7 @@ func (a *tokenResponse) judge(status int, readErr error) error {
 	pe.Kind = FailureUnanswered
 	switch {
 	case readErr != nil:
-		pe.Reason = readErr.Error()
+		pe.Reason, pe.Because = readErr.Error(), cause.Of(readErr)
 	case !a.readable:
 		pe.Reason = "the response is neither a JSON object nor a form"
 	case a.access != "":

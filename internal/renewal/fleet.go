@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -35,7 +36,7 @@ const (
 // that no response was saved. While the access token is valid, the session stays as it is.
 var errRefreshUnknown = &oauth.Error{
 	Endpoint: oauth.EndpointToken, Kind: oauth.FailureUnanswered,
-	Reason: "the result of the last refresh is not known",
+	Reason: "the result of the last refresh is not known", Because: cause.Timeout,
 }
 
 // refreshOnce refreshes a session, which several processes may share, or returns the result of

@@ -14,6 +14,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/wire"
@@ -137,7 +138,7 @@ func Earlier(a, b time.Time) time.Time {
 }
 
 // ErrTooLarge says that the session, with its tokens, is too large for the store.
-var ErrTooLarge = errors.New("the session is too large for its store: with `session { store storage }` tokens may have any ordinary size")
+var ErrTooLarge = cause.Else(cause.SessionTooLarge, errors.New("the tokens do not fit into the session store"))
 
 // recordVersion is the version of the binary form below. ParseSession refuses any other
 // version.
