@@ -156,7 +156,7 @@ func TestOwnTemplatesAreReadAnewWithEveryReload(t *testing.T) {
 
 	for name, want := range map[string]string{
 		"sign_in.html": "pages: " + folder + ": template: sign_in.html:2: function \"nope\" not defined, at Caddyfile:",
-		"logut.html":   "pages: " + folder + ": logut.html is no page; there are layout.html, style.css, sign_in.html, ",
+		"logut.html":   "pages: " + folder + ": logut.html is not the name of a page; the names are layout.html, style.css, sign_in.html, ",
 	} {
 		write(name, "{{define \"main\"}}\n{{nope}}{{end}}")
 		_, _, err := gatewaytest.Provision(s.Caddyfile)

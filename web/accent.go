@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Accent is the colour of buttons and marks, worked out for both schemes. The zero
-// value is the style sheet's own.
+// Accent is the colour of buttons and marks, computed for the light and the dark scheme.
+// The zero value keeps the colours of the style sheet.
 type Accent struct {
 	css string
 }
 
-// The card that the accent stands on, as in style.css.
+// The background of the card, as in style.css.
 var (
 	lightCard = colour{0xff, 0xff, 0xff}
 	darkCard  = colour{0x18, 0x1b, 0x21}
@@ -24,17 +24,17 @@ var (
 	black = colour{}
 )
 
-// The least contrast between the accent and the card. WCAG 2.2 (1.4.11) asks for 3 of
-// what marks a control; thin lines on a dark card look faint with that. Text needs 4.5
-// (1.4.3): white or black has that on any colour.
+// The minimum contrast between the accent and the card. WCAG 2.2 (1.4.11) requires 3 for
+// the marks of a control. On a dark card thin lines look faint with 3, so it is 4.5 there.
+// Text needs 4.5 (1.4.3). Either white or black text has that on any colour.
 const (
 	leastOnLight = 3
 	leastOnDark  = 4.5
 )
 
-// ParseAccent reads a colour such as 3a4cc9, with or without a # in front, in three or
-// six hex digits. Any colour will do: where it could not be told from the card, it is
-// made darker in the light scheme, or lighter in the dark one.
+// ParseAccent reads a colour such as 3a4cc9: three or six hex digits, with or without a #
+// before them. Every colour is possible. A colour with too little contrast to the card is
+// made darker in the light scheme, and lighter in the dark one.
 func ParseAccent(text string) (Accent, error) {
 	c, ok := parseColour(text)
 	if !ok {
@@ -44,8 +44,8 @@ func ParseAccent(text string) (Accent, error) {
 		"@media (prefers-color-scheme: dark) {\n:root {" + accentIn(c, darkCard, white, leastOnDark) + "}\n}\n"}, nil
 }
 
-// accentIn gives the scheme's colours: c, moved away from the card until it stands
-// out, and what goes with it.
+// accentIn returns the colours of one scheme as CSS: c, mixed with the colour away until
+// its contrast to the card is at least the given one, and the colours derived from it.
 func accentIn(c, card, away colour, least float64) string {
 	const steps = 20
 	accent, tint := c, card
@@ -56,7 +56,8 @@ func accentIn(c, card, away colour, least float64) string {
 			break
 		}
 	}
-	// The text keeps its contrast under the pointer: the button moves away from it.
+	// Under the pointer the button gets darker behind white text, and lighter behind black
+	// text. So the contrast does not fall.
 	text, hover := white, accent.mix(black, .15)
 	if accent.contrast(black) > accent.contrast(white) {
 		text, hover = black, accent.mix(white, .15)
@@ -64,7 +65,7 @@ func accentIn(c, card, away colour, least float64) string {
 	return fmt.Sprintf(" --accent: %s; --accent-hover: %s; --on-accent: %s; --accent-tint: %s; ", accent, hover, text, tint)
 }
 
-// colour is red, green and blue in sRGB.
+// colour has the values of red, green and blue in sRGB.
 type colour [3]uint8
 
 func parseColour(text string) (colour, bool) {
@@ -81,7 +82,7 @@ func parseColour(text string) (colour, bool) {
 
 func (c colour) String() string { return fmt.Sprintf("#%02x%02x%02x", c[0], c[1], c[2]) }
 
-// mix moves a colour towards another one: 0 is c, 1 the other.
+// mix mixes two colours. A share of 0 returns c, and a share of 1 returns other.
 func (c colour) mix(other colour, share float64) colour {
 	var mixed colour
 	for i := range c {

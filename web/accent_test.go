@@ -16,7 +16,7 @@ func mustParseAccent(t *testing.T, text string) Accent {
 	return accent
 }
 
-func TestAnyAccentKeepsItsContrastInLightAndDark(t *testing.T) {
+func TestEveryAccentHasContrastInLightAndDark(t *testing.T) {
 	light, dark := schemes(t, styleFile)
 	tried := 0
 	for r := 0; r <= 0xff; r += 0x33 {
@@ -38,7 +38,7 @@ func TestAnyAccentKeepsItsContrastInLightAndDark(t *testing.T) {
 	}
 }
 
-func TestAnAccentThatStandsOutIsLeftAsItIs(t *testing.T) {
+func TestAccentWithContrastIsNotChanged(t *testing.T) {
 	for text, want := range map[string]string{"1c9c6c": "#1c9c6c", "#1C9C6C": "#1c9c6c", "d5a": "#dd55aa"} {
 		css := mustParseAccent(t, text).css
 		if strings.Count(css, "--accent: "+want+";") != 2 {
@@ -51,14 +51,14 @@ func TestAnAccentThatStandsOutIsLeftAsItIs(t *testing.T) {
 	}
 }
 
-func TestTheCardsAreThoseOfTheStyleSheet(t *testing.T) {
+func TestCardColoursEqualTheStyleSheet(t *testing.T) {
 	light, dark := schemes(t, styleFile)
 	if lightCard.luminance() != light["card"] || darkCard.luminance() != dark["card"] {
 		t.Error("the cards in accent.go are not those of style.css")
 	}
 }
 
-func TestAnAccentIsPartOfThePageAndOfItsPolicy(t *testing.T) {
+func TestAccentIsInThePageAndInItsPolicy(t *testing.T) {
 	p := mustNew(Options{Accent: mustParseAccent(t, "0a7d55")})
 	rendered, err := p.Render(SignIn, fullData())
 	if err != nil {
@@ -70,7 +70,7 @@ func TestAnAccentIsPartOfThePageAndOfItsPolicy(t *testing.T) {
 	}
 }
 
-func TestOnlyAColourIsAnAccent(t *testing.T) {
+func TestAccentMustBeAColour(t *testing.T) {
 	for _, text := range []string{
 		"", "#", "12", "1234", "12345", "1234567", "##123456", "12345g", "+12345", "-12", "0x1234", "1_3456", "red",
 		"rgb(1,2,3)", " 123456", "123456;}", "#12345", "#1234567", "１２３",

@@ -73,7 +73,7 @@ func TestNoPageHasAnAccessibilityFault(t *testing.T) {
 	}
 }
 
-func TestNoLanguageLogoOrColourBringsAnAccessibilityFault(t *testing.T) {
+func TestLanguagesLogosAndColoursAreAccessible(t *testing.T) {
 	b := newTab(t)
 	for _, l := range translations[1:] {
 		for _, page := range []Page{SignIn, Balance, Budget, Error} {
@@ -131,7 +131,7 @@ type focus struct {
 	Outline float64
 }
 
-func TestTheKeyboardReachesEveryControlAndSeesWhereItIs(t *testing.T) {
+func TestKeyboardReachesEveryControlWithAVisibleFocus(t *testing.T) {
 	b := newTab(t)
 	for _, scheme := range []map[string]string{light(), dark()} {
 		b.look(360, scheme)
@@ -191,7 +191,7 @@ func TestEveryPageFitsANarrowWindowInEveryLanguage(t *testing.T) {
 	}
 }
 
-func TestNothingMovesForWhoWantsThatNothingMoves(t *testing.T) {
+func TestReducedMotionStopsEveryAnimation(t *testing.T) {
 	b := newTab(t)
 	for preference, want := range map[string]int{"no-preference": 1, "reduce": 0} {
 		b.look(360, map[string]string{"prefers-reduced-motion": preference})
@@ -204,7 +204,7 @@ func TestNothingMovesForWhoWantsThatNothingMoves(t *testing.T) {
 	}
 }
 
-func TestPagesSayAllOfItWithoutJavaScript(t *testing.T) {
+func TestPagesShowAllTextsWithoutJavaScript(t *testing.T) {
 	b := newTab(t)
 	b.scriptless = true
 	b.run(emulation.SetScriptExecutionDisabled(true))
@@ -227,7 +227,7 @@ func TestPagesSayAllOfItWithoutJavaScript(t *testing.T) {
 	}
 }
 
-func TestTheLogoRunsNoScript(t *testing.T) {
+func TestLogoRunsNoScript(t *testing.T) {
 	b := newTab(t)
 	logo, err := ParseLogo([]byte(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4" onload="parent.document.title='hacked'">
 		<script>parent.document.title = "hacked"; document.title = "hacked"</script>

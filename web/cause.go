@@ -1,8 +1,8 @@
 package web
 
-// explanations maps each cause a caller may name to the explanation people
-// read, the key cause.<explanation> of the language files. Many codes say the
-// same to a person: whoever set up the site has to act.
+// explanations maps each cause to an explanation for the user. Its texts are
+// cause.<explanation> in the language files. Many codes mean the same to a
+// user: the operator of the site has to act.
 var explanations = map[string]string{
 	// Found by the gateway.
 	"missing_parameters": "incomplete",
@@ -29,7 +29,8 @@ var explanations = map[string]string{
 	"unsupported_grant_type": "setup",
 }
 
-// explanation never fails: a cause it does not know gets the general text.
+// explanation returns the explanation of a cause. An unknown cause gets the
+// general text.
 func explanation(cause string) string {
 	if e, ok := explanations[cause]; ok {
 		return e
@@ -37,9 +38,10 @@ func explanation(cause string) string {
 	return "unknown"
 }
 
-// knownCode returns cause when it may be shown on a page or handed to a script
-// of the application, else "". A list rather than a pattern, because the value
-// may have come from the query of the callback, where anyone writes anything.
+// knownCode returns cause if it may be shown on a page or passed to a script of
+// the application, and "" otherwise. It uses a list and not a pattern, because
+// the value may come from the query of the callback, which an attacker can
+// write.
 func knownCode(cause string) string {
 	if _, ok := explanations[cause]; ok {
 		return cause

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// date writes a moment as the language does, in UTC: a page without scripts does not
-// know the person's time zone.
+// date formats a time in the language, in UTC: a page without scripts does not know the
+// user's time zone.
 func (l *translation) date(moment time.Time) (string, error) {
 	moment = moment.UTC()
 	month := strings.Fields(l.text["months"])[moment.Month()-1]
@@ -26,7 +26,7 @@ func (v view) Wait() (string, error) {
 	return v.lang.fill(key, "number", v.lang.number(number))
 }
 
-// inWords gives the unit in which people speak of a wait, and how many of it.
+// inWords returns the unit in which a text names a wait, and the number of units.
 func inWords(wait time.Duration) (unit string, number int) {
 	const day = 24 * time.Hour
 	switch {

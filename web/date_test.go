@@ -27,7 +27,7 @@ func TestBudgetSaysWhenItResets(t *testing.T) {
 	}
 }
 
-func TestBudgetSpeaksOfAWaitInTheUnitThatFits(t *testing.T) {
+func TestBudgetWaitIsInMinutesHoursOrDays(t *testing.T) {
 	for wait, want := range map[time.Duration]string{
 		time.Second:                   "That is in about 1 minute.",
 		61 * time.Second:              "That is in about 2 minutes.",
@@ -46,7 +46,7 @@ func TestBudgetSpeaksOfAWaitInTheUnitThatFits(t *testing.T) {
 	}
 }
 
-func TestBudgetLeavesOutWhatIsNotKnown(t *testing.T) {
+func TestBudgetOmitsUnknownValues(t *testing.T) {
 	doc, _ := mustRender(t, Budget, Data{})
 	text := doc.visibleText()
 	for _, word := range []string{"You have spent", "resets", "That is in", "UTC"} {

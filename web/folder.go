@@ -15,22 +15,22 @@ const (
 
 func (p Page) file() string { return string(p) + ".html" }
 
-// UnknownFileError is a file in the operator's folder that is no template of ours, and
-// would have no effect.
+// UnknownFileError is the error of a file in the operator's folder that does not have the
+// name of one of our files. Such a file would have no effect.
 type UnknownFileError struct {
 	Name  string
 	Known []string
 }
 
 func (e *UnknownFileError) Error() string {
-	return fmt.Sprintf("%s is no page; there are %s", e.Name, strings.Join(e.Known, ", "))
+	return fmt.Sprintf("%s is not the name of a page; the names are %s", e.Name, strings.Join(e.Known, ", "))
 }
 
-// ownFiles are the files of the operator's folder, by name. Each replaces the one of
-// ours that has its name.
+// ownFiles are the files of the operator's folder, by name. Each replaces our file with
+// the same name.
 type ownFiles map[string]string
 
-// readFolder reads the operator's folder; without one there are no files.
+// readFolder reads the operator's folder. If there is none, it returns no files.
 func readFolder(folder fs.FS) (ownFiles, error) {
 	own := ownFiles{}
 	if folder == nil {
@@ -47,7 +47,7 @@ func readFolder(folder fs.FS) (ownFiles, error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") {
-			continue // what editors and file managers leave behind
+			continue // a file of an editor or a file manager
 		}
 		if !slices.Contains(known, name) {
 			return nil, &UnknownFileError{Name: name, Known: known}
@@ -73,7 +73,7 @@ func (own ownFiles) style() (string, error) {
 	return style, nil
 }
 
-// parse reads the templates of a page: the layout, our parts, and what the page shows.
+// parse reads the templates of a page: the layout, our parts, and the page itself.
 func (own ownFiles) parse(page Page) (*template.Template, error) {
 	t := template.New("")
 	for _, name := range []string{layoutFile, "parts.html", page.file()} {
@@ -95,5 +95,5 @@ func (own ownFiles) parse(page Page) (*template.Template, error) {
 	return t, nil
 }
 
-// lineAt is the line in which the byte at i stands.
+// lineAt returns the number of the line with the byte at i.
 func lineAt(source string, i int) int { return strings.Count(source[:i], "\n") + 1 }

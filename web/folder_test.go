@@ -19,7 +19,7 @@ func folder(files map[string]string) fs.FS {
 const ownSignIn = `{{define "main"}}<main><h1>Hello from {{.Brand}}</h1>
 <a href="{{.StartURL}}">{{.T "sign_in.button"}}</a></main>{{end}}`
 
-func TestAnOwnTemplateStandsInThePlaceOfOursAndTheOthersStay(t *testing.T) {
+func TestOwnTemplateReplacesOnlyItsPage(t *testing.T) {
 	p := mustNew(Options{Folder: folder(map[string]string{"sign_in.html": ownSignIn, ".DS_Store": "\x00"})})
 	for _, page := range allPages {
 		own, err := p.Render(page, fullData())
@@ -43,7 +43,7 @@ func TestAnOwnTemplateStandsInThePlaceOfOursAndTheOthersStay(t *testing.T) {
 	}
 }
 
-func TestAnOwnLayoutAndStyleAreThoseOfEveryPage(t *testing.T) {
+func TestOwnLayoutAndStyleApplyToEveryPage(t *testing.T) {
 	p := mustNew(Options{Accent: mustParseAccent(t, "0a7d55"), Folder: folder(map[string]string{
 		"layout.html": `<!doctype html><html lang="{{.Lang}}"><title>{{.Title}}</title><style>{{.Style}}</style><body class="own">{{template "main" .}}`,
 		"style.css":   "body { color: red }\r\n",
@@ -67,7 +67,7 @@ func TestAnOwnLayoutAndStyleAreThoseOfEveryPage(t *testing.T) {
 	}
 }
 
-func TestOwnTemplatesKeepHostileTextText(t *testing.T) {
+func TestOwnTemplatesEscapeHostileText(t *testing.T) {
 	p := mustNew(Options{Folder: folder(map[string]string{"sign_in.html": ownSignIn})})
 	want, _ := p.Render(SignIn, fullData())
 	for _, h := range hostile {
@@ -83,7 +83,7 @@ func TestOwnTemplatesKeepHostileTextText(t *testing.T) {
 	}
 }
 
-func TestAFaultInAnOwnTemplateNamesItsFileAndLine(t *testing.T) {
+func TestErrorInAnOwnTemplateNamesFileAndLine(t *testing.T) {
 	in := func(main string) string {
 		return "{{define \"main\"}}\n<a href=\"{{.StartURL}}\">x</a>\n" + main + "\n{{end}}"
 	}
@@ -100,7 +100,7 @@ func TestAFaultInAnOwnTemplateNamesItsFileAndLine(t *testing.T) {
 		"a script":          {"sign_in.html", in("<p>\n<script>alert(1)</script>"), "sign_in.html:4: <script> is not {{.Script}}"},
 		"a script in all":   {"layout.html", "<style>{{.Style}}</style>\n{{template \"main\" .}}<script src=\"/x.js\"></script>", "layout.html:2: <script> loads a file"},
 		"an event handler":  {"sign_in.html", in(`<button onclick="go()">`), "sign_in.html:3: <button> has the attribute onclick"},
-		"a style":           {"sign_in.html", in("<style>p { color: red }</style>"), "sign_in.html:3: <style> is not {{.Style}}, and browsers leave it out: write it into style.css"},
+		"a style":           {"sign_in.html", in("<style>p { color: red }</style>"), "sign_in.html:3: <style> is not {{.Style}}, and browsers ignore it: write the style into style.css"},
 		"a style attribute": {"sign_in.html", in(`<p>a</p><p class="x" style="color: red">b</p>`), "sign_in.html:3: <p> has a style attribute"},
 		"a picture":         {"sign_in.html", in(`<img src="/logo.png" alt="">`), "sign_in.html:3: <img> loads a file"},
 		"a style sheet":     {"layout.html", "<!doctype html>\n<link rel=\"stylesheet\" href=\"/x.css\">{{template \"main\" .}}", "layout.html:2: <link> loads a file"},
@@ -119,7 +119,7 @@ func TestAFaultInAnOwnTemplateNamesItsFileAndLine(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsNoPageIsNamed(t *testing.T) {
+func TestUnknownFileInTheFolderIsRefused(t *testing.T) {
 	for _, name := range []string{"signin.html", "sign_in.htm", "parts.html", "SIGN_IN.html", "images/logo.png", "layout.html~"} {
 		_, err := New(Options{Folder: folder(map[string]string{name: ownSignIn})})
 		unknown, ok := errors.AsType[*UnknownFileError](err)

@@ -14,28 +14,26 @@ import (
 //go:embed lang/*.json
 var languageFiles embed.FS
 
-// translation is the human text of every page in one language: the file
-// lang/<tag>.json, key to text. Text holds placeholders such as {brand}.
+// translation holds the texts of all pages in one language, from the file
+// lang/<tag>.json. A text may contain placeholders such as {brand}.
 //
-// A key with _brand is the text where a brand is set, since a sentence without the
-// name is another sentence. One with _one or _other is the text for a number, by the
-// language's own rules. The key dir is the direction in which the language is
-// written.
+// A key that ends in _brand is used if a brand is set, because the sentence is a different
+// one without a name. A key that ends in _one or _other is used for a number, by the rules
+// of the language. The key dir is the direction of the script.
 type translation struct {
 	tag  language.Tag
 	text map[string]string
 }
 
-// translations are the languages of the pages. The first one is for everybody who
-// reads none of them.
+// translations are the languages of the pages. The first one is the default.
 var translations = mustLoadTranslations("en", "es", "ja", "pt-BR", "zh-Hans", "zh-Hant")
 
 var english = translations[0]
 
 var matcher = language.NewMatcher(tagsOf(translations))
 
-// mustLoadTranslations panics on a broken file: the bytes are part of the program,
-// so no input and no configuration can bring that about.
+// mustLoadTranslations panics if a file is broken. The files are part of the program, so
+// no input and no configuration can cause that.
 func mustLoadTranslations(tags ...string) []*translation {
 	var loaded []*translation
 	for _, tag := range tags {
@@ -60,14 +58,14 @@ func tagsOf(translations []*translation) []language.Tag {
 	return tags
 }
 
-// maxAcceptLanguage is how many bytes of Accept-Language are worth reading: a browser
-// with a dozen languages sends about 150. Each tag in it costs a comparison with
-// every language that we have.
+// maxAcceptLanguage is the maximum length of Accept-Language in bytes. A longer one is
+// ignored. A browser with a dozen languages sends about 150. Each tag in it costs a
+// comparison with each of our languages.
 const maxAcceptLanguage = 1024
 
-// choose gives the language that suits an Accept-Language header best. Regions find
-// their script (zh-TW is traditional Chinese), and a language that we do not have, or
-// a header that cannot be read, is English.
+// choose returns the language that fits an Accept-Language header best. A region selects
+// its script (zh-TW is traditional Chinese). It returns English if we do not have the
+// language or cannot read the header.
 func choose(acceptLanguage string) *translation {
 	if len(acceptLanguage) > maxAcceptLanguage {
 		return english
@@ -76,8 +74,8 @@ func choose(acceptLanguage string) *translation {
 	if err != nil {
 		return english
 	}
-	// The first one that we have, before all of them together, where zh, as a name of
-	// ours, would win over the zh-HK in front of it.
+	// First match each tag by itself. If all tags were matched together, zh would win over
+	// a zh-HK before it, because zh matches one of our languages more exactly.
 	for _, tag := range wanted {
 		if _, index, confidence := matcher.Match(tag); confidence >= language.High {
 			return translations[index]
@@ -87,7 +85,7 @@ func choose(acceptLanguage string) *translation {
 	return translations[index]
 }
 
-// variant gives the key of the text for a page with a brand, or for a number.
+// variant returns the key of the text for a page with a brand, or for a number.
 func (l *translation) variant(key string, hasBrand bool, number int) string {
 	for _, suffix := range []struct {
 		name string
@@ -100,20 +98,20 @@ func (l *translation) variant(key string, hasBrand bool, number int) string {
 	return key
 }
 
-// isOne reports whether the language speaks of this number as of one thing.
+// isOne reports whether the language uses the singular with this number.
 func (l *translation) isOne(number int) bool {
 	return plural.Cardinal.MatchPlural(l.tag, number, 0, 0, 0, 0) == plural.One
 }
 
-// number writes a number as the language does.
+// number formats a number in the language.
 func (l *translation) number(n int) string {
 	return message.NewPrinter(l.tag).Sprint(n)
 }
 
 // fill returns the text of key with its placeholders replaced. pairs are
-// alternating names and values. It is one pass over the text, so a value that
-// looks like a placeholder stays as it is. The result is plain text: only
-// html/template turns it into HTML.
+// alternating names and values. A value that looks like a placeholder is not
+// replaced, because there is only one pass. The result is plain text, which
+// html/template escapes.
 func (l *translation) fill(key string, pairs ...string) (string, error) {
 	text, ok := l.text[key]
 	if !ok {

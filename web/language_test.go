@@ -111,7 +111,7 @@ func TestAllLanguagesHaveTheSameKeysAndPlaceholders(t *testing.T) {
 // sameEverywhere are the texts that may read as in English.
 var sameEverywhere = map[string]bool{"dir": true, "title_brand": true}
 
-func TestNothingIsLeftInEnglish(t *testing.T) {
+func TestNoTextIsLeftInEnglish(t *testing.T) {
 	for _, l := range translations[1:] {
 		for key, text := range l.text {
 			if !sameEverywhere[key] && text == english.text[key] {
@@ -145,7 +145,7 @@ func TestEachLanguageIsWrittenInItsOwnScript(t *testing.T) {
 }
 
 // A page is in one language all the way through only when templates hold no text.
-func TestTemplatesHoldNoTextOfTheirOwn(t *testing.T) {
+func TestTemplatesContainNoText(t *testing.T) {
 	files, _ := fs.Glob(templateFiles, "templates/*.html")
 	markup := regexp.MustCompile(`(?s)\{\{.*?\}\}|<[^>]*>`)
 	for _, file := range files {
@@ -187,7 +187,7 @@ func TestEveryPlaceholderOnAPageIsFilled(t *testing.T) {
 	}
 }
 
-func TestTheLanguageIsTheBrowsers(t *testing.T) {
+func TestAcceptLanguageDecidesTheLanguage(t *testing.T) {
 	headings := map[string]string{}
 	for _, l := range translations {
 		headings[l.tag.String()] = l.text["sign_in.heading"]
@@ -245,7 +245,7 @@ func TestTheLanguageIsTheBrowsers(t *testing.T) {
 	}
 }
 
-func TestNumbersAreWrittenAsTheLanguageDoes(t *testing.T) {
+func TestNumbersAreFormattedForTheLanguage(t *testing.T) {
 	for language, want := range map[string]map[int]string{
 		"en":      {1: " 1 second.", 2: " 2 seconds.", 1200: " 1,200 seconds."},
 		"es":      {1: " 1 segundo.", 2: " 2 segundos.", 12000: " 12.000 segundos."},
@@ -266,7 +266,7 @@ func TestNumbersAreWrittenAsTheLanguageDoes(t *testing.T) {
 }
 
 // An amount is the provider's text: whoever compares it with an invoice finds it.
-func TestTheBalanceIsWrittenAsTheProviderDoes(t *testing.T) {
+func TestBalanceIsShownAsTheProviderWroteIt(t *testing.T) {
 	for _, l := range translations {
 		d := fullData()
 		d.AcceptLanguage, d.Balance, d.Required = l.tag.String(), "1234.50", "2000.00"
@@ -277,7 +277,7 @@ func TestTheBalanceIsWrittenAsTheProviderDoes(t *testing.T) {
 	}
 }
 
-func TestAMissingTextIsAnError(t *testing.T) {
+func TestMissingTextIsAnError(t *testing.T) {
 	if s, err := english.fill("no.such.key"); err == nil {
 		t.Errorf("got %q", s)
 	}

@@ -8,26 +8,26 @@ import (
 	"fmt"
 	"html/template"
 	"image"
-	_ "image/jpeg" // for what a logo may be
+	_ "image/jpeg" // the formats of a logo
 	_ "image/png"
 	"io"
 )
 
-// Logo is a picture that every page carries in itself, so that it is there before
-// anybody is signed in, and while the application is away. The zero value is none.
+// Logo is a picture that every page contains. So it is shown before anybody is signed in,
+// and while the application is down. The zero value is no logo.
 type Logo struct {
 	url template.URL
 }
 
-// maxLogo is how many bytes a logo may have: every page has them once more, and a
-// third on top.
+// maxLogo is the maximum size of a logo in bytes. Every page contains it as base64, which
+// is a third longer.
 const maxLogo = 32 << 10
 
-// ParseLogo reads a picture: PNG, JPEG or SVG. In an <img> a browser runs no script of
-// an SVG, and loads nothing that it refers to.
+// ParseLogo reads a picture: PNG, JPEG or SVG. In an <img>, a browser does not run scripts
+// of an SVG and does not load its references.
 func ParseLogo(raw []byte) (Logo, error) {
 	if len(raw) > maxLogo {
-		return Logo{}, fmt.Errorf("has more than %d bytes, and every page carries it", maxLogo)
+		return Logo{}, fmt.Errorf("has more than %d bytes, which is too much for a file that every page contains", maxLogo)
 	}
 	mediaType := ""
 	if _, format, err := image.DecodeConfig(bytes.NewReader(raw)); err == nil && (format == "png" || format == "jpeg") {
@@ -36,7 +36,7 @@ func ParseLogo(raw []byte) (Logo, error) {
 		mediaType = "image/svg+xml"
 	}
 	if mediaType == "" {
-		return Logo{}, errors.New("is not a picture in PNG, JPEG or SVG")
+		return Logo{}, errors.New("is not a PNG, JPEG or SVG picture")
 	}
 	url := "data:" + mediaType + ";base64," + base64.StdEncoding.EncodeToString(raw)
 	return Logo{url: template.URL(url)}, nil //nolint:gosec // base64 of what was checked above

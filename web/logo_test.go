@@ -32,7 +32,7 @@ func picture(t *testing.T, format string) []byte {
 	return b.Bytes()
 }
 
-func TestALogoStandsInThePageItself(t *testing.T) {
+func TestLogoIsPartOfThePage(t *testing.T) {
 	for mediaType, raw := range map[string][]byte{
 		"image/png":     picture(t, "png"),
 		"image/jpeg":    picture(t, "jpeg"),
@@ -64,7 +64,7 @@ func TestALogoStandsInThePageItself(t *testing.T) {
 	}
 }
 
-func TestOnlyAPictureIsALogo(t *testing.T) {
+func TestLogoMustBeAPicture(t *testing.T) {
 	for name, raw := range map[string][]byte{
 		"nothing":          {},
 		"text":             []byte("logo"),

@@ -22,14 +22,14 @@ type Page string
 const (
 	// SignIn asks for a click before the browser goes to the provider.
 	SignIn Page = "sign_in"
-	// SignedOut is where a logout ends.
+	// SignedOut is shown after a logout.
 	SignedOut Page = "signed_out"
-	// Logout asks for the POST that signs the user out.
+	// Logout has the form whose POST signs the user out.
 	Logout Page = "logout"
-	// Popup reports the end of a login to the page that opened the window, by a
-	// script.
+	// Popup has a script that reports the end of a login to the page that opened the
+	// window.
 	Popup Page = "popup"
-	// Continue is seen for an instant; the caller's Refresh header goes on.
+	// Continue is shown for an instant. The caller sets a Refresh header, which continues.
 	Continue Page = "continue"
 	// Error explains why a login failed, by Data.Cause, and leads to StartURL. Without
 	// one it leads back to HomeURL: the user is signed in.
@@ -38,8 +38,7 @@ const (
 	Forbidden Page = "forbidden"
 	// Unavailable asks the user to wait. The caller sets a Refresh header, which retries.
 	Unavailable Page = "unavailable"
-	// Balance tells a signed-in user that the balance does not suffice, and how
-	// to top up.
+	// Balance tells a signed-in user that the balance is too low, and how to top up.
 	Balance Page = "balance"
 	// Budget tells a signed-in user that a budget of the application is used up, and
 	// when it resets.
@@ -48,18 +47,17 @@ const (
 
 // Data is what a page may show. Each page uses the fields it needs.
 //
-// The URLs are paths on this origin. Anything else is left out together with
-// its link or button, so that a mistake in a caller does not become an open
-// redirect.
+// The URLs are paths on this origin. Any other URL is left out together with its
+// link or button, so that a mistake in a caller does not become an open redirect.
 type Data struct {
-	// AcceptLanguage is the request's header of that name. It decides the language.
+	// AcceptLanguage is the request's Accept-Language header, which decides the language.
 	AcceptLanguage string
 
 	// Brand is the operator's name of the application, shown as text.
 	// Default: neutral wording.
 	Brand string
 
-	// Provider is the name of who signs people in.
+	// Provider is the name of the identity provider.
 	Provider string
 
 	StartURL  string // sign in, start again
@@ -68,8 +66,8 @@ type Data struct {
 	RetryURL  string // "try again" of Unavailable, Balance and Budget
 	TopupURL  string // where Balance lets the user top up, in a new tab
 
-	// Balance is what the user has, as the provider wrote it, and Required what is
-	// needed. Without a Balance it is not known.
+	// Balance is the user's balance as the provider wrote it, and Required the amount that
+	// the request needs. An empty Balance is unknown.
 	Balance, Required string
 
 	// Budget is how much the user may spend, and Spent how much the user has spent of
@@ -89,8 +87,8 @@ type Data struct {
 	// until ResetsAt. Zero leaves the number out.
 	RetryAfter int
 
-	// SigningIn: Unavailable interrupted a sign-in, so there is no session that the
-	// page could promise to keep.
+	// SigningIn is true if Unavailable interrupted a sign-in. The page then must not say
+	// that the user is still signed in.
 	SigningIn bool
 
 	Popup PopupMessage
@@ -110,24 +108,24 @@ type PopupMessage struct {
 	Error string
 
 	// Origin is the exact target origin of the message, such as
-	// https://app.example.com. Required: Render refuses all that is not one
-	// http or https origin, "*" first of all.
+	// https://app.example.com. It is required. Render refuses everything but one
+	// http or https origin, "*" included.
 	Origin string
 }
 
 var errOrigin = errors.New("popup needs the exact http or https origin of its opener")
 
-// allPages are the pages there are.
+// allPages lists all pages.
 var allPages = []Page{SignIn, SignedOut, Logout, Popup, Continue, Error, Forbidden, Unavailable, Balance, Budget}
 
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// Options are how an operator wants the pages to look.
+// Options are the operator's settings for the look of the pages.
 type Options struct {
 	Logo   Logo
 	Accent Accent
-	// Folder holds templates of the operator's that replace ours: layout.html, style.css
+	// Folder holds the operator's templates that replace ours: layout.html, style.css
 	// and <page>.html. Default: none.
 	Folder fs.FS
 }
@@ -141,7 +139,8 @@ type Pages struct {
 	policies map[Page]string
 }
 
-// New prepares the pages. Its error is one of the folder, and names the file.
+// New prepares the pages. It returns an error, which names the file, if a file in the
+// folder cannot be used.
 func New(o Options) (*Pages, error) {
 	own, err := readFolder(o.Folder)
 	if err != nil {
@@ -166,17 +165,16 @@ type Document struct {
 	Body []byte
 	// Policy is the exact value of its Content-Security-Policy header.
 	Policy string
-	// Language is the value of its Content-Language header. Which one it is depends on
-	// Accept-Language.
+	// Language is the value of its Content-Language header. It depends on Accept-Language.
 	Language string
 }
 
 // Render returns the whole document of a page. The caller sends it with the other
 // headers and the status.
 //
-// A window that comes back from the provider loses its opener when the answer
-// carries a Cross-Origin-Opener-Policy, so the popup page must be sent without
-// one; every other page can have it.
+// The popup page must be sent without Cross-Origin-Opener-Policy. With that header
+// a window that comes back from the provider would lose its opener. Every other page
+// can have it.
 func (p *Pages) Render(page Page, d Data) (Document, error) {
 	t, ok := p.templates[page]
 	if !ok {
@@ -193,10 +191,10 @@ func (p *Pages) Render(page Page, d Data) (Document, error) {
 	return Document{Body: b.Bytes(), Policy: p.policies[page], Language: v.Lang()}, nil
 }
 
-// view is Data made fit to be shown. Templates see only this.
+// view is Data made safe to be shown. Templates see only this.
 type view struct {
 	Data
-	Code   string // the cause, where it is one that we know
+	Code   string // the cause if it is a known one
 	Logo   template.URL
 	Style  template.CSS
 	Script template.JS
@@ -233,7 +231,7 @@ func (p *Pages) newView(page Page, d Data) view {
 // Lang is the language tag of the page.
 func (v view) Lang() string { return v.lang.tag.String() }
 
-// Dir is the direction in which the page is written: ltr or rtl.
+// Dir is the direction of the page's script: ltr or rtl.
 func (v view) Dir() string { return v.lang.text["dir"] }
 
 // T returns the text of key, or of its variant for a brand or a number.
@@ -279,8 +277,8 @@ func popupError(m PopupMessage) string {
 	return "server_error"
 }
 
-// oneLine keeps a name what it is: valid text on one line, which does not turn the
-// direction of the words around it.
+// oneLine makes a name valid text on one line, which cannot change the direction of the
+// text around it.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -295,7 +293,7 @@ func oneLine(s string) string {
 }
 
 // isPath reports whether a browser that follows s stays on this origin. A
-// browser reads \ as / and drops tabs and line ends before it looks, so /\evil
+// browser reads \ as / and ignores tabs and line breaks, so that /\evil
 // and "/<tab>/evil" are other hosts.
 func isPath(s string) bool {
 	if !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
@@ -304,6 +302,6 @@ func isPath(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
 }
 
-// origin is what a browser calls one in Origin and event.origin: no path, no
-// user, no wildcard, one spelling.
+// origin matches an origin as browsers write it in Origin and event.origin:
+// without path, user and wildcard, and in one spelling.
 var origin = regexp.MustCompile(`^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)

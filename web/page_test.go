@@ -177,7 +177,7 @@ func TestEveryPageIsOneCompleteDocument(t *testing.T) {
 	}
 }
 
-func TestEachPageOffersItsWaysOn(t *testing.T) {
+func TestEachPageHasItsLinksAndForms(t *testing.T) {
 	d := fullData()
 	for page, want := range map[Page][]string{
 		SignIn:      {d.StartURL},
@@ -247,7 +247,7 @@ var hostile = []string{
 	`]]>*/;}`,
 }
 
-func TestHostileTextStaysText(t *testing.T) {
+func TestHostileTextIsEscaped(t *testing.T) {
 	for _, page := range allPages {
 		for _, ok := range []bool{true, false} {
 			benign := fullData()
@@ -335,7 +335,7 @@ func TestLinksStayOnThisOrigin(t *testing.T) {
 }
 
 // A page must not load, or point to, anything outside.
-func TestNoPageRefersToAnotherPlace(t *testing.T) {
+func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 	reference := regexp.MustCompile(`(?i)https?:|url\(|@import|srcset|=\s*"?//`)
 	for _, page := range allPages {
 		doc, _ := mustRender(t, page, fullData())
@@ -351,7 +351,7 @@ func TestNoPageRefersToAnotherPlace(t *testing.T) {
 	}
 }
 
-func TestSamePageSameBytes(t *testing.T) {
+func TestEqualDataRendersEqualBytes(t *testing.T) {
 	for _, page := range allPages {
 		first, err := standard.Render(page, fullData())
 		if err != nil {
@@ -394,7 +394,7 @@ func TestUnavailableSaysWhenItTriesAgain(t *testing.T) {
 	}
 }
 
-func TestUnavailablePromisesNoSessionDuringASignIn(t *testing.T) {
+func TestUnavailableDoesNotPromiseASessionDuringSignIn(t *testing.T) {
 	const kept, wait = "You are still signed in.", "Please try again in a moment."
 	for signingIn, want := range map[bool]string{false: kept, true: wait} {
 		d := fullData()

@@ -16,21 +16,20 @@ var popupFile string
 //go:embed sign_in.js
 var signInFile string
 
-// scripts are those of the pages that have one. It is the same for everyone: that is
-// what lets a hash allow it.
+// scripts are the scripts of the pages that have one. A script is the same for every user,
+// so that a hash can allow it.
 var scripts = map[Page]string{Popup: inline(popupFile), SignIn: inline(signInFile)}
 
-// inline returns the bytes as a browser will hash them: its HTML parser turns
-// CR LF into LF first, and a checkout may have given us CR LF.
+// inline returns the bytes as a browser will hash them. Its HTML parser replaces CR LF
+// with LF first, and a checkout on Windows may have CR LF.
 func inline(file string) string {
 	return strings.ReplaceAll(file, "\r\n", "\n")
 }
 
-// contentSecurityPolicy allows one style sheet, and one script where there is one, and
-// nothing else that runs or loads. img-src is there for the logo, and for the empty
-// data: icon, which keeps browsers from asking for /favicon.ico. Chromium holds
-// redirects after a form post to form-action too, so a logout must end at a path of
-// this origin.
+// contentSecurityPolicy allows one style sheet and at most one script, and nothing else
+// that runs or loads. img-src is for the logo and for the empty data: icon, which prevents
+// requests for /favicon.ico. Chromium applies form-action to redirects after a form post,
+// too, so a logout must end at a path of this origin.
 func contentSecurityPolicy(style, script string) string {
 	scriptSrc := ""
 	if script != "" {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestPopupCarriesItsMessageInAttributes(t *testing.T) {
+func TestPopupHasItsMessageInAttributes(t *testing.T) {
 	for name, c := range map[string]struct {
 		in            PopupMessage
 		ok, errorCode string
@@ -75,7 +75,7 @@ func TestPopupPostsOnlyToAnExactOrigin(t *testing.T) {
 }
 
 // The same script for everyone is what lets a hash allow it.
-func TestPopupScriptHoldsNoDataAndNoWildcard(t *testing.T) {
+func TestPopupScriptContainsNoDataAndNoWildcard(t *testing.T) {
 	code := regexp.MustCompile(`(?m)//.*$`).ReplaceAllString(scripts[Popup], "")
 	if strings.Contains(code, "*") || strings.Contains(code, "{{") || strings.Contains(code, "innerHTML") {
 		t.Errorf("script:\n%s", code)

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/net/html"
 )
 
-// rehearse renders the pages that the operator's files have a part in, with everything
-// that a page may show and with next to nothing, and looks at what would be sent. A
-// fault shows at the start and not to the first person whose sign-in fails.
+// rehearse renders the pages with the operator's files, once with all fields filled and
+// once with all optional fields empty, and checks the result. So a mistake is found at the
+// start, and not by the first user whose sign-in fails.
 func (p *Pages) rehearse(own ownFiles) error {
 	if len(own) == 0 {
 		return nil
@@ -39,7 +39,7 @@ func (p *Pages) rehearse(own ownFiles) error {
 	return nil
 }
 
-// origin is the file that an operator looks into for a fault of a page.
+// origin returns the file in which the operator finds a mistake of a page.
 func (own ownFiles) origin(page Page) string {
 	if _, ok := own[page.file()]; ok {
 		return page.file()
@@ -47,7 +47,7 @@ func (own ownFiles) origin(page Page) string {
 	return layoutFile
 }
 
-// samples are what the pages are tried with. The first has everything.
+// samples are the data that the pages are rendered with. The first has all fields.
 func samples() []Data {
 	full := Data{
 		Brand: "Example", Provider: "AIHubMix",
@@ -66,11 +66,11 @@ func samples() []Data {
 	return all
 }
 
-// waysOn say of the pages that are of no use without something what is missing.
+// waysOn has an error for each page that is useless without a certain element.
 var waysOn = map[Page]string{
 	SignIn: "has no link to {{.StartURL}}: nobody could sign in",
 	Logout: "has no form that posts to {{.LogoutURL}}: nobody could sign out",
-	Popup:  `needs id="login", data-ok, data-nonce, data-error and data-origin on one element, and <script>{{.Script}}</script> behind it: the page that opened the window would wait for ever`,
+	Popup:  `needs id="login", data-ok, data-nonce, data-error and data-origin on one element, and <script>{{.Script}}</script> after it: the page that opened the window would wait for ever`,
 }
 
 func leadsOn(page Page, root *html.Node, d Data) bool {
@@ -103,8 +103,8 @@ func attributes(n *html.Node) map[string]string {
 	return at
 }
 
-// allowed reports what the page's own Content-Security-Policy would have a browser
-// leave out without a word.
+// allowed returns an error if the page has an element that its Content-Security-Policy
+// blocks. A browser would leave the element out silently.
 func (p *Pages) allowed(own ownFiles, page Page, root *html.Node) error {
 	for n := range root.Descendants() {
 		if n.Type != html.ElementNode {
@@ -118,28 +118,28 @@ func (p *Pages) allowed(own ownFiles, page Page, root *html.Node) error {
 	return nil
 }
 
-// blocked gives what of an element would be blocked, as it stands in the source, and
-// what to do instead.
+// blocked returns the part of an element that would be blocked, as it is in the source, and
+// what the operator should do instead. Both are empty if nothing would be blocked.
 func (p *Pages) blocked(page Page, n *html.Node) (needle, advice string) {
 	for _, a := range n.Attr {
 		switch name := strings.ToLower(a.Key); {
 		case name == "style":
-			return name + "=", "has a style attribute, which browsers leave out: write it into style.css"
+			return name + "=", "has a style attribute, which browsers ignore: write the style into style.css"
 		case strings.HasPrefix(name, "on"):
-			return name + "=", "has the attribute " + name + ", which browsers leave out: pages work without scripts"
+			return name + "=", "has the attribute " + name + ", which browsers ignore: pages may not have scripts of their own"
 		case (name == "src" || name == "srcset" || name == "poster" || name == "data" || name == "background") && !strings.HasPrefix(a.Val, "data:image/"):
-			return name + "=", "loads a file, which browsers leave out: pages load nothing; use the option logo, or a data: URL"
+			return name + "=", "loads a file, which browsers block: pages load nothing; use the option logo, or a data: URL"
 		case name == "href" && n.Data == "link" && !strings.HasPrefix(a.Val, "data:"):
-			return name + "=", "loads a file, which browsers leave out: pages load nothing; styles belong into style.css"
+			return name + "=", "loads a file, which browsers block: pages load nothing; write styles into style.css"
 		}
 	}
 	switch {
 	case n.Data == "style" && textOf(n) != p.style:
-		return "<style", "is not {{.Style}}, and browsers leave it out: write it into style.css"
+		return "<style", "is not {{.Style}}, and browsers ignore it: write the style into style.css"
 	case n.Data == "script" && textOf(n) != scripts[page]:
-		return "<script", "is not {{.Script}}, the page's own, and browsers leave it out: pages work without scripts"
+		return "<script", "is not {{.Script}}, the page's own, and browsers block it: pages may not have scripts of their own"
 	case n.Data == "iframe" || n.Data == "object" || n.Data == "embed" || n.Data == "base":
-		return "<" + n.Data, "is not allowed on these pages, and browsers leave it out"
+		return "<" + n.Data, "is not allowed on these pages, and browsers block it: remove it"
 	}
 	return "", ""
 }
@@ -154,7 +154,7 @@ func textOf(n *html.Node) string {
 	return b.String()
 }
 
-// find gives the file and the line in which the operator wrote the element.
+// find returns the file and the line in which the operator wrote the element.
 func (own ownFiles) find(page Page, element, needle string) string {
 	for _, name := range []string{page.file(), layoutFile} {
 		source := strings.ToLower(own[name])

@@ -1,7 +1,7 @@
 // Types of the script that tollgate serves as <path_prefix>/sdk.js. Keep a copy beside
 // your sources; docs/browser.md says how TypeScript finds it.
 
-/** A user as the provider describes them; null is what it did not say. */
+/** A user as the provider describes them. A field is null if the provider did not send it. */
 export interface User {
 	readonly id: number | string;
 	readonly username: string | null;
@@ -12,9 +12,9 @@ export interface User {
 	readonly created_time: number | string | null;
 	readonly status: number | string | null;
 	readonly balance: Balance;
-	/** What can be spent now: the balance without what running requests hold; null when it is not known. */
+	/** What can be spent now: the balance without what running requests hold; null if it is not known. */
 	readonly available?: string | null;
-	/** What this application lets the user spend, and what is left of it. */
+	/** How much the user may spend in this application, and how much of it is left. */
 	readonly budgets?: readonly Budget[];
 	/** Whether the balance is below the amount at which this site warns. */
 	readonly low: boolean;
@@ -32,16 +32,16 @@ export interface Budget {
 }
 
 export interface Balance {
-	/** As the provider wrote it; null when it is not known. */
+	/** As the provider wrote it; null if it is not known. */
 	readonly value: string | null;
 	readonly state: "fresh" | "stale" | "unknown";
-	/** How many seconds ago the provider said so. */
+	/** The age of the value in seconds. */
 	readonly age: number;
 }
 
 /**
- * Why something did not work. The gateway's and the provider's own codes of a sign-in
- * that failed (`access_denied`, `server_error`, …) are among them.
+ * The code of an error. If a sign-in failed, it may also be a code of the gateway or the
+ * provider (`access_denied`, `server_error`, …).
  */
 export type ErrorCode =
 	| "popup_closed"
@@ -59,13 +59,13 @@ export class TollgateError extends Error {
 }
 
 export interface TollgateEvents {
-	/** Somebody signed in, or somebody else. */
+	/** A user signed in, or a different user did. */
 	login: CustomEvent<{ user: User }>;
 	/** The user signed out, in this tab or another one. */
 	logout: CustomEvent<{ user: null }>;
-	/** The session has ended without that. */
+	/** The session has ended without a sign-out. */
 	expired: CustomEvent<{ user: null }>;
-	/** The balance is another one, or a call of `fetch` could not be paid: by the balance, or within a budget. */
+	/** The balance has changed, or a call of `fetch` could not be paid: by the balance, or within a budget. */
 	balance: CustomEvent<{
 		user: User | null;
 		insufficient?: { balance: string | null; required: string };
@@ -77,21 +77,21 @@ export interface TollgateEvents {
 
 export interface Tollgate extends EventTarget {
 	/**
-	 * Signs in, in a window of its own. Call it in a click: elsewhere browsers block the
-	 * window, and the whole page goes to sign in instead, as with `popup: false`.
+	 * Signs in, in a window of its own. Call it in a click. Without a click browsers block the
+	 * window, and the whole page goes to the sign-in instead, as with `popup: false`.
 	 * @param options.returnTo the path to come back to. Default: this page.
 	 */
 	login(options?: { popup?: boolean; returnTo?: string }): Promise<User>;
 
-	/** Who is signed in, or null. Asks the gateway each time. */
+	/** Returns the signed-in user, or null. Each call sends a request to the gateway. */
 	user(): Promise<User | null>;
 
-	/** Has the balance read anew at the provider, at most once a second. */
+	/** Reads the balance at the provider again, at most once a second. */
 	refreshBalance(): Promise<User>;
 
 	/**
-	 * Opens the provider's top-up page in a new tab. Call it in a click. When the person
-	 * comes back, the balance is read anew.
+	 * Opens the provider's top-up page in a new tab. Call it in a click. When the user
+	 * comes back, the balance is read again.
 	 */
 	topUp(): Promise<void>;
 
@@ -99,8 +99,8 @@ export interface Tollgate extends EventTarget {
 	logout(): Promise<void>;
 
 	/**
-	 * Like the browser's `fetch`. Where the gateway asks for a sign-in, one window opens
-	 * for all calls that wait, and then each is sent once more, with its body.
+	 * Like the browser's `fetch`. If the gateway asks for a sign-in, one window opens for all
+	 * waiting calls. After the sign-in each call is sent again, with its body.
 	 */
 	fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
 

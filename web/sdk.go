@@ -14,18 +14,18 @@ import (
 //go:embed sdk.js
 var sdkFile string
 
-// endpointsLine is the one line of sdk.js in which two sites may differ.
+// endpointsLine is the only line of sdk.js that differs between sites.
 var endpointsLine = regexp.MustCompile(`(?m)^const endpoints = \{.*\};$`)
 
-// servedScript is sdk.js as it is served, but for the line of the endpoints.
+// servedScript is sdk.js as it is served, with the endpoints still unset.
 var servedScript = withoutComments(sdkFile)
 
-// withoutComments leaves out the comments that have lines of their own: a fifth of the
-// bytes on the wire. The code stays readable for those who want to
-// know what runs in their page. The lines at the top stay: they name the manual.
+// withoutComments removes the comments that have lines of their own, which are a fifth of
+// the bytes. The code stays readable for developers who want to know what runs in their
+// page. The lines at the top stay, because they name the manual.
 //
-// It knows no JavaScript. A comment has to begin its line, with // or /**, and a block
-// has to end with its line; every other line stays, also one with code behind a block.
+// It does not parse JavaScript. It removes a comment only if the comment begins its line,
+// with // or /**, and if a block ends its line. Every other line stays.
 func withoutComments(script string) string {
 	top, rest, _ := strings.Cut(script, "\n\n")
 	var kept strings.Builder
@@ -52,8 +52,8 @@ type SDK struct {
 	Plain, Gzipped []byte
 }
 
-// Endpoints are the paths at which the script asks. An empty one is an endpoint that
-// the site does not have.
+// Endpoints are the paths of the endpoints that the script calls. A path is empty if the
+// site does not have the endpoint.
 type Endpoints struct {
 	Start    string `json:"start"`
 	Userinfo string `json:"userinfo"`
@@ -62,10 +62,10 @@ type Endpoints struct {
 	Logout   string `json:"logout"`
 }
 
-// NewSDK makes the script of a site. Nothing in it comes from a request: whoever asks
+// NewSDK makes the script of a site. Nothing in it comes from a request, so every request
 // gets the same bytes.
 func NewSDK(endpoints Endpoints) (*SDK, error) {
-	paths, err := json.Marshal(endpoints) // which escapes what ends a script or a line
+	paths, err := json.Marshal(endpoints) // escapes text that would end a script or a line
 	if err != nil {
 		return nil, fmt.Errorf("writing the endpoints into the SDK: %w", err)
 	}

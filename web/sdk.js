@@ -10,16 +10,16 @@ const endpoints = { start: "/oauth/start", userinfo: "/oauth/userinfo", refresh:
 
 /** How long a sign-in waits for its end, in milliseconds: as long as at the gateway. */
 const loginTimeout = 3_600_000;
-/** How long the window's last message may take once it is closed. */
+/** How long the last message of a closed window may take to arrive. */
 const messageTimeout = 500;
-/** How long a window that looks closed is waited for while nobody came back. */
+/** How long to wait for a window that looks closed, if the user has not come back to this page. */
 const returnTimeout = 5_000;
-/** How often a tab asks the gateway at most because of what other tabs say. */
+/** The minimum time between two requests that messages from other tabs cause. */
 const hintInterval = 1_000;
-/** How long a person who went to top up may take to come back. */
+/** How long a user who went to top up may take to come back. */
 const topUpTimeout = 600_000;
 
-/** What went wrong: `code` is for programs. */
+/** An error; its `code` is for programs. */
 export class TollgateError extends Error {
 	/** @param {string} code */
 	constructor(code) {
@@ -33,11 +33,11 @@ export class TollgateError extends Error {
 /** @typedef {{ popup: Window, nonce: string }} LoginWindow */
 
 class Tollgate extends EventTarget {
-	/** @type {User | null | undefined} nobody is null, undefined is not known yet */
+	/** @type {User | null | undefined} null: nobody is signed in; undefined: not known yet */
 	#user;
-	/** @type {User["id"] | undefined} who the page has in mind, until they sign out */
+	/** @type {User["id"] | undefined} the user that the page works with, until they sign out */
 	#known;
-	#asked = 0; // numbers what the gateway is asked, so that an older answer never
+	#asked = 0; // counts the requests, so that an older response never
 	#answered = 0; // replaces a newer one
 	#logins = 0;
 	#isLow = false; // so that the event low is sent once
@@ -48,14 +48,14 @@ class Tollgate extends EventTarget {
 	/** @type {Promise<void> | undefined} */
 	#leaving;
 	/**
-	 * The sign-in that is under way, and its windows: a person may have lost the first.
+	 * The running sign-in, and its windows: the user may have lost the first one.
 	 * @type {{ windows: LoginWindow[], user: Promise<User> } | undefined}
 	 */
 	#login;
 	/** @type {Promise<User> | undefined} */
 	#renewing;
 	#hint = { timer: 0, last: 0, cause: "expired" };
-	#toppingUp = 0; // until when a person may come back from there
+	#toppingUp = 0; // until when a user may come back from the top-up page
 	#channel = new BroadcastChannel("tollgate");
 
 	constructor() {
@@ -70,7 +70,7 @@ class Tollgate extends EventTarget {
 		});
 	}
 
-	// What follows, up to fetch, is for pages: sdk.d.ts describes it.
+	// The methods up to fetch are for pages. sdk.d.ts describes them.
 
 	/**
 	 * @param {{ popup?: boolean, returnTo?: string }} [options]
@@ -86,7 +86,7 @@ class Tollgate extends EventTarget {
 		const user = popup && this.#openLogin(start);
 		if (user) return user;
 		location.assign(start);
-		return new Promise(() => {}); // this page is about to end
+		return new Promise(() => {}); // the browser leaves this page
 	}
 
 	/** @returns {Promise<User | null>} */
@@ -106,7 +106,7 @@ class Tollgate extends EventTarget {
 	/** @returns {Promise<void>} */
 	async topUp() {
 		if (!endpoints.topup) fail("no_topup");
-		const tab = open("about:blank", "_blank"); // now: later it is no answer to the click
+		const tab = open("about:blank", "_blank"); // now: later, browsers would block it
 		if (!tab) fail("popup_blocked");
 		try {
 			const response = await request("GET", endpoints.topup);
@@ -154,7 +154,7 @@ class Tollgate extends EventTarget {
 			this.#renewing ??= this.#renew().finally(() => (this.#renewing = undefined));
 			await this.#renewing;
 		}
-		// Not in the name of somebody else.
+		// Do not send the call as another user.
 		if (asker !== undefined && asker !== this.#known) fail("user_changed");
 		return this.#send(second);
 	}
@@ -173,7 +173,7 @@ class Tollgate extends EventTarget {
 	/**
 	 * @param {string} method
 	 * @param {string} path
-	 * @param {boolean} [tell] the other tabs, where something has changed
+	 * @param {boolean} [tell] tell other tabs if something has changed
 	 */
 	async #ask(method, path, tell = false) {
 		const turn = ++this.#asked;
@@ -184,7 +184,7 @@ class Tollgate extends EventTarget {
 			if (response.status !== 204 && response.status !== 401) {
 				if (!response.ok) fail(codeOf(response));
 				user = await response.json();
-				if (!user?.balance) fail("unavailable"); // an answer of something else
+				if (!user?.balance) fail("unavailable"); // this response is not the gateway's
 				user = { ...user, low: saysLow(response) };
 			}
 			this.#apply(user, turn, { cause: this.#hint.cause, tell });
@@ -197,7 +197,7 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * Takes over what the gateway says, and tells what is new in it.
+	 * Stores what the gateway says, and sends an event if it is news.
 	 * @param {User | null} user
 	 * @param {number} turn
 	 * @param {{ cause?: string, tell?: boolean }} how
@@ -233,7 +233,7 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * Opens the window, or gives nothing where the browser blocks it.
+	 * Opens the window. Returns undefined if the browser blocks it.
 	 * @param {URL} start
 	 */
 	#openLogin(start) {
@@ -254,11 +254,11 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * Waits for the window's message: by postMessage, or on the channel where the
-	 * provider's Cross-Origin-Opener-Policy has cut the window off. Such a window looks
-	 * closed while it is open. So one that looks closed has been closed when the person
-	 * is back on this page, and a message that comes later is still heard.
-	 * @param {LoginWindow[]} windows the last one is what people look at
+	 * Waits for the window's message, by postMessage or on the channel. The channel is for
+	 * windows that the provider's Cross-Origin-Opener-Policy has cut off. Such a window looks
+	 * closed while it is open. So a window that looks closed counts as closed only when the
+	 * user is back on this page. A message that arrives later is still accepted.
+	 * @param {LoginWindow[]} windows the last one is the one that the user sees
 	 * @returns {Promise<User>}
 	 */
 	#outcome(windows) {
@@ -276,7 +276,7 @@ class Tollgate extends EventTarget {
 				clearInterval(watch);
 				reject(new TollgateError("popup_closed"));
 			};
-			let watched = 0; // how many windows there are
+			let watched = 0; // the number of windows
 			let looksClosed = 0; // since when, with this page in front
 			let isBack = false;
 			const watch = setInterval(() => {
@@ -304,23 +304,23 @@ class Tollgate extends EventTarget {
 		});
 	}
 
-	/** A message said that somebody signed in; who it is, and whether, the gateway says. */
+	/** A message said that a user signed in. Only the gateway knows whether that is true, and who. */
 	async #arrive() {
-		if (!this.#user) this.#user = null; // so that it is news
+		if (!this.#user) this.#user = null; // so that the event login is sent
 		const user = await this.#ask("GET", endpoints.userinfo + "?optional=1", true);
 		if (!user) fail("not_signed_in");
 		this.#logins++;
 		return user;
 	}
 
-	/** Has the person sign in for the calls that wait. */
+	/** Opens the window in which the user signs in for the calls that wait. */
 	async #renew() {
 		this.#apply(null, ++this.#asked, { tell: true });
 		return this.#login?.user ?? this.#openLogin(startURL()) ?? fail("popup_blocked");
 	}
 
 	/**
-	 * Tells what is missing, if the gateway says that a call cannot be paid.
+	 * Sends the event balance if the gateway says that a call cannot be paid.
 	 * @param {any} problem
 	 */
 	#lack({ error, balance, required, budget, spent, resets_at }) {
@@ -336,7 +336,7 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * What another tab says is a hint to ask the gateway, and nothing more.
+	 * A message from another tab is not trusted. It only causes a request to the gateway.
 	 * @param {any} message
 	 */
 	#takeHint(message) {
@@ -356,9 +356,9 @@ class Tollgate extends EventTarget {
 	}
 
 	/**
-	 * The Back button shows a page that the browser kept, alive or in its cache. It shows
-	 * what it showed when it was left. If that user is signed out, or nobody is and the page never asked
-	 * who is, the page is loaded anew.
+	 * After the Back button, a page that the browser has kept (alive or in its cache) looks as
+	 * it did when it was left. It is loaded again in two cases: its user is signed out, or
+	 * nobody is signed in and the page had not asked yet.
 	 */
 	async #reappear() {
 		const before = this.#user;
@@ -366,7 +366,7 @@ class Tollgate extends EventTarget {
 		if (before ? before.id !== user?.id : before === undefined && !user) location.reload();
 	}
 
-	/** @param {boolean} [fromOtherTab] where somebody may have signed in who is none of this script's */
+	/** @param {boolean} [fromOtherTab] where a user may have signed in or out without this script */
 	#comeBack(fromOtherTab = false) {
 		if (document.visibilityState !== "visible") return;
 		if (Date.now() < this.#toppingUp && this.#user) this.refreshBalance().catch(() => {});
@@ -378,7 +378,7 @@ class Tollgate extends EventTarget {
  * @param {User | null | undefined} before
  * @param {User | null} user
  * @param {string} cause
- * @returns {string} the name of the event, or nothing
+ * @returns {string} the name of the event, or ""
  */
 function newsOf(before, user, cause) {
 	if (before === undefined) return "";
@@ -415,7 +415,7 @@ function codeOf(response) {
 }
 
 /**
- * A redirect may have led to another origin, which does not speak for the gateway.
+ * A redirect may have led to another origin, whose response is not the gateway's.
  * @param {Response} response
  */
 function isOwn(response) {
@@ -428,7 +428,7 @@ function saysLow(response) {
 }
 
 /**
- * The gateway's problem document, where an answer of this origin could be one.
+ * The gateway's problem document, if a response of this origin can be one.
  * @param {Response} response
  */
 async function problemOf(response) {
@@ -456,7 +456,7 @@ function newNonce() {
 }
 
 /**
- * The features of a window over the middle of this one.
+ * The features of a window in the middle of this one.
  * @param {number} width
  * @param {number} height
  */
@@ -483,7 +483,7 @@ const texts = {
 };
 
 /**
- * The texts of the language that an element stands in.
+ * The texts in the language of an element.
  * @param {Element} element
  */
 function textsFor(element) {
@@ -499,7 +499,7 @@ function textsFor(element) {
 }
 
 /**
- * Which text an error has on the element; all others are `failed`.
+ * The text of an error on the element. All other errors have `failed`.
  * @type {Record<string, string>}
  */
 const errorTexts = { not_signed_in: "again", popup_closed: "unfinished", access_denied: "unfinished", refused: "refused" };

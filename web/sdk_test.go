@@ -84,7 +84,7 @@ func codeOf(script string) string {
 	return strings.Join(lines, "\n")
 }
 
-func TestServingTheSDKLeavesOutCommentsAlone(t *testing.T) {
+func TestServedSDKDiffersOnlyInComments(t *testing.T) {
 	if got, want := codeOf(servedScript), codeOf(sdkFile); got != want {
 		t.Errorf("the code that is served is another one:\n%s", got)
 	}
@@ -99,7 +99,7 @@ func TestServingTheSDKLeavesOutCommentsAlone(t *testing.T) {
 	}
 }
 
-func TestOnlyCommentsWithLinesOfTheirOwnAreLeftOut(t *testing.T) {
+func TestOnlyCommentsOnTheirOwnLinesAreRemoved(t *testing.T) {
 	const top = "// top\n\n"
 	for script, want := range map[string]string{
 		"a(); // why\n":    "a(); // why\n",
