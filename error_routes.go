@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/relay"
 )
 
 // metVar is the variable with the *Handler that has stripped a request.
@@ -94,8 +95,8 @@ func leadsToUpstream(routes caddyhttp.RouteList) bool {
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	met, _ := caddyhttp.GetVar(r.Context(), metVar).(*Handler)
-	if met == g.handler {
-		return next.ServeHTTP(w, r) // it has the identity that this tollgate gave it
+	if met == g.handler { // the request has the identity that this tollgate gave it
+		return g.answer(w, r, next)
 	}
 	if len(g.hosts) > 0 {
 		if ours, err := g.hosts.MatchWithError(r); err == nil && !ours {
@@ -116,4 +117,14 @@ func (g *errorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
 	policy.StripFolded(r.Header, policy.MethodOverrides)
 	return h.pass(w, r, v, policy.Demand{Access: policy.AccessPublic}, decision{}, next)
+}
+
+// answer serves an error behind tollgate. The response that failed may have left a renewed
+// session cookie in the header.
+func (g *errorGuard) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	rw := relay.AfterError(w, g.handler.settings.cookies)
+	defer rw.End()
+	err := next.ServeHTTP(rw, r)
+	rw.Finish()
+	return err
 }

@@ -171,8 +171,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	rw := &relay.Writer{ResponseWriterWrapper: relay.Wrap(w), Cookies: h.settings.cookies}
 	err := charging.ErrNoResponse // until the next handler returns: it may panic
 	if decided.held != nil {
-		path := originalURL(r).Path
-		defer func() { h.holds.Settle(r.Context(), v.session, path, decided.held, rw, err) }()
+		call := h.holds.Begin(r, v.session, originalURL(r).Path, decided.held)
+		defer func() { call.End(rw, err) }()
 	}
 	repl := replacerOf(r)
 	setPlaceholders(repl, id)

@@ -25,7 +25,9 @@ func spendingFleet(t *testing.T, n int, store, rules string, upstream http.Handl
 	return f
 }
 
-func inRedis(server *redistest.Server) string { return "store redis {\naddress " + server.Address() + "\n}" }
+func inRedis(server *redistest.Server) string {
+	return "store redis {\naddress " + server.Address() + "\n}"
+}
 
 // atOther sends a request to one replica.
 func atOther(b *gatewaytest.Browser, r *gatewaytest.Replica, path string) *gatewaytest.Answer {

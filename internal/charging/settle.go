@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -17,35 +19,56 @@ import (
 // ErrNoResponse stands for a handler that has panicked.
 var ErrNoResponse = errors.New("the next handler did not return")
 
-// Settle ends what a request of a session holds, when its response has ended: in whatever
-// way. path is the path that the client asked for, and err is the error of the next handler.
-func (hs *Holds) Settle(ctx context.Context, s *session.Session, path string, held *spending.Held, rw *relay.Writer, err error) {
+// Call is an admitted request that is passed on.
+type Call struct {
+	holds   *Holds
+	session *session.Session
+	held    *spending.Held
+	ctx     context.Context
+	path    string
+	// sent is true if a connection to an upstream was there for the request.
+	sent atomic.Bool
+}
+
+// Begin is called before an admitted request is passed on. path is the path that the client
+// asked for. The caller calls End when the response has ended.
+func (hs *Holds) Begin(r *http.Request, s *session.Session, path string, held *spending.Held) *Call {
+	c := &Call{holds: hs, session: s, held: held, ctx: context.WithoutCancel(r.Context()), path: path}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { c.sent.Store(true) }}
+	*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), trace)) // in place: later directives change r
+	return c
+}
+
+// End settles the request when its response has ended: in whatever way. err is the error of
+// the next handler.
+func (c *Call) End(rw *relay.Writer, err error) {
+	hs := c.holds
 	values, status := rw.Cost()
 	if status == 0 || status == clientClosed {
-		status = statusWithout(err)
+		status = c.statusWithout(err)
 	}
 	word, cost, fault := spending.Verdict(values, status)
 	if fault != nil {
 		if requests, due := hs.ledgers.costFaults.Next(hs.now()); due {
 			hs.logger.Warn("the upstream's Tollgate-Cost cannot be used; the request counts with what it holds until the balance is read again",
-				zap.Int("requests", requests), zap.String("path", path), zap.Error(fault))
+				zap.Int("requests", requests), zap.String("path", c.path), zap.Error(fault))
 		}
 	}
-	settled, err := held.Settle(context.WithoutCancel(ctx), word, cost)
+	settled, err := c.held.Settle(c.ctx, word, cost)
 	if err != nil {
 		if requests, due := hs.ledgers.unwritten.Next(hs.now()); due {
 			hs.logger.Error("what a request cost could not be booked yet; retrying", zap.Int("requests", requests), zap.Error(err))
 		}
 		return
 	}
-	if settled.OverHold && !held.Amount().IsZero() {
+	if settled.OverHold && !c.held.Amount().IsZero() {
 		if requests, due := hs.ledgers.overHolds.Next(hs.now()); due {
 			hs.logger.Warn("a request has cost more than it held; raise `reserve`", zap.Int("requests", requests),
-				zap.String("path", path), zap.Stringer("cost", cost), zap.Stringer("held", held.Amount()))
+				zap.String("path", c.path), zap.Stringer("cost", cost), zap.Stringer("held", c.held.Amount()))
 		}
 	}
 	if settled.NeedsReading {
-		hs.users.ReadSoon(s, hs.reader(s))
+		hs.users.ReadSoon(c.session, hs.reader(c.session))
 	}
 }
 
@@ -54,14 +77,18 @@ const clientClosed = 499
 
 // statusWithout is the status that counts for a request without a response. If the upstream
 // may have worked on the request, it is 200, so that the hold stays until the balance is
-// read: a client that leaves does not get its calls for nothing.
-func statusWithout(err error) int {
+// read: a client that leaves does not get its calls for nothing. An upstream that crashes
+// during a call refuses the connection when the request is repeated, and has worked on it.
+func (c *Call) statusWithout(err error) int {
+	if c.sent.Load() {
+		return http.StatusOK
+	}
 	if _, failed := errors.AsType[reverseproxy.DialError](err); failed {
 		return http.StatusBadGateway
 	}
 	if answered, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		switch answered.StatusCode {
-		case 0, clientClosed, http.StatusBadGateway, http.StatusGatewayTimeout:
+		case 0, clientClosed, http.StatusBadGateway, http.StatusGatewayTimeout: // of a transport that says nothing
 		default:
 			return answered.StatusCode
 		}

@@ -18,7 +18,7 @@ type Standing struct {
 type BudgetStanding struct {
 	Budget    string `json:"budget"`
 	Per       string `json:"per"`
-	Spent     string `json:"spent"`
+	Spent     string `json:"spent"` // with what running requests hold
 	Available string `json:"available"`
 	ResetsAt  int64  `json:"resets_at"`
 }
@@ -47,12 +47,13 @@ func (hs *Holds) Standing(ctx context.Context, s *session.Session, id *identity.
 	}
 	found.Budgets = []BudgetStanding{}
 	for i, use := range result.Budgets {
-		left := use.Budget.Limit.Sub(use.Spent).Sub(use.Held)
+		used := use.Spent.Add(use.Held)
+		left := use.Budget.Limit.Sub(used)
 		if left.Less(spending.Amount{}) {
 			left = spending.Amount{}
 		}
 		found.Budgets = append(found.Budgets, BudgetStanding{
-			Budget: charge.Budgets[i].Text, Per: use.Budget.Window.String(), Spent: use.Spent.String(),
+			Budget: charge.Budgets[i].Text, Per: use.Budget.Window.String(), Spent: used.String(),
 			Available: left.String(), ResetsAt: use.ResetsAt.Unix(),
 		})
 	}
