@@ -217,7 +217,7 @@ func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 	}
 }
 
-func TestAnEndedSessionIsRefusedElsewhereWithinASecond(t *testing.T) {
+func TestEndedSessionIsRefusedByOtherProcessesWithinASecond(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
 	b := o.NewBrowser().SignIn()
 	secret, err := keys.ParseSecret(gatewaytest.Secret)
@@ -266,7 +266,7 @@ func TestARefreshDoesNotBringAnEndedSessionBack(t *testing.T) {
 	}
 }
 
-func TestTokensInMemoryDoNotKeepAnEndedSession(t *testing.T) {
+func TestUnsavedTokensDoNotKeepAnEndedSessionAlive(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
 	b := o.NewBrowser().SignIn()
 	o.Provider.ExpireAccessTokens()
@@ -278,7 +278,7 @@ func TestTokensInMemoryDoNotKeepAnEndedSession(t *testing.T) {
 	wantSignedIn(t, "afterwards", b, false)
 }
 
-func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
+func TestAdminAPIRefusesInvalidRequests(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
 	b := o.NewBrowser().SignIn()
 	name := o.list(gatewaytest.UserID).Sessions[0].Session
@@ -312,7 +312,7 @@ func TestTheAdminAPIRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	wantSignedIn(t, "after all that", b, true)
 }
 
-func TestSessionsInCookiesCannotBeEndedAndThatIsSaid(t *testing.T) {
+func TestEndingSessionsInCookiesIsAnError(t *testing.T) {
 	o := operateCaddy(t, "")
 	b := o.NewBrowser().SignIn()
 	for method, uri := range map[string]string{
@@ -325,7 +325,7 @@ func TestSessionsInCookiesCannotBeEndedAndThatIsSaid(t *testing.T) {
 	wantSignedIn(t, "the session in a cookie", b, true)
 }
 
-func TestAnAnswerWithoutTheCookieSitesSaysSo(t *testing.T) {
+func TestAdminResponseReportsSitesWithCookieSessions(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, "")
 	onServer, inCookie := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
 	answer := o.list(gatewaytest.UserID)
@@ -338,7 +338,7 @@ func TestAnAnswerWithoutTheCookieSitesSaysSo(t *testing.T) {
 	wantSignedIn(t, "in the cookie", inCookie, true)
 }
 
-func TestAllSitesOfAProcessAreReached(t *testing.T) {
+func TestAdminAPIReachesAllSitesOfTheProcess(t *testing.T) {
 	o, other := operateTwoSites(t, storeInStorage, storeInStorage)
 	first, second := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
 	sessions := o.list(gatewaytest.UserID).Sessions
@@ -372,7 +372,7 @@ func TestFailingStoreIsReportedAndDoesNotBlockOtherSites(t *testing.T) {
 	wantSignedIn(t, "in the end", here, false)
 }
 
-func TestWhileAReloadGoesOnEachSessionIsListedOnce(t *testing.T) {
+func TestSessionIsListedOnceDuringAReload(t *testing.T) {
 	o := operateCaddy(t, storeInStorage)
 	b := o.NewBrowser().SignIn()
 	o.NewBrowser().SignIn()
@@ -427,7 +427,7 @@ func (h *heldRecords) Index(ctx context.Context, user string) ([]string, error) 
 	return h.Store.Index(ctx, user)
 }
 
-func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
+func TestStoreStaysOpenDuringAnAdminRequest(t *testing.T) {
 	o := prepareOperated(t, storeInStorage)
 	_, handlers, err := gatewaytest.Provision(o.Caddyfile)
 	if err != nil {
@@ -445,7 +445,7 @@ func TestAStoreStaysOpenWhileItIsAsked(t *testing.T) {
 	}
 }
 
-func TestWithoutASiteTheAdminAPISaysSo(t *testing.T) {
+func TestAdminAPIWithoutASiteIsAnError(t *testing.T) {
 	o := prepareOperated(t, "")
 	global, _, _ := strings.Cut(o.Caddyfile, "\n}\n")
 	o.Caddyfile = global + "\n}\n:0 {\n\tbind 127.0.0.1\n}\n"

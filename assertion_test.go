@@ -248,7 +248,7 @@ func TestAForgedAssertionNeverReachesTheUpstream(t *testing.T) {
 	}
 }
 
-func TestThePublicKeysMayStandElsewhere(t *testing.T) {
+func TestPathOfThePublicKeysIsConfigurable(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion\nendpoints {\njwks.json /.well-known/jwks.json\n}"})
 	b := s.NewBrowser().SignIn()
 	text := b.Get("/").Seen(t).Header.Get(assertionHeader)
@@ -281,7 +281,7 @@ func TestNothingIsSignedWithoutAnAssertionBlock(t *testing.T) {
 	}
 }
 
-func TestTheMadeSecretSignsWithEveryStore(t *testing.T) {
+func TestGeneratedSecretSignsAssertionsWithEveryStore(t *testing.T) {
 	for _, store := range []string{"cookie", "storage"} {
 		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion\nsession {\nstore " + store + "\n}"})
 		configured := publicKeys(s, t)
@@ -309,10 +309,10 @@ func TestWithoutTheSecretThePublicKeysAreUnavailable(t *testing.T) {
 	}
 }
 
-// TestTheAssertionIsInNoLogButWhereSaid: neither is its key. Caddy writes the headers of
+// TestAssertionIsInNoLogExceptTheDocumentedOne: neither is its key. Caddy writes the headers of
 // answers into the access log, and those of the auth endpoint carry the assertion; the
 // manual names the filter that takes it out.
-func TestTheAssertionIsInNoLogButWhereSaid(t *testing.T) {
+func TestAssertionIsInNoLogExceptTheDocumentedOne(t *testing.T) {
 	r := gatewaytest.Prepare(t, gatewaytest.RunOptions{InTollgate: "assertion\nsession {\nstore storage\n}\nforward_auth"})
 	const filter = "resp_headers>X-Tollgate-Assertion delete"
 	if !strings.Contains(readFile(t, "docs/headers.md"), "`"+filter+"`") {
@@ -353,7 +353,7 @@ func TestTwoSitesWithOneSecretSignWithDifferentKeys(t *testing.T) {
 	}
 }
 
-func TestAnotherProxyIsToldTheAssertion(t *testing.T) {
+func TestAuthReturnsTheAssertionToAProxy(t *testing.T) {
 	s := gatewaytest.New(t, asked(noPeer, "assertion"))
 	b := s.NewBrowser()
 	if lines := b.Get("/oauth/auth").Header.Values(assertionHeader); len(lines) != 1 || lines[0] != "" {
@@ -366,8 +366,8 @@ func TestAnotherProxyIsToldTheAssertion(t *testing.T) {
 	}
 }
 
-// TestTheAuthAnswerHasRoomForTheAssertionOrSaysSo: nginx would make 500 of a larger one.
-func TestTheAuthAnswerHasRoomForTheAssertionOrSaysSo(t *testing.T) {
+// TestAssertionTooLargeForTheAuthResponseIsAnError: nginx would make 500 of a larger one.
+func TestAssertionTooLargeForTheAuthResponseIsAnError(t *testing.T) {
 	for email, fits := range map[string]bool{
 		strings.Repeat("e", 300) + "@example.com": true,
 		strings.Repeat("é", 200) + "@example.com": false, // and without an assertion it would fit

@@ -68,9 +68,9 @@ func claimsOf(t *testing.T, assertion string) map[string]any {
 	return claims
 }
 
-// TestAllowPassesNoDebtInAnotherNotation: `on_unknown allow` is for a balance that nobody
+// TestNegativeBalanceInAnyNotationDoesNotPass: `on_unknown allow` is for a balance that nobody
 // knows, and not for a user who plainly owes money.
-func TestAllowPassesNoDebtInAnotherNotation(t *testing.T) {
+func TestNegativeBalanceInAnyNotationDoesNotPass(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nbalance 0\n}\nbalance {\non_unknown allow\n}"})
 	b := s.NewBrowser().SignIn()
 	for balance, want := range map[string]int{

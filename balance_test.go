@@ -160,7 +160,7 @@ func TestAUserWhoIsNotActiveIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAnswerAboutAnotherUserIsNotBelieved(t *testing.T) {
+func TestUserInfoOfAnotherUserIsRejected(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":99,"username":"other","status":1,"balance_formatted":"1.00"}`})
@@ -261,7 +261,7 @@ func TestSessionEndingDuringAUserInfoReadDoesNotPass(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBackStopsNoReads(t *testing.T) {
+func TestClockThatIsSetBackDoesNotStopReads(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	s.Clock.Advance(-time.Hour)

@@ -157,7 +157,7 @@ func adaptHandler(block string) (map[string]any, error) {
 	return handle[0], nil
 }
 
-func TestEveryWordBecomesItsJSONKey(t *testing.T) {
+func TestEveryOptionBecomesItsJSONKey(t *testing.T) {
 	got, err := adaptHandler(full)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ balance {
 	low 3.00
 }`
 
-func TestWordsOfSpendingBecomeTheirJSON(t *testing.T) {
+func TestSpendingOptionsBecomeTheirJSON(t *testing.T) {
 	got, err := adaptHandler(fullSpending)
 	if err != nil {
 		t.Fatal(err)
@@ -418,7 +418,7 @@ func TestUnknownJSONKeysAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheDirectiveNeedsNoOrder(t *testing.T) {
+func TestDirectiveNeedsNoOrderOption(t *testing.T) {
 	config, err := gatewaytest.Adapt("http:// {\n\treverse_proxy 127.0.0.1:1\n\trequest_header X y\n\ttollgate {\n" + minimalBlock + "\n}\n\tbasic_auth {\n\t\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n\t}\n\trewrite /x /y\n}\n")
 	if err != nil {
 		t.Fatal(err)

@@ -210,7 +210,7 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 	}
 }
 
-func TestTheDemoLetsATopUpShowOnReload(t *testing.T) {
+func TestDemoShowsATopUpOnReload(t *testing.T) {
 	_, b := startDemoCommand(t)
 	b.wantBalance(b.signInAs("/", "67890"), "3.20")
 	topUp := b.Follow(b.url + "/oauth/topup")
@@ -285,7 +285,7 @@ func TestTheDemoAnswersThreeOfTwentyCallsWithMoneyForThree(t *testing.T) {
 	b.wantBalance(b.submit(home, "/refresh-balance", nil), "0.00")
 }
 
-func TestTheDemosAnswersComeWordByWord(t *testing.T) {
+func TestDemoStreamsAnswersWordByWord(t *testing.T) {
 	_, b := startDemoCommand(t)
 	home := b.signInAs("/", gatewaytest.UserID)
 	page := b.target(b.post(home, "/ask", aQuestion))
@@ -341,7 +341,7 @@ func TestTheDemosPublicAndOptionalPages(t *testing.T) {
 	}
 }
 
-func TestTheDemoLeadsOtherNamesOfThisMachineToItsOwn(t *testing.T) {
+func TestDemoRedirectsOtherLocalNamesToItsOwn(t *testing.T) {
 	_, b := startDemoCommand(t)
 	u, err := url.Parse(b.url)
 	if err != nil {

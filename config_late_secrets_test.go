@@ -41,7 +41,7 @@ func TestAParameterOfTheTokenEndpointIsRefused(t *testing.T) {
 	}
 }
 
-func TestAValueInThePlaceOfAWordIsNotShown(t *testing.T) {
+func TestValueInPlaceOfAnOptionNameIsNotShown(t *testing.T) {
 	provider := func(line string) string {
 		return strings.Replace(minimalBlock, "client_id id", "client_id id\n"+line, 1)
 	}
@@ -86,7 +86,7 @@ func TestAValueInThePlaceOfAWordIsNotShown(t *testing.T) {
 	}
 }
 
-func TestARefusedURLShowsItsHostAtMost(t *testing.T) {
+func TestRefusedURLShowsNoMoreThanItsHost(t *testing.T) {
 	for _, option := range []string{
 		"base_url", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "topup_endpoint", "revocation_endpoint", "balance_endpoint", "issuer",
 	} {

@@ -21,7 +21,7 @@ func deletes(a *gatewaytest.Answer) bool {
 	return false
 }
 
-func TestADeadSessionsCookieIsDeletedWithTheAnswer(t *testing.T) {
+func TestCookieOfADeadSessionIsDeletedByTheResponse(t *testing.T) {
 	ends := map[string]func(*gatewaytest.Site, *gatewaytest.Browser){
 		"the provider revokes it": func(s *gatewaytest.Site, _ *gatewaytest.Browser) {
 			s.Provider.RevokeUser(12345)
@@ -64,7 +64,7 @@ func TestASessionEndedByAnOperatorLosesItsCookie(t *testing.T) {
 
 // A request that was under way with the old cookie is answered when the browser holds a
 // new one already.
-func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
+func TestLateDenialKeepsTheNewSessionCookie(t *testing.T) {
 	renewals := map[string]func(*gatewaytest.Browser){
 		"after a denial and a sign-in": func(b *gatewaytest.Browser) { b.SignIn() },
 		"after a sign-in":              func(b *gatewaytest.Browser) { b.Visit(b.Authorize("")) },
@@ -90,7 +90,7 @@ func TestALateDenialSparesTheNewSessionsCookie(t *testing.T) {
 }
 
 // The late request brings an older value of the session's cookie than the logout did.
-func TestALateDenialWithAnOlderValueSparesTheNewCookie(t *testing.T) {
+func TestLateDenialWithAnOlderValueKeepsTheNewCookie(t *testing.T) {
 	cases := map[string]struct {
 		inTollgate string
 		pass       time.Duration
@@ -119,7 +119,7 @@ func TestALateDenialWithAnOlderValueSparesTheNewCookie(t *testing.T) {
 	}
 }
 
-func TestALateDenialSparesTheCookieAfterAMigration(t *testing.T) {
+func TestLateDenialKeepsTheCookieAfterAMigration(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: fromCookies})
 	access := sessionOf(s, s.NewBrowser().SignIn()).Tokens.Access
 	b := s.NewBrowser()

@@ -47,7 +47,7 @@ func TestTwelveTabsReturnToTheirPages(t *testing.T) {
 }
 
 // All tabs come back before any of them has a session.
-func TestTabsThatReturnAtOnceEndAtTheirPages(t *testing.T) {
+func TestTabsThatReturnTogetherReachTheirPages(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "error_redirect /denied\npublic /denied"})
 	b := s.NewBrowser()
 	pages := tabPages(12, 30)

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func TestWhoIsNotSignedInGetsTheRightAnswer(t *testing.T) {
+func TestResponseWithoutASessionDependsOnTheRequest(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	for name, c := range map[string]struct {
 		method  string
@@ -288,7 +288,7 @@ func TestTopupCanBeOff(t *testing.T) {
 	}
 }
 
-func TestLogoutEndsTheSessionForEveryCopyOfTheCookie(t *testing.T) {
+func TestLogoutInvalidatesEveryCopyOfTheCookie(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	copied := b.Copy()
@@ -414,7 +414,7 @@ func TestOwnEndpointsNeverReachTheUpstream(t *testing.T) {
 	}
 }
 
-func TestEndpointsMayStandElsewhere(t *testing.T) {
+func TestPathsOfEndpointsAreConfigurable(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: `path_prefix /gate
 		endpoints {
 			start /auth/oauth/start

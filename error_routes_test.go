@@ -31,7 +31,7 @@ func withErrorRoute(t *testing.T, before, status, block string) *gatewaytest.Sit
 	return s
 }
 
-func TestAnErrorBeforeTollgateCarriesNoIdentityOfTheClient(t *testing.T) {
+func TestErrorBeforeTollgateHasNoForgedIdentity(t *testing.T) {
 	for name, before := range failsEarly {
 		for _, status := range []string{"", "404 401"} {
 			for _, block := range []string{"", "handle {", "route {"} {
@@ -67,8 +67,8 @@ func TestAnErrorBeforeTollgateCarriesNoIdentityOfTheClient(t *testing.T) {
 	}
 }
 
-// TestAnErrorBehindTollgateKeepsTheIdentity: the guard leaves alone what tollgate set.
-func TestAnErrorBehindTollgateKeepsTheIdentity(t *testing.T) {
+// TestErrorAfterTollgateKeepsTheIdentity: the guard leaves alone what tollgate set.
+func TestErrorAfterTollgateKeepsTheIdentity(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	s.Caddyfile = strings.Replace(s.Caddyfile, "\treverse_proxy", "\terror /broken 500\nhandle_errors {\nreverse_proxy "+s.Upstream.URL+"\n}\n\treverse_proxy", 1)
 	s.Load()
@@ -78,9 +78,9 @@ func TestAnErrorBehindTollgateKeepsTheIdentity(t *testing.T) {
 	}
 }
 
-// TestAnErrorBehindAnotherTollgateCarriesNoForgedIdentity: two tollgates of a server have
+// TestErrorAfterAnotherTollgateHasNoForgedIdentity: two tollgates of a server have
 // different presets, and the error route leads to the application of one of them.
-func TestAnErrorBehindAnotherTollgateCarriesNoForgedIdentity(t *testing.T) {
+func TestErrorAfterAnotherTollgateHasNoForgedIdentity(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	before, block, _ := strings.Cut(s.Caddyfile, "\ttollgate {")
 	block, _, _ = strings.Cut(block, "\treverse_proxy")
@@ -103,8 +103,8 @@ func TestAnErrorBehindAnotherTollgateCarriesNoForgedIdentity(t *testing.T) {
 	}
 }
 
-// TestErrorsOfOtherSitesAreLeftAlone: they may use these header names for their own.
-func TestErrorsOfOtherSitesAreLeftAlone(t *testing.T) {
+// TestErrorsOfOtherSitesAreUnchanged: they may use these header names for their own.
+func TestErrorsOfOtherSitesAreUnchanged(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	other := fmt.Sprintf("http://other.example {\nerror 500\nhandle_errors {\nreverse_proxy %s\n}\n}\n", s.Upstream.URL)
 	s.Caddyfile = strings.Replace(s.Caddyfile, "http:// {", other+"http://gateway {\nhandle_errors {\nreverse_proxy "+s.Upstream.URL+"\n}\n"+failsEarly["try_files"], 1)
@@ -141,7 +141,7 @@ func TestAnErrorBeforeTollgateOpensNoTunnelOverHTTP3(t *testing.T) {
 	}
 }
 
-func TestAnErrorInASubrouteCarriesNoIdentityOfTheClient(t *testing.T) {
+func TestErrorInASubrouteHasNoForgedIdentity(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	proxy := `{"handler":"reverse_proxy","upstreams":[{"dial":"` + strings.TrimPrefix(s.Upstream.URL, "http://") + `"}]}`
 	gateway := `{"handler":"tollgate","provider":{"client_id":"id","client_secret":"secret"},"redirect_uri":"https://app.example.com/oauth/callback"}`

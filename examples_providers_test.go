@@ -220,7 +220,7 @@ func TestExampleGitHubRefusesASpentCode(t *testing.T) {
 	}
 }
 
-func TestExampleDexRefreshesAndSurvivesItsLoss(t *testing.T) {
+func TestExampleDexRefreshesAndSurvivesLostTokens(t *testing.T) {
 	p := newSmallProvider(t, dex)
 	s := newExampleSite(t, "oauth2-dex", "https://dex.example.com", p.URL)
 	b := s.NewBrowser().SignIn()

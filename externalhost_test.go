@@ -47,7 +47,7 @@ func TestSignInAtAnotherHostRedirectsToTheExternalHost(t *testing.T) {
 	}
 }
 
-func TestBehindAnAskingProxyStartStaysWhereItIs(t *testing.T) {
+func TestStartWithForwardAuthDoesNotRedirectToTheExternalHost(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: inStorage + "\nforward_auth"})
 	if got := startAt(t, s, "gateway.internal", "").Header.Get("Location"); !strings.HasPrefix(got, s.ProviderURL) {
 		t.Errorf("got %s, want the provider", got)

@@ -50,7 +50,7 @@ func wantAuth(a *gatewaytest.Answer, t *testing.T, what string, status int, reas
 	}
 }
 
-func TestAuthAnswersWhoItIsAndNothingElse(t *testing.T) {
+func TestAuthReturnsOnlyTheIdentity(t *testing.T) {
 	s := gatewaytest.New(t, asked(noPeer))
 	b := s.NewBrowser()
 	wantAuth(b.Get("/oauth/auth"), t, "nobody", 401, "unauthenticated", "")
@@ -263,7 +263,7 @@ func TestAuthPathIsConfigurableAndOffByDefault(t *testing.T) {
 	}
 }
 
-func TestAuthIsAnsweredInTimeAndARefreshGoesOn(t *testing.T) {
+func TestAuthRespondsInTimeAndTheRefreshContinues(t *testing.T) {
 	s := gatewaytest.New(t, asked(noPeer))
 	b := s.NewBrowser().SignIn()
 	s.Clock.Advance(3 * time.Hour)
@@ -323,7 +323,7 @@ func TestParallelAuthChecksShareOneRefresh(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsOrHangsIsNotASignIn(t *testing.T) {
+func TestFailingOrHangingStoreDoesNotDemandASignIn(t *testing.T) {
 	s, kind, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
 	defer close(kind.Hang)
 	b := s.NewBrowser().SignIn()
@@ -368,7 +368,7 @@ func observe(s *gatewaytest.Site) *observer.ObservedLogs {
 	return logs
 }
 
-func TestIdentityThatDoesNotFitIsANamedError(t *testing.T) {
+func TestIdentityThatIsTooLargeIsANamedError(t *testing.T) {
 	options := asked(noPeer, "identity default webauth remote forwarded")
 	options.Provider.Users = []simulator.User{{ID: 12345, Username: "user123", Email: strings.Repeat("é", 200) + "@example.com", Status: simulator.StatusEnabled}}
 	s := gatewaytest.New(t, options)
@@ -399,7 +399,7 @@ func TestTicketOfThePreviousSecretIsResealed(t *testing.T) {
 	}
 }
 
-func TestTrustingEveryAddressIsWarnedOf(t *testing.T) {
+func TestTrustingEveryAddressIsAWarning(t *testing.T) {
 	for proxies, want := range map[string]bool{"10.0.0.0/8": false, "0.0.0.0/0": true, "10.0.0.1 ::/0": true} {
 		file := filepath.Join(t.TempDir(), "log")
 		_, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nlog {\noutput file " + file + "\n}\n}\nhttp:// {\ntollgate {\n" + minimalBlock +

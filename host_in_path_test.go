@@ -13,7 +13,7 @@ var hostPaths = []string{"//x/pay", "///x/pay", "//x/pay/", "//u@x:80/pay", "/%2
 // controlPaths end in a character that regular expressions do not see, or C.
 var controlPaths = []string{"/pay%0A", "/pay%250A", "/pay%00", "/pay/x%0D", "/page%7F", "/public/.%00./pay", "/public/a%0A"}
 
-func TestAHostInThePathIsNoWayAroundARule(t *testing.T) {
+func TestHostInThePathDoesNotBypassARule(t *testing.T) {
 	s := gatewaytest.New(t, asked(anyPeer, "public /public/* */open/*\nrequire /pay /pay/ /pay/* {\nbalance 100000\n}"))
 	b := s.NewBrowser().SignIn()
 	before := s.Upstream.Requests.Load()

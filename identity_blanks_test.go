@@ -10,9 +10,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// TestUsersWithBlanksArriveAsDifferentUsers signs in users whose names, and ids, differ
+// TestUserNamesThatDifferInSpacesStayDifferent signs in users whose names, and ids, differ
 // only in blanks at their ends.
-func TestUsersWithBlanksArriveAsDifferentUsers(t *testing.T) {
+func TestUserNamesThatDifferInSpacesStayDifferent(t *testing.T) {
 	const own = ` {http.auth.user.username} `
 	for _, name := range []string{"admin", " admin", "admin ", " ", "  12345 "} {
 		t.Run(strconv.Quote(name), func(t *testing.T) {

@@ -60,9 +60,9 @@ func TestTheIssuerIsComparedAsConfigured(t *testing.T) {
 	}
 }
 
-// TestLinesThatAnybodyCanCauseAreWrittenOnceAMinute: a client may replay its login cookie,
+// TestLogLinesThatAnybodyCanCauseAreWrittenOnceAMinute: a client may replay its login cookie,
 // and write the cookie that counts sign-ins.
-func TestLinesThatAnybodyCanCauseAreWrittenOnceAMinute(t *testing.T) {
+func TestLogLinesThatAnybodyCanCauseAreWrittenOnceAMinute(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "error_redirect /denied\npublic /denied"})
 	logs := observe(s)
 	b := s.NewBrowser()

@@ -35,7 +35,7 @@ func inBlock(t *testing.T, open string, options gatewaytest.Options) *gatewaytes
 	return s
 }
 
-func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
+func TestRequestsThatAMatcherDoesNotSelectArePublic(t *testing.T) {
 	for matcher, before := range map[string]string{"/app/*": "", "@app": "@app path /app/*", "@any": "@any {\npath /app/*\nmethod GET POST\n}"} {
 		s := withMatcher(t, matcher, gatewaytest.Options{Before: before})
 		anonymous, signedIn := s.NewBrowser(), s.NewBrowser()
@@ -69,7 +69,7 @@ func TestRequestsThatAMatcherLeavesOutArePublic(t *testing.T) {
 	}
 }
 
-func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
+func TestMatcherForEverythingSelectsEveryRequest(t *testing.T) {
 	s := withMatcher(t, "*", gatewaytest.Options{})
 	if a := s.NewBrowser().Get("/other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)
@@ -79,8 +79,8 @@ func TestTheMatcherForEverythingLeavesNothingOut(t *testing.T) {
 	}
 }
 
-// TestAnAmbiguousPathIsNotLeftOut: an upstream may read it as one below /app.
-func TestAnAmbiguousPathIsNotLeftOut(t *testing.T) {
+// TestMatcherSelectsAmbiguousPaths: an upstream may read it as one below /app.
+func TestMatcherSelectsAmbiguousPaths(t *testing.T) {
 	s := withMatcher(t, "/app/*", gatewaytest.Options{})
 	for _, target := range []string{
 		"/other/..%2fapp/x", "/other/../app/x", "//app/x", "/other/..;/app/x", "/app;a/x", "/%2561pp/x", "/%2561pp/%25", "/other/%25/%252e%252e/%252e%252e/app/x", "/other/..%5capp/x", "/app/../other", "/app%2fx",
@@ -148,7 +148,7 @@ func TestTheDirectiveWorksInsideBlocks(t *testing.T) {
 	}
 }
 
-func TestEndpointsThatABlockLeavesOutAreWarnedOf(t *testing.T) {
+func TestEndpointsOutsideOfABlockAreAWarning(t *testing.T) {
 	for block, want := range map[string]int{
 		"handle_path /app/*": 2, "handle /app/*": 2, "route /app/*": 2,
 		"handle": 0, "handle_path /*": 0,
@@ -194,7 +194,7 @@ func (failingMatcher) MatchWithError(*http.Request) (bool, error) {
 	return false, errors.New("cannot tell")
 }
 
-func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
+func TestFailingMatcherSelectsEveryRequest(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	*s.Handlers[0].Internals().Matchers = caddyhttp.MatcherSets{{failingMatcher{}}}
 	logs := observe(s)
@@ -208,9 +208,9 @@ func TestAMatcherThatFailsLeavesNothingOut(t *testing.T) {
 	}
 }
 
-// TestAQuestionOfAProxyIsNotLeftOut: the matcher is about requests that come through
+// TestMatcherSelectsAuthRequestsOfAProxy: the matcher is about requests that come through
 // here.
-func TestAQuestionOfAProxyIsNotLeftOut(t *testing.T) {
+func TestMatcherSelectsAuthRequestsOfAProxy(t *testing.T) {
 	s := withMatcher(t, "/app/*", gatewaytest.Options{InTollgate: "session {\nstore storage\n}\nforward_auth {\ntrusted_proxies 127.0.0.1\n}"})
 	if a := s.NewBrowser().Get("/oauth/auth", "X-Forwarded-Uri: /other"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("got %d, want 401", a.StatusCode)

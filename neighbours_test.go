@@ -65,7 +65,7 @@ func TestAnUpstreamSeesNoOtherSitesCookies(t *testing.T) {
 	}
 }
 
-func TestSitesThatBreakEachOtherAreWarnedAbout(t *testing.T) {
+func TestSitesThatBreakEachOtherAreAWarning(t *testing.T) {
 	site := func(address, redirect, more string) string {
 		return address + " {\ntollgate {\n" + strings.Replace(minimalBlock, "https://app.example.com/oauth/callback", redirect, 1) + "secret " + gatewaytest.Secret + "\n" + more + "\n}\n}\n"
 	}
@@ -109,7 +109,7 @@ func TestSitesThatBreakEachOtherAreWarnedAbout(t *testing.T) {
 	}
 }
 
-func TestAReloadWarnsAboutNoSiteOfTheOldConfiguration(t *testing.T) {
+func TestReloadDoesNotWarnAboutSitesOfTheOldConfiguration(t *testing.T) {
 	const warning = "two sites have the same redirect_uri"
 	r := gatewaytest.Run(t, gatewaytest.RunOptions{})
 	warnings := func() int { return strings.Count(readFile(t, filepath.Join(r.Logs, "default.log")), warning) }

@@ -41,8 +41,8 @@ func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 	}
 }
 
-// TestTrailingDotsAndBlanksDoNotBypassRules: servers on Windows do not see them.
-func TestTrailingDotsAndBlanksDoNotBypassRules(t *testing.T) {
+// TestTrailingDotsAndSpacesDoNotBypassRules: servers on Windows do not see them.
+func TestTrailingDotsAndSpacesDoNotBypassRules(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\nrequire /paid /paid/* {\nbalance 800\n}"})
 	b := s.NewBrowser().SignIn()
 	for target, want := range map[string]int{

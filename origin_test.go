@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// TestAScriptComesBackToItsPageOnAnyHost: scripts name their page in Referer, and post
+// TestLoginOfAScriptReturnsToItsPageOnAnyHost: scripts name their page in Referer, and post
 // with Origin, in the browser's form of the host and not in the operator's.
-func TestAScriptComesBackToItsPageOnAnyHost(t *testing.T) {
+func TestLoginOfAScriptReturnsToItsPageOnAnyHost(t *testing.T) {
 	for configured, browsers := range map[string]string{
 		"https://bücher.example":        "https://xn--bcher-kva.example",
 		"https://Bücher.Example:443":    "https://xn--bcher-kva.example",

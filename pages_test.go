@@ -185,10 +185,10 @@ var hostileTexts = []string{
 	"broken \xff utf-8",
 }
 
-// TestNothingThatARequestSaysBecomesMarkup fills in everything that reaches a page:
+// TestTextOfARequestNeverBecomesMarkup fills in everything that reaches a page:
 // what the provider's answer says in its query, the path, the query, the referring page,
 // the language.
-func TestNothingThatARequestSaysBecomesMarkup(t *testing.T) {
+func TestTextOfARequestNeverBecomesMarkup(t *testing.T) {
 	t.Parallel()
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}"})
 	signedIn := s.NewBrowser()

@@ -80,7 +80,7 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 
 var startLink = regexp.MustCompile(`href="(/oauth/start[^"]*)"`)
 
-func TestADroppedTabLeadsToItsPageWithOneClick(t *testing.T) {
+func TestDroppedTabReachesItsPageWithOneClick(t *testing.T) {
 	for _, length := range []int{30, 700, 4096} {
 		s := gatewaytest.New(t, gatewaytest.Options{})
 		b := s.NewBrowser()
@@ -143,7 +143,7 @@ func TestTabsThatStartAtOnceReturnToTheirPages(t *testing.T) {
 	}
 }
 
-func TestALongSessionLeavesRoomForOneLogin(t *testing.T) {
+func TestLargeSessionLeavesRoomForOneLogin(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	b.SetCookie("tollgate", "2."+strings.Repeat("x", 4000))
@@ -196,7 +196,7 @@ func TestALinkThatIsTooLongLeadsToAfterLogin(t *testing.T) {
 	}
 }
 
-func TestAfterARestartOnlyShortLinksComeBack(t *testing.T) {
+func TestOnlyShortReturnPathsSurviveARestart(t *testing.T) {
 	for length, want := range map[int]string{browser.MaxLoginPath: "the page", browser.MaxLoginPath + 1: "/home"} {
 		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
 		b := s.NewBrowser()

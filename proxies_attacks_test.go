@@ -184,9 +184,9 @@ func (s *proxiedSite) testLookAlikes(t *testing.T) {
 	}
 }
 
-// TestExampleCaddyDropsLookAlikesByItself runs the example where Caddy's own filter lets
+// TestExampleCaddyDropsLookAlikeHeadersByItself runs the example where Caddy's own filter lets
 // them pass, as Caddy before 2.11.5 did.
-func TestExampleCaddyDropsLookAlikesByItself(t *testing.T) {
+func TestExampleCaddyDropsLookAlikeHeadersByItself(t *testing.T) {
 	s := newProxiedSite(t, "forward-auth-caddy", func(t *testing.T, a proxyAddresses) {
 		frontCaddy(t, a, `servers {
 			expected_underscore_headers X_User_Id X-User_Id X_User-Id X_User.Id

@@ -12,9 +12,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 )
 
-// TestOtherProxiesAreToldTheOtherCookies runs tollgate with the Caddyfile of the page for
+// TestAuthReturnsTheApplicationCookiesToOtherProxies runs tollgate with the Caddyfile of the page for
 // Traefik and Envoy, which cannot remove single cookies by themselves.
-func TestOtherProxiesAreToldTheOtherCookies(t *testing.T) {
+func TestAuthReturnsTheApplicationCookiesToOtherProxies(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	setExampleEnv(t)
 	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)

@@ -218,7 +218,7 @@ func runNginx(t *testing.T, a proxyAddresses, site string) {
 	startLoggingProxy(t, a.listen, a.log, "nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf")
 }
 
-func TestExampleNginxAsks(t *testing.T) {
+func TestExampleNginxWorks(t *testing.T) {
 	s := newProxiedSite(t, "forward-auth-nginx", startNginx)
 	s.keepsDoubleHyphens = true
 	s.keepsItsPromises(t)
@@ -249,7 +249,7 @@ func frontCaddy(t *testing.T, a proxyAddresses, options string) {
 	t.Cleanup(front.Close)
 }
 
-func TestExampleCaddyAsks(t *testing.T) {
+func TestExampleCaddyWorks(t *testing.T) {
 	newProxiedSite(t, "forward-auth-caddy", startCaddy).keepsItsPromises(t)
 }
 
@@ -269,7 +269,7 @@ func startHAProxy(t *testing.T, a proxyAddresses) {
 	startLoggingProxy(t, a.listen, a.log, "haproxy", "-db", "-f", writeHAProxy(t, a))
 }
 
-func TestExampleHAProxyAsks(t *testing.T) {
+func TestExampleHAProxyWorks(t *testing.T) {
 	newProxiedSite(t, "forward-auth-haproxy", startHAProxy).keepsItsPromises(t)
 }
 

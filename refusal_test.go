@@ -190,8 +190,8 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 	}
 }
 
-// TestJSONIsAskedForAtTheTokenAndRevocationEndpoints: GitHub answers in a form otherwise.
-func TestJSONIsAskedForAtTheTokenAndRevocationEndpoints(t *testing.T) {
+// TestTokenAndRevocationRequestsAcceptJSON: GitHub answers in a form otherwise.
+func TestTokenAndRevocationRequestsAcceptJSON(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	s.Caddyfile = strings.Replace(s.Caddyfile, "client_id", "revocation_endpoint "+s.ProviderURL+simulator.RevokePath+"\n\t\t\tclient_id", 1)
 	s.Load()

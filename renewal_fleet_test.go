@@ -39,7 +39,7 @@ func TestFleetSharesOneRefresh(t *testing.T) {
 	}
 }
 
-func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
+func TestLogoutIsFinalOnAllGateways(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
 		b := f.NewBrowser().SignIn()
@@ -60,7 +60,7 @@ func TestALogoutIsFinalInTheWholeFleet(t *testing.T) {
 	})
 }
 
-func TestAProcessThatIsStoppedFinishesItsRefreshes(t *testing.T) {
+func TestStoppedProcessFinishesItsRefreshes(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
 		b := f.NewBrowser().SignIn()

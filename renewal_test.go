@@ -113,7 +113,7 @@ func TestRequestsWaitForOneRefreshAfterTheTokensExpire(t *testing.T) {
 	s.WantNoDoubleSpend()
 }
 
-func TestTheNewCookieReachesTheBrowserAndCarriesOn(t *testing.T) {
+func TestBrowserReceivesTheNewCookieAndStaysSignedIn(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	for generation := uint64(2); generation < 6; generation++ {
@@ -153,7 +153,7 @@ func TestClientLeavingDuringARefreshLosesNoTokens(t *testing.T) {
 	s.WantNoDoubleSpend()
 }
 
-func TestAProviderThatFailsDestroysNoSession(t *testing.T) {
+func TestFailingProviderEndsNoSession(t *testing.T) {
 	for name, fault := range map[string]simulator.Fault{
 		"503":               {Status: 503},
 		"429":               {Status: 429},
@@ -222,7 +222,7 @@ func TestUnansweredRefreshTokenIsNotResentWhileTheTokenIsValid(t *testing.T) {
 	}
 }
 
-func TestHalfAnAnswerKeepsWhatCanBeKept(t *testing.T) {
+func TestTruncatedTokenResponseEndsNoSession(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	s.Clock.Advance(due)
@@ -326,7 +326,7 @@ func sessionOf(s *gatewaytest.Site, b *gatewaytest.Browser) *session.Session {
 	return found.Session
 }
 
-func TestAReloadThatChangesAnEndpointForgetsNoLogout(t *testing.T) {
+func TestReloadThatChangesAnEndpointKeepsLogouts(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	copied := b.Copy()

@@ -109,7 +109,7 @@ func TestRevokedTokenIsRefreshedWithoutASignIn(t *testing.T) {
 	}
 }
 
-func TestTheReplayedAnswerSpeaksOfTheBalance(t *testing.T) {
+func TestReplayedResponseReportsTheBalance(t *testing.T) {
 	s, up := newPickySite(t, gatewaytest.Options{}, straight)
 	up.answer = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Tollgate-Balance", "changed")
@@ -265,7 +265,7 @@ func TestRetryTakesTheSameRoute(t *testing.T) {
 // unsized hides a body's length, so that it is sent in chunks.
 type unsized struct{ io.Reader }
 
-func TestABodyUpToTheLimitIsSentAgain(t *testing.T) {
+func TestBodyUpToTheLimitIsSentAgain(t *testing.T) {
 	for _, c := range []struct{ size, status int }{{relay.MaxReplayedBody, 200}, {relay.MaxReplayedBody + 1, 401}} {
 		for _, chunked := range []bool{false, true} {
 			s, up := newPickySite(t, gatewaytest.Options{}, straight)
@@ -478,7 +478,7 @@ func TestEventStreamIsRetriedWithANewToken(t *testing.T) {
 	}
 }
 
-func TestTheAuthAnswerCarriesTheTokenToTrustedProxiesAlone(t *testing.T) {
+func TestAuthReturnsTheTokenOnlyToTrustedProxies(t *testing.T) {
 	for _, c := range []struct {
 		peer, said string
 		want       bool

@@ -104,7 +104,7 @@ func TestNoCacheHeaderSurvivesBesideOurCookie(t *testing.T) {
 	}
 }
 
-func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
+func TestEarlyHintsContainNoneOfOurCookies(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
 		w.Header().Add("Set-Cookie", "tollgate=evil")
@@ -135,7 +135,7 @@ func TestEarlyHintsCarryNoneOfOurs(t *testing.T) {
 	}
 }
 
-func TestAnEventStreamPassesAtOnceAndCarriesTheNewCookie(t *testing.T) {
+func TestEventStreamPassesAtOnceWithTheNewCookie(t *testing.T) {
 	more := make(chan struct{})
 	s := gatewaytest.New(t, gatewaytest.Options{Handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/events" {

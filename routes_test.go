@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-func TestAPathThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
+func TestAmbiguousPathIsRefused(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/* /exact *.css\noptional /optional/*"})
 	const pass, login, refused = http.StatusOK, http.StatusUnauthorized, http.StatusBadRequest
 	for target, want := range map[string]int{
@@ -68,7 +68,7 @@ func TestOddMethodsAndTargetsNeitherCrashNorPass(t *testing.T) {
 	}
 }
 
-func TestEndpointsGoByTheOriginalPathAndRulesByBoth(t *testing.T) {
+func TestEndpointsUseTheOriginalPathAndRulesBothPaths(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{Before: "uri strip_prefix /app", InTollgate: "public /public/* /app/public/*"})
 	if a := s.NewBrowser().Get("/app/public/a"); a.StatusCode != http.StatusOK || a.Seen(t).URI != "/public/a" {
 		t.Errorf("got %d", a.StatusCode)

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-// TestNoExampleLeavesAPathOpen: what people copy has no such gap.
-func TestNoExampleLeavesAPathOpen(t *testing.T) {
+// TestExamplesLeaveNoPathOpen: what people copy has no such gap.
+func TestExamplesLeaveNoPathOpen(t *testing.T) {
 	setExampleEnv(t)
 	files, err := filepath.Glob("examples/*/Caddyfile")
 	if err != nil || len(files) < 10 {

@@ -21,7 +21,7 @@ func userSays(s *gatewaytest.Site, members string) {
 	s.Clock.Advance(20 * time.Minute)
 }
 
-func TestABalanceIsComparedExactlyAsItIsWritten(t *testing.T) {
+func TestBalanceIsComparedExactly(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nbalance 0.50\n}"})
 	b := s.NewBrowser().SignIn()
 	const pass, tooLow, unknown = "pass", "too low", "unknown"
@@ -49,7 +49,7 @@ func TestABalanceIsComparedExactlyAsItIsWritten(t *testing.T) {
 	}
 }
 
-func TestABalanceThatIsTooLowIsAnsweredWith402(t *testing.T) {
+func TestBalanceThatIsTooLowGets402(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "brand Shop\nrequire /paid/* {\nbalance 800.00\n}\noptional /optional"})
 	b := s.NewBrowser().SignIn()
 	before := s.Upstream.Requests.Load()
@@ -119,7 +119,7 @@ func TestUnknownBalancePassesOnlyIfAllowed(t *testing.T) {
 	}
 }
 
-func TestTheDomainIsThatOfAnAddressWithOneAt(t *testing.T) {
+func TestEmailDomainNeedsAnAddressWithOneAt(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /team {\nemail_domain Example.com xn--bcher-kva.example\n}\noptional /team/optional\nrequire /team/optional {\nemail_domain example.com xn--bcher-kva.example\n}"})
 	b := s.NewBrowser().SignIn()
 	for email, want := range map[string]int{
@@ -143,7 +143,7 @@ func TestTheDomainIsThatOfAnAddressWithOneAt(t *testing.T) {
 	}
 }
 
-func TestAllRulesOfAllBlocksThatApplyMustHold(t *testing.T) {
+func TestAllConditionsOfAllMatchingBlocksMustBeMet(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: strings.Join([]string{
 		"public /open/*",
 		"require {\nuser 7 12345\n}",
@@ -291,7 +291,7 @@ func TestOverspendWithParallelRequestsIsBounded(t *testing.T) {
 	}
 }
 
-func TestMoneyArrivesWithoutAButton(t *testing.T) {
+func TestTopUpIsNoticedWithoutARefresh(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	b.Get("/oauth/topup")
@@ -331,7 +331,7 @@ func TestRefusedUserTopsUpAndReturns(t *testing.T) {
 	}
 }
 
-func TestARefusalIsWrittenDownWithItsReason(t *testing.T) {
+func TestRefusalIsAuditedWithItsReason(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /b {\nbalance 800\n}\nrequire /d {\nemail_domain other.example\n}\nrequire /u {\nuser 7\n}"})
 	b := s.NewBrowser().SignIn()
 	logs := observe(s)

@@ -72,7 +72,7 @@ func TestTheSDKIsSmallOnTheWire(t *testing.T) {
 	}
 }
 
-func TestTheSDKKnowsWhereTheEndpointsAre(t *testing.T) {
+func TestSDKContainsThePathsOfTheEndpoints(t *testing.T) {
 	for name, c := range map[string]struct{ path, inTollgate, inProvider, want string }{
 		"by default": {
 			"/oauth/sdk.js", "", "",

@@ -201,7 +201,7 @@ func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
 	}
 }
 
-func TestAnEmptyStoreIsACleanSignIn(t *testing.T) {
+func TestEmptyStoreDemandsASignIn(t *testing.T) {
 	s, _, folder := newStoredSite(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	os.RemoveAll(filepath.Join(folder, "tollgate"))
@@ -270,7 +270,7 @@ func TestMigrationFromCookiesSignsNobodyOut(t *testing.T) {
 	s.WantNoDoubleSpend()
 }
 
-func TestFromAStoreToCookiesIsACleanSignIn(t *testing.T) {
+func TestChangeFromAStoreToCookiesDemandsASignIn(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	s.Caddyfile = strings.Replace(s.Caddyfile, "store storage", "store cookie", 1)
@@ -353,7 +353,7 @@ func TestCopyOfTheStorageRevealsNothing(t *testing.T) {
 	}
 }
 
-func TestAUseDuringARefreshIsNotForgotten(t *testing.T) {
+func TestUseDuringARefreshIsRecorded(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 2h\n\t\t}"})
 	b := s.NewBrowser().SignIn()
 	s.Clock.Advance(due) // a refresh is due, and the idle timeout nearly over

@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
-func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
+func TestLargeSessionIsSplitAndStalePartsAreDeleted(t *testing.T) {
 	options := gatewaytest.Options{}
 	options.Provider.AccessTokenSize = 2800
 	s := gatewaytest.New(t, options)
@@ -34,7 +34,7 @@ func TestALargeSessionIsSplitAndNoStalePartIsLeft(t *testing.T) {
 	}
 }
 
-func TestASessionTooLargeForCookiesIsRefusedPlainly(t *testing.T) {
+func TestSessionTooLargeForCookiesIsAClearError(t *testing.T) {
 	options := gatewaytest.Options{}
 	options.Provider.AccessTokenSize = 9000
 	s := gatewaytest.New(t, options)
@@ -45,7 +45,7 @@ func TestASessionTooLargeForCookiesIsRefusedPlainly(t *testing.T) {
 	}
 }
 
-func TestBadCookiesGetOneAndTheSameAnswer(t *testing.T) {
+func TestAllBadCookiesGetTheSameResponse(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	other := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
@@ -89,7 +89,7 @@ func TestDuplicateSessionCookiesAreRejectedAndDeleted(t *testing.T) {
 	}
 }
 
-func TestAPreviousSecretStillOpensAndIsSealedAnew(t *testing.T) {
+func TestCookieOfAPreviousSecretIsAcceptedAndResealed(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	old := b.Cookies()["tollgate"]
@@ -135,7 +135,7 @@ func TestASessionEndsAfterItsLifetimeAndItsIdleTimeout(t *testing.T) {
 	}
 }
 
-func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
+func TestSecretIsGeneratedAtFirstUseAndKept(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "", 1)
 	s.Load()
@@ -153,7 +153,7 @@ func TestTheSecretIsMadeAtFirstUseAndKept(t *testing.T) {
 	}
 }
 
-func TestAStorageThatFailsSignsNobodyOut(t *testing.T) {
+func TestFailingStorageSignsNobodyOut(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "", 1)

@@ -36,7 +36,7 @@ func TestPageThatCausesARedirectLoopIsRefused(t *testing.T) {
 	}
 }
 
-func TestSettingsThatAreRiskyAreWarnedOf(t *testing.T) {
+func TestRiskySettingsAreWarnings(t *testing.T) {
 	for block, want := range map[string]string{
 		"session {\nsame_site none\n}":      "session.same_site none",
 		"session {\nsame_site lax\n}":       "",
@@ -55,7 +55,7 @@ func TestSettingsThatAreRiskyAreWarnedOf(t *testing.T) {
 	}
 }
 
-func TestSignInsThatFailEndOnAPage(t *testing.T) {
+func TestFailedSignInShowsAPage(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /denied\nerror_redirect /denied"})
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
 	b := s.NewBrowser()
@@ -105,7 +105,7 @@ func TestATemplateThatFailsLogsNoURL(t *testing.T) {
 	}
 }
 
-func TestAMatcherMayLeaveAPageOut(t *testing.T) {
+func TestPageOutsideTheMatcherCausesNoWarning(t *testing.T) {
 	log := startLog(t, "", "http:// {\ntollgate /app/* {\n"+minimalBlock+"error_redirect /denied\nafter_logout /\n}\n}\n")
 	if strings.Contains(log, "after_logout needs a login") {
 		t.Errorf("warned of a page that the matcher leaves out: %s", log)

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestPlainProviderAssumesNothing(t *testing.T) {
+func TestPlainProviderHasNoDefaults(t *testing.T) {
 	_, handlers, err := provision("{\n\tadmin off\n\tauto_https off\n}\nhttp:// {\n\ttollgate {\n" + plainProvider + "}\n}\n")
 	if err != nil {
 		t.Fatal(err)

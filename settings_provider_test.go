@@ -37,7 +37,7 @@ func TestPlainProviderNamesTheEndpointThatIsMissing(t *testing.T) {
 	}
 }
 
-func TestProviderSettingsThatCannotBeUsed(t *testing.T) {
+func TestInvalidProviderSettingsAreErrors(t *testing.T) {
 	with := func(line string) string { return strings.Replace(plainProvider, "client_id", line+"\nclient_id", 1) }
 	for block, want := range map[string]string{
 		strings.Replace(plainProvider, "https://login.example.com/t", "/t", 1):                                       `provider.token_endpoint: is neither an absolute URL nor a path below base_url, at Caddyfile:`,
@@ -79,9 +79,9 @@ func TestProviderSettingsThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestALineBreakFromAFileStopsTheStart: Caddy takes one line break off the end of a file.
+// TestLineBreakInAFileStopsTheStart: Caddy takes one line break off the end of a file.
 // What remains would be sent to the provider, encoded, and everybody be refused.
-func TestALineBreakFromAFileStopsTheStart(t *testing.T) {
+func TestLineBreakInAFileStopsTheStart(t *testing.T) {
 	file := func(content string) string {
 		name := filepath.Join(t.TempDir(), "value")
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-func TestAPersonSignsInAndTheUpstreamKnowsWhoItIs(t *testing.T) {
+func TestUserSignsInAndTheUpstreamReceivesTheIdentity(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 
@@ -178,7 +178,7 @@ func TestParallelSignInsInTabsEachReturnToTheirPage(t *testing.T) {
 	}
 }
 
-func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
+func TestRepeatedCallbackRedirectsToItsPage(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 	callback := b.Authorize("?return_to=/page")
@@ -196,7 +196,7 @@ func TestACallbackThatComesAgainGoesOnToItsPage(t *testing.T) {
 	}
 }
 
-func TestACallbackOfAnotherBrowserSpendsNothing(t *testing.T) {
+func TestCallbackInAnotherBrowserUsesNoCode(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	attacker := s.NewBrowser()
 	callback := attacker.Authorize("")
@@ -336,7 +336,7 @@ func TestProviderFailureDuringSignInGetsAnErrorPage(t *testing.T) {
 	}
 }
 
-func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
+func TestSignInInAPopupReportsToItsOpener(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
 	a := b.Visit(b.Authorize("?popup=1&nonce=abc-123&return_to=/page"))
@@ -356,7 +356,7 @@ func TestASignInInAPopupSpeaksToItsOpener(t *testing.T) {
 	}
 }
 
-func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
+func TestReturnPathsStayOnTheOriginAndDoNotLoop(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
 	for returnTo, want := range map[string]string{
 		"/page?a=1&b=2":            "/page?a=1&b=2",
@@ -385,7 +385,7 @@ func TestReturnPathsStayOnTheOriginAndDoNotGoRound(t *testing.T) {
 	}
 }
 
-func TestTheSignInPageAsksFirst(t *testing.T) {
+func TestSignInPageNeedsAClick(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: `login_page on
 		brand "Ada & <Co>"`})
 	a := s.NewBrowser().Visit("/page")
@@ -409,7 +409,7 @@ func TestStrictCookieCausesNoLoop(t *testing.T) {
 	}
 }
 
-func TestASignInAsSomebodyElseEndsTheOldSession(t *testing.T) {
+func TestSignInAsAnotherUserEndsTheOldSession(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	old := b.Copy()

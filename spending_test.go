@@ -161,7 +161,7 @@ func TestRequestsAreSettledByTheirResponses(t *testing.T) {
 	}
 }
 
-func TestHoldEndsWithTheResponseInWhateverWay(t *testing.T) {
+func TestHoldEndsHoweverTheResponseEnds(t *testing.T) {
 	u := newTill()
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid {\nbalance 1.00\nreserve\n}\nbalance {\nmax_age 1h\n}", Handler: u.ServeHTTP})
 	b := s.NewBrowser().SignIn()
@@ -250,7 +250,7 @@ func TestBudgetIsCountedInItsWindow(t *testing.T) {
 	}
 }
 
-func TestDryRunAsksWithoutTheUpstreamAndWithoutAHold(t *testing.T) {
+func TestDryRunNeedsNoUpstreamAndTakesNoHold(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{
 		InTollgate: "require /paid {\nbalance 1.00\nreserve\n}\nrequire /plain {\nbalance 3.00\n}\noptional /optional\npublic /public", Handler: costs,
 	})
@@ -321,7 +321,7 @@ func TestOptionalPathWithoutMoneyIsAnonymous(t *testing.T) {
 	}
 }
 
-func TestLowBalanceIsToldToPages(t *testing.T) {
+func TestPagesAreToldOfALowBalance(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "balance {\nlow 2.00\n}"})
 	b := s.NewBrowser().SignIn()
 	for balance, want := range map[string]string{"1.99": "1", "2.00": "", "unlimited": ""} {

@@ -70,9 +70,9 @@ func TestAWebSocketOfAnotherOriginGetsNoIdentity(t *testing.T) {
 	}
 }
 
-// TestAWebSocketMayComeFromTheHostThatItIsFor: a site may serve several hosts, with
+// TestWebSocketOfTheSameHostPasses: a site may serve several hosts, with
 // cookie_domain.
-func TestAWebSocketMayComeFromTheHostThatItIsFor(t *testing.T) {
+func TestWebSocketOfTheSameHostPasses(t *testing.T) {
 	for from, foreign := range map[string]bool{
 		"https://a.example.org": false, "https://b.example.org": false,
 		"https://c.example.org": true, "http://b.example.org": true, "https://b.example.org:8443": true,

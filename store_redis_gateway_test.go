@@ -93,7 +93,7 @@ func TestTheGatewayStartsWhileRedisIsDown(t *testing.T) {
 	b.SignIn()
 }
 
-func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
+func TestReloadKeepsRedisConnectionsAndTheEndClosesThem(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.NewBrowser().SignIn()
@@ -139,8 +139,8 @@ func TestAReloadKeepsTheConnectionsAndTheEndClosesThem(t *testing.T) {
 // aloneUserID is the user's id, and not part of a longer number.
 var aloneUserID = regexp.MustCompile(`\b` + gatewaytest.UserID + `\b`)
 
-// TestRedisLearnsNothingOfTheUser looks through everything that Redis keeps.
-func TestRedisLearnsNothingOfTheUser(t *testing.T) {
+// TestRedisContainsNoDataOfTheUser looks through everything that Redis keeps.
+func TestRedisContainsNoDataOfTheUser(t *testing.T) {
 	server := redistest.Start(t)
 	s := redisSite(t, server)
 	b := s.NewBrowser().SignIn()
@@ -193,7 +193,7 @@ func TestRedisLearnsNothingOfTheUser(t *testing.T) {
 	}
 }
 
-func TestWithoutASecretTheRedisStoreWarns(t *testing.T) {
+func TestRedisStoreWithoutASecretIsAWarning(t *testing.T) {
 	for block, warned := range map[string]bool{"": true, "secret " + gatewaytest.Secret + "\n": false} {
 		file := filepath.Join(t.TempDir(), "log")
 		_, handlers, err := gatewaytest.Provision("{\nadmin off\nauto_https off\nstorage file_system " + t.TempDir() + "\nlog {\noutput file " + file + "\n}\n}\n" +

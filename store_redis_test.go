@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 )
 
-func TestEveryWordOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {
+func TestEveryOptionOfTheRedisStoreBecomesItsJSONKey(t *testing.T) {
 	folder := t.TempDir()
 	got, err := adaptHandler(minimalBlock + "session {\nstore redis {\n" + strings.ReplaceAll(fullRedis, "{file}", folder) + "\n}\n}")
 	if err != nil {
@@ -92,7 +92,7 @@ prefix app:
 client_cache off
 from_cookies 2h`
 
-func TestAuthIsAnsweredInTimeWhileRedisHangs(t *testing.T) {
+func TestAuthRespondsInTimeWhileRedisHangs(t *testing.T) {
 	server := redistest.Start(t)
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore redis {\n\t\t\t\taddress " + server.Address() +
 		"\n\t\t\t\tclient_cache off\n\t\t\t}\n\t\t}\n\t\tforward_auth"})

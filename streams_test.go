@@ -324,7 +324,7 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 	}
 }
 
-func TestStreamsEndWithALogoutElsewhere(t *testing.T) {
+func TestStreamsEndWithALogoutOnAnotherGateway(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
 		b := f.NewBrowser().SignIn()
@@ -347,7 +347,7 @@ func TestStreamsEndWithTheLifetimeAndOutliveTheTokens(t *testing.T) {
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
 }
 
-func TestAnOpenStreamIsUseOfTheSession(t *testing.T) {
+func TestOpenStreamCountsAsUseOfTheSession(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked + "session {\nstore storage\nidle_timeout 10m\n}"})
 	b := s.NewBrowser().SignIn()
 	ws := webSocket(b, s.URL+"/stream/ws")
@@ -372,7 +372,7 @@ func TestStreamsEndWhenTheProviderEndsTheSession(t *testing.T) {
 	events.wantCut(withinRecheck)
 }
 
-func TestAStoreThatFailsEndsNoStream(t *testing.T) {
+func TestFailingStoreEndsNoStream(t *testing.T) {
 	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: oftenRechecked})
 	b := s.NewBrowser().SignIn()
 	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
@@ -537,7 +537,7 @@ func TestBalanceHeaderBringsTheStreamCheckForward(t *testing.T) {
 	wantClosed(t, ws, 4402, "insufficient balance", tollgate.BalanceLook+3*time.Second)
 }
 
-func TestStreamsEndThatTheNewConfigurationRefuses(t *testing.T) {
+func TestReloadEndsStreamsThatTheNewConfigurationRefuses(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: oftenRechecked})
 	s.Caddyfile = strings.Replace(s.Caddyfile, "reverse_proxy "+s.Upstream.URL, "reverse_proxy "+s.Upstream.URL+" {\nstream_close_delay 1h\n}", 1)
 	s.Load()

@@ -49,7 +49,7 @@ func madeUpSession(s *gatewaytest.Site, user, access string) string {
 	return sealedSession(s, made)
 }
 
-func TestWithoutFromCookiesASealedCookieIsNoSession(t *testing.T) {
+func TestSealedCookieWithoutFromCookiesIsNoSession(t *testing.T) {
 	s, _, _ := newStoredSite(t, gatewaytest.Options{})
 	victim := s.NewBrowser().SignIn()
 	s.Provider.ResetCounts()
@@ -67,7 +67,7 @@ func TestWithoutFromCookiesASealedCookieIsNoSession(t *testing.T) {
 	}
 }
 
-func TestStorageWithoutSecretIsWarnedAbout(t *testing.T) {
+func TestStorageWithoutASecretIsAWarning(t *testing.T) {
 	for lines, want := range map[string]int{"": 1, "secret " + gatewaytest.Secret: 0} {
 		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+lines+"\n"+inStorage+"\n}\n}\n")
 		if got := strings.Count(log, "store storage without secret"); got != want {
@@ -139,7 +139,7 @@ func runningHandlers(t *testing.T, origin string) (handlers []*tollgate.Handler)
 	return handlers
 }
 
-func TestTheListMarksASessionThatIsNotConfirmed(t *testing.T) {
+func TestSessionListMarksUnconfirmedSessions(t *testing.T) {
 	o := operateCaddy(t, fromCookies)
 	o.Handlers = runningHandlers(t, o.URL)
 	access := sessionOf(o.Running.Site, o.NewBrowser().SignIn()).Tokens.Access

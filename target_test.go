@@ -183,8 +183,8 @@ func TestAnAbsoluteTargetWithoutAPathIsTheRoot(t *testing.T) {
 	}
 }
 
-// TestAPathThatIsStrippedWhollyIsTheRoot: `uri strip_prefix` leaves nothing of it.
-func TestAPathThatIsStrippedWhollyIsTheRoot(t *testing.T) {
+// TestPathStrippedToNothingIsTheRoot: `uri strip_prefix` leaves nothing of it.
+func TestPathStrippedToNothingIsTheRoot(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{Before: "uri strip_prefix /app"})
 	b := s.NewBrowser().SignIn()
 	if a := b.Get("/app"); a.StatusCode != http.StatusOK || a.Seen(t).URI != "/" {

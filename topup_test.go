@@ -9,9 +9,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// TestATopupWithoutAURLHasItsOwnWords: nothing is wrong with the sign-in, and another one
+// TestTopupWithoutAURLHasItsOwnError: nothing is wrong with the sign-in, and another one
 // would not help.
-func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
+func TestTopupWithoutAURLHasItsOwnError(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	for name, fault := range map[string]simulator.Fault{
@@ -45,7 +45,7 @@ func TestATopupWithoutAURLHasItsOwnWords(t *testing.T) {
 	}
 }
 
-func TestTopupLeadsToTheConfiguredHostsAlone(t *testing.T) {
+func TestTopupRedirectsOnlyToConfiguredHosts(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "topup_hosts pay.example.com Bücher.example:8443\ntopup_hosts 127.0.0.1:7"})
 	b := s.NewBrowser().SignIn()
 	for address, ok := range map[string]bool{

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestVulnTellsAFindingFromAnUnreachableDatabase runs .ci/vuln with commands in the place
+// TestVulnDistinguishesFindingsFromAnUnreachableDatabase runs .ci/vuln with commands in the place
 // of govulncheck, which say and return what that does.
-func TestVulnTellsAFindingFromAnUnreachableDatabase(t *testing.T) {
+func TestVulnDistinguishesFindingsFromAnUnreachableDatabase(t *testing.T) {
 	const unreachable = `echo 'govulncheck: fetching vulnerabilities: Get "https://vuln.go.dev/index/modules.json.gz": no such host' >&2; exit 1`
 	const finding = `echo 'Vulnerability #1: GO-2026-0001'; echo 'More info: https://pkg.go.dev/vuln/GO-2026-0001'; `
 	for name, c := range map[string]struct {

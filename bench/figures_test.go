@@ -56,7 +56,7 @@ func TestSpreadHasTheMedianAndLeavesTheValuesInOrder(t *testing.T) {
 	}
 }
 
-func TestRatiosAreTakenRoundByRound(t *testing.T) {
+func TestRatiosAreComputedPerRound(t *testing.T) {
 	rate := func(perSecond int) turn { return turn{inTime: perSecond, elapsed: time.Second} }
 	// The machine was twice as fast in the second round, and the ratio does not care.
 	base := []turn{rate(1000), rate(2000), rate(1000)}
@@ -67,14 +67,14 @@ func TestRatiosAreTakenRoundByRound(t *testing.T) {
 	}
 }
 
-func TestRatiosOfFiguresThatAreNotKnownAreEmpty(t *testing.T) {
+func TestRatiosOfUnknownFiguresAreEmpty(t *testing.T) {
 	got := ratios([]turn{{}}, []turn{{}}, cpu)
 	if text := got.String(); text != "" {
 		t.Errorf("got %q", text)
 	}
 }
 
-func TestRequestsPerSecondLeaveOutWhatEndedTooLate(t *testing.T) {
+func TestRequestsPerSecondIgnoreLateRequests(t *testing.T) {
 	late := turn{latencies: make([]time.Duration, 110), inTime: 100, elapsed: 2 * time.Second, cpu: 110 * time.Millisecond}
 	if got := perSecond(late); got != 50 {
 		t.Errorf("%v requests per second, want 50", got)

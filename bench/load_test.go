@@ -7,7 +7,7 @@ import (
 	"testing/iotest"
 )
 
-func TestReadAnswerTakesExactlyOneAnswer(t *testing.T) {
+func TestReadResponseReadsExactlyOneResponse(t *testing.T) {
 	const good = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: Caddy\r\n\r\nhello"
 	for _, c := range []struct {
 		name, sent     string
@@ -46,7 +46,7 @@ func TestReadAnswerTakesExactlyOneAnswer(t *testing.T) {
 	}
 }
 
-func TestUpstreamSaysWhoseRequestItWas(t *testing.T) {
+func TestUpstreamEchoesTheUserOfTheRequest(t *testing.T) {
 	for _, c := range []struct{ name, request, want string }{
 		{"nobody's", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", expectedAnswer(nobody, false)},
 		{"plain Caddy's", "GET / HTTP/1.1\r\nHost: a\r\nCookie: app=1; tollgate=1.abc\r\n\r\n", expectedAnswer(nobody, true)},

@@ -48,7 +48,7 @@ func (a *asking) ask(userID, text string) (path string) {
 	return path
 }
 
-func TestAnAnswerIsPaidOnce(t *testing.T) {
+func TestAnswerIsPaidOnce(t *testing.T) {
 	var mu sync.Mutex
 	charged := map[string]int64{}
 	a := newAsking(t, func(id string, cents int64) error {
@@ -90,7 +90,7 @@ func TestAnAnswerIsPaidOnce(t *testing.T) {
 	}
 }
 
-func TestACallOfAScriptSaysWhatItCost(t *testing.T) {
+func TestModelCallReportsItsCost(t *testing.T) {
 	for name, c := range map[string]struct {
 		err    error
 		status int
@@ -107,7 +107,7 @@ func TestACallOfAScriptSaysWhatItCost(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsShownToWhoeverAsked(t *testing.T) {
+func TestAnswerIsShownOnlyToItsUser(t *testing.T) {
 	a := newAsking(t, func(string, int64) error { t.Error("money was spent"); return nil })
 	path := a.ask("7", "why?")
 	for _, got := range []*httptest.ResponseRecorder{
@@ -119,7 +119,7 @@ func TestAnAnswerIsShownToWhoeverAsked(t *testing.T) {
 	}
 }
 
-func TestAQuestionShowsAsText(t *testing.T) {
+func TestQuestionIsEscaped(t *testing.T) {
 	a := newAsking(t, func(string, int64) error { return nil })
 	page := a.do("7", "GET", a.ask("7", "<b>bold</b> &amp; \x00 <slot></slot>"), "").Body.String()
 	if strings.Contains(page, "<b>") || strings.Contains(page, "<slot") || !strings.Contains(page, "&lt;b&gt;bold&lt;/b&gt; &amp;amp;") {
@@ -127,7 +127,7 @@ func TestAQuestionShowsAsText(t *testing.T) {
 	}
 }
 
-func TestWhoeverCannotPayIsLeftToTheGateway(t *testing.T) {
+func TestInsufficientBalanceRedirectsToTheGateway(t *testing.T) {
 	a := newAsking(t, func(string, int64) error { return ErrInsufficient })
 	path := a.ask("7", "why?")
 	if w := a.do("7", "GET", path, ""); w.Code != http.StatusSeeOther || w.Header().Get("Location") != path || w.Header().Get("Tollgate-Balance") != "changed" || w.Header().Get("Tollgate-Cost") != "0" {
@@ -139,7 +139,7 @@ func TestWhoeverCannotPayIsLeftToTheGateway(t *testing.T) {
 	}
 }
 
-func TestAnEmptyOrHugeQuestionIsNone(t *testing.T) {
+func TestEmptyOrHugeQuestionIsRefused(t *testing.T) {
 	a := newAsking(t, nil)
 	for _, body := range []string{"", "question=", "question=+%0A", "question=" + strings.Repeat("x", maxQuestionBytes)} {
 		if w := a.do("7", "POST", "/ask", body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "Nothing was charged") {
@@ -148,7 +148,7 @@ func TestAnEmptyOrHugeQuestionIsNone(t *testing.T) {
 	}
 }
 
-func TestOldQuestionsGo(t *testing.T) {
+func TestOldestQuestionIsDropped(t *testing.T) {
 	a := newAsking(t, func(string, int64) error { return nil })
 	oldest := a.ask("7", "first?")
 	second := a.ask("7", "second?")
@@ -166,7 +166,7 @@ func TestOldQuestionsGo(t *testing.T) {
 	}
 }
 
-func TestAnAnswerTakesItsTime(t *testing.T) {
+func TestAnswerIsStreamedSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsking(t, func(string, int64) error { return nil })
 		a.pace = time.Second

@@ -28,7 +28,7 @@ func ask(t *testing.T, spend SpendFunc, method, target string, headers ...string
 
 const html = "Accept: text/html"
 
-func TestWhatTheGatewaySaysIsShown(t *testing.T) {
+func TestPageShowsTheIdentityHeaders(t *testing.T) {
 	w := ask(t, nil, "GET", "/", html, "X-User-Id: 7", "X-User-Name: %E5%BC%A0 %3Cb%3E", "X-User-Email: a%25b@example.com",
 		"X-User-Balance: 12.30", "X-User-Balance-State: stale", "X-User-Balance-Age: 61", "X-User-Other: new")
 	page := w.Body.String()
@@ -48,7 +48,7 @@ func TestWhatTheGatewaySaysIsShown(t *testing.T) {
 	}
 }
 
-func TestAnUnknownBalanceIsNotUsedUp(t *testing.T) {
+func TestUnknownBalanceIsNotUsedUp(t *testing.T) {
 	for balance, want := range map[string]bool{"": false, "soon": false, "0.50": false, "750.00": false, "0.49": true, "0": true, "-3.00": true} {
 		if got := (user{Balance: balance}).UsedUp(); got != want {
 			t.Errorf("%q: got %v", balance, got)
@@ -69,7 +69,7 @@ func TestAnotherSitesFormsAreRefused(t *testing.T) {
 	}
 }
 
-func TestNobodySpendsNothing(t *testing.T) {
+func TestFormWithoutAUserChargesNothing(t *testing.T) {
 	for _, path := range []string{"/ask", "/refresh-balance"} {
 		w := ask(t, nil, "POST", path, "Sec-Fetch-Site: same-origin")
 		if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), "You are signed out") {
@@ -87,7 +87,7 @@ func TestNobodySpendsNothing(t *testing.T) {
 	}
 }
 
-func TestThePublicPageWarnsOfAnIdentity(t *testing.T) {
+func TestPublicPageWarnsOfAnIdentityHeader(t *testing.T) {
 	if w := ask(t, nil, "GET", "/public", html); strings.Contains(w.Body.String(), "An identity header arrived") {
 		t.Errorf("without: %s", w.Body)
 	}

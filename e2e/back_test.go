@@ -22,7 +22,7 @@ func (w *tab) forgetCookies() {
 
 // A page that the browser kept shows what it showed when it was left. The session is
 // lost here without a sign-out, at which browsers may forget their pages.
-func TestBackLoadsAPageWithTheScriptAnewOnceItsUserIsSignedOut(t *testing.T) {
+func TestBackReloadsAPageWhoseUserIsSignedOut(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		for name, script := range map[string]string{
 			"that asked":       `import { tollgate } from "/oauth/sdk.js"; tollgate.user().then(() => { window.ready = true })`,
@@ -57,7 +57,7 @@ func TestBackLoadsAPageWithTheScriptAnewOnceItsUserIsSignedOut(t *testing.T) {
 	})
 }
 
-func TestBackLeavesAPageAloneWhoseUserIsStillThere(t *testing.T) {
+func TestBackKeepsAPageWhoseUserIsStillSignedIn(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
 		w := s.newPerson().openSDK()
@@ -74,7 +74,7 @@ func TestBackLeavesAPageAloneWhoseUserIsStillThere(t *testing.T) {
 
 // A page without our script asks for it with no-store. Without a sign-out Chromium and
 // WebKit show such a page from memory; docs/browser.md says so.
-func TestBackLoadsAPageAnewThatIsNotStoredAfterASignOut(t *testing.T) {
+func TestBackReloadsANoStorePageAfterASignOut(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{
 			browser: in, header: http.Header{"Cache-Control": {"no-store"}},

@@ -28,7 +28,7 @@ func answersPage(lang, inside string) map[string]string {
 const visible = `Object.fromEntries([...document.querySelector("tollgate-user").shadowRoot.querySelectorAll("[part=box] > [part]")]
 	.filter(one => one.checkVisibility() && one.textContent.trim()).map(one => [one.getAttribute("part").split(" ").at(-1), one.textContent.trim()]))`
 
-func TestTheElementShowsWhatIsKnown(t *testing.T) {
+func TestElementShowsTheUserAndTheBalance(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{browser: in, pages: answersPage("en", "")})
 		w := s.newPerson().open("/#204")
@@ -65,7 +65,7 @@ func TestTheElementShowsWhatIsKnown(t *testing.T) {
 	})
 }
 
-func TestTheElementSpeaksTheLanguageOfThePage(t *testing.T) {
+func TestElementUsesTheLanguageOfThePage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: answersPage("es", "")})
 	w := s.newPerson().open("/#204")
 	w.isOut()
@@ -88,7 +88,7 @@ func TestTheElementSpeaksTheLanguageOfThePage(t *testing.T) {
 	}
 }
 
-func TestAPagePutsItsOwnTextsAndStylesOnTheElement(t *testing.T) {
+func TestPageCanSetTextsAndStylesOfTheElement(t *testing.T) {
 	pages := answersPage("en", `<b slot="login">Continue</b>`)
 	pages["/"] = `<!doctype html><link rel="stylesheet" href="/page.css">` + pages["/"][len("<!doctype html>"):]
 	pages["/page.css"] = `tollgate-user { --tollgate-accent: rgb(1, 2, 3); } tollgate-user::part(login) { letter-spacing: 3px; }`
@@ -103,7 +103,7 @@ func TestAPagePutsItsOwnTextsAndStylesOnTheElement(t *testing.T) {
 	}
 }
 
-func TestNamesAreTextInTheElement(t *testing.T) {
+func TestElementEscapesNames(t *testing.T) {
 	const hostile = `<img src=x onerror="document.title='hacked'">`
 	s := newSite(t, siteOptions{pages: sdkPage, provider: simulator.Options{Users: []simulator.User{
 		{ID: 12345, Username: hostile, Email: hostile + "@example.com", BalanceCents: 100, Status: simulator.StatusEnabled},
@@ -137,7 +137,7 @@ func TestTheElementIsUsedByKeyboardAndKeepsTheFocus(t *testing.T) {
 	}
 }
 
-func TestWithoutATopUpPageThereIsNoButtonForIt(t *testing.T) {
+func TestElementWithoutATopUpPageHasNoTopUpButton(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage, inProvider: "topup_endpoint off"})
 	p := s.newPerson()
 	w := p.openSDK()

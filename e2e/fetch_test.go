@@ -15,7 +15,7 @@ import (
 
 const post = `tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(async r => [r.status, await r.json()])`
 
-func TestACallIsNotRepeatedForSomebodyElse(t *testing.T) {
+func TestCallIsNotRepeatedForAnotherUser(t *testing.T) {
 	var calls atomic.Int64
 	s := newSite(t, siteOptions{pages: sdkPage, api: func(w http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
@@ -72,7 +72,7 @@ func TestAClosedPopupRejectsEveryCallThatWaits(t *testing.T) {
 }
 
 // A page in the background must not be left for a sign-in, with all that was typed there.
-func TestACallThatNoClickAskedForLeavesThePageAlone(t *testing.T) {
+func TestCallWithoutAClickDoesNotLeaveThePage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage, api: echo})
 	p := s.newPerson()
 	p.expect("401 (Unauthorized)")
@@ -104,7 +104,7 @@ func TestACallThatStaysUnauthorizedIsRepeatedOnce(t *testing.T) {
 }
 
 // Only the gateway's own answers are read: an application may say 401 and 402 itself.
-func TestAnswersOfOthersPassAsTheyAre(t *testing.T) {
+func TestResponsesOfTheApplicationAreUnchanged(t *testing.T) {
 	answers := map[string]func(w http.ResponseWriter){
 		"/page-plain": func(w http.ResponseWriter) { w.WriteHeader(401); w.Write([]byte("x")) },
 		"/page-problem": func(w http.ResponseWriter) {
@@ -145,7 +145,7 @@ func TestAnswersOfOthersPassAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestABalanceThatDoesNotSufficeIsAnEventAndAnOffer(t *testing.T) {
+func TestInsufficientBalanceSendsAnEventAndOffersATopUp(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage, api: echo, inTollgate: "require /api/* {\nbalance 1000\n}"})
 	p := s.newPerson()
 	p.expect("402 (Payment Required)")
@@ -165,7 +165,7 @@ func TestABalanceThatDoesNotSufficeIsAnEventAndAnOffer(t *testing.T) {
 	}
 }
 
-func TestTheSDKSaysWhatDoesNotWork(t *testing.T) {
+func TestSDKErrorsHaveCodes(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	p := s.newPerson()
 	p.expect("401 (Unauthorized)")
@@ -197,9 +197,9 @@ func TestTheSDKSaysWhatDoesNotWork(t *testing.T) {
 	w.isIn("user123", "750.00") // nobody is signed out by that
 }
 
-// TestAnswersOfAnotherOriginStartNoSignIn: an address of this site that redirects
+// TestResponsesOfAnotherOriginStartNoSignIn: an address of this site that redirects
 // elsewhere, an open redirect perhaps, hands the word to somebody else.
-func TestAnswersOfAnotherOriginStartNoSignIn(t *testing.T) {
+func TestResponsesOfAnotherOriginStartNoSignIn(t *testing.T) {
 	documents := map[string]string{
 		"401": `{"title":"x","status":401,"error":"not_authenticated","login_url":"/oauth/start?return_to=%2F"}`,
 		"402": `{"title":"x","status":402,"error":"insufficient_balance","balance":"0.00","required":"9.00"}`,

@@ -23,7 +23,7 @@ func TestTheFragmentOfAProtectedPageSurvivesAOneClickLogin(t *testing.T) {
 
 // A browser keeps pages that say nothing of caching, and shows them again without
 // asking anybody.
-func TestTheBackButtonAfterALogoutShowsNothingOfTheUsers(t *testing.T) {
+func TestBackAfterALogoutShowsNoDataOfTheUser(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{
 		"/private": document("", `Only for users <a href="/page">On</a> <a href="/oauth/logout">Sign out</a>`),
 		"/page":    document("", "Another page"),

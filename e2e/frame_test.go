@@ -17,7 +17,7 @@ var framedPage = map[string]string{
 
 // A browser that keeps sites apart gives a frame the cookies that were set in frames of
 // the same page around it, and a sign-in is no matter of frames.
-func TestASignInOutsideOfAFrameIsNotSeenInItWhereBrowsersKeepSitesApart(t *testing.T) {
+func TestFrameOnAnotherSiteDoesNotSeeTheSignIn(t *testing.T) {
 	for _, words := range []string{"same_site none", "same_site none\npartitioned on"} {
 		s := newSite(t, siteOptions{https: true, pages: framedPage, policy: strictPolicy + "; frame-src 'self'", inTollgate: "session {\n" + words + "\n}"})
 		s.startOutside(`<script>onmessage = e => { window.told = e.data }</script><iframe src="` + s.url + `/page"></iframe>`)

@@ -7,7 +7,7 @@ import (
 )
 
 // The harness must see what goes wrong in a page, or no other test can fail by it.
-func TestTheHarnessSeesWhatGoesWrongInAPage(t *testing.T) {
+func TestHarnessReportsErrorsInAPage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{
 		"/": document(`<script src="/page.js"></script><script>"inline"</script>`, `<img src="http://127.0.0.1:1/x.png">`),
 		"/page.js": `console.warn("a warning"); console.error("an error"); fetch("/page-not-here");
@@ -34,7 +34,7 @@ func TestTheHarnessSeesWhatGoesWrongInAPage(t *testing.T) {
 	}
 }
 
-func TestTheHarnessSeesRequestsToOtherOrigins(t *testing.T) {
+func TestHarnessReportsRequestsToOtherOrigins(t *testing.T) {
 	s := newSite(t, siteOptions{
 		pages:  map[string]string{"/": document("", `<img src="http://127.0.0.1:1/x.png">`)},
 		policy: "default-src * data:",
@@ -45,7 +45,7 @@ func TestTheHarnessSeesRequestsToOtherOrigins(t *testing.T) {
 	p.open("/")
 }
 
-func TestAMissingBrowserSaysWhatToInstall(t *testing.T) {
+func TestMissingBrowserErrorNamesThePackage(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for packages, start := range map[string]func() error{
 		"chromium":               (&chromiumProcess{}).start,

@@ -50,7 +50,7 @@ func (w *tab) isUnmoved(popup *tab, asked int) {
 	}
 }
 
-func TestMessagesOfSomebodyElseCauseNothing(t *testing.T) {
+func TestMessagesFromOtherWindowsAreIgnored(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	p := s.newPerson()
 	w := p.openSDK()
@@ -69,7 +69,7 @@ func TestMessagesOfSomebodyElseCauseNothing(t *testing.T) {
 	w.isUnmoved(popup, asked)
 }
 
-func TestAHostileFrameAndAHostileOpenerCauseNothing(t *testing.T) {
+func TestHostileFrameAndOpenerHaveNoEffect(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage, policy: strictPolicy + "; frame-src *"})
 	// The page of another site opens ours, has itself framed there, and knows even the nonce.
 	s.startOutside(`<button>Open</button><script>
@@ -115,7 +115,7 @@ func TestAMessageAloneSignsNobodyIn(t *testing.T) {
 }
 
 // What one tab tells the others is a hint to ask, and cannot be made a flood.
-func TestHintsFromOtherTabsChangeNothingByThemselves(t *testing.T) {
+func TestMessagesFromOtherTabsOnlyCauseARead(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	p := s.newPerson()
 	w := p.openSDK()

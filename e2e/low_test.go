@@ -42,7 +42,7 @@ func (w *tab) hearsOf(want string) {
 	}
 }
 
-func TestALowBalanceIsOneEventAndAWarning(t *testing.T) {
+func TestLowBalanceSendsOneEventAndShowsAWarning(t *testing.T) {
 	w := openSpending(t)
 	warning := part("low") + ".textContent"
 	if got := evaluate[string](w, warning); got != "" {
@@ -74,7 +74,7 @@ func TestALowBalanceIsOneEventAndAWarning(t *testing.T) {
 	}
 }
 
-func TestAUsedUpBudgetIsAnEventAndAMessage(t *testing.T) {
+func TestUsedUpBudgetSendsAnEventAndShowsAMessage(t *testing.T) {
 	w := openSpending(t)
 	w.call(`reply = { ...reply, status: 402, headers: { "Content-Type": "application/problem+json" },
 		body: '{"status":402,"error":"budget_exceeded","budget":"5.00","spent":"4.80","resets_at":1795824000}' }`)

@@ -4,7 +4,7 @@ import "testing"
 
 // What a page carries, its own policy allows: the harness fails where a browser left
 // something out, or asked for anything.
-func TestTheGatewaysPagesAreShownWithAllTheyCarry(t *testing.T) {
+func TestPagesAreShownWithStylesScriptsAndLogo(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: `login_page on
 		brand "Acme Studio"
 		logo ../testdata/logo.svg

@@ -22,7 +22,7 @@ var opener = map[string]string{
 
 const signedInMessage = `{ type: "tollgate:login", ok: true, nonce: "n-123" }`
 
-func TestThePopupTellsItsOpenerAndCloses(t *testing.T) {
+func TestPopupReportsToItsOpenerAndCloses(t *testing.T) {
 	s := newSite(t, siteOptions{pages: opener})
 	w := s.newPerson().open("/")
 	popup := w.popup(func() { w.click("button") })
@@ -41,7 +41,7 @@ func (s *site) isolate() {
 	s.provider.SetFault(simulator.Authorize, simulator.Fault{Header: http.Header{"Cross-Origin-Opener-Policy": {"same-origin"}}})
 }
 
-func TestAPopupThatLostItsOpenerStillSaysSoOnTheChannel(t *testing.T) {
+func TestPopupWithoutAnOpenerReportsOnTheChannel(t *testing.T) {
 	s := newSite(t, siteOptions{pages: opener})
 	s.isolate()
 	w := s.newPerson().open("/")
@@ -59,7 +59,7 @@ func TestAPopupThatLostItsOpenerStillSaysSoOnTheChannel(t *testing.T) {
 }
 
 // A page of another site may open the window, and learns nothing from it.
-func TestAHostileOpenerLearnsNothing(t *testing.T) {
+func TestHostileOpenerReceivesNoMessage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{"/": document("", "The page")}})
 	s.startOutside(`<button>Win a prize</button><script>
 		window.posted = []; window.heard = [];

@@ -22,8 +22,8 @@ func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 	})
 }
 
-// TestTheSignInPageTakesTheFragmentAlong: the provider's form would lose it.
-func TestTheSignInPageTakesTheFragmentAlong(t *testing.T) {
+// TestSignInPageKeepsTheFragment: the provider's form would lose it.
+func TestSignInPageKeepsTheFragment(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{browser: in, inTollgate: "login_page on", pages: map[string]string{"/account": document("", "The account")}})
 		p := s.newPerson()

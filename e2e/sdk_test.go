@@ -151,7 +151,7 @@ func TestABlockedPopupSignsInInThePageItself(t *testing.T) {
 	})
 }
 
-func TestSigningInCanLeadElsewhereWithoutAPopup(t *testing.T) {
+func TestLoginWithoutAPopupReturnsToAnotherPath(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.act(`tollgate.login({ popup: false, returnTo: "/page" })`)
@@ -159,7 +159,7 @@ func TestSigningInCanLeadElsewhereWithoutAPopup(t *testing.T) {
 	w.shows("Another page")
 }
 
-func TestAPopupThatLostItsOpenerSignsInAllTheSame(t *testing.T) {
+func TestPopupWithoutAnOpenerSignsIn(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{browser: in, pages: sdkPage})
 		s.isolate()
@@ -180,7 +180,7 @@ func TestAPopupThatLostItsOpenerSignsInAllTheSame(t *testing.T) {
 	})
 }
 
-func TestASignInThatIsFinishedLaterStillIsNoticed(t *testing.T) {
+func TestSignInThatIsFinishedLaterIsNoticed(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	s.isolate()
 	w := s.newPerson().openSDK()
@@ -231,7 +231,7 @@ func TestAPopupThatIsClosedRejects(t *testing.T) {
 	})
 }
 
-func TestAProviderThatDeclinesRejects(t *testing.T) {
+func TestDeniedSignInRejects(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.signInByClick()
@@ -248,7 +248,7 @@ func TestAProviderThatDeclinesRejects(t *testing.T) {
 	}
 }
 
-func TestTheBalanceIsReadAnewWhenAsked(t *testing.T) {
+func TestRefreshBalanceReadsTheBalanceAgain(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.signInByClick()
@@ -310,7 +310,7 @@ func TestTwoClicksOnSignOutAreOne(t *testing.T) {
 }
 
 // An answer that was given before the sign-out and comes after it tells of the past.
-func TestAnAnswerThatComesLateChangesNothing(t *testing.T) {
+func TestLateResponseDoesNotReplaceANewerOne(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.signInByClick()
@@ -335,7 +335,7 @@ func TestAnAnswerThatComesLateChangesNothing(t *testing.T) {
 	w.heard(`[["login","user123","750.00"],["logout",null,null]]`)
 }
 
-func TestATopUpAddressThatIsAScriptIsNotFollowed(t *testing.T) {
+func TestTopUpURLWithAScriptIsNotFollowed(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
 	w.signInByClick()

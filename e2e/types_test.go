@@ -15,8 +15,8 @@ var (
 	declaredEvent  = regexp.MustCompile(`(?m)^\t(\w+): CustomEvent<`)
 )
 
-// TestTheTypesSayWhatTheSDKHas compares sdk.d.ts with the script as a browser sees it.
-func TestTheTypesSayWhatTheSDKHas(t *testing.T) {
+// TestTypesMatchTheSDK compares sdk.d.ts with the script as a browser sees it.
+func TestTypesMatchTheSDK(t *testing.T) {
 	types, err := os.ReadFile("../web/sdk.d.ts")
 	if err != nil {
 		t.Fatal(err)

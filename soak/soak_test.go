@@ -55,7 +55,7 @@ func askedProvider(t *testing.T) (p *provider, refresh func(token string) string
 	}, first
 }
 
-func TestATokenThatIsSpentTwiceIsSeen(t *testing.T) {
+func TestTokenUsedTwiceIsReported(t *testing.T) {
 	p, refresh, first := askedProvider(t)
 	if second := refresh(first); second == "" || p.account() != (account{good: 1}) {
 		t.Fatalf("a good refresh: %q, %+v", second, p.account())
@@ -70,7 +70,7 @@ func TestATokenThatIsSpentTwiceIsSeen(t *testing.T) {
 	}
 }
 
-func TestACutAnswerIsCountedApart(t *testing.T) {
+func TestCutResponseIsCountedSeparately(t *testing.T) {
 	p, refresh, token := askedProvider(t)
 	g := p.lastGrant()
 	p.beginFaults()

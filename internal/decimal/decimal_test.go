@@ -45,7 +45,7 @@ func TestAmountsCompareExactly(t *testing.T) {
 	}
 }
 
-func TestTwiceAnAmount(t *testing.T) {
+func TestDoubleReturnsTwiceTheAmount(t *testing.T) {
 	for text, want := range map[string]string{"0": "0", "0.5": "1", "0.05": "0.1", "0.50": "1", "49.95": "99.9", "5": "10", "99.99": "199.98", "-0.75": "-1.5", "0.25": "0.5"} {
 		d, _ := Parse(text)
 		twice, _ := Parse(want)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestReadingsOfOddPaths(t *testing.T) {
+func TestOddPathsHaveSeveralReadings(t *testing.T) {
 	for _, c := range []struct {
 		target string
 		want   []string

@@ -2,9 +2,9 @@ package policy
 
 import "testing"
 
-// TestEmailDomainIsOneInASCIILowerCase: the lower case of some other letters, such as the
+// TestEmailDomainIsComparedInASCIILowerCase: the lower case of some other letters, such as the
 // Kelvin sign, is an ASCII letter, which would make another domain.
-func TestEmailDomainIsOneInASCIILowerCase(t *testing.T) {
+func TestEmailDomainIsComparedInASCIILowerCase(t *testing.T) {
 	for _, c := range []struct{ email, want string }{
 		{"a@Example.COM", "example.com"},
 		{"a@\u212aelvin.example", "\u212aelvin.example"},

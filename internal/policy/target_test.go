@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestTargetIsJudgedByMethodAndBothPaths(t *testing.T) {
+func TestTargetIsDecidedByMethodAndBothPaths(t *testing.T) {
 	parse := func(target string) *url.URL {
 		u, err := url.ParseRequestURI(target)
 		if err != nil {

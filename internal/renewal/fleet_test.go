@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
-func TestNextStepOfARefresh(t *testing.T) {
+func TestNextStepOfARefreshDependsOnTheTokensAndTheLock(t *testing.T) {
 	now := time.Now()
 	const lease = 15 * time.Second
 	s := sampleSession(10)
@@ -117,7 +117,7 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 	}
 }
 
-func TestTheLockIsHeldForAsLongAsTheProviderTakes(t *testing.T) {
+func TestLockIsHeldUntilTheProviderResponds(t *testing.T) {
 	for _, place := range places {
 		t.Run(place.name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +209,7 @@ func TestSavingLastSeenDuringARefreshLosesNoTokens(t *testing.T) {
 	}
 }
 
-func TestProviderAnswerDecidesAboutThePendingMark(t *testing.T) {
+func TestPendingMarkDependsOnTheProvidersResponse(t *testing.T) {
 	for _, want := range []struct {
 		kind           oauth.Failure
 		pending, ended bool
@@ -301,7 +301,7 @@ func TestInvalidGrantEndsNoSessionWhileTheStoreFails(t *testing.T) {
 	}
 }
 
-func TestTokensThatAreTooLargeAreNotTriedForEver(t *testing.T) {
+func TestTokensThatAreTooLargeAreNotRetriedForEver(t *testing.T) {
 	_, p := newBreakablePlace(t)
 	store, s, renewals := sharedSession(t, p)
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
