@@ -193,6 +193,7 @@ type Handler struct {
 
 	settings  *settings
 	store     session.Store
+	storeName string
 	keys      *keys.Source
 	sdk       *web.SDK
 	state     *siteState
@@ -337,6 +338,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("session.store: %T is not a session store", module)
 	}
+	h.storeName = module.(caddy.Module).CaddyModule().ID.Name()
 	h.store = store.Open(session.Env{
 		Keys:        h.keys.Ring,
 		SecretGiven: len(h.settings.secrets) > 0,

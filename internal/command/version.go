@@ -29,13 +29,18 @@ with the platform. Add these lines to a bug report.
 		Args:                  cobra.NoArgs,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			build, _ := debug.ReadBuildInfo()
 			ofCaddy, _ := caddy.Version()
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "tollgate %s\ncaddy %s\n%s %s/%s\n",
-				ownVersion(version, build), ofCaddy, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				thisVersion(), ofCaddy, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// thisVersion is the version of tollgate in this program.
+func thisVersion() string {
+	build, _ := debug.ReadBuildInfo()
+	return ownVersion(version, build)
 }
 
 // ownVersion is the version of tollgate: the one of a release, else the one in the build

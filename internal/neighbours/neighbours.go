@@ -123,6 +123,9 @@ func (s *Site) Leave() {
 	_, _ = allNeighbours.Delete("")
 }
 
+// Place returns where the site is. It is empty before Join.
+func (s *Site) Place() Place { return s.place }
+
 // PlaceOf finds the server and the route for which a handler is being provisioned.
 func PlaceOf(ctx caddy.Context) Place {
 	var place Place
@@ -177,15 +180,38 @@ func (p Place) String() string {
 	return hosts + " on " + strings.Join(p.Server.Listen, ", ")
 }
 
-// warnBeside warns about two sites of one configuration that break each other's sign-ins.
-// Two handlers of one site, in two of its routes, share everything on purpose.
-func (s *Site) warnBeside(other *Site) {
-	log := s.Logger.With(zap.Stringer("site", s.place), zap.Stringer("other", other.place))
+// Conflict is how two sites of one configuration break each other's sign-ins.
+type Conflict int
+
+const (
+	NoConflict Conflict = iota
+	// SameRedirectURI: the sign-ins of both end at the site that receives the callback.
+	SameRedirectURI
+	// SameCookies: a sign-in at one site replaces the other's session in the browser.
+	SameCookies
+)
+
+// ConflictWith returns the conflict of two sites of one configuration. Two handlers of one
+// site, in two of its routes, share everything on purpose.
+func (s *Site) ConflictWith(other *Site) Conflict {
 	switch {
 	case s.RedirectURI == other.RedirectURI && (s.place.Server != other.place.Server || !slices.Equal(s.place.Hosts, other.place.Hosts)):
+		return SameRedirectURI
+	case s.State != other.State && s.sharesCookies(other):
+		return SameCookies
+	default:
+		return NoConflict
+	}
+}
+
+// warnBeside warns about a conflict with another site.
+func (s *Site) warnBeside(other *Site) {
+	log := s.Logger.With(zap.Stringer("site", s.place), zap.Stringer("other", other.place))
+	switch s.ConflictWith(other) {
+	case SameRedirectURI:
 		log.Warn("two sites have the same redirect_uri: sign-ins of both end at the one that receives it; give each its own",
 			zap.String("redirect_uri", config.Shown(s.RedirectURI)))
-	case s.State != other.State && s.sharesCookies(other):
+	case SameCookies:
 		log.Warn("two sites share a host and a cookie name: a sign-in at one replaces the other's session in the browser, since cookies know no ports; "+
 			"set another `session { cookie_name … }` for one of them",
 			zap.String("cookie", s.Cookies.Name), zap.String("redirect_uri", config.Shown(s.RedirectURI)), zap.String("other_redirect_uri", config.Shown(other.RedirectURI)))
@@ -223,20 +249,20 @@ func (p Place) receives(external string) bool {
 	if err != nil {
 		return true
 	}
-	return p.namesHost(origin.HostKey(u.Hostname())) && p.listensOn(origin.PortOf(u))
+	return p.NamesHost(origin.HostKey(u.Hostname())) && p.ListensOn(origin.PortOf(u))
 }
 
-// namesHost reports whether the site is for a host. A wildcard or a placeholder cannot be
+// NamesHost reports whether the site is for a host. A wildcard or a placeholder cannot be
 // compared, so it counts as a match.
-func (p Place) namesHost(host string) bool {
+func (p Place) NamesHost(host string) bool {
 	return len(p.Hosts) == 0 || slices.ContainsFunc(p.Hosts, func(name string) bool {
 		return strings.ContainsAny(name, "*{") || origin.HostKey(name) == host
 	})
 }
 
-// listensOn reports whether the site's server listens on a port, or on what stands for
+// ListensOn reports whether the site's server listens on a port, or on what stands for
 // it: http_port and https_port replace 80 and 443 for operators who map these ports elsewhere.
-func (p Place) listensOn(port string) bool {
+func (p Place) ListensOn(port string) bool {
 	ports := map[string]bool{}
 	for _, address := range p.Server.Listen {
 		listens, err := caddy.ParseNetworkAddress(address)
@@ -260,13 +286,24 @@ func (s *Site) IsReached(r *http.Request, path string) bool {
 	if !ok {
 		return true
 	}
-	repl := caddy.NewReplacer()
 	asked := &http.Request{
 		Method: http.MethodGet, URL: &url.URL{Path: path}, RequestURI: path, Host: r.Host, TLS: r.TLS, Header: http.Header{},
 		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, RemoteAddr: r.RemoteAddr,
 	}
-	asked = caddyhttp.PrepareRequest(asked, repl, nil, server)
-	return leadTo(s.Handler, server.Routes, asked, repl)
+	repl := caddy.NewReplacer()
+	return leadTo(s.Handler, server.Routes, caddyhttp.PrepareRequest(asked, repl, nil, server), repl)
+}
+
+// Arrive takes a request that was never sent to the site's handler. It returns the request
+// as the directives before the handler leave it. ok is false if the routes of the site's
+// server do not lead it there.
+func (s *Site) Arrive(asked *http.Request) (arrived *http.Request, ok bool) {
+	if s.place.Server == nil {
+		return asked, true
+	}
+	repl := caddy.NewReplacer()
+	arrived = caddyhttp.PrepareRequest(asked, repl, nil, s.place.Server)
+	return arrived, leadTo(s.Handler, s.place.Server.Routes, arrived, repl)
 }
 
 // leadTo reports whether routes lead a request to a handler. It follows matchers, groups

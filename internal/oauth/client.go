@@ -235,6 +235,13 @@ func NewClient(timeout time.Duration, now func() time.Time) *Client {
 	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now}
 }
 
+// With returns a copy of c that sends its requests through h.
+func (c *Client) With(h *http.Client) *Client {
+	other := *c
+	other.httpClient = h
+	return &other
+}
+
 // Close closes the idle connections to the provider.
 func (c *Client) Close() { c.httpClient.CloseIdleConnections() }
 

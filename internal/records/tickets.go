@@ -458,6 +458,10 @@ func (t *Tickets) Ready(ctx context.Context) error {
 	return err
 }
 
+// Probe is like Ready, without the site's keys and without a cache: keys are made at their
+// first use, if no secret is configured.
+func (t *Tickets) Probe(ctx context.Context) error { return t.Records.Ready(ctx) }
+
 // Close implements session.Store.
 func (t *Tickets) Close() {
 	t.opened.Close()

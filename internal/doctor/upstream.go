@@ -1,0 +1,363 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-tollgate/tollgate/internal/keys"
+)
+
+// forged is the value of each identity header that the check claims to be. An upstream that
+// receives it would take any client for any user.
+const forged = "tollgate-doctor-forged"
+
+// maxProbes limits the paths that are tried. A configuration may name any number.
+const maxProbes = 40
+
+// checkUpstream serves the site's own routes on a free port of this machine. Its upstreams are
+// replaced with one of doctor's own, which writes down what it receives. Then the check sends
+// requests with forged identity headers, with and without a session.
+func checkUpstream(ctx context.Context, e *examination) []Finding {
+	if len(e.configuration.reverseProxies(e.server.name)) == 0 {
+		return ok("no reverse_proxy in this site: no upstream receives headers")
+	}
+	copied, err := newRehearsal(e)
+	if err != nil {
+		return warn("not checked: the site's routes cannot be served for a test: "+err.Error(), "send a request with a forged X-User-Id yourself, and look at what the upstream receives")
+	}
+	defer copied.close()
+	for _, path := range copied.paths {
+		for _, signedIn := range []bool{true, false} {
+			if finding := copied.send(ctx, path, signedIn); finding != nil {
+				return finding
+			}
+		}
+	}
+	if copied.reached == 0 {
+		return warn("not checked: no request reached a reverse_proxy of this site", "send a request with a forged X-User-Id yourself, and look at what the upstream receives")
+	}
+	return ok("forged identity headers are removed: %s reached the upstream without them", counted(copied.reached, "request"))
+}
+
+// rehearsal is a copy of a site, served for a check.
+type rehearsal struct {
+	e       *examination
+	site    *http.Server
+	address string
+	cookies string // of the session
+	paths   []string
+	forged  http.Header
+	echo    *echo
+	// asked answers the questions of forward_auth, so that requests go on to tollgate.
+	asked        *http.Server
+	askedAddress string
+	reached      int
+	folder       string // the storage of the copy
+	clean        func()
+}
+
+// echo is the upstream of a rehearsal: it keeps the last request.
+type echo struct {
+	*http.Server
+	address string
+	mu      sync.Mutex // guards last
+	last    *http.Request
+}
+
+// ServeHTTP implements http.Handler.
+func (u *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.last = r
+	w.WriteHeader(http.StatusOK)
+}
+
+// take returns the last request, and forgets it.
+func (u *echo) take() *http.Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := u.last
+	u.last = nil
+	return last
+}
+
+// listen serves a handler on a free port of this machine.
+func listen(handler http.Handler) (*http.Server, string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", err
+	}
+	s := &http.Server{Handler: handler, ReadHeaderTimeout: storeTimeout, ErrorLog: log.New(io.Discard, "", 0)}
+	go s.Serve(l) //nolint:errcheck // ends with Close
+	return s, l.Addr().String(), nil
+}
+
+func newRehearsal(e *examination) (r *rehearsal, err error) {
+	r = &rehearsal{e: e, echo: &echo{}, clean: func() {}}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.folder, err = os.MkdirTemp("", "tollgate-doctor-"); err != nil {
+		return r, err
+	}
+	if r.echo.Server, r.echo.address, err = listen(r.echo); err != nil {
+		return r, err
+	}
+	if r.asked, r.askedAddress, err = listen(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})); err != nil {
+		return r, err
+	}
+	secret := keys.NewSecret()
+	server, err := r.provision(secret)
+	if err != nil {
+		return r, err
+	}
+	if r.site, r.address, err = listen(server); err != nil {
+		return r, err
+	}
+	if err := r.signIn(secret); err != nil {
+		return r, err
+	}
+	r.forged = http.Header{}
+	e.SetIdentity(r.forged)
+	for name := range r.forged {
+		r.forged[name] = []string{forged}
+	}
+	return r, nil
+}
+
+func (r *rehearsal) close() {
+	r.clean()
+	for _, s := range []*http.Server{r.site, r.echo.Server, r.asked} {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+	_ = os.RemoveAll(r.folder)
+}
+
+// provision loads the copy of the configuration, and returns the site's server.
+func (r *rehearsal) provision(secret string) (*caddyhttp.Server, error) {
+	copied, err := r.copy(secret)
+	if err != nil {
+		return nil, err
+	}
+	t, err := harmless(copied)
+	if err != nil {
+		return nil, err
+	}
+	app, err := t.provision()
+	if err != nil {
+		return nil, err
+	}
+	server := app.Servers[r.e.server.name]
+	r.clean = func() {
+		for _, p := range patientsIn(server.Routes) {
+			if h, ok := p.(caddy.CleanerUpper); ok {
+				_ = h.Cleanup()
+			}
+		}
+	}
+	return server, nil
+}
+
+// copy is the configuration with a storage, a secret and upstreams of the check's own, so that
+// the check leaves nothing behind and no upstream of the operator's is asked.
+func (r *rehearsal) copy(secret string) ([]byte, error) {
+	text, err := json.Marshal(r.e.configuration.raw)
+	if err != nil {
+		return nil, err
+	}
+	var copied document
+	if err := json.Unmarshal(text, &copied); err != nil {
+		return nil, err
+	}
+	copied["storage"] = document{"module": "file_system", "root": r.folder}
+	server := serverIn(copied, r.e.server.name)
+	keepOnly(copied, r.e.server.name)
+	paths := map[string]bool{"/": true, "/tollgate-doctor": true}
+	eachHandler(server, func(handler document) {
+		switch handler["handler"] {
+		case "tollgate":
+			for _, pattern := range append(texts(handler["public"]), texts(handler["optional"])...) {
+				addPath(paths, pattern)
+			}
+			r.rewriteTollgate(handler, secret)
+		case "reverse_proxy":
+			for _, option := range []string{"transport", "dynamic_upstreams", "health_checks", "load_balancing", "circuit_breaker"} {
+				delete(handler, option)
+			}
+			address := r.echo.address
+			if handler["handle_response"] != nil {
+				address = r.askedAddress
+			}
+			handler["upstreams"] = []any{document{"dial": address}}
+		}
+	})
+	eachObject(server, func(object document) {
+		for _, pattern := range texts(object["path"]) {
+			addPath(paths, pattern)
+		}
+	})
+	r.paths = slices.Sorted(maps.Keys(paths))
+	r.paths = r.paths[:min(len(r.paths), maxProbes)]
+	return json.Marshal(copied)
+}
+
+// addPath adds a path that matches a pattern.
+func addPath(paths map[string]bool, pattern string) {
+	if path := strings.ReplaceAll(pattern, "*", "doctor"); strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "{}?[") {
+		paths[path] = true
+	}
+}
+
+// rewriteTollgate makes a site of the copy accept the check's own session. It asks no provider
+// and no store.
+func (r *rehearsal) rewriteTollgate(handler document, secret string) {
+	handler["secret"] = []any{secret}
+	if s, ok := handler["session"].(document); ok {
+		delete(s, "store")
+	}
+	delete(handler, "require")      // the check's user would not meet the rules
+	delete(handler, "forward_auth") // needs a store on the server
+	delete(handler, "topup_hosts")
+	p, _ := handler["provider"].(document)
+	if p == nil {
+		return
+	}
+	p["active_status"] = "any"
+	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint"} {
+		p[name] = "http://" + r.echo.address + "/" + name
+	}
+	p["topup_endpoint"] = "off"
+	delete(p, "revocation_endpoint")
+	delete(p, "balance_endpoint")
+}
+
+// signIn makes the cookies of a session.
+func (r *rehearsal) signIn(secret string) error {
+	parsed, err := keys.ParseSecret(secret)
+	if err != nil {
+		return err
+	}
+	ring, err := keys.NewRing([][]byte{parsed}, r.e.Client.Config.ClientID, r.e.RedirectURI)
+	if err != nil {
+		return err
+	}
+	lines, err := sessionCookies(r.e.Cookies, ring, madeUpSession(time.Now(), "made-up"), r.e.Lifetime)
+	if err != nil {
+		return err
+	}
+	var pairs []string
+	for _, line := range lines {
+		pair, _, _ := strings.Cut(line, ";")
+		pairs = append(pairs, pair)
+	}
+	r.cookies = strings.Join(pairs, "; ")
+	return nil
+}
+
+// send sends one request with forged headers, and judges what the upstream received.
+func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Finding {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.address+path, nil)
+	if err != nil {
+		return nil // no path that a client can send
+	}
+	request.Header = r.forged.Clone()
+	request.Host = r.e.probeHost()
+	if signedIn {
+		request.Header.Set("Cookie", r.cookies)
+	}
+	res, err := http.DefaultTransport.RoundTrip(request) // follows no redirect
+	if err != nil {
+		return warn("not checked: "+rootCause(err).Error(), "run doctor again")
+	}
+	_ = res.Body.Close()
+	received := r.echo.take()
+	if received == nil {
+		return nil
+	}
+	r.reached++
+	for _, name := range slices.Sorted(maps.Keys(r.forged)) {
+		if slices.Contains(received.Header[name], forged) {
+			return fail(fmt.Sprintf("a request for %s with a forged %s reached the upstream with it: tollgate does not run before reverse_proxy there, so nothing is protected", path, name),
+				"remove `order tollgate …` from the global options; in a `route` block, write tollgate above reverse_proxy")
+		}
+	}
+	if signedIn && strings.Contains(received.Header.Get("Cookie"), r.e.Cookies.Name+"=") {
+		return fail(fmt.Sprintf("the upstream receives the session cookie with a request for %s: tollgate does not run before reverse_proxy there", path),
+			"remove `order tollgate …` from the global options; in a `route` block, write tollgate above reverse_proxy")
+	}
+	return nil
+}
+
+// reverseProxies are the reverse_proxy handlers of a server, wherever they are in its routes.
+func (c *Configuration) reverseProxies(server string) (found []document) {
+	eachHandler(serverIn(c.raw, server), func(handler document) {
+		if handler["handler"] == "reverse_proxy" {
+			found = append(found, handler)
+		}
+	})
+	return found
+}
+
+func serversOf(config document) document {
+	apps, _ := config["apps"].(document)
+	httpApp, _ := apps["http"].(document)
+	servers, _ := httpApp["servers"].(document)
+	return servers
+}
+
+func serverIn(config document, name string) document {
+	server, _ := serversOf(config)[name].(document)
+	return server
+}
+
+// keepOnly removes the other servers, whose modules need not be loaded.
+func keepOnly(config document, name string) {
+	servers := serversOf(config)
+	for other := range servers {
+		if other != name {
+			delete(servers, other)
+		}
+	}
+}
+
+// eachHandler calls do for each HTTP handler below a value of the configuration.
+func eachHandler(value any, do func(document)) {
+	eachObject(value, func(object document) {
+		if _, isHandler := object["handler"].(string); isHandler {
+			do(object)
+		}
+	})
+}
+
+// eachObject calls do for each JSON object below a value.
+func eachObject(value any, do func(document)) {
+	switch v := value.(type) {
+	case document:
+		do(v)
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			eachObject(v[name], do)
+		}
+	case []any:
+		for _, each := range v {
+			eachObject(each, do)
+		}
+	}
+}
