@@ -70,7 +70,7 @@ func (w *watchedRecords) AddToIndex(ctx context.Context, user, name string, expi
 	return w.Store.AddToIndex(ctx, user, name, expires)
 }
 
-func TestStorageKeepsTheStoresPromises(t *testing.T) {
+func TestStoragePassesTheStoreSuite(t *testing.T) {
 	recordstest.Suite(t, newPlace)
 }
 
