@@ -1,12 +1,10 @@
 package tollgate
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 )
 
 // directive is the directive's name in the Caddyfile.
@@ -164,7 +163,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"error_redirect":     p.Text(&h.ErrorRedirect),
 		"brand":              p.Text(&h.Brand),
 		"logo":               p.Text(&h.Logo),
-		"accent":             p.colour(&h.Accent),
+		"accent":             p.Colour(&h.Accent),
 		"pages":              p.Text(&h.Pages),
 		"insecure_http":      p.Bare(&h.InsecureHTTP),
 	})
@@ -185,8 +184,8 @@ func (p *wordParser) provider(target **Provider) config.Word {
 			return p.WrongArgs(path)
 		}
 		provider.Preset = p.Val()
-		if !slices.Contains(providerPresetNames(), provider.Preset) {
-			return p.Errf("unknown provider '%s'%s", p.Val(), config.DidYouMean(p.Val(), providerPresetNames()))
+		if !slices.Contains(resolve.PresetNames(), provider.Preset) {
+			return p.Errf("unknown provider '%s'%s", p.Val(), config.DidYouMean(p.Val(), resolve.PresetNames()))
 		}
 		if p.NextArg() {
 			return p.WrongArgs(path)
@@ -298,7 +297,7 @@ func (p *wordParser) identity(target **Identity) config.Word {
 		*target = block
 		for p.NextArg() {
 			if _, known := identity.Presets[p.Val()]; !known {
-				return p.Errf("unknown preset '%s'%s", p.Val(), config.DidYouMean(p.Val(), presetNames()))
+				return p.Errf("unknown preset '%s'%s", p.Val(), config.DidYouMean(p.Val(), identity.PresetNames()))
 			}
 			block.Presets = append(block.Presets, p.Val())
 		}
@@ -329,7 +328,7 @@ func (p *wordParser) session(target **Session) config.Word {
 			return p.WrongArgs(path)
 		}
 		return p.Block(path, config.Words{
-			"store":         p.store(&session.Store),
+			"store":         p.Store(&session.Store),
 			"lifetime":      p.Duration(&session.Lifetime),
 			"idle_timeout":  p.DurationOrOff(&session.IdleTimeout),
 			"same_site":     p.Text(&session.SameSite),
@@ -349,45 +348,6 @@ func (p *wordParser) forwardAuth(target **ForwardAuth) config.Word {
 		}
 		return p.Block(path, config.Words{"trusted_proxies": p.RepeatedList(&forwardAuth.TrustedProxies)})
 	}}
-}
-
-// colour reads hex digits. A # in front of them would start a comment in a Caddyfile.
-func (p *wordParser) colour(target *string) config.Word {
-	w := p.Text(target)
-	return config.Word{Once: true, Parse: func(path string) error {
-		if p.CountRemainingArgs() == 0 {
-			return p.Errf("%s: colour missing: `#` starts a comment in a Caddyfile; write for example `accent 3a4cc9`", path)
-		}
-		return w.Parse(path)
-	}}
-}
-
-func (p *wordParser) store(target *json.RawMessage) config.Word {
-	return config.Word{Once: true, Parse: func(path string) error {
-		if !p.NextArg() {
-			return p.WrongArgs(path)
-		}
-		name := p.Val()
-		names := storeNames()
-		if !slices.Contains(names, name) {
-			return p.Errf("unknown session store '%s'%s", name, config.DidYouMean(name, names))
-		}
-		module, err := caddyfile.UnmarshalModule(p.Dispenser, storeNamespace+"."+name)
-		if err != nil {
-			return err
-		}
-		*target = caddyconfig.JSONModuleObject(module, "module", name, nil)
-		return nil
-	}}
-}
-
-func presetNames() []string {
-	names := make([]string, 0, len(identity.Presets))
-	for name := range identity.Presets {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // Interface guards.

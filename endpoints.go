@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // endpoint is one row of the table of the gateway's own endpoints.
@@ -297,6 +298,17 @@ func (ss *sessions) cookiesToClear(v *visit) []string {
 	return names
 }
 
+// serveKeys responds with the public keys that verify assertions: first the key of the
+// current secret, then the keys of previous secrets.
+func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
+	keys, err := h.keys.Ring(r.Context())
+	if err != nil {
+		h.audit.fault(r.Context(), err)
+		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
+	}
+	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
+}
+
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }
@@ -360,6 +372,18 @@ func (rs *responses) writeTopupFailed(w http.ResponseWriter, r *http.Request) er
 		return respond.WriteProblem(w, r, respond.Problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
 	}
 	return rs.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
+}
+
+// newSDK creates the script that the application's pages load. It contains the paths of this
+// site's endpoints.
+func (s *settings) newSDK() (*web.SDK, error) {
+	return web.NewSDK(web.Endpoints{
+		Start:    s.endpoints["start"],
+		Userinfo: s.endpoints["userinfo"],
+		Refresh:  s.endpoints["refresh"],
+		Topup:    s.topupURL(),
+		Logout:   s.endpoints["logout"],
+	})
 }
 
 // serveSDK serves the same bytes to every caller. Cross-Origin-Resource-Policy keeps pages

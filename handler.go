@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -202,6 +203,25 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 		panic(http.ErrAbortHandler) // a truncated response must not look complete
 	}
 	return err
+}
+
+// assert returns the signed assertion of id. Returns "" if assertions are off or the
+// assertion cannot be made: an upstream that requires one then refuses the request.
+func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
+	if h.asserter == nil {
+		return ""
+	}
+	keys, err := h.keys.Ring(ctx)
+	if err != nil {
+		h.audit.fault(ctx, err)
+		return ""
+	}
+	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
+	if err != nil {
+		h.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
+		return ""
+	}
+	return text
 }
 
 // queryOf reads the query that the client sent, also if an earlier directive has rewritten

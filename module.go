@@ -6,6 +6,7 @@ package tollgate
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/stores/cookie"
 	"github.com/caddy-tollgate/tollgate/web"
@@ -257,7 +259,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.settings.trustedProxies.Everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts every address: any client can claim a public path and so pass without a login; list only your proxies")
 	}
-	for _, gap := range policy.MatcherGaps(matchedPaths(h.matchers), h.settings.public, h.settings.optional) {
+	for _, gap := range policy.MatcherGaps(resolve.MatchedPaths(h.matchers), h.settings.public, h.settings.optional) {
 		h.logger.Warn(gap)
 	}
 	for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
@@ -272,7 +274,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.keys, err = h.newKeySource(ctx); err != nil {
 		return err
 	}
-	if h.routes, err = newRoutes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
+	if h.routes, err = resolve.Routes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
 	}
 	if h.settings.assertion != nil {
@@ -292,6 +294,37 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.place.Join(ctx)
 	return h.guardErrorRoutes(ctx)
+}
+
+// loadMatchers loads the matcher of the directive. Without a matcher every request is
+// selected.
+func (h *Handler) loadMatchers(ctx caddy.Context) error {
+	if len(h.Match) == 0 {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(h, "Match")
+	if err != nil {
+		return err
+	}
+	return h.matchers.FromInterface(loaded)
+}
+
+// warnOfDestinations warns if signing out leads to the next sign-in. With a sign-in page the
+// operator may want that.
+func (h *Handler) warnOfDestinations() {
+	if len(h.matchers) == 0 && resolve.NeedsLogin(h.settings.afterLogout, h.settings.endpoints, h.settings.public, h.settings.optional) && !h.LoginPage {
+		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
+			"add the path to `public` or `optional`, set `login_page on`, or remove `after_logout`",
+			zap.String("after_logout", h.settings.afterLogout))
+	}
+}
+
+// warnOfSameSite warns about the risk of same_site none.
+func (h *Handler) warnOfSameSite() {
+	if h.settings.cookies.SameSite == http.SameSiteNoneMode {
+		h.logger.Warn("session.same_site none: browsers send the session cookie with requests from every other site, " +
+			"so the application must protect its own forms and calls against cross-site request forgery")
+	}
 }
 
 // assemble creates the handler's parts. Everything that they share must exist already.
@@ -326,7 +359,7 @@ func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
 func (h *Handler) openStore(ctx caddy.Context) error {
 	module := any(new(cookie.Store))
 	if h.Session != nil && len(h.Session.Store) > 0 {
-		err := checkStoreModule(h.Session.Store)
+		err := config.CheckStoreModule(h.Session.Store)
 		if err != nil {
 			return err
 		}

@@ -1,34 +1,28 @@
 package tollgate
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/oauth2"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
-	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
 // Default values of the options.
 const (
-	defaultPathPrefix    = "/oauth"
 	defaultAfterLogin    = "/"
 	defaultTokenLifetime = 2 * time.Hour
 	defaultTimeout       = 10 * time.Second
@@ -85,15 +79,15 @@ type settings struct {
 func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	r := &config.Resolver{Repl: repl}
 	s := &settings{}
-	origin := s.resolveRedirectURI(r, h)
+	redirectURI := s.resolveRedirectURI(r, h)
 	s.resolveProvider(r, h.Provider, h.now)
-	s.resolveSecrets(r, h.Secret)
-	s.resolveEndpoints(r, h, origin)
+	s.secrets = resolve.Secrets(r, h.Secret)
+	s.resolveEndpoints(r, h, redirectURI)
 	s.resolvePages(r, h)
 	s.resolveBalance(r, h.Balance)
 	s.resolveIdentity(r, h.Identity)
 	s.resolveAssertion(r, h.Assertion)
-	s.resolveSession(r, h.Session, origin)
+	s.resolveSession(r, h.Session, redirectURI)
 	s.resolvePaths(r, h)
 	s.resolveTopupHosts(r, h.TopupHosts)
 	s.resolveRequire(r, h.Require)
@@ -108,100 +102,76 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 }
 
 func (s *settings) resolveRedirectURI(r *config.Resolver, h *Handler) *url.URL {
-	const setting = "redirect_uri"
-	if h.RedirectURI == "" {
-		r.Fail(setting, "is required: set the full URL of the callback, exactly as registered with the provider")
-	}
-	s.redirectURI = r.Text(setting, h.RedirectURI, "")
-	u, err := url.Parse(s.redirectURI)
-	switch {
-	case r.Err != nil:
-		return &url.URL{}
-	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		r.Check(setting, h.RedirectURI, errors.New("is not an absolute URL: it must begin with https:// or http:// and a host"))
-		return &url.URL{}
-	case strings.Contains(s.redirectURI, " "):
-		r.Check(setting, h.RedirectURI, errors.New("must not contain a space"))
-	case u.User != nil || strings.ContainsAny(s.redirectURI, "?#"): // url.Parse forgets an empty query
-		r.Check(setting, h.RedirectURI, errors.New("must not contain a user, query or fragment"))
-	case u.Path == "" || u.Path == "/" || u.Path != path.Clean(u.Path) || u.RawPath != "":
-		r.Check(setting, h.RedirectURI, fmt.Errorf("%q needs a plain path, such as /oauth/callback", s.redirectURI))
-	case !origin.IsSecure(u) && !h.InsecureHTTP:
-		r.Check(setting, h.RedirectURI, fmt.Errorf("%q must be https (http only on loopback); to allow plain http anyway set `insecure_http`", s.redirectURI))
-	case h.InsecureHTTP && origin.IsSecure(u):
-		r.Fail("insecure_http", "contradicts redirect_uri, which is https or on loopback already: remove insecure_http")
-	}
-	if _, err := origin.CanonicalHost(u.Hostname()); err != nil {
-		r.Check(setting, h.RedirectURI, err)
-	}
-	s.origin = origin.Of(u)
+	u, text := resolve.RedirectURI(r, h.RedirectURI, h.InsecureHTTP)
+	s.redirectURI, s.origin = text, origin.Of(u)
 	return u
 }
 
-func (s *settings) resolveSecrets(r *config.Resolver, secrets []string) {
-	for _, raw := range secrets {
-		if raw == "" {
-			r.Fail("secret", "is empty")
-		}
-		text := r.AnyText("secret", raw, "") // ParseSecret removes spaces and line breaks
-		if r.Err != nil {
-			return
-		}
-		secret, err := keys.ParseSecret(text)
-		r.Check("secret", raw, err)
-		s.secrets = append(s.secrets, secret)
+func (s *settings) resolveProvider(r *config.Resolver, p *Provider, now func() time.Time) {
+	if p == nil {
+		r.Fail("provider", "is required")
+		return
 	}
+	preset := resolve.Presets[r.OneOf("provider", p.Preset, "aihubmix", resolve.PresetNames()...)]
+	endpoints := resolve.NewEndpoints(r, r.Url("provider.base_url", p.BaseURL, preset.BaseURL))
+	c := oauth.NewClient(r.Duration("provider.timeout", p.Timeout, defaultTimeout), now)
+	c.PKCE = p.PKCE == nil || *p.PKCE
+	c.AutoAuthorize = preset.AutoAuthorize
+	c.TokenLifetime = r.Duration("provider.token_lifetime", p.TokenLifetime, defaultTokenLifetime)
+	if p.AutoAuthorize != nil {
+		c.AutoAuthorize = *p.AutoAuthorize
+	}
+	c.Config = oauth2.Config{
+		RedirectURL: s.redirectURI,
+		Scopes:      resolve.Scopes(r, p.Scopes, preset.Scopes),
+		Endpoint: oauth2.Endpoint{
+			AuthURL:  endpoints.Required("authorization_endpoint", p.AuthorizationEndpoint, preset.Authorization),
+			TokenURL: endpoints.Required("token_endpoint", p.TokenEndpoint, preset.Token),
+		},
+	}
+	c.UserinfoEndpoint = endpoints.Required("userinfo_endpoint", p.UserinfoEndpoint, preset.Userinfo)
+	if p.TopupEndpoint != "off" {
+		c.TopupEndpoint = endpoints.Optional("topup_endpoint", p.TopupEndpoint, preset.Topup)
+	}
+	c.RevocationEndpoint = endpoints.Optional("revocation_endpoint", p.RevocationEndpoint, "")
+	c.BalanceEndpoint = endpoints.Optional("balance_endpoint", p.BalanceEndpoint, "")
+	c.Issuer = resolve.Issuer(r, p.Issuer)
+	c.Fields = resolve.Fields(r, p.Fields)
+	resolve.Client(r, p.ClientID, p.ClientSecret, p.ClientAuthentication, &c.Config)
+	c.AuthorizeParams = resolve.Params(r, "provider.authorize_param", p.AuthorizeParam)
+	logoutParam := p.LogoutParam
+	if logoutParam == nil {
+		logoutParam = preset.LogoutParam
+	}
+	c.LogoutParams = resolve.Params(r, "provider.logout_param", logoutParam)
+	s.client = c
+	s.providerName = preset.NameOf(c.Config.Endpoint.AuthURL)
+
+	s.statusMissingOK = preset.StatusMissingOK && p.ActiveStatus == ""
+	s.activeStatus = r.Text("provider.active_status", p.ActiveStatus, defaultActiveStatus)
 }
 
-func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, origin *url.URL) {
-	prefix := strings.TrimRight(r.Path("path_prefix", h.PathPrefix, defaultPathPrefix), "/")
-	if strings.ContainsAny(prefix, "?#%") {
-		r.Fail("path_prefix", "must be a plain path without a query, fragment or escape")
+func (s *settings) resolveEndpoints(r *config.Resolver, h *Handler, redirectURI *url.URL) {
+	needs := map[string]string{}
+	if h.Assertion == nil {
+		needs["jwks.json"] = "an `assertion`"
 	}
-	s.endpoints = make(map[string]string, len(endpointNames()))
-	byPath := make(map[string]string, len(endpointNames()))
-	for _, name := range endpointNames() {
-		p := prefix + "/" + name
-		setting := "endpoints." + name
-		if name == "jwks.json" && h.Assertion == nil {
-			if _, moved := h.Endpoints[name]; moved {
-				r.Fail(setting, "the endpoint needs an `assertion` block")
-			}
-			continue
-		}
-		if name == "auth" && h.ForwardAuth == nil {
-			if _, moved := h.Endpoints[name]; moved {
-				r.Fail(setting, "the endpoint needs a `forward_auth` block")
-			}
-			continue
-		}
-		if name == "callback" {
-			p = origin.Path
-			if own, ok := h.Endpoints[name]; ok && own != p {
-				r.Fail(setting, "contradicts redirect_uri, whose path is the callback: remove it")
-			}
-		} else if own, ok := h.Endpoints[name]; ok {
-			p = own
-			if own == "" || own[0] != '/' || own == "/" || own != path.Clean(own) || strings.ContainsAny(own, "?#%\\;*{}") {
-				r.Fail(setting, "%q is not a plain path", own)
-			}
-		}
-		if other, taken := byPath[p]; taken {
-			r.Fail(setting, "has the same path as the endpoint %s: %s", other, p)
-		}
-		s.endpoints[name], byPath[p] = p, name
+	if h.ForwardAuth == nil {
+		needs["auth"] = "a `forward_auth`"
 	}
-	for _, name := range slices.Sorted(maps.Keys(h.Endpoints)) {
-		if !slices.Contains(endpointNames(), name) {
-			r.Fail("endpoints", "unknown endpoint %s", config.UnknownName(name, endpointNames()))
-		}
-	}
-	for _, name := range endpointNames() {
-		p := s.endpoints[name]
-		if auth := s.endpoints["auth"]; auth != "" && strings.HasPrefix(p, auth+"/") {
-			r.Fail("endpoints.auth", "every path below %s belongs to auth: move the endpoint %s elsewhere", auth, name)
-		}
-	}
+	s.endpoints = resolve.EndpointPaths(r, resolve.OwnPaths{
+		Prefix: h.PathPrefix, Own: h.Endpoints, Callback: redirectURI.Path, Needs: needs,
+	}, endpointNames())
+}
+
+// resolvePages reads the pages after a sign-in, a sign-out or an error, and the look of the
+// gateway's own pages.
+func (s *settings) resolvePages(r *config.Resolver, h *Handler) {
+	s.loginPage = h.LoginPage
+	s.afterLogin = r.Path("after_login", h.AfterLogin, defaultAfterLogin)
+	s.afterLogout = r.Path("after_logout", h.AfterLogout, "")
+	s.errorPath = r.Path("error_redirect", h.ErrorRedirect, "")
+	s.brand, s.pages, s.builtinPages = resolve.Pages(r, resolve.Look{Brand: h.Brand, Logo: h.Logo, Accent: h.Accent, Folder: h.Pages})
 }
 
 func (s *settings) resolveBalance(r *config.Resolver, b *Balance) {
@@ -213,7 +183,7 @@ func (s *settings) resolveBalance(r *config.Resolver, b *Balance) {
 	if s.ages.MaxStale < s.ages.MaxAge {
 		r.Fail("balance.max_stale", "must not be less than max_age")
 	}
-	s.low = resolveAmount(r, "balance.low", b.Low)
+	s.low = resolve.Amount(r, "balance.low", b.Low)
 	s.passUnknown = r.OneOf("balance.on_unknown", b.OnUnknown, "deny", "deny", "allow") == "allow"
 }
 
@@ -236,7 +206,7 @@ func (s *settings) resolveIdentity(r *config.Resolver, i *Identity) {
 	s.identity = headers
 }
 
-func (s *settings) resolveSession(r *config.Resolver, o *Session, external *url.URL) {
+func (s *settings) resolveSession(r *config.Resolver, o *Session, redirectURI *url.URL) {
 	if o == nil {
 		o = &Session{}
 	}
@@ -248,29 +218,9 @@ func (s *settings) resolveSession(r *config.Resolver, o *Session, external *url.
 	if s.idleTimeout > s.lifetime {
 		r.Fail("session.idle_timeout", "must not be more than lifetime")
 	}
-	secure := external.Scheme == "https"
-	sameSite := r.OneOf("session.same_site", o.SameSite, "lax", "lax", "strict", "none")
-	if sameSite == "none" && !secure {
-		r.Fail("session.same_site", "none needs an https redirect_uri: browsers refuse such a cookie on plain http")
-	}
-	if o.Partitioned && !secure {
-		r.Fail("session.partitioned", "needs an https redirect_uri: browsers refuse such a cookie on plain http")
-	}
-	domain := r.Domain("session.cookie_domain", o.CookieDomain)
-	if host, _ := origin.CanonicalHost(external.Hostname()); domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
-		r.Fail("session.cookie_domain", "%q is not the host of redirect_uri (%q) or a parent domain of it", domain, host)
-	}
-	name := r.Text("session.cookie_name", o.CookieName, browser.DefaultCookieName(secure, domain))
-	if problem := browser.ValidCookieName(name, secure, domain); problem != "" {
-		r.Fail("session.cookie_name", "%s", problem)
-	}
-	s.cookies = &browser.Jar{
-		Name:        name,
-		Domain:      domain,
-		Secure:      secure,
-		SameSite:    map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}[sameSite],
-		Partitioned: o.Partitioned,
-	}
+	s.cookies = resolve.Jar(r, resolve.Cookies{
+		Name: o.CookieName, Domain: o.CookieDomain, SameSite: o.SameSite, Partitioned: o.Partitioned,
+	}, redirectURI)
 }
 
 func (s *settings) resolvePaths(r *config.Resolver, h *Handler) {
@@ -286,31 +236,4 @@ func (s *settings) resolvePaths(r *config.Resolver, h *Handler) {
 			r.Fail("optional", "%q is already in public: remove it from one of them", pattern)
 		}
 	}
-}
-
-// storeNamespace is the Caddy namespace of the session store modules.
-const storeNamespace = "tollgate.stores"
-
-// storeNames returns the names of the session stores in this build.
-func storeNames() []string {
-	var names []string
-	for _, info := range caddy.GetModules(storeNamespace) {
-		names = append(names, info.ID.Name())
-	}
-	return names
-}
-
-// checkStoreModule checks that a store in JSON names a known module. Caddy's own error would
-// print every value of the store, and one of the values may be a password.
-func checkStoreModule(store json.RawMessage) error {
-	var named struct{ Module json.RawMessage }
-	var name string
-	err := json.Unmarshal(store, &named)
-	if err == nil {
-		err = json.Unmarshal(named.Module, &name)
-	}
-	if names := storeNames(); err != nil || !slices.Contains(names, name) {
-		return config.Errorf("session.store.module", "must be one of %s; write the store as an object, for example {\"module\": \"storage\"}", strings.Join(names, ", "))
-	}
-	return nil
 }

@@ -1,84 +1,17 @@
 package tollgate
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/textproto"
-	"regexp"
 	"slices"
-	"strings"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
-
-	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/config"
-	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
-	"github.com/caddy-tollgate/tollgate/internal/respond"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 )
-
-// loadMatchers loads the matcher of the directive. Without a matcher every request is
-// selected.
-func (h *Handler) loadMatchers(ctx caddy.Context) error {
-	if len(h.Match) == 0 {
-		return nil
-	}
-	loaded, err := ctx.LoadModule(h, "Match")
-	if err != nil {
-		return err
-	}
-	return h.matchers.FromInterface(loaded)
-}
-
-// matchedPaths returns the path patterns of the matchers.
-func matchedPaths(matchers caddyhttp.MatcherSets) (patterns []string) {
-	for _, set := range matchers {
-		for _, matcher := range set {
-			switch matcher := matcher.(type) {
-			case caddyhttp.MatchPath:
-				patterns = append(patterns, matcher...)
-			case *caddyhttp.MatchPath:
-				patterns = append(patterns, *matcher...)
-			}
-		}
-	}
-	return patterns
-}
-
-// newRoutes prepares the path patterns of the configuration for matching.
-func newRoutes(ctx caddy.Context, endpoints map[string]string, public, optional []string, required ...[]string) (*policy.Routes, error) {
-	publicPaths, err := newPatterns(ctx, "public", public)
-	if err != nil {
-		return nil, err
-	}
-	optionalPaths, err := newPatterns(ctx, "optional", optional)
-	if err != nil {
-		return nil, err
-	}
-	var blocks []policy.Patterns
-	for i, list := range required {
-		block, err := newPatterns(ctx, fmt.Sprintf("require[%d]", i), list)
-		if err != nil {
-			return nil, err
-		}
-		blocks = append(blocks, block)
-	}
-	return policy.NewRoutes(endpoints, publicPaths, optionalPaths, blocks), nil
-}
-
-func newPatterns(ctx caddy.Context, setting string, list []string) (policy.Patterns, error) {
-	matcher := caddyhttp.MatchPath(slices.Clone(list)) // Provision changes it in place
-	if err := matcher.Provision(ctx); err != nil {
-		return policy.Patterns{}, fmt.Errorf("%s: %w", setting, err)
-	}
-	return policy.Patterns{List: matcher, Match: matcher.MatchWithError}, nil
-}
 
 func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	if a == nil || s.identity == nil {
@@ -105,36 +38,6 @@ func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	}
 }
 
-// assert returns the signed assertion of id. Returns "" if assertions are off or the
-// assertion cannot be made: an upstream that requires one then refuses the request.
-func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
-	if h.asserter == nil {
-		return ""
-	}
-	keys, err := h.keys.Ring(ctx)
-	if err != nil {
-		h.audit.fault(ctx, err)
-		return ""
-	}
-	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
-	if err != nil {
-		h.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
-		return ""
-	}
-	return text
-}
-
-// serveKeys responds with the public keys that verify assertions: first the key of the
-// current secret, then the keys of previous secrets.
-func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	keys, err := h.keys.Ring(r.Context())
-	if err != nil {
-		h.audit.fault(r.Context(), err)
-		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
-	}
-	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
-}
-
 func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 	if len(blocks) > policy.MaxBlocks {
 		r.Fail("require", "has %d blocks; the limit is %d", len(blocks), policy.MaxBlocks)
@@ -149,57 +52,74 @@ func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
 		}
 		s.required = append(s.required, r.Patterns(setting+".paths", block.Paths))
 		s.rules = append(s.rules, policy.Rule{
-			Balance: resolveAmount(r, setting+".balance", block.Balance),
-			Reserve: resolveReserve(r, setting+".reserve", block.Reserve),
+			Balance: resolve.Amount(r, setting+".balance", block.Balance),
+			Reserve: resolve.Reserve(r, setting+".reserve", block.Reserve),
 			Budgets: s.resolveBudgets(r, setting+".budget", block),
-			Domains: resolveDomains(r, setting+".email_domain", block.EmailDomain),
+			Domains: resolve.Domains(r, setting+".email_domain", block.EmailDomain),
 			Users:   r.Texts(setting+".user", block.User),
 		})
 	}
 }
 
-// plainAmount is an amount as an operator writes it, without a currency.
-var plainAmount = regexp.MustCompile(`^[0-9]{1,100}(\.[0-9]{1,100})?$`)
-
-func resolveAmount(r *config.Resolver, setting, raw string) *account.Amount {
-	text := r.Text(setting, raw, "")
-	if text == "" {
-		return nil
+func (s *settings) resolveBudgets(r *config.Resolver, setting string, block *Require) []policy.Budget {
+	budgets := resolve.NewBudgets(s.redirectURI, block.Paths)
+	for i, b := range block.Budget {
+		if b == nil {
+			b = &Budget{}
+		}
+		budgets.Add(r, fmt.Sprintf("%s[%d]", setting, i), b.Amount, b.Per)
 	}
-	if !plainAmount.MatchString(text) {
-		r.Check(setting, raw, fmt.Errorf("%q is not a plain amount such as 0.50; it must not be negative", text))
-	}
-	value, _ := decimal.Parse(text)
-	return &account.Amount{Text: text, Value: value, Near: value.Double()}
+	return budgets.List
 }
 
-func resolveDomains(r *config.Resolver, setting string, raw []string) []string {
-	var domains []string
-	for i, text := range r.Texts(setting, raw) {
-		if strings.ContainsAny(text, "@*/: \t") || text[0] == '.' || strings.HasSuffix(text, ".") {
-			r.Check(setting, raw[i], fmt.Errorf("%q is not a domain such as example.com", text))
-		}
-		domains = append(domains, policy.LowerASCII(text))
+// resolveCharge checks what only all blocks together show.
+func (s *settings) resolveCharge(r *config.Resolver, h *Handler) {
+	if r.Err != nil {
+		return
 	}
-	return domains
+	balances := make([]string, 0, len(h.Require))
+	for _, block := range h.Require {
+		balances = append(balances, block.Balance)
+	}
+	s.charge = resolve.Charge(r, s.rules, balances, h.ForwardAuth != nil)
+}
+
+func (s *settings) resolveTopupHosts(r *config.Resolver, raw []string) {
+	const setting = "topup_hosts"
+	if len(raw) > 0 && r.Err == nil && s.client.TopupEndpoint == "" {
+		r.Fail(setting, "has no effect without topup_endpoint: remove it, or set topup_endpoint")
+	}
+	if hosts := resolve.Hosts(r, setting, raw); r.Err == nil {
+		s.client.TopupHosts = hosts
+	}
+}
+
+// resolveDestinations prevents redirect loops: error_redirect must be a page without login,
+// and no page may be an endpoint that starts a sign-in. A setting is refused only if it is
+// certainly wrong.
+func (s *settings) resolveDestinations(r *config.Resolver, h *Handler) {
+	for _, page := range []struct{ setting, raw, path string }{
+		{"after_login", h.AfterLogin, s.afterLogin}, {"after_logout", h.AfterLogout, s.afterLogout}, {"error_redirect", h.ErrorRedirect, s.errorPath},
+	} {
+		if name := resolve.EndpointAt(s.endpoints, page.path); name == "start" || name == "callback" {
+			r.Check(page.setting, page.raw, fmt.Errorf("%q is the endpoint %s, which would start the next sign-in: set a page of your application", page.path, name))
+		}
+	}
+	// Requests that the matcher does not select are public. Which ones is unknown here.
+	if r.Err == nil && len(h.Match) == 0 && resolve.NeedsLogin(s.errorPath, s.endpoints, s.public, s.optional) {
+		r.Check("error_redirect", h.ErrorRedirect, fmt.Errorf(
+			"%q needs a login, so a failed sign-in would start the next one: add the path to `public` or `optional`", s.errorPath))
+	}
 }
 
 func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 	if h.ForwardAuth == nil {
 		return
 	}
-	if isCookieStore(h.Session) {
+	if h.Session == nil || config.IsCookieStore(h.Session.Store) {
 		r.Fail("forward_auth", "needs a session store on the server, because the proxy in front does not pass renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
 	}
-	for _, raw := range h.ForwardAuth.TrustedProxies {
-		const setting = "forward_auth.trusted_proxies"
-		if raw == "" {
-			r.Fail(setting, "is empty")
-		}
-		prefixes, err := parseProxies(r.Text(setting, raw, ""))
-		r.Check(setting, raw, err)
-		s.trustedProxies = append(s.trustedProxies, prefixes...)
-	}
+	s.trustedProxies = resolve.Proxies(r, "forward_auth.trusted_proxies", h.ForwardAuth.TrustedProxies)
 	if r.Err != nil {
 		return
 	}
@@ -213,37 +133,6 @@ func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 	if size := header.Size(empty); size > maxAuthHeaders/2 {
 		r.Fail("identity", "the header names alone take %d bytes, and the response of forward_auth allows %d: use fewer presets or shorter names", size, maxAuthHeaders/2)
 	}
-}
-
-// isCookieStore reports whether sessions are stored in the browser's cookie.
-func isCookieStore(o *Session) bool {
-	if o == nil || len(o.Store) == 0 {
-		return true
-	}
-	var store struct {
-		Module string `json:"module"`
-	}
-	return json.Unmarshal(o.Store, &store) == nil && store.Module == "cookie"
-}
-
-// privateRanges is Caddy's name for the addresses of private networks and of loopback.
-const privateRanges = "private_ranges"
-
-// parseProxies parses an address, a CIDR range, or `private_ranges`.
-func parseProxies(text string) (policy.TrustedProxies, error) {
-	expressions := []string{text}
-	if text == privateRanges {
-		expressions = caddyhttp.PrivateRangesCIDR()
-	}
-	proxies := make(policy.TrustedProxies, 0, len(expressions))
-	for _, expression := range expressions {
-		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)
-		if err != nil || strings.Contains(text, "%") || prefix.Addr().Is4In6() { // Caddy would drop a zone silently
-			return nil, fmt.Errorf("%q is neither an address nor a CIDR range nor %s", text, privateRanges)
-		}
-		proxies = append(proxies, prefix)
-	}
-	return proxies, nil
 }
 
 func (s *settings) resolvePassAccessToken(r *config.Resolver, h *Handler) {

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 )
 
 // FuzzTarget: no request reaches the upstream that the rules did not see. What a client
@@ -23,7 +24,7 @@ func FuzzTarget(f *testing.F) {
 			f.Add(method, target, "", 2, smuggled)
 		}
 	}
-	rt, err := newRoutes(caddy.Context{}, map[string]string{"start": "/oauth/start"}, []string{"/public/*", "*.css"}, []string{"/optional/*"},
+	rt, err := resolve.Routes(caddy.Context{}, map[string]string{"start": "/oauth/start"}, []string{"/public/*", "*.css"}, []string{"/optional/*"},
 		[]string{"/admin", "/admin/*"})
 	if err != nil {
 		f.Fatal(err)

@@ -149,6 +149,17 @@ func (p *Parser) OptionalText(target *string, byDefault string) Word {
 	}}
 }
 
+// Colour reads hex digits. A # in front of them would start a comment in a Caddyfile.
+func (p *Parser) Colour(target *string) Word {
+	w := p.Text(target)
+	return Word{Once: true, Parse: func(path string) error {
+		if p.CountRemainingArgs() == 0 {
+			return p.Errf("%s: colour missing: `#` starts a comment in a Caddyfile; write for example `accent 3a4cc9`", path)
+		}
+		return w.Parse(path)
+	}}
+}
+
 // List reads one or more texts.
 func (p *Parser) List(target *[]string) Word {
 	return Word{Once: true, Parse: func(path string) error { return p.values(path, target) }}

@@ -78,6 +78,9 @@ var Presets = map[string][]IdentityHeader{
 	"none": nil,
 }
 
+// PresetNames lists the presets.
+func PresetNames() []string { return slices.Sorted(maps.Keys(Presets)) }
+
 // ownHeader is a header that the operator configured, with placeholders.
 type ownHeader struct {
 	name     string // canonical
