@@ -224,6 +224,43 @@ func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
 	return text
 }
 
+// metVar is the variable with the *Handler that has stripped a request.
+const metVar = "tollgate.met"
+
+// serveErrorRoute answers an error of the site. ours is false if the request is for the host
+// of another site. A request that has not come to tollgate before the error is stripped.
+func (h *Handler) serveErrorRoute(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, ours bool) error {
+	met, _ := caddyhttp.GetVar(r.Context(), metVar).(*Handler)
+	switch {
+	case met == h: // the request has the identity that this tollgate gave it
+		return h.answerError(w, r, next)
+	case !ours:
+		return next.ServeHTTP(w, r)
+	case met != nil:
+		// Another tollgate of the server gave it an identity. Its error may lead to our
+		// application, which trusts our names.
+		h.settings.identity.Without(met.settings.identity).Strip(r)
+		return next.ServeHTTP(w, r)
+	}
+	if judged := h.checkTarget(r); judged != policy.TargetOK {
+		return h.refuseTarget(w, r, judged)
+	}
+	h.settings.identity.Strip(r)
+	v := &visit{sent: h.settings.cookies.Take(r.Header)}
+	policy.StripFolded(r.Header, policy.MethodOverrides)
+	return h.pass(w, r, v, policy.Demand{Access: policy.AccessPublic}, decision{}, next)
+}
+
+// answerError serves an error behind tollgate. The response that failed may have left a
+// renewed session cookie in the header.
+func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	rw := relay.AfterError(w, h.settings.cookies)
+	defer rw.End()
+	err := next.ServeHTTP(rw, r)
+	rw.Finish()
+	return err
+}
+
 // queryOf reads the query that the client sent, also if an earlier directive has rewritten
 // the URL.
 func queryOf(r *http.Request) url.Values {

@@ -15,9 +15,11 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/clock"
 	"github.com/caddy-tollgate/tollgate/internal/config"
+	"github.com/caddy-tollgate/tollgate/internal/errorroutes"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
@@ -293,7 +295,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		Cookies: h.settings.cookies, ForwardAuth: h.ForwardAuth != nil, Logger: h.logger,
 	}
 	h.place.Join(ctx)
-	return h.guardErrorRoutes(ctx)
+	place := neighbours.PlaceOf(ctx)
+	return errorroutes.Guard(ctx, place.Server, place.Hosts, h.serveErrorRoute, h.logger)
 }
 
 // loadMatchers loads the matcher of the directive. Without a matcher every request is
@@ -344,7 +347,10 @@ func (h *Handler) assemble(site clock.Clock) {
 		h.tokens.noteReading = h.holds.NoteReading
 	}
 	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
-	h.logins = &logins{settings: h.settings, state: h.state, keys: h.keys, now: h.now, logger: h.logger}
+	h.logins = &logins{
+		Logins:   browser.NewLogins(h.settings.cookies, h.state.destinations, h.settings.afterLogin, h.now),
+		settings: h.settings, state: h.state, now: h.now, logger: h.logger,
+	}
 	h.responses = &responses{settings: h.settings, sessions: h.sessions, logger: h.logger}
 }
 

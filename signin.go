@@ -45,7 +45,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	if nonce := query.Get("nonce"); browser.IsNonce(nonce) {
 		l.Nonce = nonce
 	}
-	sealed, err := h.logins.seal(w, keys, v, l)
+	sealed, err := h.logins.Seal(w, keys.Login, &v.sent, l)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return h.responses.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
 	}
 	flow := browser.FlowOf(answer.State)
-	l := h.logins.find(keys, v, flow, answer.State)
+	l := h.logins.Find(keys.Login, &v.sent, flow, answer.State)
 	if l == nil {
 		return h.goneCallback(w, r, v, flow, answer)
 	}
@@ -195,7 +195,9 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	for _, cookie := range cookies {
 		w.Header().Add("Set-Cookie", cookie)
 	}
-	h.logins.trim(w, r, v, l, cookies)
+	if ring, err := h.keys.Ring(r.Context()); err == nil { // otherwise the next sign-in makes room
+		h.logins.Trim(w, ring.Login, &v.sent, l, cookies)
+	}
 	if v.sent.SignedOut {
 		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(h.settings.cookies.SignedOutName()))
 	}
