@@ -107,7 +107,7 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 	switch {
 	case row != nil:
 		return row.serve(h, w, r, v)
-	case name == "start" && h.isForwarded(r):
+	case name == "start" && h.settings.forwarding.IsForwarded(r):
 		return h.responses.denyScript(w, r, v) // a proxy in front forwards the client's method
 	default:
 		return respond.DenyMethod(w, r, strings.Join(allowed, ", "))

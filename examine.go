@@ -15,7 +15,7 @@ func (h *Handler) Examine() *doctor.Site {
 		Store:            h.store,
 		Storage:          h.ctx.Storage(),
 		Lifetime:         h.settings.lifetime,
-		TrustedProxies:   h.settings.trustedProxies,
+		TrustedProxies:   h.settings.forwarding.Proxies,
 		SetIdentity:      h.settings.identity.SetEmpty,
 	}
 }

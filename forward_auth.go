@@ -3,9 +3,6 @@ package tollgate
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,15 +54,15 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	if policy.ForwardsTunnel(r.Header) {
 		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
 	}
-	asked, ok := h.questionOf(r)
+	asked, ok := h.settings.forwarding.Question(h.routes, r, originalURL(r))
 	if !ok {
 		h.warnOfFullURL(r)
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
-	v.handToken = asked.handToken
+	v.handToken = asked.HandToken
 	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
 	defer cancel()
-	decided := h.decide(ctx, r, v, asked.demand)
+	decided := h.decide(ctx, r, v, asked.Demand)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
 		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
 	}
@@ -75,82 +72,13 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 // warnOfFullURL tells the operator of a proxy that sends no path, so that every request
 // gets 401. A client can cause the line, too: it is written once a minute.
 func (h *Handler) warnOfFullURL(r *http.Request) {
-	if !h.settings.trustedProxies.Trust(r.RemoteAddr) || !policy.OnlyFullURL(r.Header) {
+	if !h.settings.forwarding.IsOnlyFullURL(r) {
 		return
 	}
 	if requests, due := h.state.fullURLs.Next(h.now()); due {
 		h.logger.Warn("the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query",
 			zap.String("proxy", r.RemoteAddr), zap.Int("requests", requests))
 	}
-}
-
-// question is what another proxy asks: may the request for its original URL pass?
-type question struct {
-	// demand is the demand of the original path.
-	demand policy.Demand
-	// handToken reports whether the response may carry the access token: a trusted proxy has
-	// sent the original URL, and that is not one of our endpoints. Any other request may
-	// come from a browser, forwarded by such a proxy by mistake.
-	handToken bool
-}
-
-// questionOf parses the question of a request to `auth`. Without an original URL from a
-// trusted proxy the path counts as protected, and every require block applies. ok is false
-// if the original URL is invalid or ambiguous.
-func (h *Handler) questionOf(r *http.Request) (q question, ok bool) {
-	asked, ok := h.askedURL(r)
-	if asked == nil || !ok {
-		return question{demand: h.routes.Strictest()}, ok
-	}
-	original := r.WithContext(r.Context())
-	original.URL = asked
-	demand, ok := h.routes.Demand(asked, original) // the path of `auth` itself does not count
-	forms, complete := policy.Readings(asked)
-	isOurs := slices.ContainsFunc(forms, func(path string) bool { return h.routes.EndpointAt(path) != "" })
-	return question{demand, complete && !isOurs}, ok
-}
-
-// askedURL gives the original URL that a trusted proxy has sent, or nil. Envoy appends
-// the original path to the path of `auth`. It does not set the headers of other proxies,
-// so a client may have sent them: if there are both a path and headers, they must agree.
-func (h *Handler) askedURL(r *http.Request) (original *url.URL, ok bool) {
-	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
-		return nil, true
-	}
-	original, ok = policy.ForwardedURL(r.Header)
-	own := url.URL{Path: h.settings.endpoints["auth"]}
-	below, found := strings.CutPrefix(originalURL(r).EscapedPath(), own.EscapedPath())
-	if !ok || !found || below == "" {
-		return original, ok && found
-	}
-	appended, ok := policy.ParseForwardedURL(below)
-	if !ok || original != nil && original.EscapedPath() != appended.EscapedPath() {
-		return nil, false
-	}
-	return appended, true
-}
-
-// forwardedPage gives the original page of a request that a trusted proxy has sent on to
-// `start`, because its user is not signed in. page is not cleaned yet. It is empty if it is
-// not a page of this site. forwarded is false for every other request.
-func (h *Handler) forwardedPage(r *http.Request) (page string, forwarded bool) {
-	if !h.settings.trustedProxies.Trust(r.RemoteAddr) {
-		return "", false
-	}
-	asked, ok := policy.ForwardedURL(r.Header)
-	if asked == nil && ok {
-		return "", false
-	}
-	if !ok {
-		return "", true
-	}
-	return policy.ForwardedPath(asked, h.settings.origin), true
-}
-
-// isForwarded reports whether a trusted proxy forwards a request that was for another URL.
-func (h *Handler) isForwarded(r *http.Request) bool {
-	_, forwarded := h.forwardedPage(r)
-	return forwarded
 }
 
 // writeAuth writes an auth response. It always sets every identity header, so that the

@@ -45,7 +45,7 @@ type visit struct {
 	cookieOf session.ID
 	// deletions caches the Set-Cookie values that delete that cookie.
 	deletions []string
-	// handToken is question.handToken, for a request to `auth`.
+	// handToken is policy.Question.HandToken, for a request to `auth`.
 	handToken bool
 	// streaming reports whether this is a periodic check of a session with open streams.
 	// Open streams count as use, so the idle timeout does not end the session. The check

@@ -258,7 +258,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.loadMatchers(ctx); err != nil {
 		return fmt.Errorf("match: %w", err)
 	}
-	if h.settings.trustedProxies.Everybody() {
+	if h.settings.forwarding.Proxies.Everybody() {
 		h.logger.Warn("forward_auth.trusted_proxies trusts every address: any client can claim a public path and so pass without a login; list only your proxies")
 	}
 	for _, gap := range policy.MatcherGaps(resolve.MatchedPaths(h.matchers), h.settings.public, h.settings.optional) {

@@ -3,7 +3,6 @@ package tollgate
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -25,7 +24,7 @@ var errFutile = errors.New("a new access token would not help")
 // over, tollgate's own response replaces it.
 func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		original, ok := h.noteRequest(w, r)
+		original, ok := relay.Note(w, r, h.settings.identity.Token)
 		if !ok {
 			return next.ServeHTTP(w, r)
 		}
@@ -80,38 +79,4 @@ func (t *tokens) renewRefused(ctx context.Context, s *session.Session, refused s
 		t.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return err
-}
-
-// noteRequest copies a request that carries the access token, so that it can be sent again.
-// ok is false if it carries no access token or cannot be sent again.
-func (h *Handler) noteRequest(w http.ResponseWriter, r *http.Request) (original *relay.Original, ok bool) {
-	groups, known := r.Context().Value(relay.RouteGroups).(map[string]struct{})
-	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	token, carries := r.Header[h.settings.identity.Token]
-	if !known || !carries {
-		return nil, false
-	}
-	original = &relay.Original{
-		Method: r.Method,
-		Url:    *r.URL,
-		Host:   r.Host,
-		Uri:    r.RequestURI,
-		Length: r.ContentLength,
-		Header: r.Header.Clone(),
-		Token:  token[0],
-		Answer: w.Header().Clone(),
-		Groups: maps.Clone(groups),
-		Vars:   maps.Clone(vars),
-	}
-	switch {
-	case r.Method == http.MethodConnect:
-		// A WebSocket over HTTP/2 or HTTP/3. Its body is not read before the upstream has
-		// accepted the WebSocket, and must not be buffered.
-		original.WebSocket = r.Body
-	case r.Body != nil && r.Body != http.NoBody:
-		original.Trailers = len(r.Trailer) > 0
-		original.Body = &relay.BodyReader{KeptBody: &relay.KeptBody{Source: r.Body, Lost: r.ContentLength > relay.MaxReplayedBody}, First: true}
-		r.Body = original.Body
-	}
-	return original, true
 }

@@ -70,7 +70,7 @@ type settings struct {
 	idleTimeout       time.Duration
 	refreshBefore     time.Duration
 	streamRecheck     time.Duration
-	trustedProxies    policy.TrustedProxies // of forward_auth
+	forwarding        policy.Forwarding // of forward_auth
 	retryUnauthorized bool
 }
 

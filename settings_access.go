@@ -119,7 +119,11 @@ func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 	if h.Session == nil || config.IsCookieStore(h.Session.Store) {
 		r.Fail("forward_auth", "needs a session store on the server, because the proxy in front does not pass renewed cookies on to the browser; set `session { store storage }` or `session { store redis { … } }`")
 	}
-	s.trustedProxies = resolve.Proxies(r, "forward_auth.trusted_proxies", h.ForwardAuth.TrustedProxies)
+	s.forwarding = policy.Forwarding{
+		Proxies:  resolve.Proxies(r, "forward_auth.trusted_proxies", h.ForwardAuth.TrustedProxies),
+		AuthPath: s.endpoints["auth"],
+		Origin:   s.origin,
+	}
 	if r.Err != nil {
 		return
 	}

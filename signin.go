@@ -37,7 +37,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	query := queryOf(r)
 	returnTo := query.Get("return_to")
-	if asked, forwarded := h.forwardedPage(r); forwarded && !query.Has("return_to") {
+	if asked, forwarded := h.settings.forwarding.Page(r); forwarded && !query.Has("return_to") {
 		returnTo = asked
 	}
 	now := h.now()

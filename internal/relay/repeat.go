@@ -35,6 +35,41 @@ type Original struct {
 	Vars map[string]any
 }
 
+// Note copies a request that carries the access token, so that it can be sent again. The token
+// is in the header tokenHeader. ok is false if it carries no access token or cannot be sent
+// again.
+func Note(w http.ResponseWriter, r *http.Request, tokenHeader string) (original *Original, ok bool) {
+	groups, known := r.Context().Value(RouteGroups).(map[string]struct{})
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	token, carries := r.Header[tokenHeader]
+	if !known || !carries {
+		return nil, false
+	}
+	original = &Original{
+		Method: r.Method,
+		Url:    *r.URL,
+		Host:   r.Host,
+		Uri:    r.RequestURI,
+		Length: r.ContentLength,
+		Header: r.Header.Clone(),
+		Token:  token[0],
+		Answer: w.Header().Clone(),
+		Groups: maps.Clone(groups),
+		Vars:   maps.Clone(vars),
+	}
+	switch {
+	case r.Method == http.MethodConnect:
+		// A WebSocket over HTTP/2 or HTTP/3. Its body is not read before the upstream has
+		// accepted the WebSocket, and must not be buffered.
+		original.WebSocket = r.Body
+	case r.Body != nil && r.Body != http.NoBody:
+		original.Trailers = len(r.Trailer) > 0
+		original.Body = &BodyReader{KeptBody: &KeptBody{Source: r.Body, Lost: r.ContentLength > MaxReplayedBody}, First: true}
+		r.Body = original.Body
+	}
+	return original, true
+}
+
 // RouteGroups is the context key of Caddy's map of exclusive routes that a request has
 // entered. If the map were not put back, the repeated request would enter none of them, and
 // its response would be empty.
