@@ -1,21 +1,19 @@
 package tollgate
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
-	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -99,7 +97,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 }
 
 func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
-	setPlaceholders(replacerOf(r), nil)
+	placeholders.Set(placeholders.Of(r), nil)
 	if name == "start" || name == "callback" {
 		h.audit.ownRequest(r, name)
 	}
@@ -153,39 +151,6 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 	}
 }
 
-// userinfoResponse is the response of the userinfo and refresh endpoints: the provider's
-// members with the provider's types, the balance with its age, and the session's times.
-type userinfoResponse struct {
-	id      *identity.Identity
-	expires time.Time
-	// money is nil if no rule has a reserve or a budget.
-	money *charging.Standing
-}
-
-// MarshalJSON implements json.Marshaler.
-func (a userinfoResponse) MarshalJSON() ([]byte, error) {
-	members := make(map[string]any, oauth.FieldCount+2)
-	for f, name := range oauth.UserFieldJSON {
-		members[name] = nil
-		if raw := a.id.Info.Fields[f]; raw != "" {
-			members[name] = json.RawMessage(raw)
-		}
-	}
-	balance := map[string]any{"value": nil, "state": a.id.State, "age": int64(max(a.id.Age, 0) / time.Second)}
-	if a.id.Told {
-		balance["value"] = a.id.Text(identity.ValueBalance)
-	}
-	members["balance"] = balance
-	members["session"] = map[string]int64{
-		"issued_at":  a.id.Session.Created.Unix(),
-		"expires_at": a.expires.Unix(),
-	}
-	if a.money != nil {
-		members["available"], members["budgets"] = a.money.Available, a.money.Budgets
-	}
-	return json.Marshal(members)
-}
-
 // denyUserinfo answers that the caller is not signed in: with 204 if the query has
 // optional=1, otherwise with 401. The 204 is for pages that only check whether a user is
 // signed in: a browser would log a 401 as an error in its console.
@@ -213,9 +178,9 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 	if !h.mayPass(id) {
 		return h.responses.writeForbidden(w, r)
 	}
-	response := userinfoResponse{id: id, expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
+	response := identity.Document{Identity: id, Expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
 	if h.holds != nil {
-		response.money = h.holds.Standing(r.Context(), v.session, id)
+		response.Extra = h.holds.Standing(r.Context(), v.session, id).Members()
 	}
 	if rw, ok := w.(*relay.Writer); ok {
 		rw.BalanceIsLow = h.settings.low != nil && id.IsBelow(h.settings.low.Value)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
@@ -132,14 +133,14 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Iden
 
 // setIdentity sets every identity header of a response. All of them are empty if id is nil.
 func (h *Handler) setIdentity(header http.Header, r *http.Request, v *visit, id *identity.Identity) {
-	repl := replacerOf(r)
-	setPlaceholders(repl, id)
+	repl := placeholders.Of(r)
+	placeholders.Set(repl, id)
 	if id == nil {
 		h.settings.identity.SetEmpty(header)
 		return
 	}
 	id.Assertion = h.assert(r.Context(), id)
-	h.settings.identity.Set(header, id, func(template string) string { return expand(repl, template) })
+	h.settings.identity.Set(header, id, func(template string) string { return placeholders.Expand(repl, template) })
 	if h.settings.identity.Token == "" {
 		return
 	}

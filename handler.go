@@ -4,16 +4,14 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
-	"github.com/caddy-tollgate/tollgate/internal/oauth"
+	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
@@ -149,7 +147,7 @@ func (h *Handler) checkTarget(r *http.Request) policy.Target {
 // refuseTarget answers a request whose method or target is refused. The target may
 // hold a code and a state, so it stays out of the access log.
 func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged policy.Target) error {
-	setPlaceholders(replacerOf(r), nil)
+	placeholders.Set(placeholders.Of(r), nil)
 	h.audit.ownRequest(r, "none")
 	if policy.IsConnect(r.Method) && r.ProtoMajor == 1 {
 		// The next bytes on the connection were meant for the tunnel, not for us.
@@ -175,11 +173,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 		call := h.holds.Begin(r, v.session, originalURL(r).Path, decided.held)
 		defer func() { call.End(rw, err) }()
 	}
-	repl := replacerOf(r)
-	setPlaceholders(repl, id)
+	repl := placeholders.Of(r)
+	placeholders.Set(repl, id)
 	if id != nil {
 		id.Assertion = h.assert(r.Context(), id)
-		h.settings.identity.Set(r.Header, id, func(template string) string { return expand(repl, template) })
+		h.settings.identity.Set(r.Header, id, func(template string) string { return placeholders.Expand(repl, template) })
 		h.tokens.setAccessToken(r.Header, id.Session)
 		if h.settings.retryUnauthorized {
 			next = h.retrying(next, v)
@@ -265,70 +263,6 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, next caddy
 // the URL.
 func queryOf(r *http.Request) url.Values {
 	return originalURL(r).Query()
-}
-
-func replacerOf(r *http.Request) *caddy.Replacer {
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return repl
-}
-
-// placeholderPrefix begins every placeholder that tollgate sets.
-const placeholderPrefix = "http.auth.user."
-
-// placeholders are the names after the prefix, and their values.
-var placeholders = map[string]func(*identity.Identity) string{
-	"id":            func(id *identity.Identity) string { return id.Text(identity.ValueID) },
-	"username":      func(id *identity.Identity) string { return id.Text(identity.ValueUsername) },
-	"email":         func(id *identity.Identity) string { return id.Text(identity.ValueEmail) },
-	"balance":       func(id *identity.Identity) string { return id.Text(identity.ValueBalance) },
-	"balance_age":   func(id *identity.Identity) string { return id.Text(identity.ValueBalanceAge) },
-	"balance_state": func(id *identity.Identity) string { return id.Text(identity.ValueBalanceState) },
-	"quota":         func(id *identity.Identity) string { return id.Text(identity.ValueQuota) },
-	"used_quota":    func(id *identity.Identity) string { return id.Text(identity.ValueUsedQuota) },
-	"status":        func(id *identity.Identity) string { return id.Info.Text(oauth.FieldStatus) },
-	"session":       func(id *identity.Identity) string { return id.Session.ID.Hash() },
-	"available":     func(id *identity.Identity) string { return id.Available },
-}
-
-// setPlaceholders gives later directives and the access log the identity. Every placeholder is
-// set on every request, and is empty for an anonymous one: Caddy would leave an unknown
-// placeholder in the text.
-//
-// The values are computed on demand. They are set at once only if an earlier directive has
-// already set a user, whose values must be overwritten.
-func setPlaceholders(repl *caddy.Replacer, id *identity.Identity) {
-	if repl == nil {
-		return
-	}
-	if id != nil {
-		if _, taken := repl.Get(placeholderPrefix + "id"); taken {
-			for name, value := range placeholders {
-				repl.Set(placeholderPrefix+name, value(id))
-			}
-			return
-		}
-	}
-	repl.Map(func(key string) (any, bool) {
-		name, ours := strings.CutPrefix(key, placeholderPrefix)
-		value, known := placeholders[name]
-		switch {
-		case !ours || !known:
-			return nil, false
-		case id == nil:
-			return "", true
-		default:
-			return value(id), true
-		}
-	})
-}
-
-// expand replaces the placeholders in the operator's text once. Text from a client or from the
-// provider is never expanded again (Caddy CVE-2026-30852).
-func expand(repl *caddy.Replacer, template string) string {
-	if repl == nil {
-		return ""
-	}
-	return repl.ReplaceAll(template, "")
 }
 
 // leavesOut reports whether the matcher does not select a request. Such a request passes like

@@ -242,32 +242,12 @@ func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) erro
 	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
 }
 
-// lackingProblem is the problem document for an insufficient balance.
-type lackingProblem struct {
-	respond.Problem
-	Balance *string `json:"balance"` // null if the balance is unknown
-	// Available is what is left of the balance, if requests hold money.
-	Available *string `json:"available,omitempty"`
-	Required  string  `json:"required"`
-	TopupURL  string  `json:"topup_url,omitempty"`
-}
-
 // writeLacking responds to a user whose balance is too low. "Try again" is a plain link to the
 // same page: an insufficient balance is re-read before each refusal, so no special button is
 // needed.
 func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall, available *string) error {
 	if !browser.IsNavigation(r) {
-		title := "Insufficient balance"
-		if short.Balance == nil {
-			title = "Unknown balance"
-		}
-		return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, lackingProblem{
-			Problem:   respond.Problem{Type: "about:blank", Title: title, Status: http.StatusPaymentRequired, Error: "insufficient_balance"},
-			Balance:   short.Balance,
-			Available: available,
-			Required:  short.Required,
-			TopupURL:  rs.settings.topupURL(),
-		})
+		return charging.RefuseLacking(w, r, short, available, rs.settings.topupURL())
 	}
 	shown := *short
 	if available != nil {
@@ -276,28 +256,13 @@ func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short 
 	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: shown})
 }
 
-// budgetProblem is the problem document of a budget that is used up.
-type budgetProblem struct {
-	respond.Problem
-	Budget   string `json:"budget"`
-	Per      string `json:"per"`
-	Spent    string `json:"spent"`
-	ResetsAt int64  `json:"resets_at"`
-}
-
 // writeOverBudget answers a user who has used up a budget.
 func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, over *charging.SpentBudget) error {
-	w.Header().Set("Retry-After", wholeSeconds(over.RetryAfter))
-	if browser.IsNavigation(r) {
-		return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{home: rs.returnPathOf(r), over: over})
+	if !browser.IsNavigation(r) {
+		return charging.RefuseOverBudget(w, r, over)
 	}
-	return respond.JSON(w, r, http.StatusPaymentRequired, respond.TypeProblem, budgetProblem{
-		Problem:  respond.Problem{Type: "about:blank", Title: "Budget used up", Status: http.StatusPaymentRequired, Error: "budget_exceeded"},
-		Budget:   over.Text,
-		Per:      over.Window.String(),
-		Spent:    over.Spent,
-		ResetsAt: over.ResetsAt.Unix(),
-	})
+	w.Header().Set("Retry-After", charging.WholeSeconds(over.RetryAfter))
+	return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{home: rs.returnPathOf(r), over: over})
 }
 
 // writeUnchecked answers that nobody can tell now whether the request can be paid. The page
@@ -306,13 +271,8 @@ func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, afte
 	if browser.IsNavigation(r) {
 		return rs.writeUnavailable(w, r, rs.returnPathOf(r))
 	}
-	w.Header().Set("Retry-After", wholeSeconds(after))
+	w.Header().Set("Retry-After", charging.WholeSeconds(after))
 	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable"})
-}
-
-// wholeSeconds is a time for Retry-After: at least a second, and rounded up.
-func wholeSeconds(d time.Duration) string {
-	return strconv.FormatInt(max(1, int64(math.Ceil(d.Seconds()))), 10)
 }
 
 // writeNoContent answers a dry run of a request that would pass.

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
+	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -201,7 +202,7 @@ func (s *settings) resolveIdentity(r *config.Resolver, i *Identity) {
 	headers, err := identity.NewHeaders(presets, i.Header)
 	r.Check("identity", "", err)
 	for _, name := range slices.Sorted(maps.Keys(i.Header)) {
-		r.Template("identity.header", i.Header[name], placeholderPrefix, slices.Sorted(maps.Keys(placeholders)))
+		r.Template("identity.header", i.Header[name], placeholders.Prefix, placeholders.Names())
 	}
 	s.identity = headers
 }

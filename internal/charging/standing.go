@@ -14,6 +14,11 @@ type Standing struct {
 	Budgets   []BudgetStanding // nil if they are not known
 }
 
+// Members are the members of the response of userinfo.
+func (s *Standing) Members() map[string]any {
+	return map[string]any{"available": s.Available, "budgets": s.Budgets}
+}
+
 // BudgetStanding is how much of a budget is used.
 type BudgetStanding struct {
 	Budget    string `json:"budget"`
