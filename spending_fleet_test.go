@@ -1,12 +1,16 @@
 package tollgate_test
 
 import (
+	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
+	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 // TestThreeGatewaysPassWhatCanBePaid: the user has 750.00, which is enough for 17 requests
@@ -44,5 +48,41 @@ func TestThreeGatewaysPassWhatCanBePaid(t *testing.T) {
 	close(running)
 	for res := range running {
 		res.Body.Close()
+	}
+}
+
+// TestVaryingCostsNeverOverdraw: calls cost between 0.01 and 10.00, and hold 10.00. The
+// provider takes the money of each call, and has 60.00.
+func TestVaryingCostsNeverOverdraw(t *testing.T) {
+	var f *gatewaytest.Fleet
+	var overdrawn, calls atomic.Int64
+	f = spendingFleet(t, 2, inRedis(redistest.Start(t)), "require /paid {\nbalance 10.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/paid" {
+			costs(w, r)
+			return
+		}
+		cents := []int64{1, 1000, 3, 999, 50, 1000, 7, 400}[calls.Add(1)%8]
+		if f.Provider.Spend(12345, cents) != nil {
+			overdrawn.Add(1)
+		}
+		w.Header().Set("Tollgate-Cost", fmt.Sprintf("%d.%02d", cents/100, cents%100))
+	})
+	f.Provider.UpdateUser(12345, func(u *simulator.User) { u.BalanceCents = 6000 })
+	b := f.NewBrowser().SignIn()
+	var callers sync.WaitGroup
+	for i := range 12 {
+		c, r := b.Copy(), f.Replicas[i%2]
+		callers.Go(func() {
+			for status := http.StatusOK; status == http.StatusOK; {
+				status = atOther(c, r, "/paid").StatusCode
+			}
+		})
+	}
+	callers.Wait()
+	for b.Get("/paid").StatusCode == http.StatusOK { // alone: nothing runs that holds money
+	}
+	u, _ := f.Provider.User(12345)
+	if overdrawn.Load() != 0 || u.BalanceCents < 0 || u.BalanceCents >= 1000 {
+		t.Errorf("%d of %d calls could not be paid, and %d cents are left, want less than 1000", overdrawn.Load(), calls.Load(), u.BalanceCents)
 	}
 }

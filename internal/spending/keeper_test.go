@@ -20,6 +20,8 @@ type remote struct {
 	damaged string // the user whose State cannot be read
 	mumbles bool   // takes every call, and returns an error
 	asked   []Amount
+	// restoring, if it is not nil, is called before a lost hold is made again.
+	restoring func()
 }
 
 var errAway = errors.New("away")
@@ -82,6 +84,9 @@ func (r *remote) Settle(_ context.Context, user string, t *Settlement) (settled 
 }
 
 func (r *remote) Renew(_ context.Context, holds []Hold, restore bool) ([]uint64, error) {
+	if restore && r.restoring != nil {
+		r.restoring()
+	}
 	epochs := make([]uint64, len(holds))
 	for i := range holds {
 		err := r.do(holds[i].User, func(s *State, now int64) {
@@ -384,6 +389,35 @@ func TestRunningHoldsComeBackIntoALedgerThatLostThem(t *testing.T) {
 			t.Error("a hold stays")
 		}
 	})
+}
+
+// TestSettledHoldIsNotRestored: a request ends while the holds that the ledger lost are made
+// again. It has to wait: its hold would come back, and nobody would settle it.
+func TestSettledHoldIsNotRestored(t *testing.T) {
+	t.Parallel()
+	r := newRemote()
+	k := NewKeeper(r, nil)
+	held, _, _ := k.Admit(t.Context(), asking(k, "user", must(t, "1"), "5", nil))
+	r.lose()
+	settled := make(chan struct{})
+	r.restoring = func() {
+		go func() {
+			held.Settle(t.Context(), Costs, must(t, "1"))
+			close(settled)
+		}()
+		select {
+		case <-settled:
+			t.Error("the settlement overtakes the hold that comes back")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if err := k.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-settled
+	if !r.held("user").IsZero() {
+		t.Errorf("%s is held by a request that has ended", r.held("user"))
+	}
 }
 
 func TestSettlementIsRepeatedUntilTheLedgerTakesIt(t *testing.T) {

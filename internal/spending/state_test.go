@@ -69,6 +69,65 @@ func TestBalanceFromTheFutureDoesNotDecide(t *testing.T) {
 
 // The costs of the time before the first reading came back count, too: it may have begun
 // before them.
+// TestClockStepsLoseNoHold: the clock of a ledger with leases is set back by an hour, or on by
+// a day, while a request runs.
+func TestClockStepsLoseNoHold(t *testing.T) {
+	t.Parallel()
+	budgets := []Budget{{"api", Hour, must(t, "9")}}
+	for _, step := range []time.Duration{-time.Hour, -clockSlackTime, time.Hour, 24 * time.Hour} {
+		now := at("2026-11-27T12:30:00Z")
+		s := NewState(now)
+		s.EndReading(now, s.BeginReading(now), Balance{must(t, "1"), true})
+		r := &Request{ID: ID{1}, Amount: must(t, "1"), Reserve: true, MaxAge: time.Minute, Budgets: budgets}
+		if result := s.Admit(now, r, DefaultLease); result.Outcome != Admitted {
+			t.Fatalf("%+v", result)
+		}
+		now += step.Milliseconds()
+		other := &Request{ID: ID{2}, Amount: must(t, "1"), Reserve: true, MaxAge: time.Minute}
+		if result := s.Admit(now, other, DefaultLease); result.Outcome == Admitted {
+			t.Errorf("after a step of %v the money is held by nobody: %+v", step, result)
+		}
+		// The gateway renews the hold within a third of the lease, and reads the balance.
+		if !s.Renew(now, &Hold{ID: r.ID, Amount: r.Amount, Budgets: budgets}, DefaultLease, false) {
+			t.Errorf("after a step of %v the hold is lost", step)
+		}
+		s.EndReading(now, s.BeginReading(now), Balance{must(t, "1"), true})
+		if result := s.Admit(now, other, DefaultLease); result.Outcome != Insufficient {
+			t.Errorf("after a step of %v and a reading: %+v", step, result)
+		}
+		for i, repeated := range []bool{false, true} {
+			settled := s.Settle(now, &Settlement{ID: r.ID, Amount: r.Amount, Budgets: budgets, Word: Costs, Cost: must(t, "1")})
+			if settled.Repeated != repeated {
+				t.Errorf("after a step of %v, settlement %d: %+v", step, i+1, settled)
+			}
+		}
+		dry := s.Admit(now, &Request{Budgets: budgets, Dry: true}, 0)
+		if use := dry.Budgets[0]; use.Spent != must(t, "1") || !use.Held.IsZero() {
+			t.Errorf("after a step of %v: %+v", step, use)
+		}
+	}
+}
+
+// TestClockSlackIsAMinute: clocks of several machines may differ by that.
+func TestClockSlackIsAMinute(t *testing.T) {
+	t.Parallel()
+	now := at("2026-11-27T12:30:00Z")
+	for _, c := range []struct {
+		ahead time.Duration
+		want  Outcome
+	}{{clockSlackTime, Admitted}, {clockSlackTime + time.Millisecond, NeedsReading}} {
+		s := NewState(now)
+		s.EndReading(now, s.BeginReading(now), Balance{must(t, "1"), true})
+		r := &Request{ID: ID{1}, Amount: must(t, "1"), Reserve: true, MaxAge: time.Hour}
+		if result := s.Admit(now-c.ahead.Milliseconds(), r, 0); result.Outcome != c.want {
+			t.Errorf("a balance that was read %v in the future: got %+v, want outcome %d", c.ahead, result, c.want)
+		}
+	}
+}
+
+// clockSlackTime is how far in the future a balance may have been read.
+const clockSlackTime = time.Minute
+
 func TestCostDuringTheFirstReadingCounts(t *testing.T) {
 	t.Parallel()
 	s := NewState(0)
