@@ -7,7 +7,7 @@ GOVULNDB       ?= https://vuln.go.dev
 FUZZTIME       ?= 30s
 DIST           ?= dist
 
-.PHONY: help build release deploy-check demo packages test lint examples docs pictures bench soak fuzz vuln check
+.PHONY: help build release deploy-check demo packages test lint examples docs pictures bench bench-spending soak fuzz vuln check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ pictures: packages ## take the pictures of the manual anew
 
 bench: ## compare with plain Caddy in one run, and print the ratios
 	$(GO) run ./bench
+
+bench-spending: packages ## print what an admission and a settlement cost: in the process, and with Redis
+	$(GO) test -run '^$$' -bench '^Benchmark(AdmitAndSettle|ManyUsers|Ledger)$$' -benchmem ./internal/spending ./stores/redis
 
 soak: ## use the site while everything around it fails, and count what is lost (about five minutes)
 	TOLLGATE_HISTORIES=2000000 $(GO) test -count=1 -run '^TestRandomHistories' ./internal/spending

@@ -86,3 +86,22 @@ func TestVaryingCostsNeverOverdraw(t *testing.T) {
 		t.Errorf("%d of %d calls could not be paid, and %d cents are left, want less than 1000", overdrawn.Load(), calls.Load(), u.BalanceCents)
 	}
 }
+
+// TestTwentyCallsAtTwoGatewaysWithMoneyForThree: the provider takes 250.00 for each call.
+func TestTwentyCallsAtTwoGatewaysWithMoneyForThree(t *testing.T) {
+	var f *gatewaytest.Fleet
+	f = spendingFleet(t, 2, inRedis(redistest.Start(t)), "require /paid {\nbalance 250.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/paid" && f.Provider.Spend(12345, 25000) != nil {
+			t.Error("a call reached the upstream that cannot be paid")
+		}
+		w.Header().Set("Tollgate-Cost", "250.00")
+		costs(w, r)
+	})
+	b := f.NewBrowser().SignIn()
+	if got := callAtOnce(f, b, 20, "/paid"); got[http.StatusOK] != 3 || got[http.StatusPaymentRequired] != 17 {
+		t.Errorf("twenty calls with money for three: got %v", got)
+	}
+	if u, _ := f.Provider.User(12345); u.BalanceCents != 0 {
+		t.Errorf("%d cents are left, want none", u.BalanceCents)
+	}
+}

@@ -132,6 +132,7 @@ func TestRequestsAreSettledByTheirResponses(t *testing.T) {
 		{"cost=0", "10.00", "0.00"},
 		{"", "9.00", "0.00"}, // nothing said: the hold stays
 		{"status=404", "10.00", "0.00"},
+		{"status=400", "10.00", "0.00"},
 		{"status=302", "9.00", "0.00"},
 		{"status=500&cost=0.10", "9.90", "0.10"},
 		{"cost=-1", "9.00", "0.00"},

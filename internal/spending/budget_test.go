@@ -113,6 +113,10 @@ func TestClockThatIsSetBackGivesNoSecondBudget(t *testing.T) {
 			t.Errorf("the budget was given twice, at %s", moved)
 		}
 	}
+	again := &Request{ID: ID{3}, Amount: must(t, "1"), Budgets: []Budget{b}}
+	if result := s.Admit(at("2026-11-27T12:59:59Z"), again, 0); result.Over.ResetsAt.UnixMilli() != at("2026-11-27T14:00:00Z") {
+		t.Errorf("got a budget that resets at %v, want the end of the window in which it was spent", result.Over.ResetsAt.UTC())
+	}
 	far := NewState(at("2099-01-01T00:00:00Z"))
 	spend(far, at("2099-01-01T00:00:00Z"), 1, must(t, "1"), must(t, "1"), b)
 	spend(far, now, 2, must(t, "1"), must(t, "1"), b)

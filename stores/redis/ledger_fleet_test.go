@@ -364,6 +364,43 @@ func TestAllKeysOfAUserBelongToOneNode(t *testing.T) {
 	}
 }
 
+// TestEachStepIsOneRoundTrip: every step is one script, which Redis knows after the first time.
+func TestEachStepIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	k := spending.NewKeeper(s.gateway(testLease, nil), nil)
+	calls := func() int { return s.Calls("evalsha") + s.Calls("eval") + s.Calls("fcall") + s.Calls("script|load") }
+	budgets := []spending.Budget{{Key: "api", Window: spending.Hour, Limit: amount(t, "9")}, {Key: "api", Window: spending.Month, Limit: amount(t, "9")}}
+	ask := &spending.Ask{User: "user", Request: *reserve(0, amount(t, "1"))}
+	ask.Request.Budgets = budgets
+	var held *spending.Held
+	steps := []struct {
+		name string
+		trip int
+		do   func()
+	}{
+		{"a reading", 2, func() {
+			k.BeginReading(t.Context(), "user")(t.Context(), spending.Balance{Amount: amount(t, "5"), Known: true})
+		}},
+		{"an admission", 1, func() { held, _, _ = k.Admit(t.Context(), ask) }},
+		{"a settlement", 1, func() { held.Settle(t.Context(), spending.Costs, amount(t, "0.10")) }},
+		{"a look", 1, func() { k.Look(t.Context(), "user", budgets) }},
+	}
+	for _, step := range steps {
+		step.do()
+	}
+	for _, step := range steps {
+		before := calls()
+		step.do()
+		if n := calls() - before; n != step.trip {
+			t.Errorf("%s takes %d scripts, want %d", step.name, n, step.trip)
+		}
+	}
+	if settled, err := held.Settle(t.Context(), spending.Free, spending.Amount{}); err != nil || !settled.Repeated {
+		t.Errorf("the test shows nothing: the request was not admitted: %+v %v", settled, err)
+	}
+}
+
 // BenchmarkLedger is an admission and a settlement with Redis, one at a time and with many
 // requests under way, which share round trips.
 func BenchmarkLedger(b *testing.B) {
