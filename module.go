@@ -1,6 +1,8 @@
 // Package tollgate is an authentication gateway for Caddy. It runs in front of an
 // existing web application, signs users in with AIHubMix's OAuth 2.0, keeps their
 // sessions, and tells the application who they are and how much they can still spend.
+//
+// Begin with Handler, the configuration, and with its ServeHTTP in handler.go.
 package tollgate
 
 import (

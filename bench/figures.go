@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// turn is what one case has shown in one round.
+// turn holds the measurements of one case in one round.
 type turn struct {
 	latencies []time.Duration // of all requests
-	inTime    int             // how many ended before the time was up
+	inTime    int             // how many requests ended before the deadline
 	elapsed   time.Duration
 	cpu       time.Duration // of Caddy, for all requests
 }
 
-// finish is called when the turn is over.
+// finish ends the turn.
 func (t *turn) finish() { slices.Sort(t.latencies) }
 
-// percentile is the smallest of the sorted values that p percent of them do not
-// exceed (the nearest rank), or zero of none.
+// percentile returns the smallest of the sorted values such that p percent of them are not
+// greater (the nearest rank). It returns zero if there are no values.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -26,12 +26,12 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[max(rank, 1)-1]
 }
 
-// spread is the median of some values, with the smallest and the largest.
+// spread holds the median, the smallest and the largest of some values.
 type spread struct {
 	median, min, max float64
 }
 
-// spreadOf gives the zero value for no values at all.
+// spreadOf returns the spread of values. It is the zero value if there are none.
 func spreadOf(values []float64) spread {
 	if len(values) == 0 {
 		return spread{}
@@ -45,7 +45,7 @@ func spreadOf(values []float64) spread {
 	return spread{median: median, min: sorted[0], max: sorted[len(sorted)-1]}
 }
 
-// figure reads one figure of a turn that is over.
+// figure reads one figure of a finished turn.
 type figure func(turn) float64
 
 func perSecond(t turn) float64 { return float64(t.inTime) / t.elapsed.Seconds() }
@@ -53,8 +53,8 @@ func p50(t turn) float64       { return float64(percentile(t.latencies, 50)) }
 func p99(t turn) float64       { return float64(percentile(t.latencies, 99)) }
 func cpu(t turn) float64       { return float64(t.cpu) / float64(max(1, len(t.latencies))) }
 
-// ratios divides round by round. Whatever slows the machine down for a while slows
-// both turns of a round down, so a ratio holds where the figures do not.
+// ratios divides the figures of two cases round by round. If something slows the machine
+// down for a while, it slows both turns of a round down. So ratios vary less than figures.
 func ratios(turns, base []turn, of figure) spread {
 	var values []float64
 	for i := range min(len(turns), len(base)) {
@@ -65,7 +65,7 @@ func ratios(turns, base []turn, of figure) spread {
 	return spreadOf(values)
 }
 
-// medianOf is the median of one figure over the rounds.
+// medianOf returns the median of one figure over the rounds.
 func medianOf(turns []turn, of figure) float64 {
 	values := make([]float64, len(turns))
 	for i, t := range turns {

@@ -15,10 +15,10 @@ import (
 
 // benchCase is one kind of request to one site.
 type benchCase struct {
-	site     string // as the report names it
+	site     string // its name in the report
 	sessions string
 	address  string
-	// requests are sent in turn, and answers are the bodies that they must get.
+	// requests are sent in turn. answers are the expected bodies of the responses.
 	requests [][]byte
 	answers  [][]byte
 	// workers are the connections, kept from one turn to the next.
@@ -27,7 +27,7 @@ type benchCase struct {
 
 func (c *benchCase) String() string { return c.site + ", " + c.sessions }
 
-// What the report calls the cases.
+// The names of the cases in the report.
 const (
 	sitePlain      = "plain Caddy"
 	sitePlainAgain = sitePlain + " once more"
@@ -38,9 +38,9 @@ const (
 	noCookie = "none, no session cookie"
 )
 
-// newCases gives the cases in the order of the first pass. The first one is plain
-// Caddy without the session cookie; after it, plain Caddy stands before what is
-// compared with it. Plain Caddy once more, against itself, shows the noise.
+// newCases returns the cases in the order of the first pass. The first one is plain Caddy
+// without the session cookie. Then plain Caddy comes before the cases that are compared with
+// it. A second case of plain Caddy, compared with the first, shows the noise.
 func newCases(o options, s *site, sessions []benchSession) []*benchCase {
 	cases := []*benchCase{newCase(o, sitePlain, noCookie, s.plain, []benchSession{{userID: nobody}}, expectNobody)}
 	rotating := fmt.Sprintf("%d, rotating", len(sessions))
@@ -69,13 +69,13 @@ func newCase(o options, site, mode, address string, sessions []benchSession, exp
 		c.answers = append(c.answers, []byte(expect(s)))
 	}
 	for i := range o.connections {
-		// Each connection begins elsewhere, so that they do not walk in step.
+		// Each connection begins with another request, so that they do not run in step.
 		c.workers = append(c.workers, &worker{next: i * len(sessions) / o.connections})
 	}
 	return c
 }
 
-// browserHeader is what a browser sends with a script's request.
+// browserHeader is the header of a browser's request from a script.
 const browserHeader = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
 	"Accept: */*\r\n" +
 	"Accept-Language: en-US,en;q=0.9\r\n" +
@@ -85,7 +85,7 @@ const browserHeader = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/5
 	"Sec-Fetch-Mode: cors\r\n" +
 	"Sec-Fetch-Dest: empty\r\n"
 
-// requestFor is the whole request, as bytes that are sent over and over.
+// requestFor returns the bytes of a request. They are sent again and again.
 func requestFor(o options, address string, s benchSession) []byte {
 	var b strings.Builder
 	b.WriteString("GET /api/models HTTP/1.1\r\nHost: " + address + "\r\n")
@@ -119,8 +119,8 @@ func (c *benchCase) warmUp() error {
 	return nil
 }
 
-// load lets all connections send requests, one after the other, until the time is
-// up, and adds what that shows to a turn.
+// load sends requests on all connections until the deadline, one after the other on each,
+// and adds the measurements to a turn.
 func (c *benchCase) load(duration time.Duration, t *turn) error {
 	errs := make([]error, len(c.workers))
 	var wg sync.WaitGroup
@@ -140,7 +140,7 @@ func (c *benchCase) load(duration time.Duration, t *turn) error {
 	return nil
 }
 
-// firstError is enough: what goes wrong on one connection does on the others.
+// firstError returns the first error. The others are usually the same.
 func firstError(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -150,11 +150,11 @@ func firstError(errs []error) error {
 	return nil
 }
 
-// worker is one connection. It allocates nothing while it works, so that no
-// garbage collection of the load generator is measured.
+// worker is one connection. It allocates nothing while it works, so that the measurements
+// contain no garbage collection of the load generator.
 type worker struct {
 	conn      net.Conn
-	next      int // which request comes next
+	next      int // the index of the next request
 	buffer    []byte
 	latencies []time.Duration // of the last slice
 }
@@ -162,7 +162,7 @@ type worker struct {
 // responseTimeout is how long a response may take. After that the run has failed.
 const responseTimeout = 30 * time.Second
 
-// work sends requests until one ends after the deadline, and checks every answer.
+// work sends requests until one ends after the deadline, and checks every response.
 func (w *worker) work(c *benchCase, deadline time.Time) error {
 	if w.conn == nil {
 		conn, err := net.Dial("tcp", c.address)
@@ -186,7 +186,7 @@ func (w *worker) work(c *benchCase, deadline time.Time) error {
 		}
 		ended := time.Now()
 		if !bytes.Equal(status, statusOK) || !bytes.Equal(body, c.answers[w.next]) {
-			return fmt.Errorf("a wrong answer: status %s and %q, where 200 and %q were right", status, body, c.answers[w.next])
+			return fmt.Errorf("wrong response: got status %s and %q, want 200 and %q", status, body, c.answers[w.next])
 		}
 		w.latencies = append(w.latencies, ended.Sub(began))
 		if w.next++; w.next == len(c.requests) {
@@ -204,8 +204,8 @@ var (
 	contentLength = []byte("\r\nContent-Length: ")
 )
 
-// readAnswer reads one answer of known length. Anything else than exactly that is
-// an error.
+// readAnswer reads one response with a Content-Length. It is an error if more or fewer bytes
+// arrive.
 func readAnswer(r io.Reader, buffer []byte) (status, body []byte, err error) {
 	end, n, err := readHeader(r, buffer, 0)
 	if err != nil {
@@ -213,16 +213,16 @@ func readAnswer(r io.Reader, buffer []byte) (status, body []byte, err error) {
 	}
 	header := buffer[:end]
 	if !bytes.HasPrefix(header, statusLine) || end < len(statusLine)+3 {
-		return nil, nil, fmt.Errorf("no HTTP/1.1 answer: %q", header)
+		return nil, nil, fmt.Errorf("not an HTTP/1.1 response: %q", header)
 	}
 	i := bytes.Index(header, contentLength)
 	if i < 0 {
-		return nil, nil, fmt.Errorf("an answer without a length: %q", header)
+		return nil, nil, fmt.Errorf("response without Content-Length: %q", header)
 	}
 	digits, _, _ := bytes.Cut(header[i+len(contentLength):], headerEnd[:2])
 	length, err := strconv.Atoi(string(digits))
 	if err != nil || length < 0 || end+length > len(buffer) {
-		return nil, nil, fmt.Errorf("an answer of the length %q", digits)
+		return nil, nil, fmt.Errorf("response with the invalid Content-Length %q", digits)
 	}
 	for n < end+length {
 		more, err := r.Read(buffer[n:])
@@ -232,7 +232,7 @@ func readAnswer(r io.Reader, buffer []byte) (status, body []byte, err error) {
 		}
 	}
 	if n > end+length {
-		return nil, nil, fmt.Errorf("%d bytes after the answer", n-end-length)
+		return nil, nil, fmt.Errorf("%d bytes after the end of the response", n-end-length)
 	}
 	return header[len(statusLine) : len(statusLine)+3], buffer[end : end+length], nil
 }
@@ -247,7 +247,7 @@ func closeCases(cases []*benchCase) {
 	}
 }
 
-// profilePath names the profile of one slice, or nothing without -profile.
+// profilePath returns the path of the profile of one slice, or "" without -profile.
 func profilePath(o options, c *benchCase, n int) string {
 	if o.profile == "" {
 		return ""

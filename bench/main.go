@@ -1,11 +1,11 @@
 // Command bench compares plain Caddy `reverse_proxy` with the same site behind
-// tollgate, in one run on one machine, and prints ratios. It judges no time: it
-// fails when an answer is wrong, never when one is slow.
+// tollgate, in one run on one machine, and prints ratios. It fails if a response is
+// wrong, and never because a response is slow.
 //
-// Three processes take part, so that the CPU time of Caddy is Caddy's alone: this
-// one, which makes the load and plays the provider; one Caddy with all sites; and
-// an upstream. All sites share one Caddy, and with it one heap: a bigger heap is
-// collected less often, which would otherwise favour whoever keeps more in memory.
+// It uses three processes, so that the CPU time of Caddy can be measured alone: this
+// process, which makes the load and is the provider; one Caddy with all sites; and an
+// upstream. All sites are in one Caddy, so that they share one heap. A bigger heap is
+// collected less often, which would give an advantage to the site with more in memory.
 package main
 
 import (
@@ -70,7 +70,7 @@ func parseOptions(args []string) (options, error) {
 	case o.otherCookies < 0:
 		return o, errors.New("-other-cookies must not be less than 0")
 	case o.duration <= 0 || o.maxAge <= 0:
-		return o, errors.New("-duration and -max-age must be more than nothing")
+		return o, errors.New("-duration and -max-age must be more than zero")
 	case o.tokenSize < 128 || o.tokenSize > 3000:
 		return o, errors.New("-token-size must be between 128 and 3000 bytes")
 	case o.sessions > maxSessions:
@@ -112,13 +112,12 @@ func run(o options) error {
 	return nil
 }
 
-// slice is the longest time that one case is loaded for without a break. Short ones
-// let every case of a round have its part in what else happens on the machine.
+// slice is the maximum time for which one case is loaded without a break. With short slices,
+// other work on the machine affects every case of a round in the same way.
 const slice = 500 * time.Millisecond
 
-// measure gives every case a warm-up and then its turns, slice by slice. The order is
-// turned round from one pass to the next, so that a machine that grows slower or
-// faster all the while favours nobody.
+// measure warms every case up, and then runs its turns, slice by slice. The order is reversed
+// after each pass, so that no case has an advantage if the machine becomes slower or faster.
 func measure(o options, s *site, cases []*benchCase) ([][]turn, error) {
 	for _, c := range cases {
 		if err := c.warmUp(); err != nil {
@@ -151,8 +150,7 @@ func measure(o options, s *site, cases []*benchCase) ([][]turn, error) {
 	return results, nil
 }
 
-// load loads one case, and asks Caddy before and after how much CPU time it has
-// used.
+// load loads one case, and reads Caddy's CPU time before and after.
 func (s *site) load(c *benchCase, duration time.Duration, t *turn, profile string) error {
 	if profile != "" {
 		if _, err := s.caddy.ask("profile " + profile); err != nil {

@@ -60,7 +60,7 @@ func TestWholeRun(t *testing.T) {
 	// And so must the identity of somebody else.
 	swapped := newCase(o, siteGated, oneHot, s.gated, []benchSession{{userID: sessions[1].userID, cookie: sessions[0].cookie}}, expectUser)
 	defer closeCases([]*benchCase{swapped})
-	if err := swapped.load(50*time.Millisecond, &shown); err == nil || !strings.Contains(err.Error(), "a wrong answer") {
+	if err := swapped.load(50*time.Millisecond, &shown); err == nil || !strings.Contains(err.Error(), "wrong response") {
 		t.Errorf("another user's identity gave %v", err)
 	}
 }

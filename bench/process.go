@@ -19,8 +19,8 @@ import (
 	_ "github.com/caddy-tollgate/tollgate"
 )
 
-// roleVariable tells a child of this program, which is this program again, what it
-// is to be.
+// roleVariable is the environment variable with the role of a child process. A child is this
+// program again.
 const roleVariable = "TOLLGATE_BENCH_ROLE"
 
 const (
@@ -31,11 +31,11 @@ const (
 // configVariable is the path of Caddy's Caddyfile.
 const configVariable = "TOLLGATE_BENCH_CONFIG"
 
-// playRole is a child's main function. It serves until its standard input ends,
-// which also happens when the parent dies.
+// playRole is the main function of a child. It serves until its standard input ends, which
+// also happens if the parent dies.
 func playRole(role string) {
 	answers := os.Stdout
-	os.Stdout = os.Stderr // the answers stay free of what anybody else prints
+	os.Stdout = os.Stderr // so that nothing else is printed between the replies
 	switch role {
 	case roleCaddy:
 		go answerQuestions(os.Stdin, answers)
@@ -51,8 +51,8 @@ func playRole(role string) {
 	}
 }
 
-// answerQuestions answers the parent, one line for each, and ends the process when
-// the parent is gone.
+// answerQuestions replies to the questions of the parent, one line each. It ends the process
+// if the parent has ended.
 func answerQuestions(questions io.Reader, answers io.Writer) {
 	var profile *os.File
 	for lines := bufio.NewScanner(questions); lines.Scan(); {
@@ -89,12 +89,12 @@ type child struct {
 	stdin   io.WriteCloser
 	answers *bufio.Reader
 	logPath string
-	// ended is closed when the process has ended, by the goroutine that waits for it.
+	// ended is closed by the goroutine that waits for the process, when it has ended.
 	ended chan struct{}
 }
 
-// startChild starts this program in another role. What it logs goes to a file, for
-// the case that something fails.
+// startChild starts this program in another role. Its log is written to a file, which is
+// shown if something fails.
 func startChild(role, logPath string, environment ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -111,7 +111,7 @@ func startChild(role, logPath string, environment ...string) (*child, error) {
 	if c.stdin, err = c.command.StdinPipe(); err != nil {
 		return nil, err
 	}
-	// A pipe of our own: the one of StdoutPipe is closed as soon as the child ends.
+	// Not StdoutPipe, which is closed as soon as the child ends.
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func startChild(role, logPath string, environment ...string) (*child, error) {
 	return c, nil
 }
 
-// ask puts a question to a child and gives its answer.
+// ask sends a question to a child and returns its reply.
 func (c *child) ask(question string) (string, error) {
 	if _, err := io.WriteString(c.stdin, question+"\n"); err != nil {
 		return "", fmt.Errorf("asking %s: %w", c.name, err)
@@ -141,7 +141,7 @@ func (c *child) ask(question string) (string, error) {
 func (c *child) answer() (string, error) {
 	line, err := c.answers.ReadString('\n')
 	if err != nil {
-		return "", fmt.Errorf("%s does not answer: %w", c.name, err)
+		return "", fmt.Errorf("%s does not reply: %w", c.name, err)
 	}
 	verdict, answer, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 	if verdict != "ok" {
@@ -150,7 +150,7 @@ func (c *child) answer() (string, error) {
 	return answer, nil
 }
 
-// cpuTime is the CPU time that a child has used so far.
+// cpuTime returns the CPU time that a child has used so far.
 func (c *child) cpuTime() (time.Duration, error) {
 	answer, err := c.ask("cpu")
 	if err != nil {
@@ -169,7 +169,7 @@ func (c *child) hasEnded() bool {
 	}
 }
 
-// stop ends a child and waits for that.
+// stop ends a child and waits until it has ended.
 func (c *child) stop() {
 	c.stdin.Close()
 	select {

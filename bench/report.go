@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// machine is what a reader has to know of the machine.
+// machine describes the machine for readers of the report.
 type machine struct {
 	processor string
 	load      string // at the start
@@ -22,7 +22,7 @@ func machineFacts() machine {
 	return machine{processor: processorName(), load: loadAverage()}
 }
 
-// processorName is empty where the system does not tell.
+// processorName returns the name of the processor, or "" if the system does not provide it.
 func processorName() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
@@ -37,7 +37,8 @@ func processorName() string {
 	return ""
 }
 
-// loadAverage is that of the last minute, or empty where the system does not tell.
+// loadAverage returns the load average of the last minute, or "" if the system does not
+// provide it.
 func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -83,7 +84,7 @@ func writeRatios(out io.Writer, cases []*benchCase, results [][]turn) {
 	}
 }
 
-// String gives nothing for figures that are not known.
+// String returns "" for unknown figures.
 func (s spread) String() string {
 	if s == (spread{}) {
 		return ""

@@ -21,10 +21,11 @@ type benchSession struct {
 	cookie string // the value of the Cookie header
 }
 
-// firstUserID gives all ids the same length, and so all requests and answers.
+// firstUserID is the first id. All ids have the same length, so that all requests and all
+// responses have, too.
 const firstUserID = 1_000_000
 
-// maxSessions is what the provider remembers of browsers.
+// maxSessions is the maximum number of browsers that the provider remembers.
 const maxSessions = 10_000
 
 func benchUsers(n int) []simulator.User {
@@ -41,7 +42,7 @@ func benchUsers(n int) []simulator.User {
 
 func userName(i int) string { return "user" + strconv.Itoa(firstUserID+i) }
 
-// signInParallel is how many browsers sign in at the same time.
+// signInParallel is the number of browsers that sign in at the same time.
 const signInParallel = 16
 
 // signInAll signs every user in, through the whole authorization code flow.
@@ -62,7 +63,7 @@ func (s *site) signInAll(n int) ([]benchSession, error) {
 	return sessions, firstError(errs)
 }
 
-// signIn goes to the site as a person does, and follows to the provider and back.
+// signIn opens the site as a user does, and follows the redirects to the provider and back.
 func (s *site) signIn(transport http.RoundTripper, i int) (benchSession, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -73,7 +74,7 @@ func (s *site) signIn(transport http.RoundTripper, i int) (benchSession, error) 
 		Jar:       jar,
 		Timeout:   time.Minute,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if r.URL.Path == simulator.AuthorizePath { // the person's click on the provider's page
+			if r.URL.Path == simulator.AuthorizePath { // instead of the user's click on the provider's page
 				query := r.URL.Query()
 				query.Set("login_hint", userName(i))
 				r.URL.RawQuery = query.Encode()
@@ -109,8 +110,8 @@ func (s *site) signIn(transport http.RoundTripper, i int) (benchSession, error) 
 	return session, nil
 }
 
-// gatewayCookies is what the browser sends to the gateway. The provider listens on
-// the same host, and cookies know no ports.
+// gatewayCookies returns the cookies that the browser sends to the gateway. The provider
+// listens on the same host, and cookies do not depend on the port.
 func gatewayCookies(jar http.CookieJar, u *url.URL) string {
 	var pairs []string
 	for _, c := range jar.Cookies(u) {

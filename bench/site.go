@@ -19,7 +19,7 @@ const (
 	cookieName = "tollgate"
 )
 
-// site is everything that is measured, and what it needs.
+// site holds the sites that are measured, and the servers that they need.
 type site struct {
 	folder   string
 	provider *simulator.Provider
@@ -90,9 +90,9 @@ func (s *site) startProvider(o options) (origin string, err error) {
 
 func (s *site) redirectURI() string { return "http://" + s.gated + "/oauth/callback" }
 
-// caddyfile has the plain site, the site behind tollgate, and that without any
-// headers. The two gated sites are one as far as sessions go: the same redirect URI
-// and secret, so each opens the other's cookies. No site has a host to match.
+// caddyfile returns a configuration with the plain site, the site behind tollgate, and the
+// same without any headers. The two sites with tollgate have the same redirect URI and
+// secret, so that each accepts the cookies of the other. No site matches a host.
 func (s *site) caddyfile(o options, providerURL, upstream string) string {
 	proxy := fmt.Sprintf(`reverse_proxy %s {
 		transport http {
@@ -137,7 +137,7 @@ func (s *site) caddyfile(o options, providerURL, upstream string) string {
 	return b.String()
 }
 
-// waitForCaddy returns as soon as every site takes connections.
+// waitForCaddy returns as soon as every site accepts connections.
 func (s *site) waitForCaddy() error {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if s.caddy.hasEnded() {
@@ -161,8 +161,8 @@ func (s *site) listens() bool {
 	return true
 }
 
-// checkProvider looks at what the provider was asked: one exchange for each
-// session, and nothing spent twice.
+// checkProvider checks the requests at the provider: one exchange for each session, and no
+// refresh token used twice.
 func (s *site) checkProvider(o options) error {
 	if n := s.provider.Count(simulator.Exchange); n != o.sessions {
 		return fmt.Errorf("%d code exchanges for %d sessions", n, o.sessions)
@@ -173,10 +173,10 @@ func (s *site) checkProvider(o options) error {
 	return nil
 }
 
-// maxLogTail bounds how much of a log an error carries along.
+// maxLogTail is the maximum length of the log text in an error.
 const maxLogTail = 4 << 10
 
-// explain adds what the children logged last.
+// explain adds the last log lines of the children to an error.
 func (s *site) explain(err error) error {
 	for _, c := range []*child{s.upstream, s.caddy} {
 		if c == nil {

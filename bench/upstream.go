@@ -8,9 +8,9 @@ import (
 	"net"
 )
 
-// serveUpstream serves the smallest upstream there is, and says on answers where.
-// It parses no more of a request than it needs: on a machine where everything shares
-// the cores, what the upstream costs only hides what is to be measured.
+// serveUpstream serves a minimal upstream, and writes its address to answers. It parses as
+// little of a request as possible: all processes share the cores, so that the cost of the
+// upstream would hide what is measured.
 func serveUpstream(answers io.Writer) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -26,8 +26,8 @@ func serveUpstream(answers io.Writer) error {
 	}
 }
 
-// maxMessage bounds a request's or an answer's header. Caddy's own limit for a
-// request is 16 KiB.
+// maxMessage is the maximum size of the header of a request or response. Caddy's own limit
+// for a request is 16 KiB.
 const maxMessage = 32 << 10
 
 var (
@@ -36,10 +36,10 @@ var (
 	cookieField    = []byte("\r\nCookie: ")
 	ownCookie      = []byte(cookieName + "=")
 	errTooLong     = errors.New("the header is too long")
-	errNotFinished = errors.New("the connection ended within a message")
+	errNotFinished = errors.New("the connection ended in the middle of a message")
 )
 
-// serveConnection answers requests without bodies until the connection ends.
+// serveConnection serves requests without bodies until the connection ends.
 func serveConnection(conn net.Conn) {
 	defer conn.Close()
 	buffer := make([]byte, maxMessage)
@@ -57,8 +57,8 @@ func serveConnection(conn net.Conn) {
 	}
 }
 
-// readHeader reads on, with filled bytes there already, until a header is complete.
-// It gives the header's end and how many bytes there are now.
+// readHeader reads until a header is complete. filled bytes have been read already. It
+// returns the end of the header, and the number of bytes read so far.
 func readHeader(r io.Reader, buffer []byte, filled int) (end, n int, err error) {
 	for n = filled; ; {
 		if i := bytes.Index(buffer[:n], headerEnd); i >= 0 {
@@ -78,12 +78,12 @@ func readHeader(r io.Reader, buffer []byte, filled int) (end, n int, err error) 
 	}
 }
 
-// nobody is the user of a request that carries no identity. It is as long as the
-// ids are, so that every answer is.
+// nobody is the user of a request without an identity. It is as long as an id, so that all
+// responses have the same length.
 const nobody = "nobody "
 
-// appendAnswer says whose request it was and whether the session cookie came
-// through, so that the load generator can tell a right answer from a fast one.
+// appendAnswer appends a response with the user of the request, and whether the session
+// cookie arrived, so that the load generator can check it.
 func appendAnswer(b, request []byte) []byte {
 	user := []byte(nobody)
 	if i := bytes.Index(request, userIDField); i >= 0 {
@@ -100,7 +100,7 @@ func appendAnswer(b, request []byte) []byte {
 	return append(b, body...)
 }
 
-// expectedAnswer is the body of the upstream's answer.
+// expectedAnswer returns the expected body of the upstream's response.
 func expectedAnswer(user string, cookie bool) string {
 	if cookie {
 		return "user " + user + ", cookie sent\n"

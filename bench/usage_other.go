@@ -4,5 +4,5 @@ package main
 
 import "time"
 
-// cpuTime is not known here; the report leaves its column empty.
+// cpuTime is unknown on this system. Its column in the report is empty.
 func cpuTime() (time.Duration, error) { return 0, nil }

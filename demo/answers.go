@@ -12,23 +12,24 @@ import (
 	"time"
 )
 
-// maxQuestions bounds how many questions are kept; the oldest go first.
+// maxQuestions is the maximum number of questions in memory. The oldest are dropped.
 const maxQuestions = 256
 
-// maxQuestionBytes bounds the form that a question comes in.
+// maxQuestionBytes is the maximum size of the form with a question.
 const maxQuestionBytes = 4 << 10
 
-// question is one call of the make-believe model. It is paid for once, whoever
+// question is one call of the make-believe model. It is charged once, also if the user
 // reloads the page of its answer.
 type question struct {
-	path   string // of its answer
+	path   string // of the page with its answer
 	userID string
 	text   string
 	paying sync.Mutex
 	paid   bool
 }
 
-// pay charges for the question, unless that was done. cost is what this call charged.
+// pay charges for the question, unless it was charged already. cost is the amount that this
+// call has charged.
 func (q *question) pay(spend SpendFunc) (cost string, err error) {
 	q.paying.Lock()
 	defer q.paying.Unlock()
@@ -45,7 +46,7 @@ func (q *question) pay(spend SpendFunc) (cost string, err error) {
 // noCost is the cost of a response that charged nothing.
 const noCost = "0"
 
-// questions are those that were asked lately, by the id in the path of their answer.
+// questions holds the latest questions, by the id in the path of their answer.
 type questions struct {
 	mu   sync.Mutex
 	byID map[string]*question
@@ -77,8 +78,8 @@ func (q *questions) find(id, userID string) *question {
 	return nil
 }
 
-// ask notes a question, charges nothing, and leads to its answer: that is a page
-// which the gateway closes to whoever cannot pay.
+// ask stores a question, charges nothing, and redirects to the page of its answer. The
+// gateway does not forward requests for that page from users who cannot pay.
 func (a *app) ask(w http.ResponseWriter, r *http.Request) {
 	u, ok := userOf(r.Header)
 	if !ok {
@@ -104,7 +105,7 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 		showMessage(w, r, http.StatusNotFound, "Answer not found", "Answers are kept for a short time. Only the user who asked can see them.")
 		return
 	}
-	// Before the first byte: the balance has changed when the header goes out.
+	// Charge before the first byte: the header says that the balance has changed.
 	w.Header().Set(headerBalance, "changed")
 	cost, err := q.pay(a.spend)
 	if err != nil {
@@ -112,24 +113,24 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case errors.Is(err, ErrInsufficient):
-		// Somebody was faster with the last of the money. The gateway knows how to
-		// say so: it reads the balance anew before this page is asked for again.
+		// Another request has spent the last of the money. The gateway reads the balance
+		// again at the next request for this page, and then shows that it is too low.
 		http.Redirect(w, r, q.path, http.StatusSeeOther)
 	case err != nil:
 		showMessage(w, r, http.StatusInternalServerError, "Nothing was charged", "The provider's account could not be charged.")
 	default:
-		// As a model does, the application says at the end what the answer cost.
+		// Like a model, the application reports the cost at the end.
 		w.Header().Set("Trailer", headerCost)
 		a.speak(w, r, q)
 		w.Header().Set(headerCost, cost)
 	}
 }
 
-// thinkingWords is how long a call of a script takes, in words of an answer.
+// thinkingWords is the duration of a script's call, as the number of words of an answer.
 const thinkingWords = 20
 
-// model is one call of a script. It works for a moment, charges the account, and says
-// what the call cost.
+// model serves one call of a script. It works for a moment, charges the account, and
+// reports the cost.
 func (a *app) model(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-r.Context().Done():
@@ -146,8 +147,8 @@ func (a *app) model(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "Forty-two is the answer.\n")
 }
 
-// speak writes the page of an answer: what stands before it, each word when it has
-// come, and the rest.
+// speak writes the page of an answer: the part before the answer, then word by word the
+// answer, then the rest.
 func (a *app) speak(w http.ResponseWriter, r *http.Request, q *question) {
 	p := newPage(r, "An answer")
 	p.Text = q.text
@@ -173,7 +174,7 @@ func (a *app) speak(w http.ResponseWriter, r *http.Request, q *question) {
 	_, _ = w.Write([]byte(after))
 }
 
-// reply is what the make-believe model has to say.
+// reply returns the answer of the make-believe model.
 func reply(question string) string {
 	return fmt.Sprintf("You asked: “%s” That makes %d letters, and this is as far as I can think: "+
 		"I am no model, but a few lines of code that answer slowly. Each of these words left the application by itself "+

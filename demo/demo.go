@@ -1,6 +1,8 @@
-// Package demo is the application behind the gateway in `caddy tollgate demo`: it
-// shows who the gateway says is there, answers questions for a little of their money,
-// and shows what an application receives. It knows no OAuth, and that is the point of it.
+// Package demo is the application behind the gateway in `caddy tollgate demo`. It shows the
+// signed-in user, answers questions for a little of the user's money, and shows the headers
+// that an application receives. It contains no OAuth code: it shows that none is needed.
+//
+// Begin with New and its handler.
 package demo
 
 import (
@@ -27,7 +29,7 @@ const (
 	assetsPath   = "/assets/"
 )
 
-// The gateway's paths that the pages lead to.
+// The gateway's paths that the pages link to.
 const (
 	startPath    = "/oauth/start"
 	topUpPath    = "/oauth/topup"
@@ -36,27 +38,27 @@ const (
 	rereadPath   = "/oauth/refresh"
 )
 
-// SpendCents is what one answer costs.
+// SpendCents is the price of one answer in cents.
 const SpendCents = 50
 
 // spendAmount is SpendCents in the unit of the balance.
 var spendAmount = big.NewRat(SpendCents, 100)
 
-// ErrInsufficient is what SpendFunc gives when the balance does not suffice.
+// ErrInsufficient is the error of a SpendFunc if the balance is too low.
 var ErrInsufficient = errors.New("insufficient balance")
 
 // SpendFunc takes money from a user.
 type SpendFunc func(userID string, cents int64) error
 
-// headerBalance tells the gateway that the balance it knows is no longer true. It
-// takes the header out, and asks the provider before it passes the balance on again.
+// headerBalance tells the gateway that the balance has changed. The gateway removes the
+// header, and reads the balance at the provider before it passes the balance on again.
 const headerBalance = "Tollgate-Balance"
 
-// headerCost tells the gateway what a response cost, as a header or as a trailer. The
-// cost takes the place of the amount that the gateway held for the request.
+// headerCost tells the gateway the cost of a response, as a header or as a trailer. The
+// cost replaces the amount that the gateway held for the request.
 const headerCost = "Tollgate-Cost"
 
-// usualPace is how long a word of an answer takes.
+// usualPace is the pause before each word of an answer.
 const usualPace = 30 * time.Millisecond
 
 // app is the application.
@@ -66,7 +68,7 @@ type app struct {
 	questions questions
 }
 
-// New gives the application.
+// New returns the application.
 func New(spend SpendFunc) http.Handler {
 	return (&app{spend: spend, pace: usualPace}).handler()
 }
@@ -82,8 +84,8 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("GET "+optionalPath, a.optional)
 	mux.HandleFunc("GET "+assetsPath, serveAsset)
 
-	// The gateway knows who the person is, not whether they wanted this: another
-	// site's page could send the form, and the session cookie would ride along.
+	// The gateway knows who the user is, but not whether the user wanted this. A page of
+	// another site could send the form, and the browser would add the session cookie.
 	sameOrigin := http.NewCrossOriginProtection()
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		showMessage(w, r, http.StatusForbidden, "Refused", "This form was sent by another site.")
@@ -91,16 +93,16 @@ func (a *app) handler() http.Handler {
 	return sameOrigin.Handler(mux)
 }
 
-// user is who the gateway says is there, and what they have left.
+// user is the signed-in user, with the balance, from the gateway's headers.
 type user struct {
 	ID, Name, Email string
 	// Balance, Age and State are as the gateway wrote them.
 	Balance, Age, State string
 }
 
-// userOf reads the gateway's headers. They can be believed because nothing but the
-// gateway reaches this application, and the gateway removes what a client sends
-// under these names.
+// userOf reads the gateway's headers. They can be trusted because only the gateway can
+// reach this application, and the gateway removes these headers from the requests of
+// clients.
 func userOf(h http.Header) (user, bool) {
 	u := user{
 		ID:      decode(h.Get("X-User-Id")),
@@ -113,7 +115,7 @@ func userOf(h http.Header) (user, bool) {
 	return u, u.ID != ""
 }
 
-// decode undoes the percent-encoding that lets any name stand in a header.
+// decode decodes the percent-encoding, which allows any name in a header.
 func decode(value string) string {
 	decoded, err := url.PathUnescape(value)
 	if err != nil || !utf8.ValidString(decoded) {
@@ -122,13 +124,13 @@ func decode(value string) string {
 	return decoded
 }
 
-// UsedUp reports whether the balance is known and does not suffice for one answer.
+// UsedUp reports whether the balance is known and too low for one answer.
 func (u user) UsedUp() bool {
 	balance, ok := new(big.Rat).SetString(u.Balance)
 	return ok && balance.Cmp(spendAmount) < 0
 }
 
-// Initial stands in for a portrait.
+// Initial returns the first letter of the user's name, which is shown instead of a picture.
 func (u user) Initial() string {
 	for _, text := range []string{u.Name, u.Email, u.ID} {
 		if r, size := utf8.DecodeRuneInString(text); size > 0 {
@@ -138,7 +140,7 @@ func (u user) Initial() string {
 	return "?"
 }
 
-// Since says how old the balance is, in words.
+// Since returns the age of the balance in words.
 func (u user) Since() string {
 	switch u.Age {
 	case "":
@@ -158,13 +160,13 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 			"This is the application itself, and no identity header arrived. Only the gateway should be able to reach it.")
 		return
 	}
-	// A cookie of the application's own, which does arrive.
+	// This is a cookie of the application. The gateway does not remove it.
 	http.SetCookie(w, &http.Cookie{Name: "demo_app", Value: "own-cookie", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	showPage(w, r, http.StatusOK, "home.html", "Your account")
 }
 
-// refreshBalance answers with a plain redirect to the page. The gateway re-reads the
-// balance before it lets that request through, so the page needs no script.
+// refreshBalance redirects to the page. The gateway reads the balance again before it
+// forwards the next request, so the page needs no script.
 func (a *app) refreshBalance(w http.ResponseWriter, r *http.Request) {
 	if _, ok := userOf(r.Header); !ok {
 		showSignedOut(w, r)
@@ -174,9 +176,9 @@ func (a *app) refreshBalance(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// showSignedOut is for a form that was sent after signing out in another tab. No
-// redirect to the sign-in: browsers would stop it at the provider, under the
-// form-action of our own policy.
+// showSignedOut responds to a form that was sent after signing out in another tab. It does
+// not redirect to the sign-in: browsers would block the redirect to the provider, because
+// of form-action in our own policy.
 func showSignedOut(w http.ResponseWriter, r *http.Request) {
 	showPage(w, r, http.StatusUnauthorized, "signedout.html", "You are signed out")
 }
@@ -201,21 +203,21 @@ func (a *app) optional(w http.ResponseWriter, r *http.Request) {
 	showPage(w, r, http.StatusOK, "optional.html", title)
 }
 
-// wantsPage reports whether a browser asks, rather than curl.
+// wantsPage reports whether the request is from a browser, and not from curl.
 func wantsPage(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// headerField is one line of what arrived.
+// headerField is one header field of the request.
 type headerField struct{ Name, Value string }
 
-// usualOrder is the order in which the headers are explained best.
+// usualOrder is the order in which the page shows the headers.
 var usualOrder = []string{
 	"X-User-Id", "X-User-Name", "X-User-Email", "X-User-Balance", "X-User-Balance-State",
 	"X-User-Balance-Age", "X-User-Quota", "X-User-Used-Quota",
 }
 
-// identityHeaders are the X-User headers that arrived.
+// identityHeaders returns the X-User headers of a request.
 func identityHeaders(h http.Header) []headerField {
 	var fields []headerField
 	for name, values := range h {

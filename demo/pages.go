@@ -23,19 +23,18 @@ func parsePages(names ...string) map[string]*template.Template {
 	return parsed
 }
 
-// wordsComeHere is where the page of an answer is cut, for its words to come one by
-// one.
+// wordsComeHere is the place in the page of an answer where the words are inserted.
 const wordsComeHere = "<slot></slot>"
 
 // policy allows our own style sheet, icon and script, and forms and calls to this origin.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// page is what every template is given.
+// page is the data of every template.
 type page struct {
 	Title string
 	Text  string
 	Path  string
-	// Origin is where the person reaches the gateway.
+	// Origin is the origin of the gateway in the user's browser.
 	Origin string
 
 	SignedIn bool
@@ -88,7 +87,7 @@ func writePage(w http.ResponseWriter, status int, name string, p page) {
 	}
 }
 
-// render gives a whole page, or answers that there is none.
+// render returns a whole page. If it returns false, it has written an error.
 func render(w http.ResponseWriter, name string, p page) (text string, ok bool) {
 	var b bytes.Buffer
 	if err := pages[name].ExecuteTemplate(&b, "layout.html", p); err != nil {
@@ -110,7 +109,7 @@ func writeHeader(w http.ResponseWriter, status int) {
 	w.WriteHeader(status)
 }
 
-// showText says what arrived to whoever asks from a terminal.
+// showText writes the identity headers as plain text, for requests from a terminal.
 func showText(w http.ResponseWriter, r *http.Request) {
 	var text strings.Builder
 	fields := identityHeaders(r.Header)

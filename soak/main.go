@@ -1,8 +1,8 @@
-// Command soak lets people use a site while everything around it fails: several
-// gateways that share their sessions, a provider that fails now and then, a Redis that
-// is killed and restarted, configurations that are reloaded, gateways that are stopped
-// and started. It counts what was lost, and fails when it was more than what nobody
-// could have kept: a session whose rotated tokens the provider never delivered.
+// Command soak simulates users of a site while everything around it fails. Several
+// gateways share their sessions; the provider fails now and then; Redis is killed and
+// restarted; configurations are reloaded; gateways are stopped and started. It counts lost
+// sessions. It fails if any session was lost for another reason than a response of the
+// provider that was cut off: then nobody can have the rotated tokens.
 package main
 
 import (
@@ -55,7 +55,7 @@ func parseOptions(args []string) (options, error) {
 	case o.refreshes < 1 || o.replicas < 1 || o.sessions < 1:
 		return o, errors.New("-refreshes, -replicas and -sessions must be at least 1")
 	case o.store != "redis" && o.store != "storage":
-		return o, fmt.Errorf("-store: %q is neither redis nor storage", o.store)
+		return o, fmt.Errorf("-store: %q must be redis or storage", o.store)
 	}
 	return o, nil
 }
@@ -79,7 +79,7 @@ func run(o options) (err error) {
 	}
 	s.report(os.Stdout, time.Since(began))
 	if !reached {
-		return fmt.Errorf("%d refreshes were not reached within %v", o.refreshes, o.limit)
+		return fmt.Errorf("timed out after %[2]v, before there were %[1]d refreshes", o.refreshes, o.limit)
 	}
 	return s.verdict()
 }

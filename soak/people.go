@@ -18,14 +18,14 @@ type person struct {
 	name   string
 	client *http.Client
 	grant  *grant
-	lost   atomic.Bool // the session is gone, and the next one has not begun
+	lost   atomic.Bool // the session was lost, and the next sign-in is not done yet
 }
 
-// answers counts what people got.
+// answers counts the responses by kind.
 type answers struct {
 	ok, unavailable, repeated, wrong atomic.Int64
-	// lost counts the sessions that are gone, lostCut those among them that nobody
-	// could have kept.
+	// lost counts the lost sessions. lostCut counts those of them whose tokens the provider
+	// did not deliver, so that no gateway could have kept them.
 	lost, lostCut atomic.Int64
 }
 
@@ -51,7 +51,7 @@ func (s *site) signInAll() ([]*person, error) {
 	return people, nil
 }
 
-// signIn goes through a sign-in, with the first gateway, which has the callback.
+// signIn signs the user in at the first gateway, which has the callback.
 func (s *site) signIn(p *person) error {
 	s.signing.Lock()
 	defer s.signing.Unlock()
@@ -79,7 +79,7 @@ func (s *site) signIn(p *person) error {
 	return nil
 }
 
-// visit is a navigation.
+// visit sends the request of a page navigation.
 func (p *person) visit(target string) (*http.Response, error) {
 	req, err := http.NewRequest(http.MethodGet, target, nil)
 	if err != nil {
@@ -95,8 +95,8 @@ func (p *person) visit(target string) (*http.Response, error) {
 	return res, nil
 }
 
-// useUntilDone lets everybody work until there were enough refreshes, while things
-// fail, and reports whether there were.
+// useUntilDone runs all users until there were enough refreshes, while things fail. It
+// returns false if the time limit is over before that.
 func (s *site) useUntilDone(people []*person) bool {
 	stop := make(chan struct{})
 	var working sync.WaitGroup
@@ -113,8 +113,8 @@ func (s *site) useUntilDone(people []*person) bool {
 	return s.provider.account().good >= s.refreshes
 }
 
-// work sends a few requests at once, to any gateways, and rests. Whoever lost the
-// session signs in anew, as soon as that is possible.
+// work sends a few requests at once, to any gateways, and pauses. A user whose session was
+// lost signs in again as soon as that is possible.
 func (s *site) work(p *person, stop chan struct{}) {
 	for {
 		if p.lost.Load() {
@@ -135,7 +135,7 @@ func (s *site) work(p *person, stop chan struct{}) {
 	}
 }
 
-// use sends one request, to another gateway where one is not there.
+// use sends one request. If a gateway is down, it uses another one.
 func (s *site) use(p *person) {
 	for range 40 {
 		g := s.gateways[rand.IntN(len(s.gateways))]

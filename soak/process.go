@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// process is a program that runs until it is told otherwise.
+// process is a program that runs until it is ended.
 type process struct {
 	*exec.Cmd
 	ended chan struct{}
@@ -40,7 +40,8 @@ func startProcess(logFile, program string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// end sends a signal and waits for the end; a process that ignores it is killed.
+// end sends a signal and waits until the process has ended. After the timeout it kills the
+// process.
 func (p *process) end(signal os.Signal, timeout time.Duration) error {
 	if p == nil {
 		return nil
@@ -56,8 +57,7 @@ func (p *process) end(signal os.Signal, timeout time.Duration) error {
 	}
 }
 
-// redis is a Redis that is killed and started again, and loses nothing that it had
-// promised to keep.
+// redis is a Redis that is killed and started again, and does not lose acknowledged writes.
 type redis struct {
 	folder  string
 	address string
@@ -120,7 +120,7 @@ func (g *gateway) start() error {
 
 func (g *gateway) stop() error { return g.process.end(syscall.SIGTERM, time.Minute) }
 
-// reload loads the same configuration again, with a comment that makes it another one.
+// reload loads the same configuration again. A comment makes its text differ.
 func (g *gateway) reload() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -130,7 +130,7 @@ func (g *gateway) reload() error {
 		return err
 	}
 	req.Header.Set("Content-Type", "text/caddyfile")
-	req.Header.Set("Cache-Control", "must-revalidate") // load it though nothing has changed
+	req.Header.Set("Cache-Control", "must-revalidate") // load it although nothing has changed
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -151,5 +151,5 @@ func waitUntil(ok func() bool, what string) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("waited in vain until %s", what)
+	return fmt.Errorf("timed out waiting until %s", what)
 }

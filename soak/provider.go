@@ -10,15 +10,15 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// Of a hundred refreshes five are refused with 503 before anything happens, and one
-// in two hundred is done and its answer cut off.
+// Five of a hundred refreshes get 503 and do nothing. One of two hundred is done, and its
+// response is cut off.
 const (
 	refusedOf = 20
 	cutOf     = 200
 )
 
-// provider is the simulated provider behind a front that fails now and then, and keeps
-// its own account of every refresh token.
+// provider is the simulated provider behind a handler that fails now and then, and that keeps
+// its own record of every refresh token.
 type provider struct {
 	*simulator.Provider
 	faults atomic.Bool
@@ -29,25 +29,25 @@ type provider struct {
 	counts account
 }
 
-// account is what became of the refreshes.
+// account counts the refreshes by their results.
 type account struct {
 	asked        int // while there are faults
 	good         int // done and delivered
 	refused      int
-	cut          int // done, and the answer cut off
+	cut          int // done, and the response cut off
 	doubleSpends int
-	resent       int // sent again after its answer was cut off
+	resent       int // sent again after the response was cut off
 }
 
-// grant is one sign-in and all that was refreshed since.
+// grant is one sign-in with all its refreshes.
 type grant struct {
-	cut int // answers that were never delivered
+	cut int // responses that were cut off
 }
 
 type refreshToken struct {
 	grant *grant
 	spent bool
-	cut   bool // the answer to it was
+	cut   bool // the response to it was cut off
 }
 
 func newProvider(options simulator.Options) *provider {
@@ -63,7 +63,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.Provider.ServeHTTP(w, r)
 		return
 	}
-	// The simulator reads the form by itself, as strictly as ever.
+	// The simulator reads the form again by itself, as strictly as always.
 	refresh := peekRefreshToken(r)
 	if refresh == "" {
 		p.exchange(w, r)
@@ -84,7 +84,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	pass(w, answer)
 }
 
-// take notes that a refresh token was presented, and draws its fate.
+// take records that a refresh token was sent, and draws whether the refresh fails.
 func (p *provider) take(refresh string) (refuse, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +107,7 @@ func (p *provider) take(refresh string) (refuse, cut bool) {
 	return refuse, cut
 }
 
-// settle follows a grant from one refresh token to the next.
+// settle records the new refresh token of a grant.
 func (p *provider) settle(refresh string, answer *httptest.ResponseRecorder, cut bool) {
 	next := refreshTokenIn(answer)
 	p.mu.Lock()
@@ -139,7 +139,7 @@ func (p *provider) exchange(w http.ResponseWriter, r *http.Request) {
 	pass(w, answer)
 }
 
-// lastGrant is that of the newest sign-in; they come one at a time.
+// lastGrant returns the grant of the newest sign-in. There is one sign-in at a time.
 func (p *provider) lastGrant() *grant {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +176,7 @@ func pass(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
 	w.Write(answer.Body.Bytes())
 }
 
-// hangUp closes the connection without an answer.
+// hangUp closes the connection without a response.
 func hangUp(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		conn.Close()

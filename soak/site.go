@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	// accessLifetime makes a session refresh every three seconds or so.
+	// accessLifetime makes each session refresh about every three seconds.
 	accessLifetime = 4 * time.Second
-	// providerTimeout bounds how long a gateway waits for an answer that was cut off.
+	// providerTimeout is how long a gateway waits for a response that was cut off.
 	providerTimeout = 2 * time.Second
 )
 
-// site is everything: provider, upstream, Redis, gateways.
+// site holds the provider, the upstream, Redis and the gateways.
 type site struct {
 	options
 	folder   string
@@ -41,7 +41,7 @@ type site struct {
 	servers  []*http.Server
 	events   events
 	answers  answers
-	signing  sync.Mutex // one sign-in at a time: the newest grant is its
+	signing  sync.Mutex // held during a sign-in, so that the newest grant belongs to it
 }
 
 func startSite(o options) (s *site, err error) {
@@ -75,7 +75,7 @@ func startSite(o options) (s *site, err error) {
 	return s, nil
 }
 
-// startOthers starts what stands around the gateways.
+// startOthers starts the servers around the gateways.
 func (s *site) startOthers() (err error) {
 	var users []simulator.User
 	for i := range s.sessions {
@@ -142,7 +142,7 @@ func (s *site) caddyfile(g *gateway) string {
 		s.gateways[0].url, s.secret, store, s.upstream)
 }
 
-// close ends everything. The folder stays where something went wrong.
+// close ends everything. It keeps the folder if something went wrong.
 func (s *site) close() error {
 	var faults []error
 	for _, g := range s.gateways {
@@ -172,7 +172,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// withHint gives the authorization URL with a hint of who signs in.
+// withHint returns the authorization URL with the login_hint of a user.
 func withHint(location, username string) (string, error) {
 	u, err := url.Parse(location)
 	if err != nil {
@@ -184,7 +184,7 @@ func withHint(location, username string) (string, error) {
 	return u.String(), nil
 }
 
-// peekRefreshToken reads the form of a token request, and leaves the body as it was.
+// peekRefreshToken reads the form of a token request, and makes the body readable again.
 func peekRefreshToken(r *http.Request) string {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

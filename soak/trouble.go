@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// Everything that goes wrong does so now and then, in turn.
+// The intervals and durations of the failures, which happen in turn.
 const (
 	reloadEvery  = 10 * time.Second
 	restartEvery = 15 * time.Second
 	killEvery    = 25 * time.Second
-	// awayFor is how long Redis is gone.
+	// awayFor is how long Redis is down.
 	awayFor = time.Second
 )
 
-// events counts what was done to the site.
+// events counts the failures that were caused.
 type events struct {
 	reloads, restarts, kills atomic.Int64
 	fault                    atomic.Pointer[error]
 }
 
-// trouble reloads, restarts and kills until it is stopped.
+// trouble reloads, restarts and kills processes until it is stopped.
 func (s *site) trouble(stop chan struct{}) {
 	reload, restart, kill := time.NewTicker(reloadEvery), time.NewTicker(restartEvery), time.NewTicker(killEvery)
 	defer reload.Stop()
@@ -64,7 +64,8 @@ func (s *site) killRedis() error {
 	return errors.Join(err, s.redis.start())
 }
 
-// settle ends the trouble, and asks everybody once more who they are.
+// settle ends the failures, and waits until each user whose session was not lost is served
+// again.
 func (s *site) settle(people []*person) error {
 	s.provider.endFaults()
 	time.Sleep(4*providerTimeout + accessLifetime)
@@ -120,7 +121,7 @@ func (s *site) verdict() error {
 		faults = append(faults, fmt.Errorf("%d refresh tokens were spent twice", n))
 	}
 	if n := s.answers.wrong.Load(); n > 0 {
-		faults = append(faults, fmt.Errorf("%d answers held another user's identity", n))
+		faults = append(faults, fmt.Errorf("%d responses contained another user's identity", n))
 	}
 	if fault := s.events.fault.Load(); fault != nil {
 		faults = append(faults, *fault)

@@ -1,6 +1,9 @@
-// Package web holds the few pages that people see from the gateway. A page is
-// one self-contained document: it loads nothing, and its
-// Content-Security-Policy allows the bytes it carries and no others.
+// Package web holds the pages that users see from the gateway, and the script for
+// applications. A page is one self-contained document: it loads nothing, and its
+// Content-Security-Policy allows only the bytes that it contains.
+//
+// It does not decide which page is shown or with which status. Begin with Pages.Render
+// for the pages, and with NewSDK for the script.
 package web
 
 import (

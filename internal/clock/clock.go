@@ -1,5 +1,6 @@
 // Package clock gives a site its clock: the system's, unless a test has put another one
-// into the configuration. Every package below takes the clock in its constructor.
+// into the configuration. Other packages take the clock in their constructors. Begin with
+// Of.
 package clock
 
 import (

@@ -1,5 +1,5 @@
 // Package command is `caddy tollgate` and its subcommands. It registers itself with
-// Caddy, and exports nothing.
+// Caddy, and exports nothing. Begin with AddCommands, which lists the subcommands.
 package command
 
 import (

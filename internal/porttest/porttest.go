@@ -1,4 +1,4 @@
-// Package porttest finds ports for the servers that tests start.
+// Package porttest finds ports for the servers that tests start. Begin with Address.
 package porttest
 
 import (

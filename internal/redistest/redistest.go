@@ -1,4 +1,4 @@
-// Package redistest starts real Redis servers for tests.
+// Package redistest starts real Redis servers for tests. Begin with Start.
 package redistest
 
 import (
@@ -33,8 +33,8 @@ type Server struct {
 	admin   rueidis.Client
 }
 
-// Start starts a Redis that keeps what it was told over a restart. Flags come as
-// on the command line.
+// Start starts a Redis that keeps its data over a restart. flags are those of the command
+// line.
 func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, Folder: t.TempDir(), flags: flags}
@@ -94,7 +94,7 @@ func (s *Server) tryStart() bool {
 	return false
 }
 
-// answers: it has read its data, whatever it says to a stranger.
+// answers reports whether the server has read its data and sends a reply, even an error.
 func (s *Server) answers() bool {
 	conn, err := net.DialTimeout("tcp", s.Address(), time.Second)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Server) answers() bool {
 	return err == nil && n > 0 && !strings.HasPrefix(string(answer[:n]), "-LOADING")
 }
 
-// Kill ends the process at once, and restart begins it anew with its data.
+// Kill kills the process. Restart starts it again with its data.
 func (s *Server) Kill() {
 	if s.process != nil {
 		s.process.Process.Signal(syscall.SIGKILL)
@@ -130,13 +130,13 @@ func (s *Server) Restart() {
 	s.t.Fatalf("redis-server does not start again: %s", s.log.String())
 }
 
-// Freeze lets it hang: it takes connections, and answers nothing until thaw.
+// Freeze stops the process: it accepts connections, but sends no replies until Thaw.
 func (s *Server) Freeze() { s.process.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw lets the process go on after Freeze.
 func (s *Server) Thaw() { s.process.Process.Signal(syscall.SIGCONT) }
 
-// Command sends a Command as the operator would, on a connection of its own.
+// Command sends a command as an operator would, on a connection of its own.
 func (s *Server) Command(words ...string) rueidis.RedisResult {
 	s.t.Helper()
 	if s.admin == nil {
@@ -153,8 +153,8 @@ func (s *Server) Command(words ...string) rueidis.RedisResult {
 	return s.admin.Do(ctx, s.admin.B().Arbitrary(words...).Build())
 }
 
-// Must is command for what may not fail; it gives the answer as text, lists with line
-// feeds.
+// Must is Command for a command that must not fail. It returns the reply as text, and a list
+// with line feeds.
 func (s *Server) Must(words ...string) string {
 	s.t.Helper()
 	result := s.Command(words...)
@@ -198,7 +198,7 @@ func (s *Server) Calls(command string) int {
 
 var connectionID = regexp.MustCompile(`(?m)^id=(\d+) .* name=tollgate `)
 
-// Connections are the ids of the gateway's connections.
+// Connections returns the ids of the gateway's connections.
 func (s *Server) Connections() string {
 	var ids []string
 	for _, found := range connectionID.FindAllStringSubmatch(s.Must("CLIENT", "LIST"), -1) {
