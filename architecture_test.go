@@ -18,11 +18,11 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // packages of floors below its own.
 var floors = [][]string{
 	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
-	{"internal/adminapi", "internal/config", "internal/keys", "internal/oauth", "internal/spending"},
+	{"internal/adminapi", "internal/config", "internal/keys", "internal/metrics", "internal/oauth", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
-	{"internal/admin", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "stores/cookie", "stores/redis", "stores/storage"},
+	{"internal/admin", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
 	{"internal/doctor"},
 	{"internal/command"},
 	{""},
@@ -32,8 +32,8 @@ var floors = [][]string{
 // and return values and errors.
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/flight", "internal/header",
-	"internal/identity", "internal/keys", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/wire",
+	"internal/identity", "internal/keys", "internal/metrics", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
+	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/watch", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.

@@ -11,13 +11,15 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // audit writes the audit events, and log lines that must not contain a secret.
 type audit struct {
-	logger *zap.Logger
+	logger  *zap.Logger
+	metrics *metrics.Set
 }
 
 // event writes one audit event with the user, the session and the client address. The session
@@ -62,6 +64,7 @@ func requestFields(r *http.Request) []zap.Field {
 func (a *audit) refresh(s *session.Session, err error) {
 	log := a.logger.Named("audit")
 	fields := []zap.Field{zap.String("user_id", s.User.ID()), zap.String("session", s.ID.Hash())}
+	a.metrics.CountRefresh(resultOf(err))
 	if err == nil {
 		log.Info("refresh", fields...)
 		return

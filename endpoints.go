@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
@@ -98,6 +99,9 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 
 func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	placeholders.Set(placeholders.Of(r), nil)
+	if name != "auth" { // that one decides about a request
+		h.metrics.CountRequest(metrics.Endpoint)
+	}
 	if name == "start" || name == "callback" {
 		h.audit.ownRequest(r, name)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/watch"
 )
 
 // What the tests in package tollgate_test need of the inside. They wait for work that no
@@ -35,7 +36,7 @@ type Internals struct {
 // Internals returns the handler's parts.
 func (h *Handler) Internals() Internals {
 	return Internals{
-		Store: h.store, Storage: h.ctx.Storage(), Keys: h.keys, Sessions: h.state.sessions, Renewals: h.state.renewals,
+		Store: watch.Unwrap(h.store), Storage: h.ctx.Storage(), Keys: h.keys, Sessions: h.state.sessions, Renewals: h.state.renewals,
 		Streams: h.state.streams, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.InvalidateAll,
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
@@ -52,11 +53,14 @@ var authHeaderNames = []string{
 // serveAuth tells another proxy whether a request may pass, and which user sent it. A
 // question that cannot be parsed gets the answer for a request without a session.
 func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
+	begun := time.Now()
 	if policy.ForwardsTunnel(r.Header) {
+		h.metrics.CountRequest(metrics.BadRequest)
 		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
 	}
 	asked, ok := h.settings.forwarding.Question(h.routes, r, originalURL(r))
 	if !ok {
+		h.metrics.CountRequest(metrics.BadRequest)
 		h.warnOfFullURL(r)
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	}
@@ -64,6 +68,7 @@ func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) er
 	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
 	defer cancel()
 	decided := h.decide(ctx, r, v, asked.Demand)
+	h.noteDecision(begun, decided, false)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
 		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
 	}

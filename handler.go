@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -11,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
@@ -54,7 +56,9 @@ type visit struct {
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
 // one direction: target, strip, route, session, renew, rules, identity.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	begun := time.Now()
 	if judged := h.checkTarget(r); judged != policy.TargetOK {
+		h.metrics.CountRequest(metrics.BadRequest)
 		return h.refuseTarget(w, r, judged)
 	}
 	h.firstRequest.Do(func() { h.warnIfUnreachable(r) })
@@ -65,9 +69,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	name, unambiguous := h.routes.Endpoint(originalURL(r))
 	switch {
 	case !unambiguous && name == "auth":
+		h.metrics.CountRequest(metrics.BadRequest)
 		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
 		h.audit.ownRequest(r, "ambiguous") // it may be the callback, with a code in its URL
+		h.metrics.CountRequest(metrics.BadRequest)
 		return respond.AmbiguousPath(w, r)
 	}
 	if name != "" {
@@ -75,6 +81,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	demand, unambiguous := h.routes.Demand(originalURL(r), r)
 	if !unambiguous {
+		h.metrics.CountRequest(metrics.BadRequest)
 		return respond.AmbiguousPath(w, r)
 	}
 	if h.leavesOut(r) {
@@ -86,6 +93,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	dry := v.session != nil && demand.Access == policy.AccessProtected && charging.WantsDryRun(r.Header)
 	if decided.id != nil && policy.IsForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
+			h.metrics.CountRequest(metrics.CrossOrigin)
 			return respond.WriteProblem(w, r, respond.Problem{Title: "Refused: the WebSocket is opened by a page of another origin", Status: http.StatusForbidden, Error: "cross_origin"})
 		}
 		decided.id = nil
@@ -93,6 +101,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if decided.id != nil && decided.charge != nil {
 		decided = h.admit(r, v, demand, decided, dry)
 	}
+	h.noteDecision(begun, decided, dry)
 	if dry {
 		charging.NoteDryRun(w.Header())
 	}

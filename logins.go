@@ -96,6 +96,7 @@ func (lg *logins) restartURL(gone browser.Destination) string {
 func (h *Handler) showDropped(w http.ResponseWriter, r *http.Request, gone browser.Destination) error {
 	const cause = "expired"
 	h.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
+	h.metrics.CountLogin(cause)
 	if gone.Popup {
 		return h.responses.writePage(w, r, http.StatusBadRequest, pagePopup,
 			pageData{home: gone.ReturnPath, popup: web.PopupMessage{Nonce: gone.Nonce, Error: cause}})

@@ -24,11 +24,13 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/errorroutes"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/session"
+	"github.com/caddy-tollgate/tollgate/internal/watch"
 	"github.com/caddy-tollgate/tollgate/stores/cookie"
 	"github.com/caddy-tollgate/tollgate/web"
 )
@@ -218,6 +220,7 @@ type Handler struct {
 	firstRequest *sync.Once
 	// asserter is nil if there is no assertion block.
 	asserter *identity.Asserter
+	metrics  *metrics.Set
 	now      func() time.Time
 	ctx      caddy.Context
 	logger   *zap.Logger
@@ -275,6 +278,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
 	}
+	if h.metrics, err = metrics.Of(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	h.settings.client.Watch = watch.Provider(h.metrics)
 	if h.keys, err = h.newKeySource(ctx); err != nil {
 		return err
 	}
@@ -334,13 +341,13 @@ func (h *Handler) warnOfSameSite() {
 
 // assemble creates the handler's parts. Everything that they share must exist already.
 func (h *Handler) assemble(site clock.Clock) {
-	h.audit = &audit{logger: h.logger}
+	h.audit = &audit{logger: h.logger, metrics: h.metrics}
 	h.tokens = &tokens{
 		settings: h.settings, store: h.store, state: h.state,
 		users:  h.state.usersAt(h.settings.client.UserinfoEndpoint),
 		lease:  cmp.Or(site.Lease(), h.settings.client.Timeout+renewal.LeaseMargin),
 		now:    h.now,
-		logger: h.logger, audit: h.audit,
+		logger: h.logger, audit: h.audit, metrics: h.metrics,
 	}
 	if h.settings.charge != nil {
 		h.holds = charging.New(charging.Terms{
@@ -391,6 +398,9 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Lease:       clock.Of(ctx).Lease(),
 		Now:         h.now,
 	})
+	if h.storeName != "cookie" { // sessions in cookies are read and written without a request
+		h.store = watch.Store(h.store, h.metrics)
+	}
 	return nil
 }
 

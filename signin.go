@@ -33,6 +33,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request, v *visit) e
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("cannot start sign-in: session store or secret unavailable", zap.Error(err))
+		h.metrics.CountLogin(resultUnavailable)
 		return h.responses.writeSignInUnavailable(w, r)
 	}
 	query := queryOf(r)
@@ -73,6 +74,7 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, v *visit
 	keys, err := h.readyForLogin(r.Context())
 	if err != nil {
 		h.logger.Error("cannot finish sign-in: session store or secret unavailable", zap.Error(err))
+		h.metrics.CountLogin(resultUnavailable)
 		return h.responses.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
 	}
 	flow := browser.FlowOf(answer.State)
@@ -209,8 +211,10 @@ func (h *Handler) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	recent = recent.Next(l.ReturnPath)
 	w.Header().Add("Set-Cookie", h.settings.cookies.Recent(recent))
+	loops := recent.IsLoop() && !l.Popup
+	h.metrics.CountLogin(loginResult(loops))
 	switch {
-	case recent.IsLoop() && !l.Popup:
+	case loops:
 		h.logger.Warn("sign-in loop: the browser does not keep the session cookie",
 			zap.String("cookie", h.settings.cookies.Name), zap.String("origin", h.settings.origin), zap.String("session", s.ID.Hash()))
 		return h.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
@@ -246,6 +250,7 @@ func (h *Handler) replaceSession(r *http.Request, v *visit, s *session.Session) 
 // own error path, or an error page with a button to start again.
 func (h *Handler) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, cause string) error {
 	h.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
+	h.metrics.CountLogin(cause)
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/flight"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/rare"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
@@ -68,6 +69,8 @@ type siteState struct {
 	doubted *otter.Cache[session.ID, uint64]
 	// ledgers are those of what the site's users spend.
 	ledgers *charging.Ledgers
+	// unwatch takes the site out of the gauges of the metrics.
+	unwatch func()
 	// timeout is how long the shutdown waits for refreshes in flight.
 	timeout atomic.Int64
 }
@@ -89,7 +92,7 @@ const (
 	rereadInterval = time.Second
 )
 
-func newSiteState(now func() time.Time) *siteState {
+func newSiteState(now func() time.Time, set *metrics.Set) *siteState {
 	s := &siteState{
 		streams:    relay.NewTable[*passing](),
 		endedNames: session.NewEndedNames(now),
@@ -121,9 +124,10 @@ func newSiteState(now func() time.Time) *siteState {
 			ExpiryCalculator: otter.ExpiryWriting[session.ID, uint64](futileInterval),
 		}),
 	}
-	s.ledgers = charging.NewLedgers(now, s.newestLogger)
+	s.ledgers = charging.NewLedgers(now, s.newestLogger, set)
 	s.sessions = session.NewRegistry(now, s.sessionEnds)
 	s.renewals = renewal.New(s.sessions, now)
+	s.unwatch = set.Watch(s)
 	return s
 }
 
@@ -197,6 +201,7 @@ func (s *siteState) heldHandlers() (handlers []*Handler, release func()) {
 
 // Destruct implements caddy.Destructor.
 func (s *siteState) Destruct() error {
+	s.unwatch()
 	s.streams.EndAll(relay.GoingAway)
 	s.renewals.Drain(time.Duration(s.timeout.Load()))
 	s.renewals.Close()
@@ -222,7 +227,7 @@ var sharedStates = caddy.NewUsagePool()
 func (h *Handler) holdState() error {
 	key := string(wire.AppendText(wire.AppendText(nil, h.settings.client.Config.ClientID), h.settings.redirectURI))
 	state, _, err := sharedStates.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newSiteState(h.now), nil
+		return newSiteState(h.now, h.metrics), nil
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -28,6 +29,7 @@ type tokens struct {
 	noteReading func(context.Context, *session.Session) (end func(context.Context, *oauth.UserInfo))
 	logger      *zap.Logger
 	audit       *audit
+	metrics     *metrics.Set
 }
 
 // renewWhenDue refreshes the tokens of a session shortly before they expire. While the
@@ -59,6 +61,7 @@ func (t *tokens) renewal(s *session.Session) renewal.How {
 		Store:   t.store,
 		Timeout: t.settings.client.Timeout + renewal.LeaseMargin,
 		Lease:   t.lease,
+		Waiting: t.metrics.CountRefreshWaiter,
 		Unsaved: func(err error) {
 			t.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
 				zap.String("session", s.ID.Hash()), zap.Error(err))

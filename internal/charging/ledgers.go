@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/rare"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
@@ -15,7 +16,8 @@ import (
 type Ledgers struct {
 	now func() time.Time
 	// logger returns the newest logger of the site, or nil if there is none.
-	logger func() *zap.Logger
+	logger  func() *zap.Logger
+	metrics *metrics.Set
 
 	mu sync.Mutex // guards locals and keeper
 	// locals are the ledgers of this process, by the endpoint of the users' balances.
@@ -35,8 +37,8 @@ type keeper struct {
 
 // NewLedgers returns the ledgers of a site. logger returns the newest logger of the site, or
 // nil if there is none.
-func NewLedgers(now func() time.Time, logger func() *zap.Logger) *Ledgers {
-	return &Ledgers{now: now, logger: logger, locals: make(map[string]*spending.Local)}
+func NewLedgers(now func() time.Time, logger func() *zap.Logger, set *metrics.Set) *Ledgers {
+	return &Ledgers{now: now, logger: logger, metrics: set, locals: make(map[string]*spending.Local)}
 }
 
 // localAt is the ledger of this process for the users of one user information endpoint.
@@ -51,6 +53,16 @@ func (l *Ledgers) localAt(endpoint string) *spending.Local {
 	return local
 }
 
+// Running returns how many requests hold an amount.
+func (l *Ledgers) Running() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.keeper == nil {
+		return 0
+	}
+	return l.keeper.Running()
+}
+
 // keeperOf is the Keeper of a ledger. That of the previous configuration goes on if the
 // ledger is the same.
 func (l *Ledgers) keeperOf(ledger spending.Ledger) *spending.Keeper {
@@ -63,7 +75,10 @@ func (l *Ledgers) keeperOf(ledger spending.Ledger) *spending.Keeper {
 }
 
 // logLate writes down that a ledger took a settlement only when it was repeated.
-func (l *Ledgers) logLate(_ spending.Hold, settled spending.Settled) {
+func (l *Ledgers) logLate(held spending.Hold, settled spending.Settled) {
+	if settled.OverHold && !held.Amount.IsZero() {
+		l.metrics.CountCostOverHold()
+	}
 	requests, due := l.lateHolds.Next(l.now())
 	if !due {
 		return

@@ -62,6 +62,7 @@ func (c *Call) End(rw *relay.Writer, err error) {
 		return
 	}
 	if settled.OverHold && !c.held.Amount().IsZero() {
+		hs.ledgers.metrics.CountCostOverHold()
 		if requests, due := hs.ledgers.overHolds.Next(hs.now()); due {
 			hs.logger.Warn("a request has cost more than it held; raise `reserve`", zap.Int("requests", requests),
 				zap.String("path", c.path), zap.Stringer("cost", cost), zap.Stringer("held", c.held.Amount()))

@@ -225,14 +225,22 @@ type Client struct {
 
 	TokenLifetime time.Duration
 	Timeout       time.Duration
-	httpClient    *http.Client
-	now           func() time.Time
+	// Watch is called when a request to the provider begins. The request uses the context that
+	// it returns. end is called when the response has been read, with its status, or with 0
+	// and the error if there was no response.
+	Watch      func(ctx context.Context, endpoint, method string) (watched context.Context, end func(status int, err error))
+	httpClient *http.Client
+	now        func() time.Time
 }
 
 // NewClient returns a client whose requests time out after timeout, and whose clock is now. Set
 // the other fields before the first request.
 func NewClient(timeout time.Duration, now func() time.Time) *Client {
-	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now}
+	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now, Watch: unwatched}
+}
+
+func unwatched(ctx context.Context, _, _ string) (context.Context, func(int, error)) {
+	return ctx, func(int, error) {}
 }
 
 // With returns a copy of c that sends its requests through h.
@@ -309,7 +317,7 @@ func (c *Client) requestTokens(ctx context.Context, old Tokens, sentAt time.Time
 	defer cancel()
 	client := *c.httpClient
 	client.Timeout = 0 // ctx has the timeout; the client's own would hide our error
-	client.Transport = &tokenResponses{next: c.httpClient.Transport}
+	client.Transport = &tokenResponses{next: c.httpClient.Transport, watch: c.Watch}
 	response, err := send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err != nil {
 		if partial, ok := errors.AsType[*partialTokenResponse](err); ok && old.Refreshable() {
@@ -382,17 +390,21 @@ func responseError(endpoint providerEndpoint, err error) error {
 func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, access string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	ctx, end := c.Watch(ctx, string(endpoint), http.MethodGet)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
+		end(0, err)
 		return nil, &Error{Endpoint: endpoint, Kind: FailureOperator, Reason: "the endpoint's URL is invalid", Because: cause.InvalidResponse}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	req.Header.Set("Accept", acceptedType)
 	res, err := c.httpClient.Do(req)
 	if err != nil {
+		end(0, err)
 		return nil, unansweredError(endpoint, FailureTransient, err)
 	}
 	defer res.Body.Close()
+	defer func() { end(res.StatusCode, nil) }() // after the body is read
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
 		return nil, &Error{Endpoint: endpoint, Kind: FailureUnauthorized, Status: res.StatusCode, Reason: "the access token is not accepted"}
@@ -421,8 +433,10 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 			form.Set("client_secret", c.Config.ClientSecret)
 		}
 	}
+	ctx, end := c.Watch(ctx, string(endpointRevocation), http.MethodPost)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.RevocationEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
+		end(0, err)
 		return &Error{Endpoint: endpointRevocation, Kind: FailureOperator, Reason: "the endpoint's URL is invalid", Because: cause.InvalidResponse}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -432,9 +446,11 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	}
 	res, err := c.httpClient.Do(req)
 	if err != nil {
+		end(0, err)
 		return unansweredError(endpointRevocation, FailureTransient, err)
 	}
 	defer res.Body.Close()
+	end(res.StatusCode, nil)
 	if res.StatusCode != http.StatusOK {
 		return &Error{Endpoint: endpointRevocation, Status: res.StatusCode, Reason: "status " + http.StatusText(res.StatusCode)}
 	}

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"math"
@@ -25,17 +26,20 @@ const maxExpiresIn = 366 * 24 * 60 * 60
 // checks every response. It passes a good response on in a plain form, and turns everything
 // else into an *Error.
 type tokenResponses struct {
-	next http.RoundTripper
+	next  http.RoundTripper
+	watch func(context.Context, string, string) (context.Context, func(int, error))
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *tokenResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	var sent atomic.Bool
-	req = req.Clone(withSentTrace(req.Context(), &sent))
+	ctx, end := t.watch(req.Context(), string(EndpointToken), req.Method)
+	req = req.Clone(withSentTrace(ctx, &sent))
 	// GitHub's token endpoint, and similar ones, send a form without this header.
 	req.Header.Set("Accept", acceptedType)
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
+		end(0, err)
 		kind := FailureTransient
 		if sent.Load() {
 			kind = FailureUnanswered
@@ -44,6 +48,7 @@ func (t *tokenResponses) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body, readErr := readResponse(res.Body)
 	res.Body.Close()
+	end(res.StatusCode, nil)
 	response := parseTokenResponse(body, readErr == nil)
 	if err := response.judge(res.StatusCode, readErr); err != nil {
 		return nil, err

@@ -76,6 +76,16 @@ func (s *Table[T]) Add(stream *Stream[T], every time.Duration, look func(session
 	watch.open[stream], watch.every = s.opened, every
 }
 
+// Len returns how many streams are open.
+func (s *Table[T]) Len() (open int) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	for _, watch := range s.Watches {
+		open += len(watch.open)
+	}
+	return open
+}
+
 // Remove removes a stream that is over. The session's timer stops with the last stream.
 func (s *Table[T]) Remove(stream *Stream[T]) {
 	name := stream.Session

@@ -85,6 +85,8 @@ type How struct {
 	Timeout time.Duration
 	// Lease is how long a lock between processes lasts if it is not renewed.
 	Lease time.Duration
+	// Waiting, if it is not nil, is called when a request begins to wait for the refresh.
+	Waiting func()
 	// Unsaved is called with the error if the refreshed tokens could not be saved at once.
 	Unsaved func(error)
 	// Abandoned is called with the new tokens if their session has ended meanwhile.
@@ -104,6 +106,9 @@ func (r *Refresher) Start(s *session.Session, how How) {
 func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*session.Session, error) {
 	if err := r.backingOff(s); err != nil {
 		return nil, err
+	}
+	if how.Waiting != nil {
+		how.Waiting()
 	}
 	select {
 	case done := <-r.fly(s, how):

@@ -1,0 +1,82 @@
+package tollgate
+
+import (
+	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/cause"
+	"github.com/caddy-tollgate/tollgate/internal/decimal"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
+)
+
+// resultUnavailable is the result of a sign-in that could not begin or end, because the session
+// store or the secret is unavailable.
+const resultUnavailable = cause.StoreUnavailable
+
+// noteDecision counts a request that has been decided.
+func (h *Handler) noteDecision(begun time.Time, d decision, dry bool) {
+	outcome := outcomeOf(d)
+	if dry && outcome == metrics.Passed {
+		outcome = metrics.DryRun
+	}
+	h.metrics.ObserveDecision(outcome, time.Since(begun))
+	switch {
+	case d.id != nil && d.id.Told:
+		h.metrics.ObserveBalanceAge(max(d.id.Age, 0))
+	case outcome == metrics.InsufficientBalance:
+		h.metrics.CountInsufficient(shortageOf(d))
+	}
+}
+
+func outcomeOf(d decision) metrics.Outcome {
+	switch d.verdict {
+	case verdictPass:
+		if d.id == nil {
+			return metrics.Anonymous
+		}
+		return metrics.Passed
+	case verdictLogin:
+		return metrics.Unauthenticated
+	case verdictRefused:
+		return metrics.Refused
+	case verdictLacking:
+		return metrics.InsufficientBalance
+	case verdictOverBudget:
+		return metrics.OverBudget
+	default:
+		return metrics.Unavailable
+	}
+}
+
+// shortageOf says why the money of a refused user was not enough.
+func shortageOf(d decision) metrics.Shortage {
+	if d.short.Balance == nil {
+		return metrics.UnknownBalance
+	}
+	balance, known := decimal.Parse(*d.short.Balance)
+	required, _ := decimal.Parse(d.short.Required)
+	if known && balance.Compare(required) >= 0 {
+		return metrics.AllHeld
+	}
+	return metrics.TooLow
+}
+
+// resultOf is the result of a refresh.
+func resultOf(err error) string {
+	if err == nil {
+		return metrics.ResultOK
+	}
+	return cause.Of(err)
+}
+
+func loginResult(loops bool) string {
+	if loops {
+		return cause.LoginLoop
+	}
+	return metrics.ResultOK
+}
+
+// Holds implements metrics.Source.
+func (s *siteState) Holds() int { return s.ledgers.Running() }
+
+// Streams implements metrics.Source.
+func (s *siteState) Streams() int { return s.streams.Len() }
