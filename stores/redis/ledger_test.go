@@ -92,6 +92,10 @@ func (w *twin) step() {
 		w.now = w.now.Add(time.Duration(w.r.IntN(1000)) * time.Hour)
 	case 2: // back
 		w.now = w.now.Add(-time.Duration(w.r.IntN(100)) * time.Minute)
+	case 3, 4: // around the slack of clocks
+		w.now = w.now.Add(-time.Duration(w.r.IntN(90)) * time.Second)
+	case 5: // around the time for which lapsed holds are remembered
+		w.now = w.now.Add(time.Duration(w.r.IntN(90)) * time.Minute)
 	default:
 		w.now = w.now.Add(time.Duration(w.r.IntN(2000)) * time.Millisecond)
 	}
