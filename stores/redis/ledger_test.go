@@ -23,6 +23,7 @@ type twin struct {
 	state   *spending.State
 	ledger  spending.Ledger
 	entered bool
+	epoch   uint64
 	ids     []spending.ID
 	tickets []spending.Ticket
 	log     []string
@@ -111,8 +112,11 @@ func (w *twin) step() {
 		w.compare(fmt.Sprintf("admit %+v", *r), w.state.Admit(w.milli(), r, testLease), ofRedis, err)
 	case n < 7:
 		s := &spending.Settlement{ID: w.id(), Amount: w.amount(), Budgets: w.budgets(), Word: spending.Word(w.r.IntN(3)), Cost: w.huge(), Epoch: 1 << 50}
-		if w.r.IntN(10) == 0 {
+		switch w.r.IntN(10) {
+		case 0:
 			s.Epoch = 1 // of an epoch that was lost
+		case 1, 2:
+			s.Epoch = w.epoch
 		}
 		if w.entered {
 			ofRedis, err := w.ledger.Settle(ctx, w.user, s)
@@ -148,6 +152,7 @@ func (w *twin) enter(epoch uint64) {
 		w.state, w.entered = spending.NewState(w.milli()), true
 	}
 	w.state.Enter(epoch)
+	w.epoch = epoch
 }
 
 func TestScriptsEqualState(t *testing.T) {
