@@ -49,8 +49,8 @@ http:// {
 			now := time.Now()
 			h.now = func() time.Time { return now }
 			h.sessions.now, h.tokens.now = h.now, h.now
-			if h.asserter != nil && c.pause > 0 {
-				h.asserter.Lifetime = time.Second // less than any configuration may say
+			if h.assertions.asserter != nil && c.pause > 0 {
+				h.assertions.asserter.Lifetime = time.Second // less than any configuration may say
 			}
 			s := session.NewSession(now, oauth.Tokens{Access: "a", Refresh: "r", Issued: now, Expires: now.Add(720 * time.Hour)},
 				oauth.NewUserInfo([oauth.FieldCount]oauth.Scalar{oauth.FieldID: testUserID, oauth.FieldStatus: "1", oauth.FieldUsername: `"user123"`, oauth.FieldEmail: `"user@example.com"`, oauth.FieldBalance: `"750.00"`}, now))

@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -61,58 +61,68 @@ type decision struct {
 	retryAfter time.Duration
 }
 
+// decider decides who passes.
+type decider struct {
+	settings *settings
+	sessions *sessions
+	tokens   *tokens
+	holds    *charging.Holds // nil if no rule has a reserve or a budget
+	audit    *audit
+	metrics  *metrics.Set
+}
+
 // decide decides whether a request passes, and with which identity. Both modes use it: the
 // gateway in front of the upstream, and the `auth` endpoint for another proxy.
-func (h *Handler) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) decision {
+func (d *decider) decide(ctx context.Context, r *http.Request, v *visit, asked policy.Demand) decision {
 	anonymous := decision{verdict: verdictPass}
 	if asked.Access == policy.AccessPublic {
 		return anonymous
 	}
 	optional := asked.Access == policy.AccessOptional
-	err := h.sessions.open(ctx, v)
+	err := d.sessions.open(ctx, v)
 	switch {
 	case optional && (err != nil || v.session == nil):
 		return anonymous
 	case err != nil:
-		h.audit.fault(ctx, err)
+		d.audit.fault(ctx, err)
 		return decision{verdict: verdictUnavailable}
 	case v.session == nil:
 		return decision{verdict: verdictLogin}
 	}
 
-	decided := h.judge(ctx, v, asked.Blocks)
+	decided := d.judge(ctx, v, asked.Blocks)
 	switch {
 	case optional && decided.verdict != verdictPass:
 		return anonymous
 	case decided.reason != "":
-		h.audit.event("denied", r, v.session, zap.String("reason", decided.reason))
+		d.audit.event("denied", r, v.session, zap.String("reason", decided.reason))
 	}
 	return decided
 }
 
 // judge decides whether the signed-in user meets these require blocks.
-func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
-	rules := h.settings.rules.Among(which)
-	need := rules.Need(h.settings.passUnknown)
+func (d *decider) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
+	rules := d.settings.rules.Among(which)
+	need := rules.Need(d.settings.passUnknown)
 	var charge *policy.Charge
-	if h.settings.charge != nil {
+	if d.settings.charge != nil {
 		charge = rules.Charge()
 	}
 	if charge != nil && charge.Reserve {
-		need = charging.NeedOf(v.streaming, h.settings.passUnknown)
+		need = charging.NeedOf(v.streaming, d.settings.passUnknown)
 	}
 	if need != nil && v.streaming {
-		need.AmpleAge = h.recheckInterval() / 2
+		need.AmpleAge = d.settings.recheckInterval() / 2
 	}
-	id := h.tokens.identify(ctx, v.session, need)
-	ended, reason := h.sessions.hasEnded(v), h.refusal(id, rules)
+	id := d.tokens.identify(ctx, v.session, need)
+	ended, reason := d.sessions.hasEnded(v), d.refusal(id, rules)
 	switch {
-	case ended, id.Refused && h.tokens.needsSignIn(v.session):
+	case ended, id.Refused && d.tokens.needsSignIn(v.session):
 		return decision{verdict: verdictLogin}
 	case reason != "":
 		return decision{verdict: verdictRefused, reason: reason}
 	}
-	if short := h.lack(v, need, id); short != nil {
+	if short := d.lack(v, need, id); short != nil {
 		return decision{verdict: verdictLacking, reason: "balance", short: short}
 	}
 	return decision{verdict: verdictPass, id: id, charge: charge}
@@ -120,27 +130,27 @@ func (h *Handler) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 
 // admit asks the ledger whether a request that meets the rules can be paid. With dry it takes
 // no hold.
-func (h *Handler) admit(r *http.Request, v *visit, asked policy.Demand, decided decision, dry bool) decision {
+func (d *decider) admit(r *http.Request, v *visit, asked policy.Demand, decided decision, dry bool) decision {
 	before := decided.id.View.Info
-	result := decided.with(h.holds.Admit(r.Context(), v.session, decided.id, decided.charge, dry))
+	result := decided.with(d.holds.Admit(r.Context(), v.session, decided.id, decided.charge, dry))
 	if result.verdict == verdictPass && decided.id.View.Info != before { // it waited for a reading
-		result = h.judgeAgain(v, asked, result)
+		result = d.judgeAgain(v, asked, result)
 	}
 	switch {
 	case asked.Access == policy.AccessOptional && result.verdict != verdictPass:
 		return decision{verdict: verdictPass} // as anonymous
 	case result.reason != "" && !dry:
-		h.audit.event("denied", r, v.session, zap.String("reason", result.reason))
+		d.audit.event("denied", r, v.session, zap.String("reason", result.reason))
 	}
 	return result
 }
 
 // with is the decision after the ledger's answer about a request that meets the rules.
-func (d decision) with(answer charging.Answer) decision {
+func (dn decision) with(answer charging.Answer) decision {
 	switch answer.Verdict {
 	case charging.Admitted:
-		d.held = answer.Held
-		return d
+		dn.held = answer.Held
+		return dn
 	case charging.Lacking:
 		return decision{verdict: verdictLacking, reason: "balance", short: answer.Short, available: answer.Available}
 	case charging.OverBudget:
@@ -151,8 +161,8 @@ func (d decision) with(answer charging.Answer) decision {
 }
 
 // judgeAgain checks after a wait that the session still lives, and that the user may pass.
-func (h *Handler) judgeAgain(v *visit, asked policy.Demand, result decision) decision {
-	ended, reason := h.sessions.hasEnded(v), h.refusal(result.id, h.settings.rules.Among(asked.Blocks))
+func (d *decider) judgeAgain(v *visit, asked policy.Demand, result decision) decision {
+	ended, reason := d.sessions.hasEnded(v), d.refusal(result.id, d.settings.rules.Among(asked.Blocks))
 	if !ended && reason == "" {
 		return result
 	}
@@ -165,15 +175,10 @@ func (h *Handler) judgeAgain(v *visit, asked policy.Demand, result decision) dec
 	return decision{verdict: verdictRefused, reason: reason}
 }
 
-// isLow reports whether the response to a page navigation says that the balance is low.
-func (h *Handler) isLow(r *http.Request, id *identity.Identity) bool {
-	return h.settings.low != nil && id.IsBelow(h.settings.low.Value) && browser.IsNavigation(r)
-}
-
 // lack says why the balance is too low, or returns nil.
-func (h *Handler) lack(v *visit, need *account.Need, id *identity.Identity) *account.Shortfall {
+func (d *decider) lack(v *visit, need *account.Need, id *identity.Identity) *account.Shortfall {
 	if !v.streaming {
-		return h.tokens.users.Lack(v.session, need, id.View)
+		return d.tokens.users.Lack(v.session, need, id.View)
 	}
 	if need.Meet(id.View) != account.Lacking {
 		return nil
@@ -183,16 +188,16 @@ func (h *Handler) lack(v *visit, need *account.Need, id *identity.Identity) *acc
 
 // refusal gives the reason why this user may not pass, whatever the balance. It is empty
 // if the user may pass.
-func (h *Handler) refusal(id *identity.Identity, rules policy.Rules) (reason string) {
-	if !h.mayPass(id) {
+func (d *decider) refusal(id *identity.Identity, rules policy.Rules) (reason string) {
+	if !d.mayPass(id) {
 		return "status"
 	}
 	return rules.Refuse(id.Info)
 }
 
 // mayPass reports whether the user was active according to the last answer of the provider.
-func (h *Handler) mayPass(id *identity.Identity) bool {
-	return !id.Refused && id.Info.IsActive(h.settings.activeStatus, h.settings.statusMissingOK)
+func (d *decider) mayPass(id *identity.Identity) bool {
+	return !id.Refused && id.Info.IsActive(d.settings.activeStatus, d.settings.statusMissingOK)
 }
 
 // hasEnded reports whether the session ended while the user information was being read.

@@ -1,17 +1,20 @@
 package tollgate
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/placeholders"
@@ -44,17 +47,23 @@ var (
 // endpoints is the table of all endpoints. `auth` and the paths below it exist only with
 // forward_auth, and `jwks.json` exists only with assertion.
 var endpoints = []endpoint{
-	{"start", methodGet, (*Handler).serveStart},
-	{"callback", methodGet, (*Handler).serveCallback},
+	{"start", methodGet, func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
+		return h.signIns.start(w, r, v)
+	}},
+	{"callback", methodGet, func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
+		return h.signIns.callback(w, r, v)
+	}},
 	{"userinfo", methodRead, withSession((*responses).denyUserinfo, (*Handler).serveUserinfo)},
 	{"refresh", methodPost, sameOriginOnly(withSession((*responses).denyScript, (*Handler).serveRefresh))},
 	{"topup", methodRead, withSession((*responses).demandLogin, (*Handler).serveTopup)},
 	{"logout", methodRead, (*Handler).serveLogoutPage},
 	{"logout", methodPost, sameOriginOnly((*Handler).serveLogout)},
-	{"auth", nil, (*Handler).serveAuth},
+	{"auth", nil, func(h *Handler, w http.ResponseWriter, r *http.Request, v *visit) error {
+		return h.authChecks.serve(w, r, v)
+	}},
 	{"jwks.json", methodRead, (*Handler).serveKeys},
 	{"sdk.js", methodRead, (*Handler).serveSDK},
-	{"health", methodRead, (*Handler).serveHealth},
+	{"health", methodRead, serveHealth},
 	{"ready", methodRead, (*Handler).serveReady},
 }
 
@@ -179,7 +188,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 	if h.sessions.hasEnded(v) || id.Refused && h.tokens.needsSignIn(v.session) {
 		return deny(h.responses, w, r, v)
 	}
-	if !h.mayPass(id) {
+	if !h.decider.mayPass(id) {
 		return h.responses.writeForbidden(w, r)
 	}
 	response := identity.Document{Identity: id, Expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
@@ -187,7 +196,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 		response.Extra = h.holds.Standing(r.Context(), v.session, id).Members()
 	}
 	if rw, ok := w.(*relay.Writer); ok {
-		rw.BalanceIsLow = h.settings.low != nil && id.IsBelow(h.settings.low.Value)
+		rw.BalanceIsLow = h.settings.isLow(id)
 	}
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, response)
 }
@@ -267,6 +276,36 @@ func (ss *sessions) cookiesToClear(v *visit) []string {
 	return names
 }
 
+// assertions signs who the user is, for the upstream and for other proxies.
+type assertions struct {
+	// asserter is nil if there is no assertion block.
+	asserter *identity.Asserter
+	keys     *keys.Source
+	settings *settings
+	audit    *audit
+	now      func() time.Time
+	logger   *zap.Logger
+}
+
+// sign returns the signed assertion of id. Returns "" if assertions are off or the
+// assertion cannot be made: an upstream that requires one then refuses the request.
+func (a *assertions) sign(ctx context.Context, id *identity.Identity) string {
+	if a.asserter == nil {
+		return ""
+	}
+	keys, err := a.keys.Ring(ctx)
+	if err != nil {
+		a.audit.fault(ctx, err)
+		return ""
+	}
+	text, err := a.asserter.Assert(keys.Assertion, id, id.Session.End(a.settings.lifetime, 0), a.now())
+	if err != nil {
+		a.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
+		return ""
+	}
+	return text
+}
+
 // serveKeys responds with the public keys that verify assertions: first the key of the
 // current secret, then the keys of previous secrets.
 func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
@@ -278,7 +317,7 @@ func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) er
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
 }
 
-func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request, _ *visit) error {
+func serveHealth(_ *Handler, w http.ResponseWriter, r *http.Request, _ *visit) error {
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }
 

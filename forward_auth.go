@@ -50,56 +50,71 @@ var authHeaderNames = []string{
 	"Date", "Server", "Via", "Alt-Svc", "Content-Type", "Content-Encoding", "Location",
 }
 
-// serveAuth tells another proxy whether a request may pass, and which user sent it. A
+// authChecks serves the endpoint `auth`.
+type authChecks struct {
+	settings   *settings
+	routes     *policy.Routes
+	state      *siteState
+	decider    *decider
+	sessions   *sessions
+	tokens     *tokens
+	assertions *assertions
+	metrics    *metrics.Set
+	timeout    time.Duration // of one check
+	now        func() time.Time
+	logger     *zap.Logger
+}
+
+// serve tells another proxy whether a request may pass, and which user sent it. A
 // question that cannot be parsed gets the answer for a request without a session.
-func (h *Handler) serveAuth(w http.ResponseWriter, r *http.Request, v *visit) error {
+func (ac *authChecks) serve(w http.ResponseWriter, r *http.Request, v *visit) error {
 	begun := time.Now()
 	if policy.ForwardsTunnel(r.Header) {
-		h.metrics.CountRequest(metrics.BadRequest)
-		return h.writeAuth(r.Context(), w, r, v, verdictRefused, nil)
+		ac.metrics.CountRequest(metrics.BadRequest)
+		return ac.write(r.Context(), w, r, v, verdictRefused, nil)
 	}
-	asked, ok := h.settings.forwarding.Question(h.routes, r, originalURL(r))
+	asked, ok := ac.settings.forwarding.Question(ac.routes, r, originalURL(r))
 	if !ok {
-		h.metrics.CountRequest(metrics.BadRequest)
-		h.warnOfFullURL(r)
-		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
+		ac.metrics.CountRequest(metrics.BadRequest)
+		ac.warnOfFullURL(r)
+		return ac.write(r.Context(), w, r, v, verdictLogin, nil)
 	}
 	v.handToken = asked.HandToken
-	ctx, cancel := context.WithTimeout(r.Context(), h.authTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), ac.timeout)
 	defer cancel()
-	decided := h.decide(ctx, r, v, asked.Demand)
-	h.noteDecision(begun, decided, false)
+	decided := ac.decider.decide(ctx, r, v, asked.Demand)
+	ac.decider.note(begun, decided, false)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
-		h.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", h.authTimeout))
+		ac.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", ac.timeout))
 	}
-	return h.writeAuth(ctx, w, r, v, decided.verdict, decided.id)
+	return ac.write(ctx, w, r, v, decided.verdict, decided.id)
 }
 
 // warnOfFullURL tells the operator of a proxy that sends no path, so that every request
 // gets 401. A client can cause the line, too: it is written once a minute.
-func (h *Handler) warnOfFullURL(r *http.Request) {
-	if !h.settings.forwarding.IsOnlyFullURL(r) {
+func (ac *authChecks) warnOfFullURL(r *http.Request) {
+	if !ac.settings.forwarding.IsOnlyFullURL(r) {
 		return
 	}
-	if requests, due := h.state.fullURLs.Next(h.now()); due {
-		h.logger.Warn("the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query",
+	if requests, due := ac.state.fullURLs.Next(ac.now()); due {
+		ac.logger.Warn("the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query",
 			zap.String("proxy", r.RemoteAddr), zap.Int("requests", requests))
 	}
 }
 
-// writeAuth writes an auth response. It always sets every identity header, so that the
+// write writes an auth response. It always sets every identity header, so that the
 // proxy overwrites those that the client sent.
-func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity.Identity) error {
+func (ac *authChecks) write(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visit, decided verdict, id *identity.Identity) error {
 	fields := w.Header()
-	h.setIdentity(fields, r, v, id)
-	cookies := h.promptCookies(ctx, v, id)
+	ac.setIdentity(fields, r, v, id)
+	cookies := ac.promptCookies(ctx, v, id)
 	answer := authResponses[decided]
 	respond.SetOwnHeaders(fields)
 	if size := header.Size(fields); size > maxAuthHeaders {
-		h.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
-			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", h.settings.identity.Largest(fields)))
+		ac.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
+			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", ac.settings.identity.Largest(fields)))
 		answer, cookies = authResponses[verdictUnavailable], nil
-		h.setIdentity(fields, r, v, nil)
+		ac.setIdentity(fields, r, v, nil)
 	}
 	// Proxies forward at most one cookie, and the session's is one: the ticket. If the
 	// cookie does not fit, leave it out: the browser's existing ticket stays valid.
@@ -122,12 +137,12 @@ func (h *Handler) writeAuth(ctx context.Context, w http.ResponseWriter, r *http.
 
 // promptCookies gives the Set-Cookie values of an auth response. It returns nil if they are
 // not ready in time: making them may need a write to the store.
-func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Identity) []string {
+func (ac *authChecks) promptCookies(ctx context.Context, v *visit, id *identity.Identity) []string {
 	if id == nil {
 		return nil
 	}
 	made := make(chan []string, 1)
-	go func() { made <- h.sessions.renewedCookies(ctx, v) }()
+	go func() { made <- ac.sessions.renewedCookies(ctx, v) }()
 	select {
 	case cookies := <-made:
 		return cookies
@@ -137,20 +152,20 @@ func (h *Handler) promptCookies(ctx context.Context, v *visit, id *identity.Iden
 }
 
 // setIdentity sets every identity header of a response. All of them are empty if id is nil.
-func (h *Handler) setIdentity(header http.Header, r *http.Request, v *visit, id *identity.Identity) {
+func (ac *authChecks) setIdentity(header http.Header, r *http.Request, v *visit, id *identity.Identity) {
 	repl := placeholders.Of(r)
 	placeholders.Set(repl, id)
 	if id == nil {
-		h.settings.identity.SetEmpty(header)
+		ac.settings.identity.SetEmpty(header)
 		return
 	}
-	id.Assertion = h.assert(r.Context(), id)
-	h.settings.identity.Set(header, id, func(template string) string { return placeholders.Expand(repl, template) })
-	if h.settings.identity.Token == "" {
+	id.Assertion = ac.assertions.sign(r.Context(), id)
+	ac.settings.identity.Set(header, id, func(template string) string { return placeholders.Expand(repl, template) })
+	if ac.settings.identity.Token == "" {
 		return
 	}
-	header[h.settings.identity.Token] = []string{""}
+	header[ac.settings.identity.Token] = []string{""}
 	if v.handToken {
-		h.tokens.setAccessToken(header, id.Session)
+		ac.tokens.setAccessToken(header, id.Session)
 	}
 }

@@ -1,7 +1,6 @@
 package tollgate
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
-	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -57,7 +55,7 @@ type visit struct {
 // one direction: target, strip, route, session, renew, rules, identity.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	begun := time.Now()
-	if judged := h.checkTarget(r); judged != policy.TargetOK {
+	if judged := checkTarget(r); judged != policy.TargetOK {
 		h.metrics.CountRequest(metrics.BadRequest)
 		return h.refuseTarget(w, r, judged)
 	}
@@ -70,7 +68,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case !unambiguous && name == "auth":
 		h.metrics.CountRequest(metrics.BadRequest)
-		return h.writeAuth(r.Context(), w, r, v, verdictLogin, nil)
+		return h.authChecks.write(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
 		h.audit.ownRequest(r, "ambiguous") // it may be the callback, with a code in its URL
 		h.metrics.CountRequest(metrics.BadRequest)
@@ -89,7 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		policy.StripFolded(r.Header, policy.MethodOverrides)
 	}
 
-	decided := h.decide(r.Context(), r, v, demand)
+	decided := h.decider.decide(r.Context(), r, v, demand)
 	dry := v.session != nil && demand.Access == policy.AccessProtected && charging.WantsDryRun(r.Header)
 	if decided.id != nil && policy.IsForeignWebSocket(r, h.settings.origin) {
 		if demand.Access != policy.AccessOptional {
@@ -99,9 +97,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		decided.id = nil
 	}
 	if decided.id != nil && decided.charge != nil {
-		decided = h.admit(r, v, demand, decided, dry)
+		decided = h.decider.admit(r, v, demand, decided, dry)
 	}
-	h.noteDecision(begun, decided, dry)
+	h.decider.note(begun, decided, dry)
 	if dry {
 		charging.NoteDryRun(w.Header())
 	}
@@ -140,7 +138,7 @@ func (h *Handler) warnIfUnreachable(r *http.Request) {
 
 // checkTarget judges the method and the target of a request. It runs before everything
 // else, on every path.
-func (h *Handler) checkTarget(r *http.Request) policy.Target {
+func checkTarget(r *http.Request) policy.Target {
 	original := originalURL(r)
 	judged := policy.JudgeTarget(r.Method, policy.IsWebSocketConnect(r), original, r.URL)
 	if judged == policy.TargetOK && !policy.IsHost(r.Host) {
@@ -185,13 +183,13 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	repl := placeholders.Of(r)
 	placeholders.Set(repl, id)
 	if id != nil {
-		id.Assertion = h.assert(r.Context(), id)
+		id.Assertion = h.assertions.sign(r.Context(), id)
 		h.settings.identity.Set(r.Header, id, func(template string) string { return placeholders.Expand(repl, template) })
 		h.tokens.setAccessToken(r.Header, id.Session)
 		if h.settings.retryUnauthorized {
 			next = h.retrying(next, v)
 		}
-		rw.BalanceIsLow = h.isLow(r, id)
+		rw.BalanceIsLow = h.settings.isLow(id) && browser.IsNavigation(r)
 		owner := &passing{handler: h, visit: v, request: r, asked: asked, original: originalURL(r), url: *r.URL}
 		rw.Owner = owner
 		if decided.held == nil {
@@ -212,25 +210,6 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	return err
 }
 
-// assert returns the signed assertion of id. Returns "" if assertions are off or the
-// assertion cannot be made: an upstream that requires one then refuses the request.
-func (h *Handler) assert(ctx context.Context, id *identity.Identity) string {
-	if h.asserter == nil {
-		return ""
-	}
-	keys, err := h.keys.Ring(ctx)
-	if err != nil {
-		h.audit.fault(ctx, err)
-		return ""
-	}
-	text, err := h.asserter.Assert(keys.Assertion, id, id.Session.End(h.settings.lifetime, 0), h.now())
-	if err != nil {
-		h.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
-		return ""
-	}
-	return text
-}
-
 // metVar is the variable with the *Handler that has stripped a request.
 const metVar = "tollgate.met"
 
@@ -249,7 +228,7 @@ func (h *Handler) serveErrorRoute(w http.ResponseWriter, r *http.Request, next c
 		h.settings.identity.Without(met.settings.identity).Strip(r)
 		return next.ServeHTTP(w, r)
 	}
-	if judged := h.checkTarget(r); judged != policy.TargetOK {
+	if judged := checkTarget(r); judged != policy.TargetOK {
 		return h.refuseTarget(w, r, judged)
 	}
 	h.settings.identity.Strip(r)

@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"net/http"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -13,26 +12,17 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// logins keeps the pending logins of the browsers.
-type logins struct {
-	*browser.Logins
-	settings *settings
-	state    *siteState
-	now      func() time.Time
-	logger   *zap.Logger
-}
-
 // goesRound counts a failed sign-in that leads to error_redirect. It reports whether the
 // browser is in a loop: the page at error_redirect may start the next sign-in by itself.
-func (lg *logins) goesRound(w http.ResponseWriter, v *visit) bool {
-	recent := v.sent.Recent.Next("failed " + lg.settings.errorPath)
-	w.Header().Add("Set-Cookie", lg.settings.cookies.Recent(recent))
+func (si *signIns) goesRound(w http.ResponseWriter, v *visit) bool {
+	recent := v.sent.Recent.Next("failed " + si.settings.errorPath)
+	w.Header().Add("Set-Cookie", si.settings.cookies.Recent(recent))
 	if !recent.IsLoop() {
 		return false
 	}
-	if requests, due := lg.state.failingLoops.Next(lg.now()); due { // the count is in a cookie that any client can write
-		lg.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one",
-			zap.String("error_redirect", lg.settings.errorPath), zap.Int("requests", requests))
+	if requests, due := si.state.failingLoops.Next(si.now()); due { // the count is in a cookie that any client can write
+		si.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one",
+			zap.String("error_redirect", si.settings.errorPath), zap.Int("requests", requests))
 	}
 	return true
 }
@@ -40,47 +30,47 @@ func (lg *logins) goesRound(w http.ResponseWriter, v *visit) bool {
 // toExternalHost gives the URL of `start` at the external origin. ok is false if the request
 // is for that host already. The login cookie belongs to the host that sets it, and the
 // callback arrives at the host of redirect_uri.
-func (lg *logins) toExternalHost(r *http.Request) (location string, ok bool) {
+func (si *signIns) toExternalHost(r *http.Request) (location string, ok bool) {
 	query := queryOf(r)
 	host := browserHost(r)
-	if lg.settings.endpoints["auth"] != "" || query.Has(externalHostQuery) || origin.IsSameHost(host, lg.settings.origin) {
+	if si.settings.endpoints["auth"] != "" || query.Has(externalHostQuery) || origin.IsSameHost(host, si.settings.origin) {
 		return "", false
 	}
-	if lg.state.otherHosts.IsNew(host) {
-		lg.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
+	if si.state.otherHosts.IsNew(host) {
+		si.logger.Warn("a sign-in started at another host than redirect_uri's; the browser was redirected there first; "+
 			"open the site under redirect_uri's host, or let the proxy in front keep the Host header",
-			zap.String("host", host), zap.String("redirect_uri_host", origin.HostOf(lg.settings.origin)))
+			zap.String("host", host), zap.String("redirect_uri_host", origin.HostOf(si.settings.origin)))
 	}
 	query.Set(externalHostQuery, "1")
-	return lg.settings.origin + lg.settings.endpoints["start"] + "?" + query.Encode(), true
+	return si.settings.origin + si.settings.endpoints["start"] + "?" + query.Encode(), true
 }
 
 // goneCallback answers a callback whose login is not in the browser.
-func (h *Handler) goneCallback(w http.ResponseWriter, r *http.Request, v *visit, flow string, answer oauth.Callback) error {
-	gone, known := h.state.destinations.Of(flow)
+func (si *signIns) goneCallback(w http.ResponseWriter, r *http.Request, v *visit, flow string, answer oauth.Callback) error {
+	gone, known := si.state.destinations.Of(flow)
 	switch {
 	case !known:
-		return h.lateCallback(w, r, v, nil)
+		return si.lateCallback(w, r, v, nil)
 	case !gone.Dropped:
-		return h.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath})
+		return si.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath})
 	}
-	if err := h.sessions.find(r.Context(), v); err == nil && v.session != nil {
+	if err := si.sessions.find(r.Context(), v); err == nil && v.session != nil {
 		return respond.Redirect(w, http.StatusSeeOther, gone.ReturnPath)
 	}
-	if answer.ErrorCode == "" && h.logins.MayRestart(w, &v.sent, flow, gone) {
-		return respond.Redirect(w, http.StatusSeeOther, h.logins.restartURL(gone))
+	if answer.ErrorCode == "" && si.MayRestart(w, &v.sent, flow, gone) {
+		return respond.Redirect(w, http.StatusSeeOther, si.restartURL(gone))
 	}
-	return h.showDropped(w, r, gone)
+	return si.showDropped(w, r, gone)
 }
 
 // restartURL is the address of `start` for a dropped login.
-func (lg *logins) restartURL(gone browser.Destination) string {
-	start := lg.settings.startURL(gone.ReturnPath)
+func (si *signIns) restartURL(gone browser.Destination) string {
+	start := si.settings.startURL(gone.ReturnPath)
 	if !gone.Popup {
 		return start
 	}
 	separator := "?"
-	if start != lg.settings.endpoints["start"] {
+	if start != si.settings.endpoints["start"] {
 		separator = "&"
 	}
 	start += separator + "popup=1"
@@ -93,13 +83,13 @@ func (lg *logins) restartURL(gone browser.Destination) string {
 // showDropped shows a page with a button that starts a dropped login again. This is no
 // failure of the application's sign-in: it goes neither to error_redirect nor into the
 // count of failed sign-ins.
-func (h *Handler) showDropped(w http.ResponseWriter, r *http.Request, gone browser.Destination) error {
+func (si *signIns) showDropped(w http.ResponseWriter, r *http.Request, gone browser.Destination) error {
 	const cause = "expired"
-	h.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
-	h.metrics.CountLogin(cause)
+	si.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
+	si.metrics.CountLogin(cause)
 	if gone.Popup {
-		return h.responses.writePage(w, r, http.StatusBadRequest, pagePopup,
+		return si.responses.writePage(w, r, http.StatusBadRequest, pagePopup,
 			pageData{home: gone.ReturnPath, popup: web.PopupMessage{Nonce: gone.Nonce, Error: cause}})
 	}
-	return h.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause})
+	return si.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause})
 }

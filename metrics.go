@@ -12,18 +12,18 @@ import (
 // store or the secret is unavailable.
 const resultUnavailable = cause.StoreUnavailable
 
-// noteDecision counts a request that has been decided.
-func (h *Handler) noteDecision(begun time.Time, d decision, dry bool) {
-	outcome := outcomeOf(d)
+// note counts a request that has been decided.
+func (d *decider) note(begun time.Time, decided decision, dry bool) {
+	outcome := outcomeOf(decided)
 	if dry && outcome == metrics.Passed {
 		outcome = metrics.DryRun
 	}
-	h.metrics.ObserveDecision(outcome, time.Since(begun))
+	d.metrics.ObserveDecision(outcome, time.Since(begun))
 	switch {
-	case d.id != nil && d.id.Told:
-		h.metrics.ObserveBalanceAge(max(d.id.Age, 0))
+	case decided.id != nil && decided.id.Told:
+		d.metrics.ObserveBalanceAge(max(decided.id.Age, 0))
 	case outcome == metrics.InsufficientBalance:
-		h.metrics.CountInsufficient(shortageOf(d))
+		d.metrics.CountInsufficient(shortageOf(decided))
 	}
 }
 

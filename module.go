@@ -199,31 +199,30 @@ type Handler struct {
 	// path can then read and steal sessions.
 	InsecureHTTP bool `json:"insecure_http,omitempty"`
 
-	settings  *settings
-	store     session.Store
-	storeName string
-	keys      *keys.Source
-	sdk       *web.SDK
-	state     *siteState
-	sessions  *sessions
-	tokens    *tokens
-	holds     *charging.Holds // nil if no rule has a reserve or a budget
-	logins    *logins
-	responses *responses
-	audit     *audit
-	// authTimeout limits an auth check.
-	authTimeout time.Duration
-	routes      *policy.Routes
+	settings   *settings
+	store      session.Store
+	storeName  string
+	keys       *keys.Source
+	sdk        *web.SDK
+	state      *siteState
+	sessions   *sessions
+	tokens     *tokens
+	holds      *charging.Holds // nil if no rule has a reserve or a budget
+	decider    *decider
+	assertions *assertions
+	authChecks *authChecks
+	signIns    *signIns
+	responses  *responses
+	audit      *audit
+	routes     *policy.Routes
 	// matchers are loaded from Match. If there are none, every request is selected.
 	matchers caddyhttp.MatcherSets
 	// firstRequest guards the checks that need a request of the site: they run once.
 	firstRequest *sync.Once
-	// asserter is nil if there is no assertion block.
-	asserter *identity.Asserter
-	metrics  *metrics.Set
-	now      func() time.Time
-	ctx      caddy.Context
-	logger   *zap.Logger
+	metrics      *metrics.Set
+	now          func() time.Time
+	ctx          caddy.Context
+	logger       *zap.Logger
 
 	stateKey string           // key of the state in the pool; empty until it is held
 	place    *neighbours.Site // nil until it has joined the other sites
@@ -253,7 +252,6 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx, h.logger = ctx, ctx.Logger()
 	site := clock.Of(ctx)
 	h.now = site.Now
-	h.authTimeout = cmp.Or(site.AuthTimeout(), defaultAuthTimeout)
 	resolved, err := h.resolve(caddy.NewReplacer())
 	if err != nil {
 		return err
@@ -272,8 +270,8 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
 		h.logger.Warn(gap.String())
 	}
-	h.warnOfDestinations()
-	h.warnOfSameSite()
+	h.settings.warnOfDestinations(h.logger, len(h.matchers) > 0)
+	h.settings.warnOfSameSite(h.logger)
 
 	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
@@ -282,14 +280,11 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	h.settings.client.Watch = watch.Provider(h.metrics)
-	if h.keys, err = h.newKeySource(ctx); err != nil {
+	if h.keys, err = h.settings.newKeySource(ctx); err != nil {
 		return err
 	}
 	if h.routes, err = resolve.Routes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
-	}
-	if h.settings.assertion != nil {
-		h.asserter = identity.NewAsserter(h.settings.assertion, h.settings.origin)
 	}
 	if err := h.holdState(); err != nil {
 		return err
@@ -323,18 +318,18 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 
 // warnOfDestinations warns if signing out leads to the next sign-in. With a sign-in page the
 // operator may want that.
-func (h *Handler) warnOfDestinations() {
-	if len(h.matchers) == 0 && resolve.NeedsLogin(h.settings.afterLogout, h.settings.endpoints, h.settings.public, h.settings.optional) && !h.LoginPage {
-		h.logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
+func (s *settings) warnOfDestinations(logger *zap.Logger, hasMatcher bool) {
+	if !hasMatcher && resolve.NeedsLogin(s.afterLogout, s.endpoints, s.public, s.optional) && !s.loginPage {
+		logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
 			"add the path to `public` or `optional`, set `login_page on`, or remove `after_logout`",
-			zap.String("after_logout", h.settings.afterLogout))
+			zap.String("after_logout", s.afterLogout))
 	}
 }
 
 // warnOfSameSite warns about the risk of same_site none.
-func (h *Handler) warnOfSameSite() {
-	if h.settings.cookies.SameSite == http.SameSiteNoneMode {
-		h.logger.Warn("session.same_site none: browsers send the session cookie with requests from every other site, " +
+func (s *settings) warnOfSameSite(logger *zap.Logger) {
+	if s.cookies.SameSite == http.SameSiteNoneMode {
+		logger.Warn("session.same_site none: browsers send the session cookie with requests from every other site, " +
 			"so the application must protect its own forms and calls against cross-site request forgery")
 	}
 }
@@ -356,15 +351,25 @@ func (h *Handler) assemble(site clock.Clock) {
 		h.tokens.noteReading = h.holds.NoteReading
 	}
 	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
-	h.logins = &logins{
-		Logins:   browser.NewLogins(h.settings.cookies, h.state.destinations, h.settings.afterLogin, h.now),
-		settings: h.settings, state: h.state, now: h.now, logger: h.logger,
-	}
 	h.responses = &responses{settings: h.settings, sessions: h.sessions, logger: h.logger}
+	h.decider = &decider{settings: h.settings, sessions: h.sessions, tokens: h.tokens, holds: h.holds, audit: h.audit, metrics: h.metrics}
+	h.assertions = &assertions{keys: h.keys, settings: h.settings, audit: h.audit, now: h.now, logger: h.logger}
+	if h.settings.assertion != nil {
+		h.assertions.asserter = identity.NewAsserter(h.settings.assertion, h.settings.origin)
+	}
+	h.authChecks = &authChecks{
+		settings: h.settings, routes: h.routes, state: h.state, decider: h.decider, sessions: h.sessions, tokens: h.tokens,
+		assertions: h.assertions, metrics: h.metrics, timeout: cmp.Or(site.AuthTimeout(), defaultAuthTimeout), now: h.now, logger: h.logger,
+	}
+	h.signIns = &signIns{
+		Logins:   browser.NewLogins(h.settings.cookies, h.state.destinations, h.settings.afterLogin, h.now),
+		settings: h.settings, state: h.state, store: h.store, keys: h.keys, sessions: h.sessions,
+		responses: h.responses, audit: h.audit, metrics: h.metrics, now: h.now, logger: h.logger,
+	}
 }
 
-func (h *Handler) newKeySource(ctx caddy.Context) (*keys.Source, error) {
-	source, err := keys.NewSource(h.settings.secrets, ctx.Storage(), h.settings.client.Config.ClientID, h.settings.redirectURI)
+func (s *settings) newKeySource(ctx caddy.Context) (*keys.Source, error) {
+	source, err := keys.NewSource(s.secrets, ctx.Storage(), s.client.Config.ClientID, s.redirectURI)
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
@@ -427,8 +432,8 @@ func (h *Handler) Cleanup() error {
 
 // gracePeriod is the time that the configuration gives requests to finish. Zero means no
 // limit.
-func (h *Handler) gracePeriod() time.Duration {
-	app, err := h.ctx.AppIfConfigured("http")
+func gracePeriod(ctx caddy.Context) time.Duration {
+	app, err := ctx.AppIfConfigured("http")
 	if err != nil {
 		return 0
 	}

@@ -238,3 +238,8 @@ func (s *settings) resolvePaths(r *config.Resolver, h *Handler) {
 		}
 	}
 }
+
+// isLow reports whether a user's balance is below `low`.
+func (s *settings) isLow(id *identity.Identity) bool {
+	return s.low != nil && id.IsBelow(s.low.Value)
+}

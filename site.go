@@ -246,7 +246,7 @@ func (h *Handler) releaseState() error {
 	h.stateKey = ""
 	h.state.leave(h)
 	timeout := 2 * (h.settings.client.Timeout + renewal.LeaseMargin) // more than any refresh takes
-	if grace := h.gracePeriod(); grace > 0 {
+	if grace := gracePeriod(h.ctx); grace > 0 {
 		timeout = min(timeout, grace)
 	}
 	h.state.timeout.Store(int64(timeout))

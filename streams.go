@@ -61,7 +61,7 @@ func (p *passing) noteCost(rw *relay.Writer) {
 func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
 	h, s := p.handler, p.visit.session
 	stream := &relay.Stream[*passing]{Session: s.ID.Hash(), Owner: p, End: end}
-	h.state.streams.Add(stream, lookInterval(h.recheckInterval(), s.ID), h.state.recheckStreams)
+	h.state.streams.Add(stream, lookInterval(h.settings.recheckInterval(), s.ID), h.state.recheckStreams)
 	if _, live := h.state.sessions.Latest(s); !live {
 		h.state.endAllStreams(stream.Session)
 	}
@@ -108,7 +108,7 @@ func (s *siteState) recheckStreams(name string) {
 		if !ok {
 			look = h.lookAtSession(ctx, stream.Owner.visit.sent)
 			looks[h] = look
-			every = min(every, lookInterval(h.recheckInterval(), stream.Owner.visit.session.ID))
+			every = min(every, lookInterval(h.settings.recheckInterval(), stream.Owner.visit.session.ID))
 		}
 		if why := look.at(ctx, stream); why != nil {
 			ends[*why] = append(ends[*why], stream)
@@ -149,11 +149,11 @@ func (s *siteState) sessionEnds(id session.ID, from time.Time) {
 
 // recheckInterval gives the interval at which a session with open streams is checked. It is
 // at most half the idle timeout, so that the streams' use is saved in time.
-func (h *Handler) recheckInterval() time.Duration {
-	if h.settings.idleTimeout > 0 {
-		return min(h.settings.streamRecheck, h.settings.idleTimeout/2)
+func (s *settings) recheckInterval() time.Duration {
+	if s.idleTimeout > 0 {
+		return min(s.streamRecheck, s.idleTimeout/2)
 	}
-	return h.settings.streamRecheck
+	return s.streamRecheck
 }
 
 // streamLook is one check of a session with open streams.
@@ -194,7 +194,7 @@ func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *re
 	which := l.handler.demandOf(stream).Blocks
 	why, ok := l.decided[which]
 	if !ok {
-		why = streamEndOf(l.handler.judge(ctx, l.visit, which))
+		why = streamEndOf(l.handler.decider.judge(ctx, l.visit, which))
 		l.decided[which] = why
 	}
 	return why
