@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const modulePath = "github.com/caddy-tollgate/tollgate"
@@ -135,6 +137,30 @@ func TestRandomnessComesFromTheSystemOnly(t *testing.T) {
 		if slices.Contains(p.Imports, "math/rand") || slices.Contains(p.Imports, "math/rand/v2") {
 			t.Errorf("%s imports math/rand", p.ImportPath)
 		}
+	}
+}
+
+var (
+	directRequirement = regexp.MustCompile(`(?m)^\t(\S+?)(?:/v[0-9]+)? v\S+$`)
+	dependencyRow     = regexp.MustCompile(`(?m)^\| ([^|]+) \| [^|]+ \|$`)
+)
+
+// TestArchitectureListsTheDependencies compares go.mod with the tables of docs/architecture.md.
+func TestArchitectureListsTheDependencies(t *testing.T) {
+	var want, got []string
+	for _, m := range directRequirement.FindAllStringSubmatch(readFile(t, "go.mod"), -1) {
+		want = append(want, strings.TrimPrefix(m[1], "github.com/"))
+	}
+	_, section, _ := strings.Cut(readFile(t, "docs/architecture.md"), "## Dependencies")
+	for _, row := range dependencyRow.FindAllStringSubmatch(section, -1) {
+		if row[1] != "dependency" {
+			got = append(got, strings.Split(row[1], ", ")...)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
+		t.Errorf("the tables differ from the direct requirements of go.mod (-go.mod +docs):\n%s", diff)
 	}
 }
 
