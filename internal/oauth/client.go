@@ -7,17 +7,11 @@ package oauth
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -77,134 +71,8 @@ const (
 	endpointRevocation providerEndpoint = "revocation"
 )
 
-// Failure is what a provider's failure means for the session.
-type Failure int
-
-const (
-	// FailureTransient means that the provider did not process the request, and that a retry
-	// may succeed.
-	FailureTransient Failure = iota
-	// FailureUnanswered means that the request was sent and no complete response arrived. It is
-	// unknown whether the provider processed it.
-	FailureUnanswered
-	// FailureOperator means that the provider refuses this client, not this user.
-	FailureOperator
-	// FailureEnded means that the grant has ended (`invalid_grant`).
-	FailureEnded
-	// FailureUnauthorized means that the provider does not accept the access token.
-	FailureUnauthorized
-	// FailureRefused means that the provider definitely refused the request, for a reason that
-	// is neither the grant nor the client. A retry does not help; a new sign-in may.
-	FailureRefused
-)
-
-// Error is a failed request to the provider. The only part of the response in its text is a
-// known error code.
-type Error struct {
-	Endpoint providerEndpoint
-	Kind     Failure
-	Status   int    // 0 if there was no response
-	Code     string // error code of RFC 6749, if the response means one of them
-	Reason   string
-	// Because is the cause, where the other fields do not tell it.
-	Because string
-}
-
-// Cause returns the cause of the failure, as package cause names it. A status without an error
-// code means what RFC 6749 section 4.1.2.1 says of the codes that stand for it: 500 is
-// server_error, and 503 is temporarily_unavailable.
-func (e *Error) Cause() string {
-	atClient := e.Endpoint == EndpointToken || e.Endpoint == endpointRevocation
-	switch {
-	case e.Because != "":
-		return e.Because
-	case e.Code != "":
-		return e.Code
-	case e.Status == 0:
-		return cause.Unreachable
-	case e.Status == http.StatusTooManyRequests:
-		return cause.RateLimited
-	case e.Status == http.StatusServiceUnavailable, e.Status < 500 && isOutage(e.Status):
-		return cause.TemporarilyUnavailable
-	case isOutage(e.Status):
-		return cause.ServerError
-	case atClient && e.Status == http.StatusUnauthorized:
-		return cause.InvalidClient
-	case !atClient && (e.Kind == FailureUnauthorized || e.Status == http.StatusForbidden):
-		return cause.UserinfoDenied
-	default:
-		return cause.InvalidResponse
-	}
-}
-
-// Error returns the endpoint, the reason, and the error code.
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("request to the provider's " + string(e.Endpoint) + " endpoint failed: " + e.Reason)
-	if e.Code != "" {
-		b.WriteString(" (" + e.Code + ")")
-	}
-	return b.String()
-}
-
-// FailureOf returns the meaning of err. An error of another type is transient.
-func FailureOf(err error) Failure {
-	if pe, ok := errors.AsType[*Error](err); ok {
-		return pe.Kind
-	}
-	return FailureTransient
-}
-
-// IsRefusedRefresh reports whether the provider definitely refused a refresh, but neither ended
-// the session nor complained about the client.
-func IsRefusedRefresh(err error) bool {
-	pe, ok := errors.AsType[*Error](err)
-	return ok && pe.Endpoint == EndpointToken && pe.Kind == FailureRefused
-}
-
-// tokenErrorCode is the meaning of an error code of the token endpoint for a session.
-type tokenErrorCode struct {
-	name string // in RFC 6749
-	kind Failure
-	// final is true if the code counts even if the status reports an outage.
-	final bool
-}
-
-// tokenErrorCodes are the codes of RFC 6749 section 5.2, GitHub's names for two of them, and
-// the codes that send the client to retry later. Only `invalid_grant` ends a session: dex also
-// answers `invalid_request` while its storage is down. `invalid_client` and
-// `unauthorized_client` complain about this client; a new sign-in would not help.
-var tokenErrorCodes = map[string]tokenErrorCode{
-	"invalid_grant":                {"invalid_grant", FailureEnded, true},
-	"bad_verification_code":        {"invalid_grant", FailureEnded, true},
-	"invalid_client":               {"invalid_client", FailureOperator, true},
-	"incorrect_client_credentials": {"invalid_client", FailureOperator, true},
-	"unauthorized_client":          {"unauthorized_client", FailureOperator, true},
-	"invalid_request":              {"invalid_request", FailureRefused, false},
-	"unsupported_grant_type":       {"unsupported_grant_type", FailureRefused, false},
-	"invalid_scope":                {"invalid_scope", FailureRefused, false},
-	"temporarily_unavailable":      {"temporarily_unavailable", FailureTransient, true},
-	"server_error":                 {"server_error", FailureTransient, true},
-	"slow_down":                    {"", FailureTransient, true},
-}
-
-// isOutage reports whether a status means that the provider cannot process requests now: 5xx,
-// and the statuses that send the client to retry later. Such a status says nothing about the
-// request itself.
-func isOutage(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return status >= 500
-}
-
 // acceptedType is the Accept header of every request. Without it some providers send a form.
 const acceptedType = "application/json"
-
-// MaxResponse is the maximum size of a provider's response in bytes. The largest legitimate one
-// is a token response of a few kilobytes.
-const MaxResponse = 256 << 10
 
 // Client sends all requests to the provider, through one http.Client.
 type Client struct {
@@ -455,70 +323,4 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 		return &Error{Endpoint: endpointRevocation, Status: res.StatusCode, Reason: "status " + http.StatusText(res.StatusCode)}
 	}
 	return nil
-}
-
-var (
-	errResponseTooLarge = cause.Else(cause.InvalidResponse, errors.New("the response is too large"))
-	errResponseCut      = cause.Else(cause.InvalidResponse, errors.New("the response was cut off"))
-	errResponseSlow     = cause.Else(cause.Timeout, errors.New("timeout: the response did not end in time"))
-)
-
-// readResponse reads a whole response of at most MaxResponse bytes.
-func readResponse(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, MaxResponse+1))
-	switch {
-	case isTimeout(err):
-		return body, errResponseSlow
-	case err != nil:
-		return body, errResponseCut
-	}
-	if len(body) > MaxResponse {
-		return nil, errResponseTooLarge
-	}
-	return body, nil
-}
-
-// unansweredError returns the error for a request that got no response.
-func unansweredError(endpoint providerEndpoint, kind Failure, err error) *Error {
-	if isTimeout(err) {
-		return &Error{Endpoint: endpoint, Kind: kind, Reason: "timeout: no response in time", Because: cause.Timeout}
-	}
-	return &Error{Endpoint: endpoint, Kind: kind, Reason: transportReason(err)}
-}
-
-// isTimeout reports whether a request failed because the provider was too slow: to accept the
-// connection, to finish the TLS handshake, or to respond.
-func isTimeout(err error) bool {
-	ne, ok := errors.AsType[net.Error](err)
-	return ok && ne.Timeout() || errors.Is(err, context.DeadlineExceeded)
-}
-
-// transportReason returns the reason why a request got no response, without the URL and without
-// anything that the other side sent.
-func transportReason(err error) string {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		err = ue.Err
-	}
-	if errors.Is(err, context.Canceled) {
-		return "the request was canceled"
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return "the connection was cut"
-	}
-	// Repeat only the text of local errors: a protocol error quotes what was received.
-	if oe, ok := errors.AsType[*net.OpError](err); ok {
-		return "cannot connect: " + oe.Error()
-	}
-	if ce, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "TLS certificate not accepted: " + ce.Error()
-	}
-	return "TLS or HTTP protocol error"
-}
-
-// withSentTrace returns a context that sets *sent when a request's header has been sent. Before
-// that it is certain that the provider did nothing.
-func withSentTrace(ctx context.Context, sent *atomic.Bool) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: func() { sent.Store(true) },
-	})
 }
