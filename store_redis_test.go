@@ -58,7 +58,7 @@ func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 		"address a:1\nsentinel m\ncluster":     "session.store.cluster: cannot be used with sentinel: remove one of the two, at Caddyfile:12",
 		"address a:1\ncluster on":              "session.store.cluster: wrong number of arguments, at Caddyfile:11",
 		"address a:1\npasswort x":              "unknown word 'passwort'; did you mean 'password'?, at Caddyfile:11",
-		"address a:1\nprefix \"a b\"":          "session.store.prefix: may not contain a brace, a space or a line break, at Caddyfile:11",
+		"address a:1\nprefix \"a b\"":          "session.store.prefix: must not contain a brace, a space or a line break, at Caddyfile:11",
 		"address a:1\nclient_cache maybe":      "session.store.client_cache: 'maybe' is neither on nor off, at Caddyfile:11",
 		"address a:1\ntls on":                  "session.store.tls: wrong number of arguments, at Caddyfile:11",
 		"address a:1\ntls {\ncert x\n}":        "unknown word 'cert'",

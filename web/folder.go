@@ -22,6 +22,7 @@ type UnknownFileError struct {
 	Known []string
 }
 
+// Error implements error.
 func (e *UnknownFileError) Error() string {
 	return fmt.Sprintf("%s is not the name of a page; the names are %s", e.Name, strings.Join(e.Known, ", "))
 }

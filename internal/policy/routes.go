@@ -22,16 +22,18 @@ type Patterns struct {
 	Match func(*http.Request) (bool, error)
 }
 
-// Routes decides by path: which endpoint of ours a request is for, and else who may
-// pass there.
+// Routes decides by path: it finds the endpoint of a request, or else the access that the
+// path allows.
 type Routes struct {
 	endpoints map[string]string // path to name
-	belowAuth string            // what the paths below auth begin with, or empty
+	belowAuth string            // the beginning of the paths below auth; empty without auth
 	public    Patterns
 	optional  Patterns
-	required  []Patterns // of each require block; none is every path
+	required  []Patterns // of each require block; a block without patterns is for every path
 }
 
+// NewRoutes returns the routes of a site. endpoints maps names to paths. required has one
+// element for each require block.
 func NewRoutes(endpoints map[string]string, public, optional Patterns, required []Patterns) *Routes {
 	rt := &Routes{endpoints: make(map[string]string, len(endpoints)), public: public, optional: optional, required: required}
 	for name, path := range endpoints {
@@ -43,10 +45,10 @@ func NewRoutes(endpoints map[string]string, public, optional Patterns, required 
 	return rt
 }
 
-// Endpoint names the endpoint that a request is for, or nothing. It goes by the
-// path as the client sent it, whatever directives before us made of it. ok is
-// false when an endpoint is meant by some readings of the path and not by others; the
-// name is then auth's where one of them means that, which has its own way to refuse.
+// Endpoint returns the name of the endpoint that a request is for, or "". It uses the path
+// as the client sent it, also if a directive before us has rewritten it. ok is false if
+// only some readings of the path are an endpoint. If one of them is auth, the name is
+// "auth", because auth refuses requests in its own way.
 func (rt *Routes) Endpoint(u *url.URL) (name string, ok bool) {
 	if isOrdinary(u) {
 		return rt.EndpointAt(u.Path), true
@@ -59,6 +61,7 @@ func (rt *Routes) Endpoint(u *url.URL) (name string, ok bool) {
 	return name, ok && complete
 }
 
+// EndpointAt returns the name of the endpoint at a decoded path, or "".
 func (rt *Routes) EndpointAt(path string) string {
 	if rt.belowAuth != "" && strings.HasPrefix(path, rt.belowAuth) {
 		return "auth"

@@ -52,9 +52,10 @@ func HasPath(u *url.URL) bool {
 	return u.Opaque == "" && (u.Path == "" || u.Path[0] == '/')
 }
 
-// IsConnect and IsTrace ignore the case, as some upstreams do.
+// IsConnect reports whether a method is CONNECT, in any case: some upstreams ignore the case.
 func IsConnect(method string) bool { return strings.EqualFold(method, http.MethodConnect) }
 
+// IsTrace reports whether a method is TRACE, or Microsoft's TRACK, in any case.
 func IsTrace(method string) bool {
 	return strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
 }

@@ -277,7 +277,7 @@ func TestRedisStoreReplacesPlaceholdersAtStart(t *testing.T) {
 			t.Errorf("%s: %v", c.word, err)
 		}
 	}
-	if _, err := storeOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: may not contain a brace, a space or a line break") {
+	if _, err := storeOf(t, "address a:1\nprefix \"a{b\""); err == nil || !strings.Contains(err.Error(), "session.store.prefix: must not contain a brace, a space or a line break") {
 		t.Errorf("prefix: %v", err)
 	}
 }

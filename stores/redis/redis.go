@@ -225,7 +225,7 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 		r.Fail(setting("database"), "must not be negative")
 	case strings.ContainsAny(resolved.prefix, "{} \r\n"):
 		// Braces would put all keys of a cluster on one node.
-		r.Check(setting("prefix"), s.Prefix, errors.New("may not contain a brace, a space or a line break"))
+		r.Check(setting("prefix"), s.Prefix, errors.New("must not contain a brace, a space or a line break"))
 	}
 	if r.Err != nil {
 		return nil, r.Err
