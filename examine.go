@@ -1,6 +1,9 @@
 package tollgate
 
-import "github.com/caddy-tollgate/tollgate/internal/doctor"
+import (
+	"github.com/caddy-tollgate/tollgate/internal/doctor"
+	"github.com/caddy-tollgate/tollgate/internal/watch"
+)
 
 // Examine implements doctor.Patient.
 func (h *Handler) Examine() *doctor.Site {
@@ -12,7 +15,7 @@ func (h *Handler) Examine() *doctor.Site {
 		SecretTexts:      h.Secret,
 		ClientSecretText: h.Provider.ClientSecret,
 		StoreName:        h.storeName,
-		Store:            h.store,
+		Store:            watch.Unwrap(h.store),
 		Storage:          h.ctx.Storage(),
 		Lifetime:         h.settings.lifetime,
 		TrustedProxies:   h.settings.forwarding.Proxies,

@@ -24,14 +24,16 @@ const storeTimeout = 5 * time.Second
 func checkStore(ctx context.Context, e *examination) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	switch store := e.Store.(type) {
-	case interface{ Probe(context.Context) error }:
-		if e.StoreName == "storage" {
-			return judgeStore("Caddy's storage", func() error { return probeStorage(ctx, e.Storage) })
-		}
-		return judgeStore("the store "+e.StoreName, func() error { return store.Probe(ctx) })
-	default:
+	store, probes := e.Store.(interface{ Probe(context.Context) error })
+	switch {
+	case e.StoreName == "cookie":
 		return ok("sessions are in the browsers' cookies: nothing to reach")
+	case e.StoreName == "storage":
+		return judgeStore("Caddy's storage", func() error { return probeStorage(ctx, e.Storage) })
+	case !probes:
+		return warn("not checked: doctor does not know the store "+e.StoreName, "ask the endpoint `ready` of the running gateway")
+	default:
+		return judgeStore("the store "+e.StoreName, func() error { return store.Probe(ctx) })
 	}
 }
 
