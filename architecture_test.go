@@ -24,7 +24,7 @@ var floors = [][]string{
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
-	{"internal/admin", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
+	{"internal/admin", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "internal/starting", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
 	{"internal/doctor"},
 	{"internal/command"},
 	{""},

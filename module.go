@@ -299,6 +299,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		Cookies: h.settings.cookies, ForwardAuth: h.ForwardAuth != nil, Logger: h.logger,
 	}
 	h.place.Join(ctx)
+	if err := h.introduce(ctx); err != nil {
+		return err
+	}
 	place := neighbours.PlaceOf(ctx)
 	return errorroutes.Guard(ctx, place.Server, place.Hosts, h.serveErrorRoute, h.logger)
 }
@@ -373,6 +376,10 @@ func (s *settings) newKeySource(ctx caddy.Context) (*keys.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
+	source.OnMade(func() {
+		h.logger.Warn("a secret was made and is kept in Caddy's storage: anyone who can read the storage can make sessions, and gateways with another storage do not share them; set `secret` to avoid both",
+			zap.String("key", keys.StoredSecretKey))
+	})
 	return source, nil
 }
 

@@ -32,6 +32,7 @@ type SecretStorage interface {
 // may be on the network.
 type Source struct {
 	ring *flight.Lazy[*Ring]
+	made func()
 }
 
 // storageBackOff is the pause after the storage has failed. Requests during the pause get
@@ -48,24 +49,29 @@ func NewSource(secrets [][]byte, storage SecretStorage, clientID, redirectURI st
 		}
 		return SourceOf(ring), nil
 	}
-	return &Source{flight.NewLazy(time.Now, storageBackOff, func(ctx context.Context) (*Ring, error) {
-		secret, err := storedSecret(ctx, storage)
+	source := &Source{made: func() {}}
+	source.ring = flight.NewLazy(time.Now, storageBackOff, func(ctx context.Context) (*Ring, error) {
+		secret, err := storedSecret(ctx, storage, source.made)
 		if err != nil {
 			return nil, fmt.Errorf("reading the secret from Caddy's storage: %w", err)
 		}
 		return NewRing([][]byte{secret}, clientID, redirectURI)
-	})}, nil
+	})
+	return source, nil
 }
 
+// OnMade sets what is called when this process has made a secret. Call it before Ring.
+func (s *Source) OnMade(made func()) { s.made = made }
+
 // SourceOf returns a source with the given ring.
-func SourceOf(ring *Ring) *Source { return &Source{flight.Obtained(ring)} }
+func SourceOf(ring *Ring) *Source { return &Source{ring: flight.Obtained(ring)} }
 
 // Ring returns the ring of keys, or an error while the storage cannot be reached.
 func (s *Source) Ring(ctx context.Context) (*Ring, error) { return s.ring.Get(ctx) }
 
 // storedSecret loads the secret from the storage, or makes it under the storage's lock.
-// Of all processes that share the storage, one makes the secret, and all use it.
-func storedSecret(ctx context.Context, storage SecretStorage) (secret []byte, err error) {
+// Of all processes that share the storage, one makes the secret and calls made, and all use it.
+func storedSecret(ctx context.Context, storage SecretStorage, made func()) (secret []byte, err error) {
 	if secret, err = loadSecret(ctx, storage); !errors.Is(err, fs.ErrNotExist) {
 		return secret, err
 	}
@@ -84,6 +90,7 @@ func storedSecret(ctx context.Context, storage SecretStorage) (secret []byte, er
 	if err := storage.Store(ctx, StoredSecretKey, []byte(text+"\n")); err != nil {
 		return nil, fmt.Errorf("storing: %w", err)
 	}
+	made()
 	return ParseSecret(text)
 }
 

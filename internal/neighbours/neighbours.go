@@ -48,6 +48,8 @@ type Site struct {
 
 	place Place
 	all   *neighbours // nil before Join and after Leave
+	// repeats is true if another tollgate of this configuration is of the same site.
+	repeats bool
 }
 
 // Place is where in the configuration a handler is. Outside of Caddy's HTTP app all of it
@@ -101,6 +103,7 @@ func (s *Site) Join(ctx caddy.Context) {
 	defer s.all.mu.Unlock()
 	for _, other := range s.all.sites {
 		if other.place.App == s.place.App && s.place.App != nil {
+			s.repeats = s.repeats || other.State == s.State
 			s.warnBeside(other)
 		}
 	}
@@ -108,6 +111,10 @@ func (s *Site) Join(ctx caddy.Context) {
 	s.all.sites = append(s.all.sites, s)
 	s.all.update()
 }
+
+// Repeats reports whether another tollgate of the same configuration, which joined before, is
+// of the same site.
+func (s *Site) Repeats() bool { return s.repeats }
 
 // Leave takes a site out again. It does nothing before Join, and the second time.
 func (s *Site) Leave() {

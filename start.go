@@ -1,0 +1,46 @@
+package tollgate
+
+import (
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-tollgate/tollgate/internal/neighbours"
+	"github.com/caddy-tollgate/tollgate/internal/starting"
+)
+
+// introduce writes the line about the site, and has its store looked at after the start. A
+// site with several tollgates writes one line.
+func (h *Handler) introduce(ctx caddy.Context) error {
+	if h.place.Repeats() {
+		return nil
+	}
+	starting.Site{
+		Origin: h.settings.origin, Provider: h.settings.providerName, Store: h.storeName,
+		Secrets: h.Secret, On: h.optionsOn(),
+	}.Log(h.logger)
+	if neighbours.PlaceOf(ctx).App == nil {
+		return nil // a handler outside of Caddy's HTTP app is never started
+	}
+	return starting.AfterStart(ctx, starting.Look(h.store, h.storeName, h.logger))
+}
+
+// optionsOn are the options that decide how the site works.
+func (h *Handler) optionsOn() []starting.Option {
+	client := h.settings.client
+	return []starting.Option{
+		{Name: "match", Used: len(h.Match) > 0},
+		{Name: "public", Used: len(h.Public) > 0},
+		{Name: "optional", Used: len(h.Optional) > 0},
+		{Name: "require", Used: len(h.Require) > 0},
+		{Name: "reserve_or_budget", Used: h.settings.charge != nil},
+		{Name: "topup", Used: client.TopupEndpoint != ""},
+		{Name: "revocation", Used: client.RevocationEndpoint != ""},
+		{Name: "pkce", Used: client.PKCE},
+		{Name: "assertion", Used: h.Assertion != nil},
+		{Name: "pass_access_token", Used: h.PassAccessToken != ""},
+		{Name: "retry_unauthorized", Used: h.settings.retryUnauthorized},
+		{Name: "forward_auth", Used: h.ForwardAuth != nil},
+		{Name: "login_page", Used: h.LoginPage},
+		{Name: "idle_timeout", Used: h.settings.idleTimeout > 0},
+		{Name: "insecure_http", Used: h.InsecureHTTP},
+	}
+}
