@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// forgetCookies takes all cookies away, also those that no script can see.
+// forgetCookies deletes all cookies, also those that no script can read.
 func (w *tab) forgetCookies() {
 	w.t.Helper()
 	if driven, ok := w.window.(*drivenWindow); ok {
@@ -20,8 +20,8 @@ func (w *tab) forgetCookies() {
 	w.run("taking the cookies away", network.ClearBrowserCookies())
 }
 
-// A page that the browser kept shows what it showed when it was left. The session is
-// lost here without a sign-out, at which browsers may forget their pages.
+// A page that the browser has kept looks as it did when it was left. The session is lost
+// here without a sign-out: at a sign-out browsers may delete their pages.
 func TestBackReloadsAPageWhoseUserIsSignedOut(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		for name, script := range map[string]string{
@@ -72,8 +72,8 @@ func TestBackKeepsAPageWhoseUserIsStillSignedIn(t *testing.T) {
 	})
 }
 
-// A page without our script asks for it with no-store. Without a sign-out Chromium and
-// WebKit show such a page from memory; docs/browser.md says so.
+// A page without our script uses no-store instead. Without a sign-out Chromium and WebKit
+// show such a page from memory; see docs/browser.md.
 func TestBackReloadsANoStorePageAfterASignOut(t *testing.T) {
 	inEveryBrowser(t, func(t *testing.T, in browser) {
 		s := newSite(t, siteOptions{

@@ -2,9 +2,9 @@ package e2e
 
 import "testing"
 
-// inEveryBrowser runs a flow in each of the browsers. A flow that stands in such a test
-// is one that people need; the other tests are about the gateway's own script and pages,
-// and one browser that tells of every trouble shows what is wrong there.
+// inEveryBrowser runs a flow in each of the browsers. Flows that users need run in all of
+// them. The other tests are about the gateway's own script and pages. For those one browser
+// that reports every error is enough.
 func inEveryBrowser(t *testing.T, flow func(t *testing.T, in browser)) {
 	for _, one := range []struct {
 		name    string

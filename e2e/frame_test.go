@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// framedPage tells the page around it what the gateway says to a script in a frame.
+// framedPage sends the gateway's response to a script in a frame to the page around it.
 var framedPage = map[string]string{
 	"/page":         document(`<script src="/page.js"></script>`, "A page"),
 	"/page-around":  document(`<script src="/page-told.js"></script>`, `<iframe src="/page"></iframe>`),
@@ -15,8 +15,8 @@ var framedPage = map[string]string{
 	"/page.js":      `fetch("/oauth/userinfo?optional=1").then(answer => parent.postMessage(answer.status, "*"))`,
 }
 
-// A browser that keeps sites apart gives a frame the cookies that were set in frames of
-// the same page around it, and a sign-in is no matter of frames.
+// A browser that partitions cookies gives a frame only the cookies that were set in frames
+// below the same site. A sign-in does not happen in a frame, so the frame does not see it.
 func TestFrameOnAnotherSiteDoesNotSeeTheSignIn(t *testing.T) {
 	for _, words := range []string{"same_site none", "same_site none\npartitioned on"} {
 		s := newSite(t, siteOptions{https: true, pages: framedPage, policy: strictPolicy + "; frame-src 'self'", inTollgate: "session {\n" + words + "\n}"})

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// hostileMessages are what somebody might send who wants to pass for the popup, or to
-// make the page do something. NONCE stands for the sign-in's own.
+// hostileMessages are messages of an attacker who pretends to be the popup, or wants the
+// page to do something. NONCE is replaced by the nonce of the sign-in.
 var hostileMessages = []string{
 	`null`, `1`, `"tollgate:login"`, `[]`, `{}`, `{ type: "tollgate:login" }`, `{ type: "tollgate:login", ok: true }`,
 	`{ type: "tollgate:login", ok: true, nonce: null }`, `{ type: "tollgate:login", ok: true, nonce: "" }`,
@@ -23,7 +23,7 @@ var hostileMessages = []string{
 	`{ type: "tollgate:login", ok: true, nonce: "x".repeat(5_000_000) }`, `"x".repeat(5_000_000)`,
 }
 
-// pending opens a sign-in in a popup, and gives that and the sign-in's nonce.
+// pending opens a sign-in in a popup, and returns the popup and the sign-in's nonce.
 func (w *tab) pending() (popup *tab, nonce string) {
 	w.t.Helper()
 	evaluate[any](w, `(window.realOpen = open, window.open = (url, ...rest) => { window.nonce = url.searchParams.get("nonce"); return realOpen(url, ...rest) }, null)`)
@@ -32,11 +32,11 @@ func (w *tab) pending() (popup *tab, nonce string) {
 	return popup, evaluate[string](w, "nonce")
 }
 
-// isUnmoved checks that nothing came of messages: no request, no event, no end of the
-// sign-in that is pending; and that the sign-in then ends as it should.
+// isUnmoved checks that messages had no effect: no request, no event, and no end of the
+// pending sign-in. It also checks that the sign-in then ends as it should.
 func (w *tab) isUnmoved(popup *tab, asked int) {
 	w.t.Helper()
-	time.Sleep(300 * time.Millisecond) // for what must not come
+	time.Sleep(300 * time.Millisecond) // time for events that must not happen
 	if n := w.person.sent("GET /oauth/userinfo"); n != asked {
 		w.t.Errorf("the gateway was asked %d times because of that", n-asked)
 	}
@@ -64,14 +64,14 @@ func TestMessagesFromOtherWindowsAreIgnored(t *testing.T) {
 		evaluate[any](w, fmt.Sprintf(`(postMessage((%s), "*"), null)`, withNonce(message, nonce)))
 		evaluate[any](other, fmt.Sprintf(`{ const c = new BroadcastChannel("tollgate"); c.postMessage((%s)); c.close(); null }`, withNonce(message, nonce)))
 	}
-	// The right message, of this origin, but of another window than the popup.
+	// The right message from this origin, but from another window than the popup.
 	evaluate[any](w, fmt.Sprintf(`(postMessage({ type: "tollgate:login", ok: true, nonce: %q }, "*"), null)`, nonce))
 	w.isUnmoved(popup, asked)
 }
 
 func TestHostileFrameAndOpenerHaveNoEffect(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage, policy: strictPolicy + "; frame-src *"})
-	// The page of another site opens ours, has itself framed there, and knows even the nonce.
+	// The page of another site opens ours, is also in a frame of it, and even knows the nonce.
 	s.startOutside(`<button>Open</button><script>
 		window.heard = [];
 		addEventListener("message", e => heard.push(e.data));
@@ -89,7 +89,7 @@ func TestHostileFrameAndOpenerHaveNoEffect(t *testing.T) {
 	asked := p.sent("GET /oauth/userinfo")
 	evaluate[any](outside, fmt.Sprintf(`(attack(ours, %q), null)`, nonce))
 	evaluate[any](w, fmt.Sprintf(`(frames[0].postMessage(%q, "*"), null)`, nonce))
-	// And even the popup itself, while it is at another origin.
+	// The popup itself sends the message while it shows a page of another origin.
 	evaluate[any](popup, fmt.Sprintf(`(opener.postMessage({ type: "tollgate:login", ok: true, nonce: %q }, "*"), null)`, nonce))
 	w.isUnmoved(popup, asked)
 	if got := evaluate[string](outside, "JSON.stringify(heard)"); got != "[]" {
@@ -97,7 +97,7 @@ func TestHostileFrameAndOpenerHaveNoEffect(t *testing.T) {
 	}
 }
 
-// Who can write to the channel is of this very origin; who is signed in, the gateway says.
+// Only pages of this origin can write to the channel. The page asks the gateway all the same.
 func TestAMessageAloneSignsNobodyIn(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	p := s.newPerson()
@@ -114,7 +114,7 @@ func TestAMessageAloneSignsNobodyIn(t *testing.T) {
 	}
 }
 
-// What one tab tells the others is a hint to ask, and cannot be made a flood.
+// A message from another tab causes a request, but many messages cannot cause many requests.
 func TestMessagesFromOtherTabsOnlyCauseARead(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	p := s.newPerson()

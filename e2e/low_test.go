@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// spendingPage lets the page answer for the gateway: "reply" is what the next call gets.
+// spendingPage is a page that replaces the gateway: "reply" is the response to the next call.
 var spendingPage = map[string]string{
 	"/": document(`<script src="/page.js"></script><script type="module" src="/oauth/sdk.js"></script>`, `<tollgate-user></tollgate-user>`),
 	"/page.js": `window.heard = [];
@@ -29,7 +29,7 @@ func openSpending(t *testing.T) *tab {
 	return w
 }
 
-// call sends a call after change has prepared what it gets.
+// call sends a call after change has prepared the response.
 func (w *tab) call(change string) {
 	w.t.Helper()
 	evaluate[any](w, "("+change+", tollgate.fetch('/api').then(() => null))")
@@ -49,7 +49,7 @@ func TestLowBalanceSendsOneEventAndShowsAWarning(t *testing.T) {
 		t.Errorf("before: the element warns %q", got)
 	}
 	w.call(`reply = { ...reply, url: "https://other.example/", headers: { "Tollgate-Balance-Low": "1" } }`)
-	w.hearsOf(`[]`) // another origin says nothing about the balance
+	w.hearsOf(`[]`) // a response of another origin is not used for the balance
 	w.call(`(window.low = true, reply.url = location.origin + "/api")`)
 	w.call(`0`)
 	w.hearsOf(`[["low",null]]`)

@@ -1,5 +1,5 @@
-// Package e2e uses tollgate as people do: in a real Chromium, Firefox and WebKit, which
-// go to a Caddy that really runs, and from there to a simulated provider on another site.
+// Package e2e uses tollgate as users do: in a real Chromium, Firefox and WebKit, with a
+// running Caddy, and a simulated provider on another site. Begin with newSite.
 package e2e
 
 import (

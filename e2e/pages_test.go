@@ -2,8 +2,8 @@ package e2e
 
 import "testing"
 
-// What a page carries, its own policy allows: the harness fails where a browser left
-// something out, or asked for anything.
+// The policy of a page allows everything that the page contains. The harness fails the test
+// if the browser blocks something, or sends a request.
 func TestPagesAreShownWithStylesScriptsAndLogo(t *testing.T) {
 	s := newSite(t, siteOptions{inTollgate: `login_page on
 		brand "Acme Studio"

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// opener is a page that knows no SDK: it opens the popup by itself, and collects what
-// it is told.
+// opener is a page without the SDK. It opens the popup by itself, and collects the messages
+// that it receives.
 var opener = map[string]string{
 	"/": document(`<script src="/page.js" type="module"></script>`, `<button>Sign in</button>`),
 	"/page.js": `window.posted = []; window.heard = [];
@@ -35,8 +35,8 @@ func TestPopupReportsToItsOpenerAndCloses(t *testing.T) {
 	}
 }
 
-// isolate lets the provider cut the window that opened it off, as a provider does that
-// isolates its pages.
+// isolate makes the provider isolate its pages, which cuts a popup off from the window that
+// opened it.
 func (s *site) isolate() {
 	s.provider.SetFault(simulator.Authorize, simulator.Fault{Header: http.Header{"Cross-Origin-Opener-Policy": {"same-origin"}}})
 }
@@ -58,7 +58,7 @@ func TestPopupWithoutAnOpenerReportsOnTheChannel(t *testing.T) {
 	}
 }
 
-// A page of another site may open the window, and learns nothing from it.
+// A page of another site may open the window, but receives nothing from it.
 func TestHostileOpenerReceivesNoMessage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{"/": document("", "The page")}})
 	s.startOutside(`<button>Win a prize</button><script>

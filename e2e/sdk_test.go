@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// sdkPage has the element, and a button for whatever a test wants to do in a click. It
-// notes every event, and what became of the click.
+// sdkPage has the element, and a button with which a test does something in a click. It
+// records every event, and the result of the click.
 var sdkPage = map[string]string{
 	"/":     document(`<script src="/page.js" type="module"></script>`, `<button id="act">Act</button> <tollgate-user></tollgate-user>`),
 	"/page": document("", "Another page"),
@@ -54,7 +54,7 @@ func part(name string) string {
 	return fmt.Sprintf(`document.querySelector("tollgate-user").shadowRoot.querySelector("[part~=%s]")`, name)
 }
 
-// isIn waits until the page shows somebody with this balance.
+// isIn waits until the page shows a user with this balance.
 func (w *tab) isIn(username, balance string) {
 	w.t.Helper()
 	w.eventually(fmt.Sprintf(`%s.textContent === %q && %s.textContent === %q && document.querySelector("tollgate-user").dataset.state === "in"`,
@@ -73,7 +73,7 @@ func (w *tab) signInByClick() {
 	w.isIn("user123", "750.00")
 }
 
-// events are those that the page has heard.
+// events returns the events that the page has received.
 func (w *tab) events() string {
 	w.t.Helper()
 	return evaluate[string](w, "JSON.stringify(events)")
@@ -87,7 +87,7 @@ func (w *tab) heard(want string) {
 	}
 }
 
-// result is what became of the last click.
+// result returns the result of the last click.
 func (w *tab) result() string {
 	w.t.Helper()
 	w.eventually("window.result")
@@ -101,7 +101,7 @@ func TestOneClickSignsInInAPopup(t *testing.T) {
 		w.isOut()
 		popup := w.popup(func() { w.click(part("login")) })
 		popup.shows("Sign in as")
-		// Window frames take a pixel here and there.
+		// The frame of a window may take a few pixels.
 		if !evaluate[bool](popup, "Math.abs(innerWidth - 500) <= 2 && Math.abs(innerHeight - 600) <= 2") {
 			t.Errorf("the popup measures %s", evaluate[string](popup, "innerWidth + 'x' + innerHeight"))
 		}
@@ -142,7 +142,7 @@ func TestABlockedPopupSignsInInThePageItself(t *testing.T) {
 		w := p.open("/page")
 		w.goTo("/?a=1#part")
 		w.eventually("window.ready")
-		evaluate[any](w, "(setTimeout(() => tollgate.login()), null)") // in no click
+		evaluate[any](w, "(setTimeout(() => tollgate.login()), null)") // outside of a click
 		w.signIn(gatewaytest.UserID)
 		w.isIn("user123", "750.00")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/?a=1#part" {
@@ -166,7 +166,7 @@ func TestPopupWithoutAnOpenerSignsIn(t *testing.T) {
 		w := s.newPerson().openSDK()
 		popup := w.popup(func() { w.act("{ window.began = Date.now(); return tollgate.login().then(user => user.username) }") })
 		popup.shows("Sign in as")
-		// Longer than a window that was closed is waited for.
+		// Longer than the timeout for a closed window.
 		w.eventually("Date.now() - began > 1500")
 		if evaluate[bool](w, "Boolean(window.result)") {
 			t.Fatalf("given up while the window is open: %s", w.result())
@@ -186,7 +186,7 @@ func TestSignInThatIsFinishedLaterIsNoticed(t *testing.T) {
 	w := s.newPerson().openSDK()
 	popup := w.popup(func() { w.act("tollgate.login()") })
 	popup.shows("Sign in as")
-	w.click("body") // the person is back, with the popup open behind the page
+	w.click("body") // the user is back on the page, and the popup is still open
 	if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
 		t.Errorf("result %s", got)
 	}
@@ -220,14 +220,14 @@ func TestAPopupThatIsClosedRejects(t *testing.T) {
 		popup := w.popup(func() { w.act("tollgate.login()") })
 		popup.shows("Sign in as")
 		popup.shut()
-		w.click("body") // as who is back
+		w.click("body") // the user is back on the page
 		if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
 			t.Errorf("result %s", got)
 		}
 		if got := w.events(); got != "[]" {
 			t.Errorf("events %s", got)
 		}
-		w.signInByClick() // and nothing is left of it
+		w.signInByClick() // the rejected sign-in has no effect on the next one
 	})
 }
 
@@ -237,7 +237,7 @@ func TestDeniedSignInRejects(t *testing.T) {
 	w.signInByClick()
 	w.click(part("logout"))
 	w.isOut()
-	// After signing out the provider asks before it goes on.
+	// After a sign-out the provider asks the user before it continues.
 	popup := w.popup(func() { w.act("tollgate.login()") })
 	w.person.tolerate("400 (Bad Request)") // is the status of the popup's page
 	popup.shows("Allow access?")
@@ -309,7 +309,7 @@ func TestTwoClicksOnSignOutAreOne(t *testing.T) {
 	w.heard(`[["login","user123","750.00"],["logout",null,null]]`)
 }
 
-// An answer that was given before the sign-out and comes after it tells of the past.
+// A response may be sent before the sign-out and arrive after it. It is outdated.
 func TestLateResponseDoesNotReplaceANewerOne(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()
@@ -346,7 +346,7 @@ func TestTopUpURLWithAScriptIsNotFollowed(t *testing.T) {
 	}
 }
 
-// echo says who asked and what they sent, by its hash.
+// echo responds with the user of the request and the hash of its body.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	sum := sha256.Sum256(body)

@@ -22,9 +22,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// siteOptions are what a test wants otherwise than usual.
+// siteOptions are the settings in which a test differs from the usual site.
 type siteOptions struct {
-	// browser is what people use. Default: Chromium.
+	// browser is the browser of the test. Default: Chromium.
 	browser browser
 	// provider is the simulator's; without AutoLogin people see its sign-in form.
 	provider simulator.Options
@@ -33,13 +33,13 @@ type siteOptions struct {
 	inTollgate string
 	// inProvider are more lines for the provider's block.
 	inProvider string
-	// pages are what the application serves: a path, and a document or a script.
+	// pages are the documents and scripts of the application, by path.
 	pages map[string]string
-	// api answers what is asked for below /api.
+	// api serves the requests below /api.
 	api http.HandlerFunc
 	// header is added to the application's pages.
 	header http.Header
-	// other may answer anything else, and says whether it did.
+	// other may serve any other request. It returns false if it did not.
 	other func(http.ResponseWriter, *http.Request) bool
 	// policy is the Content-Security-Policy of the application's pages.
 	// Default: strictPolicy.
@@ -47,12 +47,12 @@ type siteOptions struct {
 	// host is where people find the site. Default: 127.0.0.1. The provider is at the
 	// other name of this machine, so that to a browser these are two sites.
 	host string
-	// https has the site use it, with a certificate that no browser trusts.
+	// https makes the site use https, with a certificate that no browser trusts.
 	https bool
 }
 
-// strictPolicy is what an application can have at the most: no inline script or
-// style, nothing from elsewhere, and no text that becomes markup.
+// strictPolicy is the strictest policy of an application: no inline script or style,
+// nothing from other origins, and no text that becomes markup.
 const strictPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -109,8 +109,8 @@ func newSite(t *testing.T, options siteOptions) *site {
 	return s
 }
 
-// startProvider starts the simulator, and gives the lines of the provider's block that
-// lead there: the gateway to its address, people to its name.
+// startProvider starts the simulator, and returns lines for the provider's block: the
+// gateway uses its address, and browsers use its name.
 func (s *site) startProvider(options simulator.Options) string {
 	s.t.Helper()
 	provider := httptest.NewUnstartedServer(nil)
@@ -130,8 +130,8 @@ func (s *site) startProvider(options simulator.Options) string {
 	return fmt.Sprintf("base_url http://%s\nauthorization_endpoint %s%s", provider.Listener.Addr(), s.providerURL, simulator.AuthorizePath)
 }
 
-// run lets Caddy run with the sites of a Caddyfile until the end of the test. There is
-// one Caddy in a process, so that these tests run one after the other.
+// run runs Caddy with the sites of a Caddyfile until the end of the test. A process can
+// have only one Caddy, so these tests run one after the other.
 func (s *site) run(sites string) {
 	s.t.Helper()
 	text := fmt.Sprintf(`{
@@ -181,14 +181,14 @@ func (o siteOptions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// document is one with this head and body, and an empty icon, without which a
-// browser asks for one.
+// document returns a document with this head and body. It has an empty icon, without which
+// a browser would request one.
 func document(head, body string) string {
 	return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title>` +
 		`<link rel="icon" href="data:,">` + head + `</head><body>` + body + `</body></html>`
 }
 
-// startOutside starts a server of somebody else's site, at localhost.
+// startOutside starts the server of another site, at localhost.
 func (s *site) startOutside(body string) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -198,7 +198,7 @@ func (s *site) startOutside(body string) {
 	s.outsideURL = "http://localhost:" + portOf(server.Listener.Addr().String())
 }
 
-// isKnown reports whether a request of a page stays where it may go.
+// isKnown reports whether a page may send a request to this URL.
 func (s *site) isKnown(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil {

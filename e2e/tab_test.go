@@ -12,7 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// stepTimeout is how long a browser has for one step, on a machine that is busy.
+// stepTimeout is the timeout of one step in a browser. It is long enough for a busy machine.
 const stepTimeout = 20 * time.Second
 
 // browser is a program that people use. Each test has profiles of its own in it.
@@ -20,12 +20,12 @@ type browser interface {
 	newProfile(p *person) (profile, error)
 }
 
-// profile is a browser with cookies and storage of its own, as a private window has.
+// profile is a browser with its own cookies and storage, like a private window.
 type profile interface {
 	// open opens a new tab.
 	open() (window, error)
-	// opened does something in a window that opens another one, and gives that one. It
-	// gives nothing if no window was opened in time.
+	// opened does something in a window that opens another one, and returns the new one. It
+	// returns nil if no window was opened in time.
 	opened(from window, open func()) (window, error)
 	close() error
 }
@@ -34,23 +34,23 @@ type profile interface {
 type window interface {
 	goTo(address string) error
 	goBack(steps int) error
-	// click clicks as a person does: with the mouse, on an element that is seen. An
-	// expression finds it.
+	// click clicks as a user does: with the mouse, on a visible element. An expression finds
+	// the element.
 	click(element string) error
-	// evaluate gives the value of an expression, or what its promise comes to, as JSON.
+	// evaluate returns the value of an expression, or of its promise, as JSON.
 	evaluate(expression string) (json.RawMessage, error)
 	toFront() error
 	shut() error
 	isOpen() (bool, error)
 }
 
-// person uses a browser, in which tabs and popups are opened. What goes wrong in one of
-// them is an error of the test, where the browser tells of it: Chromium does.
+// person is a user of a browser with tabs and popups. An error in one of them fails the
+// test if the browser reports errors, as Chromium does.
 type person struct {
 	t       *testing.T
 	site    *site
 	profile profile
-	// isWatched: the browser tells what goes wrong.
+	// isWatched is true if the browser reports errors.
 	isWatched bool
 
 	mu        sync.Mutex
