@@ -283,6 +283,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.keys, err = h.settings.newKeySource(ctx); err != nil {
 		return err
 	}
+	h.keys.OnMade(h.warnOfMadeSecret)
 	if h.routes, err = resolve.Routes(ctx, resolved.endpoints, resolved.public, resolved.optional, resolved.required...); err != nil {
 		return err
 	}
@@ -376,10 +377,6 @@ func (s *settings) newKeySource(ctx caddy.Context) (*keys.Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secret: %w", err)
 	}
-	source.OnMade(func() {
-		h.logger.Warn("a secret was made and is kept in Caddy's storage: anyone who can read the storage can make sessions, and gateways with another storage do not share them; set `secret` to avoid both",
-			zap.String("key", keys.StoredSecretKey))
-	})
 	return source, nil
 }
 

@@ -2,7 +2,9 @@ package tollgate
 
 import (
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/starting"
 )
@@ -21,6 +23,12 @@ func (h *Handler) introduce(ctx caddy.Context) error {
 		return nil // a handler outside of Caddy's HTTP app is never started
 	}
 	return starting.AfterStart(ctx, starting.Look(h.store, h.storeName, h.logger))
+}
+
+// warnOfMadeSecret warns that this process has made the secret of the site.
+func (h *Handler) warnOfMadeSecret() {
+	h.logger.Warn("a secret was made and is kept in Caddy's storage: anyone who can read the storage can make sessions, and gateways with another storage do not share them; set `secret` to avoid both",
+		zap.String("key", keys.StoredSecretKey))
 }
 
 // optionsOn are the options that decide how the site works.
