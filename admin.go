@@ -81,7 +81,7 @@ func (a administered) EndSession(r *http.Request, name, user string) (bool, erro
 	}
 	h.state.sessions.Version.Add(1) // requests that are under way check again
 	h.state.endAllStreams(name)
-	h.audit.revoked(r, name, user)
+	h.audit.Revoked(r, name, user)
 	return true, nil
 }
 

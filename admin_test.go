@@ -205,7 +205,7 @@ func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 		t.Fatalf("%d events", len(events))
 	}
 	for i, want := range []map[string]any{
-		{"session": oldest.Session, "user_id": nil},
+		{"session": oldest.Session, "user_id": ""},
 		{"session": newest.Session, "user_id": gatewaytest.UserID},
 	} {
 		want["logger"], want["reason"], want["client_ip"] = "http.handlers.tollgate.audit", "admin", "127.0.0.1"

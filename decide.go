@@ -5,9 +5,8 @@ import (
 	"net/http"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
@@ -45,6 +44,8 @@ type decision struct {
 	id *identity.Identity
 	// reason is the audit line's reason why a signed-in user is denied.
 	reason string
+	// cause is why the request cannot be decided. It is set with verdictUnavailable only.
+	cause string
 	// short is the amount missing from the balance. It is set with verdictLacking only.
 	short *account.Shortfall
 	// charge is what the request holds if it is passed on. nil: nothing, and no budget
@@ -67,7 +68,7 @@ type decider struct {
 	sessions *sessions
 	tokens   *tokens
 	holds    *charging.Holds // nil if no rule has a reserve or a budget
-	audit    *audit
+	audit    *audit.Log
 	metrics  *metrics.Set
 }
 
@@ -84,8 +85,7 @@ func (d *decider) decide(ctx context.Context, r *http.Request, v *visit, asked p
 	case optional && (err != nil || v.session == nil):
 		return anonymous
 	case err != nil:
-		d.audit.fault(ctx, err)
-		return decision{verdict: verdictUnavailable}
+		return decision{verdict: verdictUnavailable, cause: d.audit.Fault(ctx, r, err)}
 	case v.session == nil:
 		return decision{verdict: verdictLogin}
 	}
@@ -95,7 +95,7 @@ func (d *decider) decide(ctx context.Context, r *http.Request, v *visit, asked p
 	case optional && decided.verdict != verdictPass:
 		return anonymous
 	case decided.reason != "":
-		d.audit.event("denied", r, v.session, zap.String("reason", decided.reason))
+		d.audit.Event(audit.Denied, r, v.session, decided.reason)
 	}
 	return decided
 }
@@ -140,7 +140,7 @@ func (d *decider) admit(r *http.Request, v *visit, asked policy.Demand, decided 
 	case asked.Access == policy.AccessOptional && result.verdict != verdictPass:
 		return decision{verdict: verdictPass} // as anonymous
 	case result.reason != "" && !dry:
-		d.audit.event("denied", r, v.session, zap.String("reason", result.reason))
+		d.audit.Event(audit.Denied, r, v.session, result.reason)
 	}
 	return result
 }

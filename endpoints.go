@@ -9,10 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
@@ -102,7 +105,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 	if err == nil {
 		return nil
 	}
-	h.logger.Error("endpoint failed", append(requestFields(r), zap.String("endpoint", name), zap.Error(err))...)
+	h.logger.Error("endpoint failed", append(audit.RequestFields(r), zap.String("endpoint", name), zap.Error(err))...)
 	return respond.WriteProblem(w, r, respond.Problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
 }
 
@@ -112,7 +115,10 @@ func (h *Handler) answerEndpoint(w http.ResponseWriter, r *http.Request, v *visi
 		h.metrics.CountRequest(metrics.Endpoint)
 	}
 	if name == "start" || name == "callback" {
-		h.audit.ownRequest(r, name)
+		recorder, began := caddyhttp.NewResponseRecorder(w, nil, nil), time.Now()
+		w = recorder
+		audit.Hide(r)
+		defer func() { h.audit.Served(r, name, recorder.Status(), time.Since(began)) }()
 	}
 	row, allowed := endpointFor(name, r.Method)
 	switch {
@@ -149,8 +155,7 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 		err := h.sessions.open(r.Context(), v)
 		switch {
 		case err != nil:
-			h.audit.fault(r.Context(), err)
-			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
+			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
 		case v.session == nil:
 			return deny(h.responses, w, r, v)
 		}
@@ -211,7 +216,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 		case v.dead, h.tokens.needsSignInAfter(err, v.session):
 			return h.responses.denyScript(w, r, v)
 		case err != nil:
-			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
+			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
 		}
 	}
 	return h.serveUser(w, r, v, (*responses).denyScript)
@@ -236,12 +241,11 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		err = h.sessions.end(r.Context(), v.session, h.now())
 	}
 	if err != nil {
-		h.audit.fault(r.Context(), err)
-		return h.responses.writeUnavailable(w, r, h.settings.endpoints["logout"])
+		return h.responses.writeUnavailable(w, r, h.settings.endpoints["logout"], h.audit.Fault(r.Context(), r, err))
 	}
 	if v.session != nil {
 		h.tokens.revoke(v.session)
-		h.audit.event("logout", r, v.session)
+		h.audit.Event(audit.Logout, r, v.session, "")
 	}
 	h.sessions.noteDisplaced(v)
 	for _, name := range h.sessions.cookiesToClear(v) {
@@ -282,7 +286,7 @@ type assertions struct {
 	asserter *identity.Asserter
 	keys     *keys.Source
 	settings *settings
-	audit    *audit
+	audit    *audit.Log
 	now      func() time.Time
 	logger   *zap.Logger
 }
@@ -295,7 +299,7 @@ func (a *assertions) sign(ctx context.Context, id *identity.Identity) string {
 	}
 	keys, err := a.keys.Ring(ctx)
 	if err != nil {
-		a.audit.fault(ctx, err)
+		a.audit.Fault(ctx, nil, err)
 		return ""
 	}
 	text, err := a.asserter.Assert(keys.Assertion, id, id.Session.End(a.settings.lifetime, 0), a.now())
@@ -311,8 +315,7 @@ func (a *assertions) sign(ctx context.Context, id *identity.Identity) string {
 func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
-		h.audit.fault(r.Context(), err)
-		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"])
+		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"], h.audit.Fault(r.Context(), r, err))
 	}
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
 }
@@ -331,8 +334,8 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) e
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }
 
-// causeTopupFailed is the error code if the provider gives no usable top-up URL.
-const causeTopupFailed = "topup_failed"
+// errorTopupFailed is the problem document's error if the provider gives no usable top-up URL.
+const errorTopupFailed = "topup_failed"
 
 // serveTopup redirects to the provider's top-up page, or gives its URL as JSON. The URL is
 // checked against topup_hosts. The balance is re-read before its next use.
@@ -350,11 +353,11 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 	case v.dead, h.tokens.needsSignInAfter(err, v.session):
 		return h.responses.demandLogin(w, r, v)
 	case err != nil:
-		h.logger.Warn("the provider gave no usable top-up URL", zap.String("session", v.session.ID.Hash()), zap.Error(err))
+		h.audit.TopupFailed(r, v.session, err)
 		if isDefinite(err) {
-			return h.responses.writeTopupFailed(w, r)
+			return h.responses.writeTopupFailed(w, r, cause.Of(err))
 		}
-		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
+		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), cause.Of(err))
 	}
 	h.tokens.users.AwaitMoney(v.session)
 	if browser.WantsJSON(r) {
@@ -375,11 +378,11 @@ func isDefinite(err error) bool {
 
 // writeTopupFailed answers that the provider gave no usable top-up URL. Its page links back
 // to the site, because a sign-in would not help.
-func (rs *responses) writeTopupFailed(w http.ResponseWriter, r *http.Request) error {
+func (rs *responses) writeTopupFailed(w http.ResponseWriter, r *http.Request, code string) error {
 	if !browser.IsNavigation(r) {
-		return respond.WriteProblem(w, r, respond.Problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: causeTopupFailed})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "The provider gave no top-up URL that can be used", Status: http.StatusBadGateway, Error: errorTopupFailed})
 	}
-	return rs.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: causeTopupFailed, signedIn: true})
+	return rs.writePage(w, r, http.StatusBadGateway, pageError, pageData{cause: code, words: "topup", signedIn: true})
 }
 
 // newSDK creates the script that the application's pages load. It contains the paths of this

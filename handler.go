@@ -70,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.metrics.CountRequest(metrics.BadRequest)
 		return h.authChecks.write(r.Context(), w, r, v, verdictLogin, nil)
 	case !unambiguous:
-		h.audit.ownRequest(r, "ambiguous") // it may be the callback, with a code in its URL
+		h.audit.OwnRequest(r, "ambiguous") // it may be the callback, with a code in its URL
 		h.metrics.CountRequest(metrics.BadRequest)
 		return respond.AmbiguousPath(w, r)
 	}
@@ -120,7 +120,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case verdictUnchecked:
 		return h.responses.writeUnchecked(w, r, decided.retryAfter)
 	default:
-		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r))
+		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), decided.cause)
 	}
 }
 
@@ -155,7 +155,7 @@ func checkTarget(r *http.Request) policy.Target {
 // hold a code and a state, so it stays out of the access log.
 func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged policy.Target) error {
 	placeholders.Set(placeholders.Of(r), nil)
-	h.audit.ownRequest(r, "none")
+	h.audit.OwnRequest(r, "none")
 	if policy.IsConnect(r.Method) && r.ProtoMajor == 1 {
 		// The next bytes on the connection were meant for the tunnel, not for us.
 		w.Header().Set("Connection", "close")

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
@@ -50,9 +51,11 @@ func (si *signIns) goneCallback(w http.ResponseWriter, r *http.Request, v *visit
 	gone, known := si.state.destinations.Of(flow)
 	switch {
 	case !known:
-		return si.lateCallback(w, r, v, nil)
+		return si.lateCallback(w, r, v, nil, cause.InvalidState)
+	case gone.OtherHost:
+		return si.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath, Popup: gone.Popup, Nonce: gone.Nonce}, cause.OtherOrigin)
 	case !gone.Dropped:
-		return si.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath})
+		return si.lateCallback(w, r, v, &browser.Login{ReturnPath: gone.ReturnPath}, cause.InvalidState)
 	}
 	if err := si.sessions.find(r.Context(), v); err == nil && v.session != nil {
 		return respond.Redirect(w, http.StatusSeeOther, gone.ReturnPath)
@@ -84,12 +87,10 @@ func (si *signIns) restartURL(gone browser.Destination) string {
 // failure of the application's sign-in: it goes neither to error_redirect nor into the
 // count of failed sign-ins.
 func (si *signIns) showDropped(w http.ResponseWriter, r *http.Request, gone browser.Destination) error {
-	const cause = "expired"
-	si.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", http.StatusBadRequest))
-	si.metrics.CountLogin(cause)
+	si.audit.SignInFailed(r, cause.Expired, http.StatusBadRequest, nil)
 	if gone.Popup {
 		return si.responses.writePage(w, r, http.StatusBadRequest, pagePopup,
-			pageData{home: gone.ReturnPath, popup: web.PopupMessage{Nonce: gone.Nonce, Error: cause}})
+			pageData{home: gone.ReturnPath, popup: web.PopupMessage{Nonce: gone.Nonce, Error: cause.Expired}})
 	}
-	return si.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause})
+	return si.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: gone.ReturnPath, cause: cause.Expired})
 }

@@ -3,14 +3,9 @@ package tollgate
 import (
 	"time"
 
-	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 )
-
-// resultUnavailable is the result of a sign-in that could not begin or end, because the session
-// store or the secret is unavailable.
-const resultUnavailable = cause.StoreUnavailable
 
 // note counts a request that has been decided.
 func (d *decider) note(begun time.Time, decided decision, dry bool) {
@@ -58,21 +53,6 @@ func shortageOf(d decision) metrics.Shortage {
 		return metrics.AllHeld
 	}
 	return metrics.TooLow
-}
-
-// resultOf is the result of a refresh.
-func resultOf(err error) string {
-	if err == nil {
-		return metrics.ResultOK
-	}
-	return cause.Of(err)
-}
-
-func loginResult(loops bool) string {
-	if loops {
-		return cause.LoginLoop
-	}
-	return metrics.ResultOK
 }
 
 // Holds implements metrics.Source.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/clock"
@@ -213,7 +214,7 @@ type Handler struct {
 	authChecks *authChecks
 	signIns    *signIns
 	responses  *responses
-	audit      *audit
+	audit      *audit.Log
 	routes     *policy.Routes
 	// matchers are loaded from Match. If there are none, every request is selected.
 	matchers caddyhttp.MatcherSets
@@ -340,7 +341,7 @@ func (s *settings) warnOfSameSite(logger *zap.Logger) {
 
 // assemble creates the handler's parts. Everything that they share must exist already.
 func (h *Handler) assemble(site clock.Clock) {
-	h.audit = &audit{logger: h.logger, metrics: h.metrics}
+	h.audit = &audit.Log{Logger: h.logger, Metrics: h.metrics, Now: h.now}
 	h.tokens = &tokens{
 		settings: h.settings, store: h.store, state: h.state,
 		users:  h.state.usersAt(h.settings.client.UserinfoEndpoint),

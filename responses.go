@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
@@ -90,7 +91,9 @@ const (
 // pageData is the data of one page. renderPage adds the data that all pages have.
 type pageData struct {
 	returnTo   string // return path of the sign-in button
-	cause      string
+	cause      string // why the sign-in failed, or why the page is unavailable
+	words      string // key of the explanation, if it is not that of the cause
+	requestID  string
 	home       string
 	retryAfter int
 	// signedIn is true if the error page links to the site instead of a sign-in.
@@ -132,6 +135,8 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		HomeURL:        home,
 		RetryURL:       home,
 		Cause:          d.cause,
+		Words:          d.words,
+		RequestID:      d.requestID,
 		RetryAfter:     d.retryAfter,
 		SigningIn:      d.signingIn,
 		Popup:          d.popup,
@@ -180,6 +185,7 @@ func (s *settings) topupURL() string {
 
 // writePage responds with one of the gateway's pages.
 func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status int, page web.Page, d pageData) error {
+	d.requestID = audit.RequestID(r)
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
 	document, err := renderPage(rs.settings, page, d, language)
 	if err != nil && rs.settings.builtinPages != nil {
@@ -213,14 +219,14 @@ const retrySeconds = 5
 
 // writeUnavailable responds that the provider or the store is unavailable. The user stays
 // signed in: no cookie is changed. The page retries by itself.
-func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo string) error {
-	return rs.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo})
+func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo, code string) error {
+	return rs.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo, cause: code})
 }
 
 // writeSignInUnavailable is writeUnavailable for a sign-in that cannot continue. There is no
 // session yet, so the page does not say that the user stays signed in.
-func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Request) error {
-	return rs.writeRetry(w, r, pageData{signingIn: true})
+func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Request, code string) error {
+	return rs.writeRetry(w, r, pageData{signingIn: true, cause: code})
 }
 
 func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
@@ -269,7 +275,7 @@ func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, ove
 // tries again by itself.
 func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, after time.Duration) error {
 	if browser.IsNavigation(r) {
-		return rs.writeUnavailable(w, r, rs.returnPathOf(r))
+		return rs.writeUnavailable(w, r, rs.returnPathOf(r), "")
 	}
 	w.Header().Set("Retry-After", charging.WholeSeconds(after))
 	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable"})

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -22,7 +23,7 @@ type sessions struct {
 	tokens   *tokens
 	now      func() time.Time
 	logger   *zap.Logger
-	audit    *audit
+	audit    *audit.Log
 }
 
 // find finds the newest generation of the visit's session that this process knows.

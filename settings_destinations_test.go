@@ -63,7 +63,7 @@ func TestFailedSignInShowsAPage(t *testing.T) {
 		// The page at /denied begins the next sign-in by itself, with another page each time.
 		a := b.Visit(b.Authorize("?return_to=/page" + strings.Repeat("x", i)))
 		switch {
-		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.Location() != "/denied?error=access_denied"):
+		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.Location() != "/denied?error=inactive_user"):
 			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.Location())
 		case i == browser.LoopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
 			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.Location())

@@ -6,13 +6,14 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -31,7 +32,7 @@ type signIns struct {
 	keys      *keys.Source
 	sessions  *sessions
 	responses *responses
-	audit     *audit
+	audit     *audit.Log
 	metrics   *metrics.Set
 	now       func() time.Time
 	logger    *zap.Logger
@@ -49,9 +50,7 @@ func (si *signIns) start(w http.ResponseWriter, r *http.Request, v *visit) error
 	}
 	keys, err := si.readyForLogin(r.Context())
 	if err != nil {
-		si.logger.Error("cannot start sign-in: session store or secret unavailable", zap.Error(err))
-		si.metrics.CountLogin(resultUnavailable)
-		return si.responses.writeSignInUnavailable(w, r)
+		return si.postponeSignIn(w, r, err)
 	}
 	query := queryOf(r)
 	returnTo := query.Get("return_to")
@@ -66,6 +65,9 @@ func (si *signIns) start(w http.ResponseWriter, r *http.Request, v *visit) error
 	sealed, err := si.Seal(w, keys.Login, &v.sent, l)
 	if err != nil {
 		return err
+	}
+	if !origin.IsSameHost(browserHost(r), si.settings.origin) { // the callback will bring no cookie
+		si.state.destinations.Remember(browser.FlowOf(l.State), browser.Destination{ReturnPath: l.ReturnPath, Popup: l.Popup, Nonce: l.Nonce, OtherHost: true})
 	}
 	w.Header().Add("Set-Cookie", si.settings.cookies.Login(browser.FlowOf(l.State), sealed))
 	return respond.Redirect(w, http.StatusFound, si.settings.client.AuthorizationURL(l.State, l.Verifier, v.sent.SignedOut))
@@ -84,15 +86,13 @@ func (si *signIns) readyForLogin(ctx context.Context) (*keys.Ring, error) {
 // cookie, the state, the provider's error, the issuer, the code. The code is not spent
 // before all other checks have passed (RFC 9700 section 4.7.1).
 func (si *signIns) callback(w http.ResponseWriter, r *http.Request, v *visit) error {
-	answer, cause := oauth.ParseCallback(queryOf(r))
-	if cause != "" {
-		return si.failLogin(w, r, v, nil, http.StatusBadRequest, cause)
+	answer, fault := oauth.ParseCallback(queryOf(r))
+	if fault != "" {
+		return si.refuseCallback(w, r, v, nil, fault)
 	}
 	keys, err := si.readyForLogin(r.Context())
 	if err != nil {
-		si.logger.Error("cannot finish sign-in: session store or secret unavailable", zap.Error(err))
-		si.metrics.CountLogin(resultUnavailable)
-		return si.responses.writeSignInUnavailable(w, r) // its page retries this URL: the code is not spent yet
+		return si.postponeSignIn(w, r, err) // its page retries this URL: the code is not spent yet
 	}
 	flow := browser.FlowOf(answer.State)
 	l := si.Find(keys.Login, &v.sent, flow, answer.State)
@@ -101,54 +101,35 @@ func (si *signIns) callback(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	w.Header().Add("Set-Cookie", si.settings.cookies.Remove(si.settings.cookies.LoginName(flow)))
 	if l.Expired(si.now()) {
-		return si.lateCallback(w, r, v, l)
+		return si.lateCallback(w, r, v, l, cause.Expired)
 	}
 	if answer.ErrorCode != "" {
-		return si.failLogin(w, r, v, l, http.StatusBadRequest, oauth.AuthorizationErrorCode(answer.ErrorCode))
+		return si.refuseCallback(w, r, v, l, oauth.AuthorizationErrorCode(answer.ErrorCode))
 	}
 	if !si.settings.client.IsIssuer(answer.Issuer) {
 		if requests, due := si.state.foreignIssuers.Next(si.now()); due {
-			si.audit.issuer(answer.Issuer, si.settings.client.Issuer, requests)
+			si.audit.Issuer(answer.Issuer, si.settings.client.Issuer, requests)
 		}
-		return si.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_response")
+		return si.refuseCallback(w, r, v, l, cause.InvalidResponse)
 	}
 
 	s, err := si.signIn(r, l, flow, answer.Code)
 	switch {
 	case errors.Is(err, errLoginSpent):
-		return si.lateCallback(w, r, v, l)
-	case errors.Is(err, errUserRefused):
-		return si.failLogin(w, r, v, l, http.StatusForbidden, "access_denied")
+		return si.lateCallback(w, r, v, l, cause.InvalidState)
 	case err != nil:
-		si.logger.Warn("sign-in failed", zap.Error(err))
-		return si.failLogin(w, r, v, l, signInStatus(err), "server_error")
+		return si.failLogin(w, r, v, l, err)
 	}
 	return si.finishLogin(w, r, v, l, s)
-}
-
-// maxLoggedIssuer limits the length of an issuer in the log, in bytes.
-const maxLoggedIssuer = 256
-
-// issuer logs that a callback named an issuer that is not the configured one: either the
-// provider's issuer is on another host, or it is an attack (RFC 9207 section 4). An attacker
-// can write anything into the callback's URL, so a value that does not have the form of an
-// issuer is not logged, and the line is written once a minute, for a number of requests.
-func (a *audit) issuer(issuer, expected string, requests int) {
-	u, err := url.Parse(issuer)
-	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
-		issuer = "(not an issuer identifier)"
-	}
-	a.logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", expected), zap.Int("requests", requests))
 }
 
 // lateCallback answers a callback whose login is over, or was not started by this browser.
 // With a live session it redirects to the login's page. Otherwise it shows a page with a
 // button that starts a new login, for the same page if that is known. It never starts a
 // login by itself: that could loop.
-func (si *signIns) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login) error {
+func (si *signIns) lateCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, code string) error {
 	if err := si.sessions.find(r.Context(), v); err != nil || v.session == nil {
-		return si.failLogin(w, r, v, l, http.StatusBadRequest, "invalid_state")
+		return si.refuseCallback(w, r, v, l, code)
 	}
 	target := si.settings.afterLogin
 	if l != nil {
@@ -159,7 +140,7 @@ func (si *signIns) lateCallback(w http.ResponseWriter, r *http.Request, v *visit
 
 var (
 	errLoginSpent  = errors.New("this login has already been finished")
-	errUserRefused = errors.New("the provider does not call this user active")
+	errUserRefused = cause.Else(cause.InactiveUser, errors.New("the provider does not call this user active"))
 )
 
 // signIn exchanges the code, reads the user information, and saves a new session. If the
@@ -182,23 +163,9 @@ func (si *signIns) signIn(r *http.Request, l *browser.Login, flow, code string) 
 		if !info.IsActive(si.settings.activeStatus, si.settings.statusMissingOK) {
 			return nil, errUserRefused
 		}
-		return si.store.Create(ctx, session.NewSession(si.now(), t, info))
+		s, err := si.store.Create(ctx, session.NewSession(si.now(), t, info))
+		return s, cause.Else(cause.StoreUnavailable, err)
 	})
-}
-
-// signInStatus gives the status for a failed sign-in: 400 if the provider does not accept
-// the code any more, 502 if the provider's response is invalid, 503 if the provider or the
-// store did not answer.
-func signInStatus(err error) int {
-	pe, ok := errors.AsType[*oauth.Error](err)
-	switch {
-	case ok && pe.Kind == oauth.FailureEnded:
-		return http.StatusBadRequest
-	case errors.Is(err, session.ErrTooLarge), ok && pe.Status != 0 && pe.Status < 500 && pe.Status != http.StatusTooManyRequests:
-		return http.StatusBadGateway
-	default:
-		return http.StatusServiceUnavailable
-	}
 }
 
 // finishLogin gives the browser its session and sends it on.
@@ -206,8 +173,7 @@ func (si *signIns) finishLogin(w http.ResponseWriter, r *http.Request, v *visit,
 	// The code is spent, so continue even if the browser has gone away.
 	cookies, err := si.sessions.cookies(context.Background(), s, v.sent.HasSecond)
 	if err != nil {
-		si.logger.Error("cannot save the new session", zap.Error(err))
-		return si.failLogin(w, r, v, l, signInStatus(err), "server_error")
+		return si.failLogin(w, r, v, l, cause.Else(cause.StoreUnavailable, err))
 	}
 	si.replaceSession(r, v, s)
 	si.sessions.noteDisplaced(v)
@@ -220,7 +186,7 @@ func (si *signIns) finishLogin(w http.ResponseWriter, r *http.Request, v *visit,
 	if v.sent.SignedOut {
 		w.Header().Add("Set-Cookie", si.settings.cookies.Remove(si.settings.cookies.SignedOutName()))
 	}
-	si.audit.event("login", r, s, zap.String("scope", s.Tokens.Scope))
+	si.audit.Event(audit.Login, r, s, "", zap.String("scope", s.Tokens.Scope))
 
 	recent := browser.Recent{}
 	if v.session == nil {
@@ -229,12 +195,14 @@ func (si *signIns) finishLogin(w http.ResponseWriter, r *http.Request, v *visit,
 	recent = recent.Next(l.ReturnPath)
 	w.Header().Add("Set-Cookie", si.settings.cookies.Recent(recent))
 	loops := recent.IsLoop() && !l.Popup
-	si.metrics.CountLogin(loginResult(loops))
+	if !loops {
+		si.metrics.CountLogin(metrics.ResultOK)
+	}
 	switch {
 	case loops:
-		si.logger.Warn("sign-in loop: the browser does not keep the session cookie",
+		si.audit.SignInFailed(r, cause.LoginLoop, http.StatusBadRequest, nil,
 			zap.String("cookie", si.settings.cookies.Name), zap.String("origin", si.settings.origin), zap.String("session", s.ID.Hash()))
-		return si.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: "login_loop"})
+		return si.responses.writePage(w, r, http.StatusBadRequest, pageError, pageData{returnTo: l.ReturnPath, cause: cause.LoginLoop})
 	case l.Popup:
 		return si.responses.writePage(w, r, http.StatusOK, pagePopup,
 			pageData{home: l.ReturnPath, popup: web.PopupMessage{OK: true, Nonce: l.Nonce}})
@@ -263,11 +231,30 @@ func (si *signIns) replaceSession(r *http.Request, v *visit, s *session.Session)
 	}
 }
 
-// failLogin answers a failed login: with the popup's page, a redirect to the application's
+// postponeSignIn answers that the store or the secret is unavailable. The page retries.
+func (si *signIns) postponeSignIn(w http.ResponseWriter, r *http.Request, err error) error {
+	si.audit.SignInFailed(r, cause.StoreUnavailable, http.StatusServiceUnavailable, err)
+	return si.responses.writeSignInUnavailable(w, r, cause.StoreUnavailable)
+}
+
+// refuseCallback answers a callback whose URL is not that of a sign-in that can go on. The
+// status is always 400: anyone can write such a URL, so it must not look like an outage.
+func (si *signIns) refuseCallback(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, code string) error {
+	si.audit.SignInFailed(r, code, http.StatusBadRequest, nil)
+	return si.answerFailure(w, r, v, l, http.StatusBadRequest, code)
+}
+
+// failLogin answers a login that failed at the provider or at the store.
+func (si *signIns) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, err error) error {
+	code := cause.Of(err)
+	row, _ := cause.Find(code)
+	si.audit.SignInFailed(r, code, row.Status, err)
+	return si.answerFailure(w, r, v, l, row.Status, code)
+}
+
+// answerFailure answers a failed login: with the popup's page, a redirect to the application's
 // own error path, or an error page with a button to start again.
-func (si *signIns) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, cause string) error {
-	si.audit.event("login_failed", r, nil, zap.String("reason", cause), zap.Int("status", status))
-	si.metrics.CountLogin(cause)
+func (si *signIns) answerFailure(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, status int, code string) error {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	}
@@ -278,24 +265,24 @@ func (si *signIns) failLogin(w http.ResponseWriter, r *http.Request, v *visit, l
 	switch {
 	case l != nil && l.Popup:
 		return si.responses.writePage(w, r, status, pagePopup,
-			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: cause}})
+			pageData{home: returnTo, popup: web.PopupMessage{Nonce: l.Nonce, Error: code}})
 	case si.settings.errorPath != "" && !si.goesRound(w, v):
-		return respond.Redirect(w, http.StatusSeeOther, withError(si.settings.errorPath, cause))
+		return respond.Redirect(w, http.StatusSeeOther, withError(si.settings.errorPath, code))
 	case status == http.StatusForbidden:
-		return si.responses.writePage(w, r, status, pageForbidden, pageData{})
+		return si.responses.writePage(w, r, status, pageForbidden, pageData{cause: code})
 	default:
-		return si.responses.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: cause})
+		return si.responses.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: code})
 	}
 }
 
 // withError adds the error code to the application's error path.
-func withError(path, cause string) string {
+func withError(path, code string) string {
 	u, err := url.Parse(path)
 	if err != nil {
 		return path
 	}
 	query := u.Query()
-	query.Set("error", cause)
+	query.Set("error", code)
 	u.RawQuery = query.Encode()
 	return u.String()
 }

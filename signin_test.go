@@ -269,8 +269,8 @@ func TestEveryCallbackErrorHasItsCode(t *testing.T) {
 		"?error=temporarily_unavailable&state=" + pending:               {"temporarily_unavailable", 400},
 		"?error=%3Cscript%3E&state=" + pending:                          {"server_error", 400},
 		"?code=c&state=" + pending + "&iss=https://evil.example":        {"invalid_response", 400},
-		"?code=wrong&state=" + pending:                                  {"server_error", 400},
-		"?code=wrong&state=" + pending + "&session_state=x&scope=a%20b": {"server_error", 400},
+		"?code=wrong&state=" + pending:                                  {"invalid_grant", 400},
+		"?code=wrong&state=" + pending + "&session_state=x&scope=a%20b": {"invalid_grant", 400},
 	} {
 		s := gatewaytest.New(t, gatewaytest.Options{})
 		b := s.NewBrowser()

@@ -175,7 +175,7 @@ func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamL
 	err := h.sessions.open(ctx, v)
 	switch now := h.now(); {
 	case err != nil:
-		h.audit.fault(ctx, err)
+		h.audit.Fault(ctx, nil, err)
 	case v.session != nil && h.store.Deliver(session.Change{Used: v.session.SlideDue(now, h.settings.idleTimeout)}).Save:
 		h.sessions.saveSeen(ctx, v.session, now)
 	}

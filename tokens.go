@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -28,7 +29,7 @@ type tokens struct {
 	// call with the result. It is nil without a ledger.
 	noteReading func(context.Context, *session.Session) (end func(context.Context, *oauth.UserInfo))
 	logger      *zap.Logger
-	audit       *audit
+	audit       *audit.Log
 	metrics     *metrics.Set
 }
 
@@ -55,17 +56,14 @@ func (t *tokens) renewal(s *session.Session) renewal.How {
 	return renewal.How{
 		Spend: func(ctx context.Context, old oauth.Tokens) (oauth.Tokens, error) {
 			renewed, err := t.settings.client.Refresh(ctx, old)
-			t.audit.refresh(s, err)
+			t.audit.Refreshed(s, err)
 			return renewed, err
 		},
-		Store:   t.store,
-		Timeout: t.settings.client.Timeout + renewal.LeaseMargin,
-		Lease:   t.lease,
-		Waiting: t.metrics.CountRefreshWaiter,
-		Unsaved: func(err error) {
-			t.logger.Error("refreshed tokens not saved to the session store yet; kept in memory, retrying",
-				zap.String("session", s.ID.Hash()), zap.Error(err))
-		},
+		Store:     t.store,
+		Timeout:   t.settings.client.Timeout + renewal.LeaseMargin,
+		Lease:     t.lease,
+		Waiting:   t.metrics.CountRefreshWaiter,
+		Report:    t.audit,
 		Abandoned: t.revoke,
 	}
 }
@@ -91,7 +89,7 @@ func (t *tokens) userReader(s *session.Session) account.ReadFunc {
 			return err
 		})
 		if err != nil {
-			t.logger.Warn("cannot read the user information", zap.String("session", s.ID.Hash()), zap.Error(err))
+			t.audit.ReadFailed(s, err)
 		} else if end != nil && info.ID() == s.User.ID() {
 			end(ctx, &info)
 		}

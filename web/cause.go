@@ -1,50 +1,48 @@
 package web
 
-// explanations maps each cause to an explanation for the user. Its texts are
-// cause.<explanation> in the language files. Many codes mean the same to a
-// user: the operator of the site has to act.
-var explanations = map[string]string{
-	// Found by the gateway.
-	"missing_parameters": "incomplete",
-	"invalid_state":      "expired",
-	"expired":            "aside",
-	"login_loop":         "loop",
-	"invalid_response":   "response",
+import "github.com/caddy-tollgate/tollgate/internal/cause"
 
-	// Found after the sign-in: the provider does not say where to top up.
-	"topup_failed": "topup",
+// wordsOfTopup is the explanation of a top-up that failed, whatever its cause: the user is
+// signed in, and another sign-in would not help.
+const wordsOfTopup = "topup"
 
-	// RFC 6749 section 4.1.2.1, the authorization endpoint.
-	"access_denied":             "denied",
-	"server_error":              "failed",
-	"temporarily_unavailable":   "busy",
-	"invalid_request":           "setup",
-	"unauthorized_client":       "setup",
-	"unsupported_response_type": "setup",
-	"invalid_scope":             "setup",
-
-	// RFC 6749 section 5.2, the token endpoint.
-	"invalid_grant":          "grant",
-	"invalid_client":         "setup",
-	"unsupported_grant_type": "setup",
+// explanations are the explanations that people read, the keys cause.<explanation> of the
+// language files. Many causes say the same to a person: whoever set up the site has to act.
+func explanations() map[string]bool {
+	words := map[string]bool{wordsOfTopup: true}
+	for _, row := range cause.All() {
+		words[row.Words] = true
+	}
+	return words
 }
 
-// explanation returns the explanation of a cause. An unknown cause gets the
-// general text.
-func explanation(cause string) string {
-	if e, ok := explanations[cause]; ok {
-		return e
+// codes are the codes of all causes.
+func codes() (codes []string) {
+	for _, row := range cause.All() {
+		codes = append(codes, row.Code)
+	}
+	return codes
+}
+
+// explanation returns the explanation of a cause: words if that is one, or else the cause's own.
+// An unknown cause gets the general text.
+func explanation(words, code string) string {
+	if explanations()[words] {
+		return words
+	}
+	if row, ok := cause.Find(code); ok {
+		return row.Words
 	}
 	return "unknown"
 }
 
-// knownCode returns cause if it may be shown on a page or passed to a script of
+// knownCode returns code if it may be shown on a page or passed to a script of
 // the application, and "" otherwise. It uses a list and not a pattern, because
 // the value may come from the query of the callback, which an attacker can
 // write.
-func knownCode(cause string) string {
-	if _, ok := explanations[cause]; ok {
-		return cause
+func knownCode(code string) string {
+	if _, ok := cause.Find(code); ok {
+		return code
 	}
 	return ""
 }

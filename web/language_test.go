@@ -35,7 +35,7 @@ func usedKeys(t *testing.T) map[string]bool {
 			used[string(page)+".title"] = true
 		}
 	}
-	for _, e := range append(slices.Collect(maps.Values(explanations)), explanation("")) {
+	for _, e := range append(slices.Collect(maps.Keys(explanations())), explanation("", "")) {
 		for _, part := range []string{"title", "text", "next"} {
 			used["cause."+e+"."+part] = true
 		}
@@ -172,7 +172,7 @@ func TestTextsArePlain(t *testing.T) {
 func TestEveryPlaceholderOnAPageIsFilled(t *testing.T) {
 	for _, l := range translations {
 		for _, page := range allPages {
-			for cause := range explanations {
+			for _, cause := range codes() {
 				for _, brand := range []string{"", "Acme"} {
 					d := fullData()
 					d.AcceptLanguage, d.Brand, d.Cause = l.tag.String(), brand, cause

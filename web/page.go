@@ -80,10 +80,15 @@ type Data struct {
 	// ResetsAt is when the budget resets. The zero time leaves the sentence out.
 	ResetsAt time.Time
 
-	// Cause is why a login failed: an error code of RFC 6749, or
-	// missing_parameters or invalid_state. Any other value gets the general
-	// text and is not shown itself.
+	// Cause is why a login failed, or why Unavailable is shown: a code of package cause.
+	// Any other value gets the general text and is not shown itself.
 	Cause string
+
+	// Words is the key of the explanation, if it is not that of Cause: topup.
+	Words string
+
+	// RequestID finds the request in the logs. It is shown beside a Cause.
+	RequestID string
 
 	// RetryAfter is the number of seconds until Unavailable tries again, as in
 	// the Refresh header that the caller sets. On Budget it is the number of seconds
@@ -207,7 +212,7 @@ type view struct {
 }
 
 func (p *Pages) newView(page Page, d Data) view {
-	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required, &d.Budget, &d.Spent} {
+	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required, &d.Budget, &d.Spent, &d.RequestID} {
 		*text = oneLine(*text)
 	}
 	d.RetryAfter = max(d.RetryAfter, 0)
@@ -244,14 +249,14 @@ func (v view) T(key string) (string, error) {
 		return "", err
 	}
 	return v.lang.fill(v.lang.variant(key, v.Brand != "", v.RetryAfter),
-		"brand", v.Brand, "provider", v.Provider, "code", v.Code,
+		"brand", v.Brand, "provider", v.Provider, "code", v.Code, "request", v.RequestID,
 		"seconds", v.lang.number(v.RetryAfter), "balance", v.Balance, "required", v.Required,
 		"budget", v.Budget, "spent", v.Spent, "date", date)
 }
 
 // Why returns one part of the explanation of the cause: title, text or next.
 func (v view) Why(part string) (string, error) {
-	return v.T("cause." + explanation(v.Cause) + "." + part)
+	return v.T("cause." + explanation(v.Words, v.Cause) + "." + part)
 }
 
 // Title is the title of the window.

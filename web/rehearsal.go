@@ -3,8 +3,7 @@ package web
 import (
 	"bytes"
 	"fmt"
-	"maps"
-	"slices"
+
 	"strings"
 	"time"
 
@@ -57,7 +56,7 @@ func samples() []Data {
 		Popup: PopupMessage{OK: true, Nonce: "nonce", Origin: "https://app.example.com"},
 	}
 	all := []Data{full, {Popup: PopupMessage{Origin: full.Popup.Origin}}}
-	for _, cause := range append(slices.Sorted(maps.Keys(explanations)), "") {
+	for _, cause := range append(codes(), "") {
 		d := full
 		d.Cause, d.Balance, d.RetryAfter, d.SigningIn = cause, "", 1, true
 		d.Popup.OK, d.Popup.Error = false, cause

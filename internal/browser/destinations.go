@@ -22,6 +22,8 @@ type Destination struct {
 	Nonce      string // of the popup's opener
 	// Dropped is true if the login's cookie was deleted to make room for newer ones.
 	Dropped bool
+	// OtherHost is true if the login began under another host than redirect_uri's.
+	OtherHost bool
 	// Restarted is true if the dropped login has been started again.
 	Restarted bool
 }

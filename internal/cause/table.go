@@ -60,7 +60,7 @@ var rows = []Row{
 	{RateLimited, http.StatusServiceUnavailable, Warn, "limited",
 		"the provider limits the requests of this client; wait, and ask the provider for a higher limit if this goes on"},
 	{TemporarilyUnavailable, http.StatusServiceUnavailable, Warn, "busy",
-		"the provider is overloaded or under maintenance; wait, and look at the provider's status page"},
+		"the provider is out of order, overloaded or under maintenance (status 5xx); wait, and look at the provider's status page"},
 	{Timeout, http.StatusServiceUnavailable, Warn, "timeout",
 		"no response within `timeout`; look at the provider's status page and at the network between this machine and the provider, or set a longer `timeout`"},
 	{Unreachable, http.StatusServiceUnavailable, Warn, "unreachable",

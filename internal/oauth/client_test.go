@@ -75,7 +75,7 @@ func TestEachFailureHasItsCause(t *testing.T) {
 		err  *Error
 		want string
 	}{
-		"token 500":      {&Error{Endpoint: EndpointToken, Status: 500}, cause.ServerError},
+		"token 500":      {&Error{Endpoint: EndpointToken, Status: 500}, cause.TemporarilyUnavailable},
 		"token 503":      {&Error{Endpoint: EndpointToken, Status: 503}, cause.TemporarilyUnavailable},
 		"token 408":      {&Error{Endpoint: EndpointToken, Status: 408}, cause.TemporarilyUnavailable},
 		"token 429":      {&Error{Endpoint: EndpointToken, Status: 429}, cause.RateLimited},

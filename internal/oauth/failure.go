@@ -41,9 +41,7 @@ type Error struct {
 	Because string
 }
 
-// Cause returns the cause of the failure, as package cause names it. A status without an error
-// code means what RFC 6749 section 4.1.2.1 says of the codes that stand for it: 500 is
-// server_error, and 503 is temporarily_unavailable.
+// Cause returns the cause of the failure, as package cause names it.
 func (e *Error) Cause() string {
 	atClient := e.Endpoint == EndpointToken || e.Endpoint == endpointRevocation
 	switch {
@@ -55,10 +53,8 @@ func (e *Error) Cause() string {
 		return cause.Unreachable
 	case e.Status == http.StatusTooManyRequests:
 		return cause.RateLimited
-	case e.Status == http.StatusServiceUnavailable, e.Status < 500 && isOutage(e.Status):
-		return cause.TemporarilyUnavailable
 	case isOutage(e.Status):
-		return cause.ServerError
+		return cause.TemporarilyUnavailable
 	case atClient && e.Status == http.StatusUnauthorized:
 		return cause.InvalidClient
 	case !atClient && (e.Kind == FailureUnauthorized || e.Status == http.StatusForbidden):

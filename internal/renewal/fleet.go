@@ -32,9 +32,9 @@ const (
 	saveTimeout = 10 * time.Second
 )
 
-// errRefreshUnknown says that a refresh token was sent, perhaps by another process, and
+// ErrRefreshUnknown says that a refresh token was sent, perhaps by another process, and
 // that no response was saved. While the access token is valid, the session stays as it is.
-var errRefreshUnknown = &oauth.Error{
+var ErrRefreshUnknown = &oauth.Error{
 	Endpoint: oauth.EndpointToken, Kind: oauth.FailureUnanswered,
 	Reason: "the result of the last refresh is not known", Because: cause.Timeout,
 }
@@ -49,6 +49,9 @@ func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, 
 	claimed, spend, err := c.take(s, r.now)
 	if err != nil || !spend {
 		c.drop()
+		if err != nil && !errors.Is(err, session.ErrEnded) {
+			how.Report.NotBegun(s, err)
+		}
 		if err == nil {
 			r.Sessions.Remember(claimed)
 		}
@@ -63,10 +66,10 @@ func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, 
 			how.Abandoned(renewed)
 			return renewed, keepErr
 		case errors.Is(keepErr, session.ErrTooLarge):
-			how.Unsaved(keepErr) // no retry: the tokens will never fit, and only this process has them
+			how.Report.TooLarge(s, keepErr) // no retry: the tokens will never fit, and only this process has them
 			c.drop()
 		case keepErr != nil:
-			how.Unsaved(keepErr)
+			how.Report.Unsaved(s, keepErr)
 			r.keepLater(c, renewed)
 		default:
 			c.drop()
@@ -109,7 +112,7 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 		case stepUse:
 			return standing, false, nil
 		case stepLeave:
-			return s, false, errRefreshUnknown
+			return s, false, ErrRefreshUnknown
 		case stepSpend:
 			marked := s.KeptAs(standing.Kept)
 			marked.Kept.Pending = now()
@@ -122,7 +125,7 @@ func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session
 			select {
 			case <-time.After(claimPause):
 			case <-ctx.Done():
-				return s, false, errRefreshUnknown
+				return s, false, ErrRefreshUnknown
 			}
 		}
 	}
@@ -263,6 +266,7 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 			switch {
 			case err == nil:
 				r.Sessions.Remember(kept)
+				c.how.Report.Saved(kept)
 				return
 			case errors.Is(err, session.ErrEnded):
 				r.Sessions.End(s, r.now())
@@ -304,12 +308,13 @@ func (c *claim) concludeFailure(s *session.Session, err error) (*session.Session
 		standing, readErr := c.how.Store.Reread(ctx, s)
 		switch {
 		case readErr != nil:
+			c.how.Report.NotEnded(s, readErr)
 			return s, readErr // unknown whether another process has newer tokens
 		case standing != nil && standing.Generation > s.Generation:
 			return standing, nil
 		}
 		if endErr := c.how.Store.End(ctx, s, time.Time{}); endErr != nil {
-			c.how.Unsaved(endErr) // this process refuses the session anyway
+			c.how.Report.NotEnded(s, endErr) // this process refuses the session anyway
 		}
 	default:
 		c.takeMarkBack(ctx, s) // if this fails, the retry waits until the token expires

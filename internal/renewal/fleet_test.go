@@ -76,10 +76,19 @@ func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Toke
 	return How{
 		Store: store, Timeout: 5 * time.Second, Lease: time.Second,
 		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
-		Unsaved:   func(err error) { t.Log("unsaved:", err) },
+		Report:    reports{t},
 		Abandoned: func(s *session.Session) { t.Log("abandoned:", s.Generation) },
 	}
 }
+
+// reports writes down what a refresh reports.
+type reports struct{ t *testing.T }
+
+func (r reports) NotBegun(_ *session.Session, err error) { r.t.Log("not begun:", err) }
+func (r reports) Unsaved(_ *session.Session, err error)  { r.t.Log("unsaved:", err) }
+func (r reports) Saved(*session.Session)                 { r.t.Log("saved") }
+func (r reports) TooLarge(_ *session.Session, err error) { r.t.Log("too large:", err) }
+func (r reports) NotEnded(_ *session.Session, err error) { r.t.Log("not ended:", err) }
 
 func rotated(old oauth.Tokens) oauth.Tokens {
 	return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}

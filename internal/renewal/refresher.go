@@ -87,10 +87,25 @@ type How struct {
 	Lease time.Duration
 	// Waiting, if it is not nil, is called when a request begins to wait for the refresh.
 	Waiting func()
-	// Unsaved is called with the error if the refreshed tokens could not be saved at once.
-	Unsaved func(error)
+	// Report is told what the callers of Start and Wait do not learn.
+	Report Reporter
 	// Abandoned is called with the new tokens if their session has ended meanwhile.
 	Abandoned func(*session.Session)
+}
+
+// Reporter is told what happens to refreshes outside of requests, for the log.
+type Reporter interface {
+	// NotBegun says that the store did not allow a refresh: the refresh token was not sent.
+	NotBegun(s *session.Session, err error)
+	// Unsaved says that refreshed tokens could not be saved yet. It is tried again.
+	Unsaved(s *session.Session, err error)
+	// Saved says that tokens were saved after Unsaved.
+	Saved(s *session.Session)
+	// TooLarge says that refreshed tokens do not fit into the store. It is not tried again.
+	TooLarge(s *session.Session, err error)
+	// NotEnded says that the provider ended the session, and that the store could not be
+	// asked or told about it.
+	NotEnded(s *session.Session, err error)
 }
 
 // Start begins a refresh of s unless one is under way, and returns at once.
@@ -114,7 +129,7 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 	case done := <-r.fly(s, how):
 		return done.Value, done.Err
 	case <-time.After(how.Timeout):
-		return nil, errRefreshUnknown
+		return nil, ErrRefreshUnknown
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
