@@ -25,7 +25,7 @@ var floors = [][]string{
 	{"internal/account", "internal/browser", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
 	{"internal/admin", "internal/audit", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "internal/starting", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
-	{"internal/doctor"},
+	{"internal/doctor", "internal/explain"},
 	{"internal/command"},
 	{""},
 }
@@ -33,7 +33,7 @@ var floors = [][]string{
 // withoutCaddy are the packages that know neither Caddy nor a logger: they take values,
 // and return values and errors.
 var withoutCaddy = []string{
-	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/flight", "internal/header",
+	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/explain", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/metrics", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
 	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/watch", "internal/wire",
 }

@@ -114,7 +114,12 @@ func (d *decider) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 	if need != nil && v.streaming {
 		need.AmpleAge = d.settings.recheckInterval() / 2
 	}
-	id := d.tokens.identify(ctx, v.session, need)
+	var id *identity.Identity
+	if v.explained {
+		id = &identity.Identity{Session: v.session, View: d.tokens.users.Latest(v.session, d.settings.ages)}
+	} else {
+		id = d.tokens.identify(ctx, v.session, need)
+	}
 	ended, reason := d.sessions.hasEnded(v), d.refusal(id, rules)
 	switch {
 	case ended, id.Refused && d.tokens.needsSignIn(v.session):

@@ -45,6 +45,9 @@ type visit struct {
 	deletions []string
 	// handToken is policy.Question.HandToken, for a request to `auth`.
 	handToken bool
+	// explained reports whether the request is only explained: nothing is asked of the
+	// provider.
+	explained bool
 	// streaming reports whether this is a periodic check of a session with open streams.
 	// Open streams count as use, so the idle timeout does not end the session. The check
 	// accepts a balance that was read since the previous check.
@@ -64,28 +67,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	caddyhttp.SetVar(r.Context(), metVar, h)
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
 
-	name, unambiguous := h.routes.Endpoint(originalURL(r))
+	to := h.route(r)
+	if to.ambiguous != unambiguous {
+		h.metrics.CountRequest(metrics.BadRequest)
+	}
 	switch {
-	case !unambiguous && name == "auth":
-		h.metrics.CountRequest(metrics.BadRequest)
+	case to.ambiguous == ambiguousEndpoint && to.endpoint == "auth":
 		return h.authChecks.write(r.Context(), w, r, v, verdictLogin, nil)
-	case !unambiguous:
+	case to.ambiguous == ambiguousEndpoint:
 		h.audit.OwnRequest(r, "ambiguous") // it may be the callback, with a code in its URL
-		h.metrics.CountRequest(metrics.BadRequest)
 		return respond.AmbiguousPath(w, r)
-	}
-	if name != "" {
-		return h.serveEndpoint(w, r, v, name)
-	}
-	demand, unambiguous := h.routes.Demand(originalURL(r), r)
-	if !unambiguous {
-		h.metrics.CountRequest(metrics.BadRequest)
+	case to.ambiguous == ambiguousRules:
 		return respond.AmbiguousPath(w, r)
-	}
-	if h.leavesOut(r) {
-		demand.Access = policy.AccessPublic
+	case to.endpoint != "":
+		return h.serveEndpoint(w, r, v, to.endpoint)
+	case to.leftOut:
 		policy.StripFolded(r.Header, policy.MethodOverrides)
 	}
+	demand := to.demand
 
 	decided := h.decider.decide(r.Context(), r, v, demand)
 	dry := v.session != nil && demand.Access == policy.AccessProtected && charging.WantsDryRun(r.Header)
@@ -124,6 +123,46 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
+// routed is what the path of a request says about it.
+type routed struct {
+	// endpoint is the endpoint of ours that the request is for, or empty.
+	endpoint string
+	// ambiguous says what depends on how the path is read. Nothing else is known then.
+	ambiguous ambiguity
+	demand    policy.Demand
+	// leftOut reports whether the matcher leaves the request out.
+	leftOut bool
+}
+
+// ambiguity is what depends on how a path is read.
+type ambiguity int
+
+const (
+	unambiguous ambiguity = iota
+	ambiguousEndpoint
+	ambiguousRules
+)
+
+// route says what a request is for, and who may pass.
+func (h *Handler) route(r *http.Request) routed {
+	name, ok := h.routes.Endpoint(originalURL(r))
+	switch {
+	case !ok:
+		return routed{endpoint: name, ambiguous: ambiguousEndpoint}
+	case name != "":
+		return routed{endpoint: name}
+	}
+	demand, ok := h.routes.Demand(originalURL(r), r)
+	if !ok {
+		return routed{ambiguous: ambiguousRules}
+	}
+	leftOut := h.leavesOut(r)
+	if leftOut {
+		demand.Access = policy.AccessPublic
+	}
+	return routed{demand: demand, leftOut: leftOut}
+}
+
 // warnIfUnreachable warns if the endpoints of a sign-in do not come to this handler.
 func (h *Handler) warnIfUnreachable(r *http.Request) {
 	for _, name := range []string{"start", "callback"} {
@@ -160,13 +199,18 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 		// The next bytes on the connection were meant for the tunnel, not for us.
 		w.Header().Set("Connection", "close")
 	}
-	switch judged {
-	case policy.TargetMethod:
+	if judged == policy.TargetMethod {
 		return respond.DenyMethod(w, r, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-	case policy.TargetHost:
-		return respond.WriteProblem(w, r, respond.Problem{Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"})
 	}
-	return respond.WriteProblem(w, r, respond.Problem{Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"})
+	return respond.WriteProblem(w, r, targetRefusals[judged])
+}
+
+// targetRefusals are the responses to requests whose target is refused. DenyMethod writes the
+// one for the method.
+var targetRefusals = map[policy.Target]respond.Problem{
+	policy.TargetMethod: {Title: "The method is not allowed", Status: http.StatusMethodNotAllowed},
+	policy.TargetHost:   {Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"},
+	policy.TargetNoPath: {Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"},
 }
 
 // pass forwards the request to the upstream: with the identity, or as anonymous if there is

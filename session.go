@@ -83,6 +83,12 @@ func (ss *sessions) open(ctx context.Context, v *visit) error {
 	if err := ss.find(ctx, v); err != nil || v.session == nil {
 		return err
 	}
+	if v.explained {
+		if hasRunOut(v.session, ss.now()) {
+			v.session, v.dead = nil, true
+		}
+		return nil
+	}
 	renewed, err := ss.tokens.renewWhenDue(ctx, v.session, ss.now())
 	if err == nil && renewed.IsUnconfirmed() {
 		renewed, err = ss.confirm(ctx, renewed)

@@ -37,18 +37,22 @@ type tokens struct {
 // tokens are valid, the refresh runs in the background. After that, all requests of the
 // session wait for the same refresh.
 func (t *tokens) renewWhenDue(ctx context.Context, s *session.Session, now time.Time) (*session.Session, error) {
-	valid := s.Tokens.Valid(now)
 	switch {
+	case hasRunOut(s, now):
+		return nil, session.ErrEnded
 	case !s.Tokens.Refreshable():
-		if !valid {
-			return nil, session.ErrEnded
-		}
-	case !valid:
+	case !s.Tokens.Valid(now):
 		return t.state.renewals.Wait(ctx, s, t.renewal(s))
 	case !now.Before(s.RefreshAt(t.settings.refreshBefore)):
 		t.state.renewals.Start(s, t.renewal(s))
 	}
 	return s, nil
+}
+
+// hasRunOut reports whether a session has ended with its access token, because that cannot be
+// refreshed.
+func hasRunOut(s *session.Session, now time.Time) bool {
+	return !s.Tokens.Refreshable() && !s.Tokens.Valid(now)
 }
 
 // renewal gives the renewal package what it needs to refresh the tokens of s.

@@ -42,7 +42,7 @@ To see it at work, without an account and without a configuration:
 
 // AddCommands makes cmd the parent of every subcommand.
 func AddCommands(cmd *cobra.Command) {
-	cmd.AddCommand(newDemoCommand(), newDoctorCommand(), newHealthCommand(), newKeygenCommand(), newProviderCommand(), newRegisterAppCommand(), newSessionsCommand(), newVersionCommand())
+	cmd.AddCommand(newDemoCommand(), newDoctorCommand(), newExplainCommand(), newHealthCommand(), newKeygenCommand(), newProviderCommand(), newRegisterAppCommand(), newSessionsCommand(), newVersionCommand())
 	// Without a RunE of its own a cobra parent takes an unknown subcommand for an
 	// argument, prints its help and reports success.
 	cmd.Args = cobra.ArbitraryArgs

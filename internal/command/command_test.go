@@ -19,7 +19,7 @@ func TestParentCommandPrintsItsHelp(t *testing.T) {
 	if r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	for _, name := range []string{"demo", "doctor", "health", "keygen", "provider", "register-app", "sessions", "version"} {
+	for _, name := range []string{"demo", "doctor", "explain", "health", "keygen", "provider", "register-app", "sessions", "version"} {
 		if !strings.Contains(r.Out, "\n  "+name+" ") {
 			t.Errorf("the help does not list %s:\n%s", name, r.Out)
 		}

@@ -113,8 +113,20 @@ func harmless(config []byte) (*trimmed, error) {
 		s["automatic_https"] = document{"disable": true}
 		delete(s, "tls_connection_policies")
 		delete(s, "logs")
+		eachHandler(s, func(handler document) {
+			if handler["handler"] == "tollgate" {
+				delete(storeOf(handler), "from_cookies") // reading a session would move it into the store
+			}
+		})
 	}
 	return t, nil
+}
+
+// storeOf is the session store in the JSON of a tollgate, or nil.
+func storeOf(handler document) document {
+	s, _ := handler["session"].(document)
+	store, _ := s["store"].(document)
+	return store
 }
 
 // provision loads the configuration, and starts nothing.
