@@ -2,6 +2,7 @@ package tollgate_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,7 +100,14 @@ func TestStartWarnsOfASecretThatWasMade(t *testing.T) {
 	log := filepath.Join(r.Logs, "default.log")
 	gatewaytest.Eventually(t, "the warning is in the log", func() bool { return strings.Contains(readFile(t, log), warning) })
 	r.Reload()
-	r.NewBrowser().SignIn()
+	gatewaytest.Eventually(t, "the site is ready after the reload", func() bool { // the old server may have accepted a connection
+		res, err := http.Get(r.URL + "/oauth/ready")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
 	if got := strings.Count(readFile(t, log), warning); got != 1 {
 		t.Errorf("after a reload: got %d warnings, want 1", got)
 	}
