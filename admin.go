@@ -20,6 +20,7 @@ func init() {
 //
 //	GET    /tollgate/sessions?user=<id>
 //	DELETE /tollgate/sessions?user=<id>
+//	DELETE /tollgate/sessions?all=true
 //	DELETE /tollgate/sessions/<session>
 //
 // It covers all sites of this process that keep their sessions on the server.
@@ -83,6 +84,17 @@ func (a administered) EndSession(r *http.Request, name, user string) (bool, erro
 	h.state.endAllStreams(name)
 	h.audit.Revoked(r, name, user)
 	return true, nil
+}
+
+// Names implements admin.Site.
+func (a administered) Names(ctx context.Context) ([]string, error) { return a.handler.store.Names(ctx) }
+
+// Forget implements admin.Site.
+func (a administered) Forget(name string) {
+	state := a.handler.state
+	state.endedNames.Add(name, time.Time{}, a.handler.now()) // this site may have its record in a cache
+	state.sessions.Version.Add(1)
+	state.endAllStreams(name)
 }
 
 // Interface guards.

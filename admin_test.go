@@ -17,11 +17,13 @@ import (
 
 	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
+	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
+	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 	"github.com/caddy-tollgate/tollgate/stores/storage"
@@ -336,6 +338,9 @@ func TestAdminResponseReportsSitesWithCookieSessions(t *testing.T) {
 	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1,"cookie_sites":["`+other.URL+`"]}`)
 	wantSignedIn(t, "on the server", onServer, false)
 	wantSignedIn(t, "in the cookie", inCookie, true)
+	onServer.SignIn()
+	o.wantEnded("/tollgate/sessions?all=true", `{"ended":1,"cookie_sites":["`+other.URL+`"]}`)
+	wantSignedIn(t, "in the cookie", inCookie, true)
 }
 
 func TestAdminAPIReachesAllSitesOfTheProcess(t *testing.T) {
@@ -461,4 +466,58 @@ func TestAnOperatorEndsTheStreamsOfASession(t *testing.T) {
 	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	wantClosed(t, ws, 4401, "session ended", time.Second)
 	events.wantCut(time.Second)
+}
+
+func TestAllSessionsOfAllSitesEndAtOnce(t *testing.T) {
+	o, other := operateTwoSites(t, storeInStorage, storeInStorage)
+	first, second := o.NewBrowser().SignIn(), other.NewBrowser().SignIn()
+	elsewhere := gatewaytest.New(t, gatewaytest.Options{InTollgate: storeInStorage, Storage: "file_system " + o.Storage})
+	third := elsewhere.NewBrowser().SignIn()
+	ws, events := webSocket(second, other.URL+"/stream/ws"), eventStreamOf(first, o.URL+"/stream/events")
+
+	for _, query := range []string{"all=false", "all", "all=true&user=1", "user=1&all=true", "all=true&all=true"} {
+		o.wantRefusal("DELETE", "/tollgate/sessions?"+query, 400, "all=true")
+	}
+	o.wantRefusal("GET", "/tollgate/sessions?all=true", 400, "user=<id>")
+	commandtest.WantError(t, o.run("end", "--all"), "--yes")
+	commandtest.WantError(t, o.run("end", "--all", "--yes", "--user", "1"), "--all")
+	commandtest.WantError(t, o.run("end", "--all", "--yes", strings.Repeat("0", 32)), "--all")
+	wantSignedIn(t, "before", first, true)
+
+	commandtest.WantOutput(t, o.run("end", "--all", "--yes"), "3 sessions ended\n", "")
+	wantClosed(t, ws, 4401, "session ended", time.Second)
+	events.wantCut(time.Second)
+	wantSignedIn(t, "the first site", first, false)
+	wantSignedIn(t, "the second site", second, false)
+	gatewaytest.Eventually(t, "the other gateway refuses its session", func() bool { return !isSignedIn(third) })
+	commandtest.WantOutput(t, o.run("end", "--all", "--yes"), "0 sessions ended\n", "")
+	wantSignedIn(t, "a new sign-in", first.SignIn(), true)
+}
+
+func TestAllSessionsInRedisEndAtBothGateways(t *testing.T) {
+	server := redistest.Start(t)
+	o := operateCaddy(t, "session {\nstore redis {\naddress "+server.Address()+"\n}\n}")
+	elsewhere := redisSite(t, server)
+	var browsers []*gatewaytest.Browser
+	for range 20 {
+		browsers = append(browsers, o.NewBrowser().SignIn())
+	}
+	third := elsewhere.NewBrowser().SignIn()
+	server.Must("SET", "tollgate:other", "x")
+	server.Must("SET", "session:other", "x")
+	o.wantEnded("/tollgate/sessions?all=true", `{"ended":21}`)
+	for _, b := range browsers {
+		wantSignedIn(t, "at the gateway that was asked", b, false)
+	}
+	gatewaytest.Eventually(t, "the other gateway refuses its session", func() bool { return !isSignedIn(third) })
+	if left := server.Must("EXISTS", "tollgate:other", "session:other"); left != "2" {
+		t.Errorf("got %s keys that are no sessions, want 2", left)
+	}
+	server.Kill()
+	o.wantRefusal("DELETE", "/tollgate/sessions?all=true", 503, "does not answer", "try again")
+}
+
+func TestAllSessionsInCookiesEndWithTheSecret(t *testing.T) {
+	o := operateCaddy(t, "")
+	commandtest.WantError(t, o.run("end", "--all", "--yes"), o.URL, "replace its `secret`")
 }

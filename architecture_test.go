@@ -19,7 +19,7 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // floors are the packages of the house from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/wire"},
+	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/secretfiles", "internal/wire"},
 	{"internal/adminapi", "internal/config", "internal/keys", "internal/metrics", "internal/oauth", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
@@ -35,7 +35,7 @@ var floors = [][]string{
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/explain", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/metrics", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/rare", "internal/renewal", "internal/respond", "internal/session", "internal/spending", "internal/watch", "internal/wire",
+	"internal/rare", "internal/renewal", "internal/respond", "internal/secretfiles", "internal/session", "internal/spending", "internal/watch", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.

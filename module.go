@@ -30,6 +30,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/resolve"
+	"github.com/caddy-tollgate/tollgate/internal/secretfiles"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/internal/watch"
 	"github.com/caddy-tollgate/tollgate/stores/cookie"
@@ -84,8 +85,10 @@ type Handler struct {
 	// The secrets that seal the cookies: first the current one, then previous ones. Cookies
 	// sealed with a previous secret are still accepted, and are sealed again with the
 	// current one. Each secret is at least 32 random bytes, written as 64 or more hex digits
-	// or in base64url. `caddy tollgate keygen` prints one. Default: a secret is generated at
-	// first use and kept in Caddy's storage.
+	// or in base64url. `caddy tollgate keygen` prints one. A file (`{file./path}`) may contain
+	// several, one in each line, and is read again when it changes: docs/secrets.md says how to
+	// replace a secret. Default: a secret is generated at first use and kept in Caddy's
+	// storage.
 	Secret []string `json:"secret,omitempty"`
 
 	// The path prefix of the gateway's own endpoints. Default: `/oauth`.
@@ -225,6 +228,10 @@ type Handler struct {
 	ctx          caddy.Context
 	logger       *zap.Logger
 
+	// storeSecrets are the secrets from files that the session store uses.
+	storeSecrets []secretfiles.Secret
+	secretFiles  *secretfiles.Watcher // nil until Provision has ended
+
 	stateKey string           // key of the state in the pool; empty until it is held
 	place    *neighbours.Site // nil until it has joined the other sites
 }
@@ -281,7 +288,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	h.settings.client.Watch = watch.Provider(h.metrics)
-	if h.keys, err = h.settings.newKeySource(ctx); err != nil {
+	if h.keys, err = h.newKeySource(ctx.Storage()); err != nil {
 		return err
 	}
 	h.keys.OnMade(h.warnOfMadeSecret)
@@ -305,7 +312,11 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	place := neighbours.PlaceOf(ctx)
-	return errorroutes.Guard(ctx, place.Server, place.Hosts, h.serveErrorRoute, h.logger)
+	if err := errorroutes.Guard(ctx, place.Server, place.Hosts, h.serveErrorRoute, h.logger); err != nil {
+		return err
+	}
+	h.watchSecrets(site)
+	return nil
 }
 
 // loadMatchers loads the matcher of the directive. Without a matcher every request is
@@ -373,14 +384,6 @@ func (h *Handler) assemble(site clock.Clock) {
 	}
 }
 
-func (s *settings) newKeySource(ctx caddy.Context) (*keys.Source, error) {
-	source, err := keys.NewSource(s.secrets, ctx.Storage(), s.client.Config.ClientID, s.redirectURI)
-	if err != nil {
-		return nil, fmt.Errorf("secret: %w", err)
-	}
-	return source, nil
-}
-
 func (h *Handler) openStore(ctx caddy.Context) error {
 	module := any(new(cookie.Store))
 	if h.Session != nil && len(h.Session.Store) > 0 {
@@ -400,6 +403,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	h.store = store.Open(session.Env{
 		Keys:        h.keys.Ring,
 		SecretGiven: len(h.settings.secrets) > 0,
+		WatchSecret: func(s secretfiles.Secret) { h.storeSecrets = append(h.storeSecrets, s) },
 		Latest:      func(s *session.Session) (*session.Session, bool) { return h.state.sessions.Latest(s) },
 		Ended:       h.state.endedNames,
 		Takeover:    h.state.takeover,
@@ -424,6 +428,7 @@ func (h *Handler) Validate() error {
 // Cleanup releases the shared state. The last handler to release it waits for refreshes in
 // flight. Requests of this handler may also still be in flight: they keep what they use.
 func (h *Handler) Cleanup() error {
+	h.secretFiles.Stop()
 	h.place.Leave()
 	err := h.releaseState()
 	if h.store != nil {

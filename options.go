@@ -44,7 +44,8 @@ type Provider struct {
 	// The client ID that the provider gave this application. Required.
 	ClientID string `json:"client_id,omitempty"`
 
-	// The client secret that belongs to `client_id`. Required, except with
+	// The client secret that belongs to `client_id`. From a file (`{file./path}`) it
+	// is read again when the file changes. Required, except with
 	// `client_authentication none`. It is sent only to the token endpoint and to the
 	// revocation endpoint.
 	ClientSecret string `json:"client_secret,omitempty"`

@@ -48,6 +48,8 @@ type siteState struct {
 	// failingLoops, foreignIssuers and matcherFaults limit log lines about failed sign-ins that
 	// go round, callbacks with another issuer, and a matcher that cannot be evaluated.
 	failingLoops, foreignIssuers, matcherFaults rare.Line
+	// oldSecretUses limits the log line about a previous secret that is still in use.
+	oldSecretUses rare.Line
 	// fullURLs limits the log line about a proxy that sends full URLs only.
 	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was recently deleted or replaced.
@@ -104,9 +106,10 @@ func newSiteState(now func() time.Time, set *metrics.Set) *siteState {
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[session.ID, error](account.ReadBackOff),
 		}),
-		users:        make(map[string]*account.Users),
-		now:          now,
-		destinations: browser.NewDestinations(),
+		users:         make(map[string]*account.Users),
+		now:           now,
+		oldSecretUses: rare.Line{Every: time.Hour},
+		destinations:  browser.NewDestinations(),
 		spent: otter.Must(&otter.Options[string, struct{}]{
 			MaximumSize:      maxSpent,
 			ExpiryCalculator: otter.ExpiryWriting[string, struct{}](spentLifetime),

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,6 +33,11 @@ type Site interface {
 	// returns session.ErrInCookies if the sessions are in cookies. user is for the audit
 	// line; it is empty if it is not known.
 	EndSession(r *http.Request, name, user string) (bool, error)
+	// Names returns the names of all sessions in the site's store, which other sites may
+	// share, or session.ErrInCookies.
+	Names(ctx context.Context) ([]string, error)
+	// Forget refuses a session that has ended through another site, and closes its streams.
+	Forget(name string)
 }
 
 // Session is a session of a user.
@@ -57,7 +63,7 @@ func (s Server) Serve(w http.ResponseWriter, r *http.Request) error {
 		case http.MethodGet:
 			return s.list(w, r)
 		case http.MethodDelete:
-			return s.endUser(w, r)
+			return s.end(w, r)
 		default:
 			return wrongMethod(w, "GET, DELETE")
 		}
@@ -71,6 +77,14 @@ func (s Server) Serve(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return s.endOne(w, r, name)
 	}
+}
+
+// end ends the sessions of a user, or all.
+func (s Server) end(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.RawQuery == adminapi.AllQuery {
+		return s.endAll(w, r)
+	}
+	return s.endUser(w, r)
 }
 
 // list answers with the sessions of a user, the newest first. During a reload the old and
@@ -137,6 +151,69 @@ func (s Server) endUser(w http.ResponseWriter, r *http.Request) error {
 		return asked.noServerStore()
 	}
 	return writeJSON(w, adminapi.Ended{Ended: count, CookieSites: asked.inCookies})
+}
+
+// endAll ends every session of every store, as many as it can. A store does not know which
+// of the sites that share it a session belongs to. So every site forgets what was ended.
+func (s Server) endAll(w http.ResponseWriter, r *http.Request) error {
+	var ended []string
+	asked := s.ask(func(site Site) error {
+		names, err := site.Names(r.Context())
+		if err != nil {
+			return err
+		}
+		done, err := endSessions(r, site, names)
+		ended = append(ended, done...)
+		return err
+	})
+	s.Sites(func(site Site) {
+		for _, name := range ended {
+			site.Forget(name)
+		}
+	})
+	switch {
+	case len(asked.faults) > 0:
+		return apiError(http.StatusServiceUnavailable, "%w; sessions ended all the same: %d; try again for the rest", asked.faults[0], len(ended))
+	case asked.onServers == 0 && len(asked.inCookies) > 0:
+		return apiError(http.StatusConflict, "%w", adminapi.CookieSecretError(asked.inCookies))
+	case asked.onServers == 0:
+		return asked.noServerStore()
+	}
+	return writeJSON(w, adminapi.Ended{Ended: len(ended), CookieSites: asked.inCookies})
+}
+
+// endingAtOnce is how many sessions end at the same time. The store takes most of the time.
+const endingAtOnce = 16
+
+// endSessions ends sessions by their names, and returns those that it ended. It goes on after
+// an error, and returns the first one.
+func endSessions(r *http.Request, site Site, names []string) (ended []string, err error) {
+	var (
+		mu    sync.Mutex // guards ended and err
+		group sync.WaitGroup
+		next  = make(chan string)
+	)
+	for range endingAtOnce {
+		group.Go(func() { // ends when next is closed
+			for name := range next {
+				ok, fault := site.EndSession(r, name, "")
+				mu.Lock()
+				if ok {
+					ended = append(ended, name)
+				}
+				if err == nil {
+					err = fault
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, name := range names {
+		next <- name
+	}
+	close(next)
+	group.Wait()
+	return ended, err
 }
 
 // endOne ends one session, at whichever site it is.
@@ -233,7 +310,7 @@ func requestedUser(r *http.Request) (string, error) {
 	users := query["user"]
 	if err != nil || len(query) != 1 || len(users) != 1 || users[0] == "" {
 		return "", apiError(http.StatusBadRequest,
-			"add the user's id, and nothing else: %s?user=<id>; the store has no readable list of users, so sessions are looked up by user", adminapi.Path)
+			"add the user's id, and nothing else: %s?user=<id>; the store has no readable list of users, so sessions are looked up by user (to end all: DELETE %s?%s)", adminapi.Path, adminapi.Path, adminapi.AllQuery)
 	}
 	return users[0], nil
 }

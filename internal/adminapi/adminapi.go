@@ -12,6 +12,9 @@ import (
 // Path is the path of the sessions on the admin endpoint.
 const Path = "/tollgate/sessions"
 
+// AllQuery is the query of a DELETE that ends the sessions of all users.
+const AllQuery = "all=true"
+
 // Sessions is the response for the sessions of a user.
 type Sessions struct {
 	Sessions []Session `json:"sessions"`
@@ -44,6 +47,13 @@ type Ended struct {
 // do.
 func CookieSitesError(origins []string) error {
 	return fmt.Errorf("sessions in cookies cannot be listed or ended: configure `session { store storage }` or `session { store redis { … } }` for %s",
+		strings.Join(origins, ", "))
+}
+
+// CookieSecretError says why the sessions of some sites cannot be ended all at once, and what
+// ends them.
+func CookieSecretError(origins []string) error {
+	return fmt.Errorf("sessions in cookies cannot be ended by a command: to end all sessions of %s, replace its `secret` by a new one, and keep none of the old ones",
 		strings.Join(origins, ", "))
 }
 

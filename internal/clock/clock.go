@@ -23,6 +23,9 @@ type Clock interface {
 	Lease() time.Duration
 	// AuthTimeout returns how long an auth check may take, or 0 for the usual time.
 	AuthTimeout() time.Duration
+	// SecretsInterval returns how often the files of secrets are looked at, or 0 for the
+	// usual interval.
+	SecretsInterval() time.Duration
 }
 
 // Of returns the clock of the configuration that is being loaded.
@@ -38,6 +41,7 @@ func Of(ctx caddy.Context) Clock {
 // system is the clock of every configuration but those of tests.
 type system struct{}
 
-func (system) Now() time.Time             { return time.Now() }
-func (system) Lease() time.Duration       { return 0 }
-func (system) AuthTimeout() time.Duration { return 0 }
+func (system) Now() time.Time                 { return time.Now() }
+func (system) Lease() time.Duration           { return 0 }
+func (system) AuthTimeout() time.Duration     { return 0 }
+func (system) SecretsInterval() time.Duration { return 0 }

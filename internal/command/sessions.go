@@ -1,17 +1,20 @@
 package command
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 )
@@ -77,26 +80,38 @@ confirmed yet that it belongs to this user. Until then it signs nobody in.
 
 func newSessionsEndCommand() *cobra.Command {
 	var (
-		user  string
-		admin adminFlags
+		user     string
+		all, yes bool
+		admin    adminFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "end <session>|--user <id> [--address <interface>] [--config <path> [--adapter <name>]]",
-		Short: "Ends one session, or all of a user",
+		Use:   "end <session>|--user <id>|--all [--yes] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Ends one session, all of a user, or all",
 		Long: `
 Ends one session, as the list names it, or all sessions of a user. What the browser
 holds is worth nothing from then on: at once in the Caddy that is asked, and within a
 second in others that share its store. The user may sign in again.
+
+--all ends every session in the stores of this Caddy. That includes the sessions of
+other sites, and of other Caddys, that use the same storage, or the same Redis with
+the same prefix. On a terminal it asks first; elsewhere it needs --yes.
 `,
 		Args:                  cobra.ArbitraryArgs,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := adminapi.Path
 			switch {
+			case all && (len(args) > 0 || cmd.Flags().Changed("user")):
+				return errors.New("--all ends the sessions of all users: name neither a session nor a user with it")
+			case all:
+				if err := confirmEndAll(cmd, yes); err != nil {
+					return err
+				}
+				path += "?" + adminapi.AllQuery
 			case len(args) == 0 && user != "":
 				path += "?user=" + url.QueryEscape(user)
 			case len(args) != 1 || cmd.Flags().Changed("user"):
-				return errors.New("name one session, or a user with --user <id>")
+				return errors.New("name one session, or a user with --user <id>, or --all")
 			case !adminapi.IsName(args[0]):
 				return adminapi.ErrNoName
 			default:
@@ -107,8 +122,28 @@ second in others that share its store. The user may sign in again.
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&user, "user", "", "end all sessions of the user with this id")
+	cmd.Flags().BoolVar(&all, "all", false, "end the sessions of all users")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --all: do not ask")
 	admin.addTo(cmd)
 	return cmd
+}
+
+// confirmEndAll asks on the terminal whether all sessions shall end. It returns nil if they
+// shall.
+func confirmEndAll(cmd *cobra.Command, yes bool) error {
+	if yes {
+		return nil
+	}
+	stdin, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(stdin.Fd())) {
+		return errors.New("--all ends the sessions of all users: add --yes")
+	}
+	cmd.PrintErr("This signs out every user of every site that shares these stores. Type \"yes\" to go on: ")
+	answer, err := bufio.NewReader(stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != "yes" {
+		return errors.New("no session was ended")
+	}
+	return nil
 }
 
 func runSessionsList(cmd *cobra.Command, user string, asJSON bool, admin adminFlags) error {

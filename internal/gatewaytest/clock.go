@@ -93,5 +93,8 @@ func (a *clockApp) Lease() time.Duration { return a.clock.Lease }
 // AuthTimeout returns the clock's.
 func (a *clockApp) AuthTimeout() time.Duration { return a.clock.AuthTimeout }
 
+// SecretsInterval is short, so that no test waits long for a changed file.
+func (a *clockApp) SecretsInterval() time.Duration { return 20 * time.Millisecond }
+
 // Advance moves the clock on.
 func (c *Clock) Advance(d time.Duration) { c.moved.Add(int64(d)) }

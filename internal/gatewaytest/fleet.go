@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,9 @@ type Fleet struct {
 
 // Replica is one of the processes.
 type Replica struct {
-	URL     string
+	URL string
+	// Secret is the replica's setting of that name.
+	Secret  string
 	process *exec.Cmd
 	orders  *json.Encoder
 	stdin   io.Closer
@@ -86,9 +89,15 @@ type Replica struct {
 // the given session block says.
 func NewFleet(t *testing.T, n int, session string, lease time.Duration) *Fleet {
 	t.Helper()
+	return NewFleetWith(t, session, lease, slices.Repeat([]string{Secret}, n)...)
+}
+
+// NewFleetWith is NewFleet with one process for each setting `secret`.
+func NewFleetWith(t *testing.T, session string, lease time.Duration, secrets ...string) *Fleet {
+	t.Helper()
 	f := &Fleet{session: session, folder: t.TempDir(), Site: &Site{T: t, Upstream: NewUpstream(t, nil), Clock: NewClock()}}
-	for range n {
-		f.Replicas = append(f.Replicas, &Replica{URL: "http://" + porttest.Address()})
+	for _, secret := range secrets {
+		f.Replicas = append(f.Replicas, &Replica{URL: "http://" + porttest.Address(), Secret: secret})
 	}
 	f.URL = f.Replicas[0].URL
 	f.Provider = simulator.New(simulator.Options{
@@ -175,7 +184,7 @@ func (f *Fleet) caddyfileOf(r *Replica) string {
 	}
 	reverse_proxy %s
 }
-`, f.folder, r.URL, f.ProviderURL, ClientID, ClientSecret, f.URL, Secret, f.session, f.Upstream.URL)
+`, f.folder, r.URL, f.ProviderURL, ClientID, ClientSecret, f.URL, r.Secret, f.session, f.Upstream.URL)
 }
 
 // order tells a replica something, and waits until it is done.

@@ -84,6 +84,8 @@ type madeAssertion struct {
 	says assertedIdentity
 	made time.Time
 	text string
+	// ring signed it. It is outdated once there is another ring.
+	ring *keys.Signing
 }
 
 // Asserter makes the assertions of one handler. It caches the last assertion of each
@@ -107,7 +109,7 @@ func NewAsserter(settings *AssertionOptions, origin string) *Asserter {
 // lifetime, but not after end, when the session ends. It fails if the signing fails.
 func (a *Asserter) Assert(ring *keys.Signing, id *Identity, end, now time.Time) (string, error) {
 	says := a.says(id)
-	if last, ok := a.recent.GetIfPresent(id.Session.ID); ok && last.says == says && flight.Within(now.Sub(last.made), a.Lifetime/2) {
+	if last, ok := a.recent.GetIfPresent(id.Session.ID); ok && last.ring == ring && last.says == says && flight.Within(now.Sub(last.made), a.Lifetime/2) {
 		return last.text, nil
 	}
 	claims := assertionClaims{
@@ -120,7 +122,7 @@ func (a *Asserter) Assert(ring *keys.Signing, id *Identity, end, now time.Time) 
 	if err != nil {
 		return "", fmt.Errorf("signing the assertion: %w", err)
 	}
-	a.recent.Set(id.Session.ID, madeAssertion{says, now, text})
+	a.recent.Set(id.Session.ID, madeAssertion{says, now, text, ring})
 	return text, nil
 }
 

@@ -37,6 +37,9 @@ const (
 type Sealer struct {
 	codecs []*securecookie.SecureCookie // one for each secret, the current one first
 	name   string
+	// noteOld is called when a value was opened that a previous secret sealed; nil if nobody
+	// wants to know.
+	noteOld func()
 }
 
 // newSealer returns the sealer for one purpose at one site. maxLength is the maximum
@@ -90,6 +93,9 @@ func (s *Sealer) Open(sealed string) (plain []byte, which int, ok bool) {
 	}
 	for i, codec := range s.codecs {
 		if codec.Decode(s.name, sealed, &plain) == nil {
+			if i > 0 && s.noteOld != nil {
+				s.noteOld()
+			}
 			return plain, i, true
 		}
 	}

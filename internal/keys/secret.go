@@ -20,6 +20,39 @@ func NewSecret() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+// maxSecrets is the maximum number of secrets in one value. A value that no secret sealed is
+// tried with each of them.
+const maxSecrets = 16
+
+// ParseSecrets decodes the secrets of one value, one in each line: the first one is the
+// current one. It skips blank lines and lines that begin with #. The error names the line if
+// there are several, and never repeats a secret.
+func ParseSecrets(text string) ([][]byte, error) {
+	var secrets [][]byte
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, line := range lines {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		secret, err := ParseSecret(line)
+		switch {
+		case err != nil && len(lines) > 1:
+			return nil, fmt.Errorf("line %d %w", i+1, err)
+		case err != nil:
+			return nil, err
+		}
+		secrets = append(secrets, secret)
+	}
+	switch {
+	case len(secrets) == 0:
+		return nil, errors.New("is empty")
+	case len(secrets) > maxSecrets:
+		return nil, fmt.Errorf("has %d secrets; the maximum is %d", len(secrets), maxSecrets)
+	}
+	return secrets, nil
+}
+
 // ParseSecret decodes a configured secret: 64 or more hex digits, or base64url. It also
 // accepts padding and the standard base64 alphabet, because common tools print them. It
 // returns an error if the text is neither, or decodes to fewer than MinSecret bytes. The

@@ -1,10 +1,13 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
@@ -26,13 +29,24 @@ type SecretStorage interface {
 	Unlock(ctx context.Context, name string) error
 }
 
-// Source returns the ring of keys. With configured secrets the ring exists from the start.
-// Without them, the source makes a secret at first use and keeps it in Caddy's storage.
-// It does not use the storage before: `caddy validate` also provisions, and the storage
-// may be on the network.
+// Source returns the ring of keys. With configured secrets the ring exists from the start,
+// and Replace may replace it. Without them, the source makes a secret at first use and keeps
+// it in Caddy's storage. It does not use the storage before: `caddy validate` also
+// provisions, and the storage may be on the network.
 type Source struct {
-	ring *flight.Lazy[*Ring]
-	made func()
+	// current is the ring of the configured secrets; nil without them.
+	current atomic.Pointer[configured]
+	// stored is the ring of the secret in Caddy's storage; nil with configured secrets.
+	stored                *flight.Lazy[*Ring]
+	clientID, redirectURI string
+	noteOld               func()
+	made                  func()
+}
+
+// configured is a ring, and the secrets that it was derived from.
+type configured struct {
+	ring    *Ring
+	secrets [][]byte
 }
 
 // storageBackOff is the pause after the storage has failed. Requests during the pause get
@@ -41,33 +55,60 @@ const storageBackOff = time.Second
 
 // NewSource returns the source for one site. secrets may be empty; then the storage keeps
 // the secret. NewSource returns an error if no keys can be derived from the secrets.
-func NewSource(secrets [][]byte, storage SecretStorage, clientID, redirectURI string) (*Source, error) {
+//
+// noteOld is called whenever a value was opened that a previous secret sealed. It may be nil.
+func NewSource(secrets [][]byte, storage SecretStorage, clientID, redirectURI string, noteOld func()) (*Source, error) {
+	s := &Source{clientID: clientID, redirectURI: redirectURI, noteOld: noteOld, made: func() {}}
 	if len(secrets) > 0 {
-		ring, err := NewRing(secrets, clientID, redirectURI)
-		if err != nil {
-			return nil, err
-		}
-		return SourceOf(ring), nil
+		_, err := s.Replace(secrets)
+		return s, err
 	}
-	source := &Source{made: func() {}}
-	source.ring = flight.NewLazy(time.Now, storageBackOff, func(ctx context.Context) (*Ring, error) {
-		secret, err := storedSecret(ctx, storage, source.made)
+	s.stored = flight.NewLazy(time.Now, storageBackOff, func(ctx context.Context) (*Ring, error) {
+		secret, err := storedSecret(ctx, storage, s.made)
 		if err != nil {
 			return nil, fmt.Errorf("reading the secret from Caddy's storage: %w", err)
 		}
 		return NewRing([][]byte{secret}, clientID, redirectURI)
 	})
-	return source, nil
+	return s, nil
 }
 
 // OnMade sets what is called when this process has made a secret. Call it before Ring.
 func (s *Source) OnMade(made func()) { s.made = made }
 
 // SourceOf returns a source with the given ring.
-func SourceOf(ring *Ring) *Source { return &Source{ring: flight.Obtained(ring)} }
+func SourceOf(ring *Ring) *Source {
+	s := &Source{}
+	s.current.Store(&configured{ring: ring})
+	return s
+}
 
-// Ring returns the ring of keys, or an error while the storage cannot be reached.
-func (s *Source) Ring(ctx context.Context) (*Ring, error) { return s.ring.Get(ctx) }
+// Replace replaces the configured secrets, the current one first. The next value is sealed
+// with the new current secret, and values open if any of the new secrets sealed them. It
+// reports whether the secrets have changed.
+func (s *Source) Replace(secrets [][]byte) (changed bool, err error) {
+	if now := s.current.Load(); now != nil && slices.EqualFunc(now.secrets, secrets, bytes.Equal) {
+		return false, nil
+	}
+	ring, err := NewRing(secrets, s.clientID, s.redirectURI)
+	if err != nil {
+		return false, err
+	}
+	for _, sealer := range []*Sealer{ring.Session, ring.Ticket, ring.Login} {
+		sealer.noteOld = s.noteOld
+	}
+	s.current.Store(&configured{ring, secrets})
+	return true, nil
+}
+
+// Ring returns the ring of keys, or an error while the storage cannot be reached. What was
+// derived from a ring is outdated as soon as Ring returns another one.
+func (s *Source) Ring(ctx context.Context) (*Ring, error) {
+	if now := s.current.Load(); now != nil {
+		return now.ring, nil
+	}
+	return s.stored.Get(ctx)
+}
 
 // storedSecret loads the secret from the storage, or makes it under the storage's lock.
 // Of all processes that share the storage, one makes the secret and calls made, and all use it.

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ func (slowStorage) Load(context.Context, string) ([]byte, error) {
 }
 
 func TestFailingStorageDoesNotQueueRequests(t *testing.T) {
-	source, err := NewSource(nil, slowStorage{}, "client", "https://app.example.com/oauth/callback")
+	source, err := NewSource(nil, slowStorage{}, "client", "https://app.example.com/oauth/callback", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,5 +39,37 @@ func TestFailingStorageDoesNotQueueRequests(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("20 callers waited %v, want at most 2s", took)
+	}
+}
+
+func TestReplacedSecretsSealAtOnceAndOldOnesAreSeen(t *testing.T) {
+	first, second := []byte(strings.Repeat("1", 32)), []byte(strings.Repeat("2", 32))
+	uses := 0
+	source, err := NewSource([][]byte{first}, nil, "client", "https://app.example.com/cb", func() { uses++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := source.Ring(t.Context())
+	sealed, _ := before.Session.Seal([]byte("session"))
+	if changed, err := source.Replace([][]byte{first}); changed || err != nil {
+		t.Errorf("the same secrets: got changed %v, %v", changed, err)
+	}
+	if changed, err := source.Replace([][]byte{second, first}); !changed || err != nil {
+		t.Fatalf("other secrets: got changed %v, %v", changed, err)
+	}
+	after, _ := source.Ring(t.Context())
+	if _, which, ok := after.Session.Open(sealed); !ok || which != 1 || uses != 1 {
+		t.Errorf("got ok %v, secret %d and %d uses of a previous secret, want true, 1 and 1", ok, which, uses)
+	}
+	resealed, _ := after.Session.Seal([]byte("session"))
+	if _, which, ok := after.Session.Open(resealed); !ok || which != 0 || uses != 1 {
+		t.Errorf("got ok %v, secret %d and %d uses, want true, 0 and 1", ok, which, uses)
+	}
+	if _, err := source.Replace([][]byte{second}); err != nil {
+		t.Fatal(err)
+	}
+	alone, _ := source.Ring(t.Context())
+	if _, _, ok := alone.Session.Open(sealed); ok {
+		t.Error("a value of a removed secret opens")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -96,7 +97,9 @@ type Client struct {
 	// Watch is called when a request to the provider begins. The request uses the context that
 	// it returns. end is called when the response has been read, with its status, or with 0
 	// and the error if there was no response.
-	Watch      func(ctx context.Context, endpoint, method string) (watched context.Context, end func(status int, err error))
+	Watch func(ctx context.Context, endpoint, method string) (watched context.Context, end func(status int, err error))
+	// secret points to the client secret that has replaced Config's, or to nil.
+	secret     *atomic.Pointer[string]
 	httpClient *http.Client
 	now        func() time.Time
 }
@@ -104,7 +107,7 @@ type Client struct {
 // NewClient returns a client whose requests time out after timeout, and whose clock is now. Set
 // the other fields before the first request.
 func NewClient(timeout time.Duration, now func() time.Time) *Client {
-	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now, Watch: unwatched}
+	return &Client{Timeout: timeout, httpClient: NewHTTPClient(timeout), now: now, Watch: unwatched, secret: new(atomic.Pointer[string])}
 }
 
 func unwatched(ctx context.Context, _, _ string) (context.Context, func(int, error)) {
@@ -116,6 +119,25 @@ func (c *Client) With(h *http.Client) *Client {
 	other := *c
 	other.httpClient = h
 	return &other
+}
+
+// SetClientSecret replaces the client secret: the next request to the provider sends it. It
+// reports whether the secret has changed.
+func (c *Client) SetClientSecret(secret string) (changed bool) {
+	if c.config().ClientSecret == secret {
+		return false
+	}
+	c.secret.Store(&secret)
+	return true
+}
+
+// config returns the configuration with the current client secret.
+func (c *Client) config() *oauth2.Config {
+	conf := c.Config
+	if secret := c.secret.Load(); secret != nil {
+		conf.ClientSecret = *secret
+	}
+	return &conf
 }
 
 // Close closes the idle connections to the provider.
@@ -163,7 +185,7 @@ func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, e
 	}
 	sentAt := c.now()
 	return c.requestTokens(ctx, Tokens{}, sentAt, func(ctx context.Context) (*oauth2.Token, error) {
-		return c.Config.Exchange(ctx, code, options...)
+		return c.config().Exchange(ctx, code, options...)
 	})
 }
 
@@ -175,7 +197,7 @@ func (c *Client) Exchange(ctx context.Context, code, verifier string) (Tokens, e
 func (c *Client) Refresh(ctx context.Context, old Tokens) (Tokens, error) {
 	sentAt := c.now()
 	return c.requestTokens(ctx, old, sentAt, func(ctx context.Context) (*oauth2.Token, error) {
-		return c.Config.TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
+		return c.config().TokenSource(ctx, &oauth2.Token{RefreshToken: old.Refresh}).Token()
 	})
 }
 
@@ -294,11 +316,12 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
-	inHeader := c.Config.Endpoint.AuthStyle == oauth2.AuthStyleInHeader
+	conf := c.config()
+	inHeader := conf.Endpoint.AuthStyle == oauth2.AuthStyleInHeader
 	if !inHeader {
-		form.Set("client_id", c.Config.ClientID)
-		if c.Config.ClientSecret != "" {
-			form.Set("client_secret", c.Config.ClientSecret)
+		form.Set("client_id", conf.ClientID)
+		if conf.ClientSecret != "" {
+			form.Set("client_secret", conf.ClientSecret)
 		}
 	}
 	ctx, end := c.Watch(ctx, string(endpointRevocation), http.MethodPost)
@@ -310,7 +333,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", acceptedType)
 	if inHeader {
-		req.SetBasicAuth(url.QueryEscape(c.Config.ClientID), url.QueryEscape(c.Config.ClientSecret))
+		req.SetBasicAuth(url.QueryEscape(conf.ClientID), url.QueryEscape(conf.ClientSecret))
 	}
 	res, err := c.httpClient.Do(req)
 	if err != nil {

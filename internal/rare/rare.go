@@ -4,6 +4,7 @@
 package rare
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
@@ -11,12 +12,15 @@ import (
 // Line limits one log line. The line is written once a minute, with the number of requests
 // since the last one. The zero value is ready to use.
 type Line struct {
+	// Every is the shortest time between two lines. Default: a minute.
+	Every time.Duration
+
 	mu      sync.Mutex // guards written and count
 	written time.Time
 	count   int
 }
 
-// interval is the shortest time between two lines.
+// interval is the usual shortest time between two lines.
 const interval = time.Minute
 
 // Next counts one request. due is true if the line is to be written now.
@@ -24,7 +28,7 @@ func (l *Line) Next(now time.Time) (requests int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count++
-	if !l.written.IsZero() && now.Sub(l.written) < interval {
+	if !l.written.IsZero() && now.Sub(l.written) < cmp.Or(l.Every, interval) {
 		return 0, false
 	}
 	requests = l.count

@@ -12,11 +12,11 @@ import (
 // time before this store was configured.
 func openTicketOrSession(ring *keys.Ring, value string) (openedTicket, bool) {
 	if t, which, ok := openTicket(ring, value); ok {
-		return openedTicket{Ticket: t, name: t.ID.Hash(), rewrite: which > 0}, true
+		return openedTicket{Ticket: t, ring: ring, name: t.ID.Hash(), rewrite: which > 0, old: which > 0}, true
 	}
 	if s, which, ok := session.OpenSession(ring, value); ok {
 		t := movedTicket(s.ID, ring.Moved[which])
-		return openedTicket{Ticket: t, name: t.ID.Hash(), rewrite: true, moved: true}, true
+		return openedTicket{Ticket: t, ring: ring, name: t.ID.Hash(), rewrite: true, old: which > 0, moved: true}, true
 	}
 	return openedTicket{}, false
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/caddy-tollgate/tollgate/internal/flight"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
@@ -47,6 +48,9 @@ type Store interface {
 	// Index returns the names of a user's records. Some of the records may not exist any
 	// more.
 	Index(ctx context.Context, user string) ([]string, error)
+
+	// Names returns the names of all records. Those that are written meanwhile may be missing.
+	Names(ctx context.Context) ([]string, error)
 
 	// TryLock takes the lock of a name. It returns false if another process holds it. A lock
 	// that is not renewed ends with its lease.
@@ -97,10 +101,15 @@ type Tickets struct {
 // openedTicket is the result of opening a cookie value.
 type openedTicket struct {
 	Ticket
+	// ring is the ring of keys that opened the value. The result is outdated once there is
+	// another ring.
+	ring *keys.Ring
 	name string
 	// rewrite is true if the browser should get a new cookie: the ticket was sealed with a
 	// previous secret, or the cookie holds a whole session.
 	rewrite bool
+	// old is true if a previous secret sealed the value.
+	old bool
 	// moved is true if the cookie holds a whole session instead of a ticket.
 	moved bool
 }
@@ -133,22 +142,23 @@ func NewTickets(env session.Env, records Store, cookies session.Takeover) *Ticke
 
 // Load implements session.Store.
 func (t *Tickets) Load(ctx context.Context, value string) (session.Found, error) {
+	ring, err := t.Keys(ctx)
+	if err != nil {
+		return session.Found{}, err
+	}
 	o, ok := t.opened.Get(value)
-	if !ok {
-		keys, err := t.Keys(ctx)
-		if err != nil {
-			return session.Found{}, err
-		}
-		if o, ok = openTicketOrSession(keys, value); !ok {
+	if !ok || o.ring != ring {
+		if o, ok = openTicketOrSession(ring, value); !ok {
 			return session.Found{}, nil
 		}
-		t.opened.Put(value, o)
+		if !o.old { // each use of a previous secret is to be seen
+			t.opened.Put(value, o)
+		}
 	}
 	found := session.Found{Ours: true, Stored: true, ID: o.ID, Rewrite: o.rewrite}
 	if o.moved && !t.cookies.Open(t.Now()) {
 		return session.Found{Ours: true, ID: o.ID}, nil
 	}
-	var err error
 	if found.Session, err = t.read(ctx, o.Ticket, o.name, false); err != nil {
 		return found, err
 	}
@@ -375,6 +385,9 @@ func (t *Tickets) SessionsOf(ctx context.Context, userID string) ([]session.Summ
 	}
 	return sessions, nil
 }
+
+// Names implements session.Store.
+func (t *Tickets) Names(ctx context.Context) ([]string, error) { return t.Records.Names(ctx) }
 
 // Ledger implements session.Store.
 func (t *Tickets) Ledger(spending.Ledger) spending.Ledger { return t.Records.Ledger(t.Lease) }

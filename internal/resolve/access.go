@@ -13,19 +13,20 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
-// Secrets reads the secrets that seal the cookies.
+// Secrets reads the secrets for the cookies, the current one first. A text may contain several,
+// one in each line.
 func Secrets(r *config.Resolver, raw []string) (secrets [][]byte) {
 	for _, each := range raw {
 		if each == "" {
 			r.Fail("secret", "is empty")
 		}
-		text := r.AnyText("secret", each, "") // ParseSecret removes spaces and line breaks
+		text := r.AnyText("secret", each, "")
 		if r.Err != nil {
 			return secrets
 		}
-		secret, err := keys.ParseSecret(text)
+		found, err := keys.ParseSecrets(text)
 		r.Check("secret", each, err)
-		secrets = append(secrets, secret)
+		secrets = append(secrets, found...)
 	}
 	return secrets
 }

@@ -149,9 +149,15 @@ func Client(r *config.Resolver, id, secret, authentication string, conf *oauth2.
 	case method != "none" && secret == "":
 		r.Fail("provider.client_secret", "is required")
 	default:
-		conf.ClientSecret = r.Text("provider.client_secret", secret, "")
-		r.Check("provider.client_secret", secret, oauth.CheckCredential(conf.ClientSecret))
+		conf.ClientSecret = ClientSecret(r, secret)
 	}
+}
+
+// ClientSecret reads the client secret.
+func ClientSecret(r *config.Resolver, raw string) string {
+	secret := r.Text("provider.client_secret", raw, "")
+	r.Check("provider.client_secret", raw, oauth.CheckCredential(secret))
+	return secret
 }
 
 // ownAuthorizeParams are the parameters of the authorization request that only tollgate

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/secretfiles"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
@@ -60,6 +61,10 @@ type Store interface {
 	// EndByName ends the session with this name (see ID.Hash) at the given time, which may
 	// be in the future. It reports whether there was one, or returns ErrInCookies.
 	EndByName(ctx context.Context, name string, from time.Time) (bool, error)
+
+	// Names returns the names of all sessions that the store keeps, or ErrInCookies. Sites
+	// that share a store cannot tell their sessions apart by name.
+	Names(ctx context.Context) ([]string, error)
 
 	// Ledger returns the ledger of what the site's users spend. A store that keeps nothing
 	// outside of the browser returns local, the ledger of this process.
@@ -166,6 +171,9 @@ type Env struct {
 	Keys func(context.Context) (*keys.Ring, error)
 	// SecretGiven is true if the configuration has a secret.
 	SecretGiven bool
+	// WatchSecret tells the site which of the store's secrets come from files. A store calls
+	// it in Open. It is nil if nobody looks at files.
+	WatchSecret func(secretfiles.Secret)
 	// Latest returns the newest generation of a session that this process knows. The
 	// boolean is false if the session has ended.
 	Latest func(*Session) (*Session, bool)

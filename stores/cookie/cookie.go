@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
@@ -45,30 +46,37 @@ func (*Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Open implements session.Module.
 func (*Store) Open(env session.Env) session.Store {
-	return &Sessions{Env: env, opened: session.NewOpenedValues[*session.Session]()}
+	return &Sessions{Env: env, opened: session.NewOpenedValues[openedSession]()}
 }
 
 // Sessions seals sessions into cookie values.
 type Sessions struct {
 	session.Env
-	opened *session.OpenedValues[*session.Session]
+	opened *session.OpenedValues[openedSession]
+}
+
+// openedSession is a session, and the ring of keys that opened its value. It is outdated once
+// there is another ring.
+type openedSession struct {
+	*session.Session
+	ring *keys.Ring
 }
 
 // Load implements session.Store.
 func (c *Sessions) Load(ctx context.Context, value string) (session.Found, error) {
-	if s, ok := c.opened.Get(value); ok {
-		return session.Found{Session: s, Ours: true, ID: s.ID}, nil
-	}
-	keys, err := c.Keys(ctx)
+	ring, err := c.Keys(ctx)
 	if err != nil {
 		return session.Found{}, err
 	}
-	s, which, ok := session.OpenSession(keys, value)
+	if known, ok := c.opened.Get(value); ok && known.ring == ring {
+		return session.Found{Session: known.Session, Ours: true, ID: known.ID}, nil
+	}
+	s, which, ok := session.OpenSession(ring, value)
 	if !ok {
 		return session.Found{}, nil
 	}
 	if which == 0 {
-		c.opened.Put(value, s)
+		c.opened.Put(value, openedSession{s, ring})
 	}
 	return session.Found{Session: s, Ours: true, ID: s.ID, Rewrite: which > 0}, nil
 }
@@ -132,6 +140,9 @@ func (c *Sessions) SessionsOf(context.Context, string) ([]session.Summary, error
 func (c *Sessions) EndByName(context.Context, string, time.Time) (bool, error) {
 	return false, session.ErrInCookies
 }
+
+// Names implements session.Store.
+func (c *Sessions) Names(context.Context) ([]string, error) { return nil, session.ErrInCookies }
 
 // Ledger implements session.Store.
 func (*Sessions) Ledger(local spending.Ledger) spending.Ledger { return local }

@@ -32,6 +32,9 @@ const (
 	// uses it. Requests of that configuration may still run, and a reload may need the
 	// connection again.
 	redisLinger = time.Minute
+	// redisRetire is how long connections with a previous password stay open for the commands
+	// that were sent on them. It is longer than any command takes.
+	redisRetire = 10 * redisTimeout
 	// redisTopologyInterval is how often the sentinels are queried for the master, in case
 	// their message about a new master was missed.
 	redisTopologyInterval = 5 * time.Second
@@ -45,11 +48,14 @@ const (
 type Options struct {
 	Addresses          []string
 	Username, Password string
-	database           int
-	tls                *tlsIdentity
-	sentinel           string
-	cluster            bool
-	ClientCache        bool
+	// PasswordFrom is the text of the setting if the password comes from a file: the file may
+	// change while the client is in use. Otherwise it is empty.
+	PasswordFrom string
+	database     int
+	tls          *tlsIdentity
+	sentinel     string
+	cluster      bool
+	ClientCache  bool
 }
 
 // tlsIdentity is a TLS configuration, and a hash of everything that it was made from.
@@ -59,12 +65,18 @@ type tlsIdentity struct {
 }
 
 // key is the key of the client in the pool. It is a hash, because the password is part of it.
+// A password from a file is not: sites with the same file share a client when the file
+// changes, too.
 func (o *Options) key() [sha256.Size]byte {
+	password := "=" + o.Password
+	if o.PasswordFrom != "" {
+		password = "from " + o.PasswordFrom
+	}
 	b := binary.AppendVarint(nil, int64(len(o.Addresses)))
 	for _, address := range o.Addresses {
 		b = wire.AppendText(b, address)
 	}
-	for _, text := range []string{o.Username, o.Password, o.sentinel} {
+	for _, text := range []string{o.Username, password, o.sentinel} {
 		b = wire.AppendText(b, text)
 	}
 	b = binary.AppendVarint(b, int64(o.database))
@@ -86,8 +98,12 @@ type Client struct {
 	Linger    time.Duration
 	deadlines redisDeadlines
 
-	connected *flight.Lazy[rueidis.Client]
+	connected atomic.Pointer[flight.Lazy[rueidis.Client]]
 	ledgers   sync.Map // of *Ledger, by the ledgerKey
+
+	// changing is held while the password is replaced. password is the one in use.
+	changing sync.Mutex
+	password string
 
 	Mu      sync.Mutex // guards what follows
 	Holders int
@@ -98,8 +114,8 @@ type Client struct {
 // NewClient returns a client that is not connected yet, for one holder. linger is how long
 // the connection stays open after the last holder has released it.
 func NewClient(options Options, linger time.Duration) *Client {
-	c := &Client{Options: options, Linger: linger, Holders: 1}
-	c.connected = flight.NewLazy(time.Now, redisPause, c.Open)
+	c := &Client{Options: options, Linger: linger, Holders: 1, password: options.Password}
+	c.connected.Store(flight.NewLazy(time.Now, redisPause, c.Open))
 	return c
 }
 
@@ -149,7 +165,39 @@ func (c *Client) closeUnlessHeld() {
 }
 
 // use returns the connected client.
-func (c *Client) use(ctx context.Context) (rueidis.Client, error) { return c.connected.Get(ctx) }
+func (c *Client) use(ctx context.Context) (rueidis.Client, error) {
+	return c.connected.Load().Get(ctx)
+}
+
+// SetPassword connects with another password, and from then on uses the new connections
+// alone. If Redis or the sentinels do not accept the password, or cannot be reached, it
+// returns an error and changes nothing: connections that are open stay usable after a change
+// of the password in Redis. It reports whether the password has changed.
+func (c *Client) SetPassword(password string) (changed bool, err error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if password == c.password {
+		return false, nil
+	}
+	options := c.Options
+	options.Password = password
+	next, err := options.connect()
+	if err != nil {
+		return false, redisError("connecting to Redis with the new password", err)
+	}
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	if c.closed {
+		next.Close()
+		return false, rueidis.ErrClosing
+	}
+	if previous := c.open; previous != nil {
+		time.AfterFunc(redisRetire, previous.Close)
+	}
+	c.open, c.password = next, password
+	c.connected.Store(flight.Obtained(next))
+	return true, nil
+}
 
 // Open connects. It returns an error if the client was closed meanwhile.
 func (c *Client) Open(context.Context) (rueidis.Client, error) {
@@ -162,6 +210,10 @@ func (c *Client) Open(context.Context) (rueidis.Client, error) {
 	if c.closed {
 		connected.Close()
 		return nil, rueidis.ErrClosing
+	}
+	if c.open != nil { // SetPassword was faster
+		connected.Close()
+		return c.open, nil
 	}
 	c.open = connected
 	return connected, nil

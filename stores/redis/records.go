@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ const (
 const (
 	// redisCacheAge is how long a record stays in the cache if Redis reports no change.
 	redisCacheAge = time.Minute
+	// scanCount is how many keys one step of a scan looks at: it takes about a millisecond.
+	scanCount = 1000
 	// redisProbeAge is how long Redis keeps the probe's key.
 	redisProbeAge = time.Minute
 )
@@ -209,6 +213,44 @@ func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 	}
 	return names, nil
 }
+
+// Names implements records.Store. It scans every node of a cluster, which takes a while, and
+// does not block Redis meanwhile.
+func (r *Records) Names(ctx context.Context) ([]string, error) {
+	client, err := r.Client.use(ctx)
+	if err != nil {
+		return nil, redisError("listing sessions in Redis", err)
+	}
+	found := make(map[string]bool) // a scan may return a key twice, and replicas have the same keys
+	prefix := r.Prefix + redisSession
+	for _, node := range client.Nodes() {
+		if err := scan(ctx, node, prefix, func(key string) { found[strings.TrimPrefix(key, prefix)] = true }); err != nil {
+			return nil, redisError("listing sessions in Redis", err)
+		}
+	}
+	return slices.Collect(maps.Keys(found)), nil
+}
+
+// scan calls visit for the keys of a node that begin with prefix.
+func scan(ctx context.Context, node rueidis.Client, prefix string, visit func(key string)) error {
+	for cursor := uint64(0); ; {
+		limited, cancel := context.WithTimeout(ctx, redisTimeout)
+		entry, err := node.Do(limited, node.B().Scan().Cursor(cursor).Match(globEscape.Replace(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, key := range entry.Elements {
+			visit(key)
+		}
+		if cursor = entry.Cursor; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// globEscape escapes what has a meaning in the patterns of Redis.
+var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // TryLock implements records.Store.
 func (r *Records) TryLock(_ context.Context, name string, lease time.Duration) (session.Lock, bool, error) {

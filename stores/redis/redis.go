@@ -5,6 +5,7 @@
 package redis
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/secretfiles"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/internal/wire"
 )
@@ -29,6 +31,9 @@ func init() {
 
 // defaultPrefix is the default of the setting prefix.
 const defaultPrefix = "tollgate:"
+
+// passwordSetting is the setting that a file may change while the gateway runs.
+const passwordSetting = config.StoreSetting + ".password"
 
 // Store keeps sessions in Redis 6.2 or newer, or in Valkey. Several gateways can share
 // them: a user who signs out at one gateway is signed out at all of them at once, and only
@@ -45,7 +50,9 @@ type Store struct {
 	// The ACL user. Needs `password`. Default: Redis's user `default`.
 	Username string `json:"username,omitempty"`
 
-	// The password for Redis, and for the sentinels if they require one. Default: none.
+	// The password for Redis, and for the sentinels if they require one. From a file
+	// (`{file./path}`) it is read again when the file changes: see docs/secrets.md.
+	// Default: none.
 	Password string `json:"password,omitempty"`
 
 	// The number of the database. Default: 0.
@@ -176,6 +183,9 @@ func (s *Store) Provision(ctx caddy.Context) error {
 	}
 	s.prefix = resolved.prefix
 	s.options = resolved.Options
+	if len(config.FilesIn(s.Password)) > 0 {
+		s.options.PasswordFrom = s.Password
+	}
 	if resolved.tls != nil {
 		s.options.tls, err = resolved.tls.Load()
 	}
@@ -198,7 +208,7 @@ func (s *Store) resolve(repl *caddy.Replacer) (*redisSettings, error) {
 	resolved := &redisSettings{
 		Options: Options{
 			Username:    r.Text(setting("username"), s.Username, ""),
-			Password:    r.Text(setting("password"), s.Password, ""),
+			Password:    s.resolvePassword(r),
 			database:    s.Database,
 			sentinel:    r.Text(setting("sentinel"), s.Sentinel, ""),
 			cluster:     s.Cluster,
@@ -293,7 +303,24 @@ func (s *Store) Open(env session.Env) session.Store {
 		s.logger.Warn("store redis without secret: each gateway that does not share Caddy's storage " +
 			"makes its own secret, and cannot open the sessions of the others; give all of them the same `secret`")
 	}
-	return records.NewTickets(env, NewRecords(s.Connection()), env.Takeover(time.Duration(s.FromCookies)))
+	kept := NewRecords(s.Connection())
+	if env.WatchSecret != nil && s.options.PasswordFrom != "" {
+		env.WatchSecret(s.passwordFile(kept.Client))
+	}
+	return records.NewTickets(env, kept, env.Takeover(time.Duration(s.FromCookies)))
+}
+
+// passwordFile is the password as a secret from a file, which a client uses.
+func (s *Store) passwordFile(client *Client) secretfiles.Secret {
+	return secretfiles.Secret{Option: passwordSetting, Files: config.FilesIn(s.Password), Read: func() (secretfiles.Use, error) {
+		r := config.NewRereader()
+		password := s.resolvePassword(r)
+		return func(context.Context) (bool, error) { return client.SetPassword(password) }, r.Err
+	}}
+}
+
+func (s *Store) resolvePassword(r *config.Resolver) string {
+	return r.Text(passwordSetting, s.Password, "")
 }
 
 // Interface guards.

@@ -377,6 +377,13 @@ func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
 	return s.list(ctx, path.Join(storageUsers, user))
 }
 
+// Names implements records.Store.
+func (s *Records) Names(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	return s.list(ctx, StorageSessions)
+}
+
 // list returns the last path elements of the keys directly below a folder.
 func (s *Records) list(ctx context.Context, place string) ([]string, error) {
 	keys, err := s.Storage.List(ctx, place, false)

@@ -3,6 +3,7 @@ package recordstest
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,7 +257,7 @@ func testListing(t *testing.T, p Place) {
 		s, value := Keep(t, here, FreshSession("12345"))
 		names[s.ID.Hash()] = value
 	}
-	_, otherValue := Keep(t, here, FreshSession("123456"))
+	other, otherValue := Keep(t, here, FreshSession("123456"))
 	sessions, err := there.SessionsOf(t.Context(), "12345")
 	if err != nil || len(sessions) != 3 {
 		t.Fatalf("%d sessions, %v", len(sessions), err)
@@ -281,6 +282,9 @@ func testListing(t *testing.T, p Place) {
 	}
 	if MustLoad(t, here, otherValue) == nil {
 		t.Error("another user's session is over, too")
+	}
+	if names, err := there.Names(t.Context()); err != nil || !slices.Equal(names, []string{other.ID.Hash()}) {
+		t.Errorf("got all sessions %v, %v, want the other user's alone", names, err)
 	}
 }
 
