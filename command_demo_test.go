@@ -1,6 +1,7 @@
 package tollgate_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"html"
 	"io"
@@ -125,6 +126,22 @@ func (b *demoBrowser) askAndLeave(home *gatewaytest.Answer) (status int, page st
 	return resp.StatusCode, page
 }
 
+// waitUntilNothingIsHeld waits until the gateway has noticed that the browser left the last
+// answer. Until then the answer holds its price, although the demo has charged it.
+func (b *demoBrowser) waitUntilNothingIsHeld() {
+	b.T.Helper()
+	gatewaytest.Eventually(b.T, "nothing is held", func() bool {
+		var user struct {
+			Available string
+			Balance   struct{ Value string }
+		}
+		if err := json.Unmarshal([]byte(b.Follow(b.url+"/oauth/userinfo").Text), &user); err != nil {
+			b.T.Fatal(err)
+		}
+		return user.Available == user.Balance.Value
+	})
+}
+
 // Open goes to a page and reads none of it.
 func (b *demoBrowser) Open(page string) *http.Response {
 	b.T.Helper()
@@ -233,6 +250,7 @@ func TestTheDemoStopsAtAnEmptyBalanceAndGoesOnAfterATopUp(t *testing.T) {
 		if status, page = b.askAndLeave(home); status != http.StatusOK {
 			t.Fatalf("question %d: status %d", n+1, status)
 		}
+		b.waitUntilNothingIsHeld()
 	}
 	closed := b.ask(home)
 	if closed.StatusCode != http.StatusPaymentRequired || !strings.Contains(closed.Text, "0.20") || !strings.Contains(closed.Text, "0.50") {
