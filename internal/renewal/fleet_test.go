@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,19 +78,39 @@ func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Toke
 	return How{
 		Store: store, Timeout: 5 * time.Second, Lease: time.Second,
 		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
-		Report:    reports{t},
+		Report:    &reports{},
 		Abandoned: func(s *session.Session) { t.Log("abandoned:", s.Generation) },
 	}
 }
 
-// reports writes down what a refresh reports.
-type reports struct{ t *testing.T }
+// reports remembers what refreshes report.
+type reports struct {
+	mu   sync.Mutex // guards seen
+	seen []string
+}
 
-func (r reports) NotBegun(_ *session.Session, err error) { r.t.Log("not begun:", err) }
-func (r reports) Unsaved(_ *session.Session, err error)  { r.t.Log("unsaved:", err) }
-func (r reports) Saved(*session.Session)                 { r.t.Log("saved") }
-func (r reports) TooLarge(_ *session.Session, err error) { r.t.Log("too large:", err) }
-func (r reports) NotEnded(_ *session.Session, err error) { r.t.Log("not ended:", err) }
+func (r *reports) add(report string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, report)
+}
+
+func (r *reports) NotBegun(*session.Session, error) { r.add("not begun") }
+func (r *reports) Unsaved(*session.Session, error)  { r.add("unsaved") }
+func (r *reports) Saved(*session.Session)           { r.add("saved") }
+func (r *reports) TooLarge(*session.Session, error) { r.add("too large") }
+func (r *reports) NotEnded(*session.Session, error) { r.add("not ended") }
+
+// wantReports compares what the refreshes of how have reported.
+func wantReports(t *testing.T, how How, want ...string) {
+	t.Helper()
+	r := how.Report.(*reports)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.seen, want) {
+		t.Errorf("got reports %v, want %v", r.seen, want)
+	}
+}
 
 func rotated(old oauth.Tokens) oauth.Tokens {
 	return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
@@ -124,6 +146,17 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 	if n := renewals.Running.Count(); n != 0 {
 		t.Errorf("%d still run", n)
 	}
+	wantReports(t, how, "unsaved", "saved")
+}
+
+func TestARefreshInTheBackgroundReportsAStoreThatFails(t *testing.T) {
+	storage, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return rotated(old), nil })
+	storage.Full.Store(true)
+	renewals.Start(s, how)
+	renewals.Drain(5 * time.Second)
+	wantReports(t, how, "not begun")
 }
 
 func TestLockIsHeldUntilTheProviderResponds(t *testing.T) {
@@ -330,6 +363,7 @@ func TestTokensThatAreTooLargeAreNotRetriedForEver(t *testing.T) {
 	} else {
 		lock.Release(t.Context())
 	}
+	wantReports(t, how, "too large")
 }
 
 func sampleSession(accessLength int) *session.Session {
