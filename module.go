@@ -87,7 +87,7 @@ type Handler struct {
 	// current one. Each secret is at least 32 random bytes, written as 64 or more hex digits
 	// or in base64url. `caddy tollgate keygen` prints one. A file (`{file./path}`) may contain
 	// several, one in each line, and is read again when it changes: docs/secrets.md says how to
-	// replace a secret. Default: a secret is generated at first use and kept in Caddy's
+	// replace a secret. Default: a secret is made after the first start, and kept in Caddy's
 	// storage.
 	Secret []string `json:"secret,omitempty"`
 

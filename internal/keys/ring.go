@@ -2,7 +2,7 @@
 // seals and opens values with them.
 //
 // The first secret seals, and every secret opens. A Source returns the ring of keys, and
-// makes a secret at first use if none is configured. The packages above decide what is
+// makes a secret at its first call if none is configured. The packages above decide what is
 // sealed: a session, a ticket or a login. Begin with NewRing.
 package keys
 

@@ -30,9 +30,10 @@ type SecretStorage interface {
 }
 
 // Source returns the ring of keys. With configured secrets the ring exists from the start,
-// and Replace may replace it. Without them, the source makes a secret at first use and keeps
-// it in Caddy's storage. It does not use the storage before: `caddy validate` also
-// provisions, and the storage may be on the network.
+// and Replace may replace it. Without them, the first call of Ring makes a secret and keeps it
+// in Caddy's storage. The storage is not used before: `caddy validate` also provisions, and
+// the storage may be on the network. A running site calls Ring after its start, when it looks
+// at its store.
 type Source struct {
 	// current is the ring of the configured secrets; nil without them.
 	current atomic.Pointer[configured]
