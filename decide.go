@@ -191,7 +191,7 @@ func (d *decider) lack(v *visit, need *account.Need, id *identity.Identity) *acc
 	return need.Shortfall(id.View)
 }
 
-// refusal gives the reason why this user may not pass, whatever the balance. It is empty
+// refusal returns the reason why this user may not pass, whatever the balance. It is empty
 // if the user may pass.
 func (d *decider) refusal(id *identity.Identity, rules policy.Rules) (reason string) {
 	if !d.mayPass(id) {

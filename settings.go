@@ -118,7 +118,7 @@ func (s *settings) resolveProvider(r *config.Resolver, p *Provider, now func() t
 		return
 	}
 	preset := resolve.Presets[r.OneOf("provider", p.Preset, "aihubmix", resolve.PresetNames()...)]
-	endpoints := resolve.NewEndpoints(r, r.Url("provider.base_url", p.BaseURL, preset.BaseURL))
+	endpoints := resolve.NewEndpoints(r, r.URL("provider.base_url", p.BaseURL, preset.BaseURL))
 	c := oauth.NewClient(r.Duration("provider.timeout", p.Timeout, defaultTimeout), now)
 	c.PKCE = p.PKCE == nil || *p.PKCE
 	c.AutoAuthorize = preset.AutoAuthorize

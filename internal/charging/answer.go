@@ -31,7 +31,7 @@ type Answer struct {
 	Held *spending.Held
 	// Short is the amount missing from the balance. It is set with Lacking only.
 	Short *account.Shortfall
-	// Available is the money that nothing holds. It is set with Lacking, unless the balance
+	// Available is the money that no request holds. It is set with Lacking, unless the balance
 	// is not an amount.
 	Available *string
 	// Over is the budget that is used up. It is set with OverBudget only.
@@ -48,7 +48,7 @@ type SpentBudget struct {
 	RetryAfter time.Duration
 }
 
-// lacking is the answer if the available money is too little, or if the balance is not an
+// lacking returns the answer if the available money is too little, or if the balance is not an
 // amount.
 func lacking(id *identity.Identity, charge *policy.Charge, result spending.Result, noAmount bool) Answer {
 	short := &account.Shortfall{Required: charge.RequiredText}
@@ -64,7 +64,7 @@ func lacking(id *identity.Identity, charge *policy.Charge, result spending.Resul
 	return Answer{Verdict: Lacking, Short: short, Available: &available}
 }
 
-// overBudget is the answer if a budget is used up.
+// overBudget returns the answer if a budget is used up.
 func overBudget(charge *policy.Charge, use spending.BudgetUse, now time.Time) Answer {
 	over := &SpentBudget{Spent: use.Spent.Add(use.Held).String(), ResetsAt: use.ResetsAt, RetryAfter: use.ResetsAt.Sub(now)}
 	for _, b := range charge.Budgets {

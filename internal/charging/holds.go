@@ -32,12 +32,12 @@ const (
 	uncheckedRetry = 5 * time.Second
 )
 
-// Terms are the settings of a site that say who can pay.
+// Terms are the settings of a site that decide who can pay.
 type Terms struct {
-	// Endpoint is the user information endpoint: at another one the same id may be another
-	// user.
+	// Endpoint is the user information endpoint. The same id at another endpoint may be
+	// another user.
 	Endpoint string
-	// Charge is that of all rules together.
+	// Charge is the Charge of all rules together.
 	Charge      *policy.Charge
 	Ages        account.Ages
 	PassUnknown bool // whether a request passes while the balance is unknown
@@ -55,7 +55,7 @@ type Holds struct {
 	logger  *zap.Logger
 }
 
-// New returns the Holds of one handler. reader gives the function that reads the balance of
+// New returns the Holds of one handler. reader returns the function that reads the balance of
 // a session's user.
 func New(terms Terms, store session.Store, ledgers *Ledgers, users *account.Users, reader func(*session.Session) account.ReadFunc, logger *zap.Logger) *Holds {
 	return &Holds{
@@ -64,9 +64,9 @@ func New(terms Terms, store session.Store, ledgers *Ledgers, users *account.User
 	}
 }
 
-// NeedOf is the balance that a user needs whose request holds its amount. The ledger decides
-// about the request itself, so that it is nil. While it streams, it goes on until nothing is
-// left: its own spending may take the balance below what the rule requires.
+// NeedOf returns the balance that a user needs if the rules have a reserve. For an ordinary
+// request it is nil, because the ledger decides. A stream goes on until nothing is left,
+// because its own spending may take the balance below what the rule requires.
 func NeedOf(streaming, passUnknown bool) *account.Need {
 	if !streaming {
 		return nil
@@ -81,7 +81,7 @@ func NeedOf(streaming, passUnknown bool) *account.Need {
 var errNoAmount = errors.New("the provider's balance is not an amount")
 
 // Admit asks the ledger whether a request that meets the rules can be paid. It reads the
-// balance if the ledger needs that, and gives id what was read. With dry it takes no hold.
+// balance if the ledger needs that, and updates id with it. With dry it takes no hold.
 func (hs *Holds) Admit(ctx context.Context, s *session.Session, id *identity.Identity, charge *policy.Charge, dry bool) Answer {
 	user, err := hs.store.LedgerUser(ctx, s.User.ID())
 	if err != nil {
@@ -130,7 +130,7 @@ func (hs *Holds) Admit(ctx context.Context, s *session.Session, id *identity.Ide
 	}
 }
 
-// unreachable is the answer if the ledger cannot be reached: the request never passes.
+// unreachable returns the answer if the ledger cannot be reached. The request never passes.
 func (hs *Holds) unreachable(err error) Answer {
 	if requests, due := hs.ledgers.unwritten.Next(hs.now()); due {
 		hs.logger.Error("the ledger of what users spend cannot be reached; requests that need it get 503", zap.Int("requests", requests), zap.Error(err))
@@ -138,8 +138,8 @@ func (hs *Holds) unreachable(err error) Answer {
 	return Answer{Verdict: Unchecked, RetryAfter: uncheckedRetry}
 }
 
-// NoteReading tells the ledger that a reading of a user's balance begins now. It returns what
-// to call with the result.
+// NoteReading tells the ledger that a reading of a user's balance begins now. The caller calls
+// end with the result.
 func (hs *Holds) NoteReading(ctx context.Context, s *session.Session) (end func(context.Context, *oauth.UserInfo)) {
 	user, err := hs.store.LedgerUser(ctx, s.User.ID())
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
-// Ledgers is what outlives a reload: the ledgers of this process, and the Keeper of the
-// ledger in use.
+// Ledgers has the ledgers of this process and the Keeper of the ledger in use. It outlives a
+// reload.
 type Ledgers struct {
 	now func() time.Time
 	// logger returns the newest logger of the site, or nil if there is none.
@@ -28,8 +28,8 @@ type Ledgers struct {
 	costFaults, overHolds, lateHolds, unwritten rare.Line
 }
 
-// keeper is the Keeper of a site's ledger. It outlives a reload, unless the ledger is
-// another one after it.
+// keeper is the Keeper of a site's ledger. It outlives a reload, unless the reload changes the
+// ledger.
 type keeper struct {
 	ledger spending.Ledger
 	*spending.Keeper
@@ -41,7 +41,7 @@ func NewLedgers(now func() time.Time, logger func() *zap.Logger, set *metrics.Se
 	return &Ledgers{now: now, logger: logger, metrics: set, locals: make(map[string]*spending.Local)}
 }
 
-// localAt is the ledger of this process for the users of one user information endpoint.
+// localAt returns the ledger of this process for the users of one user information endpoint.
 func (l *Ledgers) localAt(endpoint string) *spending.Local {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,8 +63,8 @@ func (l *Ledgers) Running() int {
 	return l.keeper.Running()
 }
 
-// keeperOf is the Keeper of a ledger. That of the previous configuration goes on if the
-// ledger is the same.
+// keeperOf returns the Keeper of a ledger. The Keeper of the previous configuration goes on if
+// the ledger is the same.
 func (l *Ledgers) keeperOf(ledger spending.Ledger) *spending.Keeper {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +74,7 @@ func (l *Ledgers) keeperOf(ledger spending.Ledger) *spending.Keeper {
 	return l.keeper.Keeper
 }
 
-// logLate writes down that a ledger took a settlement only when it was repeated.
+// logLate logs that a ledger accepted a settlement only on a retry.
 func (l *Ledgers) logLate(held spending.Hold, settled spending.Settled) {
 	if settled.OverHold && !held.Amount.IsZero() {
 		l.metrics.CountCostOverHold()

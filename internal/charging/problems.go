@@ -57,7 +57,7 @@ func RefuseOverBudget(w http.ResponseWriter, r *http.Request, over *SpentBudget)
 	})
 }
 
-// WholeSeconds is a time for Retry-After: at least a second, and rounded up.
+// WholeSeconds returns the value of Retry-After: whole seconds, rounded up, at least one.
 func WholeSeconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, int64(math.Ceil(d.Seconds()))), 10)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
-// ErrNoResponse stands for a handler that has panicked.
+// ErrNoResponse is the error of a handler that has panicked.
 var ErrNoResponse = errors.New("the next handler did not return")
 
 // Call is an admitted request that is passed on.
@@ -26,12 +26,12 @@ type Call struct {
 	held    *spending.Held
 	ctx     context.Context
 	path    string
-	// sent is true if a connection to an upstream was there for the request.
+	// sent is true if the request got a connection to an upstream.
 	sent atomic.Bool
 }
 
 // Begin is called before an admitted request is passed on. path is the path that the client
-// asked for. The caller calls End when the response has ended.
+// sent. The caller calls End when the response has ended.
 func (hs *Holds) Begin(r *http.Request, s *session.Session, path string, held *spending.Held) *Call {
 	c := &Call{holds: hs, session: s, held: held, ctx: context.WithoutCancel(r.Context()), path: path}
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { c.sent.Store(true) }}
@@ -39,8 +39,8 @@ func (hs *Holds) Begin(r *http.Request, s *session.Session, path string, held *s
 	return c
 }
 
-// End settles the request when its response has ended: in whatever way. err is the error of
-// the next handler.
+// End settles the request when its response has ended, with or without an error. err is the
+// error of the next handler.
 func (c *Call) End(rw *relay.Writer, err error) {
 	hs := c.holds
 	values, status := rw.Cost()
@@ -73,13 +73,13 @@ func (c *Call) End(rw *relay.Writer, err error) {
 	}
 }
 
-// clientClosed is the status that reverse_proxy notes if the client has left.
+// clientClosed is the status that reverse_proxy reports if the client has left.
 const clientClosed = 499
 
 // statusWithout is the status that counts for a request without a response. If the upstream
 // may have worked on the request, it is 200, so that the hold stays until the balance is
-// read: a client that leaves does not get its calls for nothing. An upstream that crashes
-// during a call refuses the connection when the request is repeated, and has worked on it.
+// read: a client that leaves does not get its calls for free. If an upstream crashes during
+// a call, the retry fails to connect, but the upstream has worked on the request.
 func (c *Call) statusWithout(err error) int {
 	if c.sent.Load() {
 		return http.StatusOK
@@ -89,7 +89,7 @@ func (c *Call) statusWithout(err error) int {
 	}
 	if answered, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		switch answered.StatusCode {
-		case 0, clientClosed, http.StatusBadGateway, http.StatusGatewayTimeout: // of a transport that says nothing
+		case 0, clientClosed, http.StatusBadGateway, http.StatusGatewayTimeout: // of a transport, which does not know whether the upstream worked
 		default:
 			return answered.StatusCode
 		}

@@ -188,9 +188,9 @@ func (r *Resolver) Duration(setting string, d caddy.Duration, byDefault time.Dur
 	return time.Duration(d)
 }
 
-// Url returns an absolute URL that is https, or http on loopback. Its errors show only the
+// URL returns an absolute URL that is https, or http on loopback. Its errors show only the
 // scheme and the host.
-func (r *Resolver) Url(setting, raw, byDefault string) string {
+func (r *Resolver) URL(setting, raw, byDefault string) string {
 	text := r.Text(setting, raw, byDefault)
 	if r.Err != nil || text == "" {
 		return ""

@@ -14,7 +14,7 @@ import (
 // one of oauth2-proxy's users.
 var originalURLHeaders = []string{"X-Forwarded-Uri", "X-Original-Url", "X-Auth-Request-Redirect"}
 
-// TrustedProxies are the peers whose word about the original request counts.
+// TrustedProxies are the peers that may name the original request.
 type TrustedProxies []netip.Prefix
 
 // Trust reports whether a TCP peer is one of them.
@@ -42,8 +42,8 @@ func (t TrustedProxies) Everybody() bool {
 	return false
 }
 
-// ForwardedURL gives the URL that a client asked the proxy in front for, or nil if the
-// proxy does not say. A proxy passes on what the client sent under the names that it does
+// ForwardedURL returns the URL that a client requested from the proxy in front, or nil if the
+// proxy does not send it. A proxy passes on what the client sent under the names that it does
 // not set itself. So all headers that are there must agree, each of them once, and ok is
 // false otherwise. ok is also false for OnlyFullURL.
 func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
@@ -83,8 +83,7 @@ func OnlyFullURL(header http.Header) bool {
 	return sent
 }
 
-// agreeOnURL gives the one URL that two headers name, of which one may leave out the
-// host. The first may be nil.
+// agreeOnURL returns the URL that two headers name. One of them may leave out the host. The first may be nil.
 func agreeOnURL(a, b *url.URL) (*url.URL, bool) {
 	switch {
 	case a == nil:
@@ -121,8 +120,8 @@ func ParseForwardedURL(text string) (*url.URL, bool) {
 	return u, u.Path != "" && u.Path[0] == '/'
 }
 
-// ForwardedPath gives the path of a URL of ours, with its query, and nothing for
-// another host's. The scheme may be another one: TLS may end in front of the proxy.
+// ForwardedPath returns the path and the query of a URL of this site, and "" for another
+// host's URL. The scheme may be another one: TLS may end in front of the proxy.
 func ForwardedPath(asked *url.URL, external string) string {
 	_, own, _ := strings.Cut(external, "://")
 	if asked.Host != "" && origin.HostAndPort(asked) != own {

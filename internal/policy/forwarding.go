@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// Forwarding is what the proxies in front of a site may say of the requests that they have
-// received. The zero value trusts no proxy.
+// Forwarding says which proxies in front of a site may name the original request. The zero value trusts no proxy.
 type Forwarding struct {
 	Proxies  TrustedProxies
 	AuthPath string // of the endpoint auth
@@ -41,7 +40,7 @@ func (f Forwarding) Question(routes *Routes, r *http.Request, sent *url.URL) (q 
 	return Question{demand, complete && !isOurs}, ok
 }
 
-// askedURL gives the original URL that a trusted proxy has sent, or nil. Envoy appends
+// askedURL returns the original URL that a trusted proxy has sent, or nil. Envoy appends
 // the original path to the path of `auth`. It does not set the headers of other proxies,
 // so a client may have sent them: if there are both a path and headers, they must agree.
 func (f Forwarding) askedURL(r *http.Request, sent *url.URL) (original *url.URL, ok bool) {
@@ -67,7 +66,7 @@ func (f Forwarding) IsOnlyFullURL(r *http.Request) bool {
 	return f.Proxies.Trust(r.RemoteAddr) && OnlyFullURL(r.Header)
 }
 
-// Page gives the original page of a request that a trusted proxy has sent on to `start`,
+// Page returns the original page of a request that a trusted proxy has sent on to `start`,
 // because its user is not signed in. page is not cleaned yet. It is empty if it is not a page
 // of this site. forwarded is false for every other request.
 func (f Forwarding) Page(r *http.Request) (page string, forwarded bool) {

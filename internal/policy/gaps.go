@@ -20,11 +20,11 @@ func (g ruleGap) String() string {
 }
 
 // RuleGaps finds the paths that a client may ask for instead, so that no rule applies.
-// Caddy's path matcher takes patterns to the letter: `/team/*` does not match `/team`,
+// Caddy's path matcher compares exactly: `/team/*` does not match `/team`,
 // and `/pay` does not match `/pay/`, while many applications answer both alike.
 //
-// There is no gap where another pattern of the block matches the path, where the path is
-// public anyway, or where the operator names it in another place: that is a decision.
+// There is no gap if another pattern of the block matches the path, or if the path is public
+// anyway. A path that the operator names in another place is a decision, not a gap.
 func RuleGaps(public, optional []string, required [][]string) (gaps []ruleGap) {
 	for i, block := range required {
 		for _, pattern := range block {
@@ -42,8 +42,8 @@ func RuleGaps(public, optional []string, required [][]string) (gaps []ruleGap) {
 
 // MatcherGaps finds the same paths beside the path patterns of the directive's matcher.
 // There is no login at such a path, unless the operator names it in another place. A
-// pattern without a slash in front matches nothing, and may be a value, a secret say,
-// that has come to the wrong place.
+// pattern that does not begin with a slash matches nothing. It may be a value in the wrong
+// place, even a secret.
 func MatcherGaps(selected, public, optional []string) (warnings []string) {
 	for _, pattern := range selected {
 		open, ok := besidePattern(pattern)
@@ -54,7 +54,7 @@ func MatcherGaps(selected, public, optional []string) (warnings []string) {
 	return warnings
 }
 
-// besidePattern gives the path beside a pattern: without the slash at its end, or with
+// besidePattern returns the path beside a pattern: without the slash at the end, or with
 // one. ok is false for a pattern that has no such path.
 func besidePattern(pattern string) (path string, ok bool) {
 	base, below := strings.CutSuffix(pattern, "/*")
@@ -70,7 +70,7 @@ func besidePattern(pattern string) (path string, ok bool) {
 	}
 }
 
-// names reports whether a path is one of the patterns to the letter.
+// names reports whether a path is exactly one of the patterns.
 func names(patterns []string, path string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool { return strings.EqualFold(pattern, path) })
 }

@@ -5,7 +5,7 @@ import "strings"
 // IsHost reports whether the value of a Host header is a name or an address, with a port
 // or without. Servers disagree about others: of `admin.localhost:1:2` nginx takes
 // `admin.localhost`, and Caddy the whole; in `a@admin.localhost` a URL parser finds a
-// user. None at all is allowed, as in HTTP/1.0.
+// user. An empty value is allowed, as in HTTP/1.0.
 func IsHost(host string) bool {
 	name, rest := host, ""
 	isName := isHostName
@@ -22,7 +22,7 @@ func IsHost(host string) bool {
 	return (rest == "" || hasPort) && all(name, isName) && all(port, isDigit)
 }
 
-// PlainHost is a host in lower case and without the dots that may end a full domain
+// PlainHost returns a host in lower case and without the dots that may end a full domain
 // name. Its port stays.
 func PlainHost(host string) string {
 	host = strings.ToLower(host)

@@ -47,7 +47,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 		form := forms[i]
 		if cut := strings.IndexFunc(form, isControl); cut >= 0 {
 			complete = false
-			forms = addForm(forms, form[:cut]) // names the endpoint that it may be for
+			forms = addForm(forms, form[:cut]) // may name an endpoint
 		}
 		forms = addForm(forms, CleanPath(form))
 		if strings.HasPrefix(form, "//") {
@@ -67,8 +67,8 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 	return forms, complete
 }
 
-// maxReadings bounds the work for one path. An honest one has a handful: 16 are those
-// of four peculiarities that are independent of each other.
+// maxReadings limits the work for one path. A path of an honest client has few readings:
+// four independent oddities in one path make 16.
 const maxReadings = 16
 
 // MaxOddPath is the maximum length of a path that is not ordinary, in bytes as the client
@@ -86,7 +86,7 @@ func addForm(forms []string, form string) []string {
 	return append(forms, form)
 }
 
-// isOrdinary reports whether every server reads the path in the same way.
+// isOrdinary reports whether all servers read the path in the same way.
 func isOrdinary(u *url.URL) bool {
 	if u.RawPath != "" {
 		return false
@@ -114,7 +114,7 @@ func isOrdinary(u *url.URL) bool {
 	return before != '.' && before != ' '
 }
 
-// isControl reports whether a character has no place in a path. A `$` in a regular
+// isControl reports whether a character does not belong in a path. A `$` in a regular
 // expression of Python, Perl and PHP also matches before a newline at the end, so that
 // routes for `/admin` answer `/admin%0A`; C ends a text at NUL. U+0085, U+2028 and U+2029
 // end a line, too, in Java and in other languages.
@@ -133,10 +133,10 @@ func isOddLetter(text string) bool {
 	return r == '\u0131' || r == '\u017f' || isControl(r)
 }
 
-// belowHost gives the path of a text that begins with a host. `new URL(target, base)` in
-// JavaScript, parse_url in PHP and java.net.URI read `//host/path` like that, as the
-// reference to another host that it is in a page (RFC 3986 section 4.2). JavaScript does
-// so after any number of slashes.
+// belowHost returns the path of a text that begins with a host. `new URL(target, base)` in
+// JavaScript, parse_url in PHP and java.net.URI read `//host/path` as a
+// reference to another host (RFC 3986 section 4.2). JavaScript does so after any number of
+// slashes.
 func belowHost(text string) string {
 	if slash := strings.IndexByte(text, '/'); slash >= 0 {
 		return text[slash:]
@@ -161,7 +161,7 @@ func newOverlongReplacer() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// isOverlong reports whether two bytes begin such a character.
+// isOverlong reports whether two bytes begin a character that overlong replaces.
 func isOverlong(first, second byte) bool {
 	switch first {
 	case 0xc0, 0xc1:
@@ -220,8 +220,8 @@ func cutParameters(p string) string {
 	return strings.Join(segments, "/")
 }
 
-// trimSegments takes dots and blanks off the end of each segment, as file systems of
-// Windows do. A segment of nothing else stays.
+// trimSegments removes dots and blanks at the end of each segment, as file systems of
+// Windows do. A segment of only dots and blanks stays as it is.
 func trimSegments(p string) string {
 	if !strings.Contains(p, "./") && !strings.Contains(p, " /") && strings.TrimRight(p, ". ") == p {
 		return p
@@ -235,9 +235,9 @@ func trimSegments(p string) string {
 	return strings.Join(segments, "/")
 }
 
-// agree gives the answer that a question has for all readings of a path, or false
-// when they disagree.
-func agree[T comparable](forms []string, ask func(path string) T) (T, bool) {
+// agree returns the result of ask for the first reading of a path. ok is false if another
+// reading has another result.
+func agree[T comparable](forms []string, ask func(path string) T) (result T, ok bool) {
 	first := ask(forms[0])
 	for _, form := range forms[1:] {
 		if ask(form) != first {
@@ -247,8 +247,8 @@ func agree[T comparable](forms []string, ask func(path string) T) (T, bool) {
 	return first, true
 }
 
-// matchesLiterally reports whether a path matches one of the patterns letter by
-// letter, as a server does that cleans nothing.
+// matchesLiterally reports whether a path matches one of the patterns letter by letter, as
+// in a server that does not clean paths.
 func matchesLiterally(patterns []string, p string) bool {
 	p = strings.ToLower(p)
 	for _, pattern := range patterns {

@@ -1,8 +1,8 @@
 // Package policy decides by path: which endpoint of the gateway a request is for, who may
 // pass, and which rules apply.
 //
-// A path is judged in every way in which an upstream could read it, and where the
-// readings disagree the request is refused. The package does not know who is signed in.
+// A path is judged in every way in which an upstream could read it. If the readings lead to
+// different results, the request is refused. The package does not know who is signed in.
 // Begin with Routes.
 package policy
 
@@ -13,9 +13,9 @@ import (
 	"strings"
 )
 
-// Patterns are path patterns as of Caddy's path matcher, for both ways to read a path.
+// Patterns are path patterns in the syntax of Caddy's path matcher, for two ways to match.
 type Patterns struct {
-	// List is compared letter by letter, as a server does that cleans nothing.
+	// List is compared letter by letter, as in a server that does not clean paths.
 	List []string
 	// Match is Caddy's path matcher, which cleans the path. An error means that it cannot
 	// be evaluated.
@@ -29,7 +29,7 @@ type Routes struct {
 	belowAuth string            // the beginning of the paths below auth; empty without auth
 	public    Patterns
 	optional  Patterns
-	required  []Patterns // of each require block; a block without patterns is for every path
+	required  []Patterns // of each require block; a block without patterns applies to every path
 }
 
 // NewRoutes returns the routes of a site. endpoints maps names to paths. required has one
@@ -69,13 +69,13 @@ func (rt *Routes) EndpointAt(path string) string {
 	return rt.endpoints[path]
 }
 
-// Demand is what a request asks of who wants to pass.
+// Demand is what a path requires of a request.
 type Demand struct {
 	Access Access
-	Blocks Blocks // that apply to who is signed in
+	Blocks Blocks // the require blocks that apply to a signed-in user
 }
 
-// Strictest is what is asked where the path is not known: everything.
+// Strictest returns the demand for an unknown path: a session, and every require block.
 func (rt *Routes) Strictest() Demand {
 	return Demand{AccessProtected, 1<<len(rt.required) - 1}
 }
@@ -83,7 +83,7 @@ func (rt *Routes) Strictest() Demand {
 func (rt *Routes) cleanBlocks(r *http.Request) Blocks {
 	return blocksWhere(rt.required, func(p Patterns) bool {
 		ok, err := p.Match(r)
-		return ok || err != nil // what cannot be matched demands, and lets nobody pass
+		return ok || err != nil // fail closed: if a pattern cannot be evaluated, its block applies
 	})
 }
 
@@ -119,8 +119,8 @@ func accessIf(public bool, optional func() bool) Access {
 	}
 }
 
-// matches treats a pattern that cannot be matched as no match: then the path is
-// protected.
+// matches reports whether a request matches. A pattern that cannot be evaluated does not
+// match, so that the path stays protected.
 func matches(p Patterns, r *http.Request) bool {
 	if len(p.List) == 0 {
 		return false

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
-// Rule is one require block, without its paths. A field that is not set is no condition.
+// Rule is one require block, without its paths. A field that is not set is not a condition.
 type Rule struct {
 	Balance *account.Amount
 	// Required is Balance, for the ledger. It is set if any rule has a Reserve.
@@ -33,17 +33,17 @@ type Budget struct {
 	spending.Budget
 }
 
-// Blocks says which require blocks apply to a path, one bit each. It can be compared,
-// so that the readings of a path can be.
+// Blocks says which require blocks apply to a path, with one bit for each block. It is
+// comparable, because the results of the readings of a path are compared.
 type Blocks uint64
 
-// MaxBlocks is how many require blocks there may be.
+// MaxBlocks is the maximum number of require blocks.
 const MaxBlocks = 64
 
 // Rules are all require blocks, in their order.
 type Rules []Rule
 
-// Among gives the rules that apply.
+// Among returns the rules of the given blocks.
 func (rs Rules) Among(which Blocks) Rules {
 	if which == 0 {
 		return nil
@@ -57,7 +57,7 @@ func (rs Rules) Among(which Blocks) Rules {
 	return chosen
 }
 
-// Need is the highest balance that the rules ask for, or nil when they ask for none.
+// Need returns the highest balance that the rules require, or nil if they require none.
 func (rs Rules) Need(passUnknown bool) *account.Need {
 	var highest *account.Amount
 	for _, r := range rs {
@@ -85,8 +85,8 @@ type Charge struct {
 	Ledger  []spending.Budget
 }
 
-// Charge returns nil if the rules have neither a reserve nor a budget. A request pays once,
-// however many rules apply: of several amounts the highest counts.
+// Charge returns what the rules hold and count. It returns nil if they have neither a reserve
+// nor a budget. If several rules apply, a request holds the highest amount, once.
 func (rs Rules) Charge() *Charge {
 	var c Charge
 	for _, r := range rs {
@@ -116,8 +116,8 @@ func (c *Charge) demand(amount spending.Amount, text string) {
 	}
 }
 
-// Refuse returns why the rules refuse a user, apart from the balance. It is empty if they do
-// not.
+// Refuse returns why the rules refuse a user, apart from the balance. It returns "" if they
+// do not refuse the user.
 func (rs Rules) Refuse(u *oauth.UserInfo) (reason string) {
 	for _, r := range rs {
 		switch {
@@ -130,9 +130,8 @@ func (rs Rules) Refuse(u *oauth.UserInfo) (reason string) {
 	return ""
 }
 
-// domainOf is the domain of an e-mail address, in lower case. Of an address with
-// another number of `@` than one nobody can say for certain what its domain is: it has
-// none.
+// domainOf returns the domain of an e-mail address, in lower case. It returns "" unless the
+// address has exactly one `@`, because otherwise programs disagree about the domain.
 func domainOf(email string) string {
 	local, domain, _ := strings.Cut(email, "@")
 	if local == "" || strings.Contains(domain, "@") {
@@ -141,8 +140,8 @@ func domainOf(email string) string {
 	return LowerASCII(domain)
 }
 
-// LowerASCII changes only A to Z. Other letters, such as the Kelvin sign, could turn into a
-// letter of another domain.
+// LowerASCII changes A to Z to lower case, and no other letter. Other letters, such as the
+// Kelvin sign, could become a letter of another domain.
 func LowerASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

@@ -75,7 +75,7 @@ func respelled(views []view, spell func(view) (respelled view, differs bool)) []
 	return views
 }
 
-// asGET gives the GET request that reverse_proxy makes of the CONNECT of a WebSocket.
+// asGET returns the GET request that reverse_proxy makes of the CONNECT of a WebSocket.
 func asGET(r *http.Request) func(view) (view, bool) {
 	if !IsWebSocketConnect(r) {
 		return func(v view) (view, bool) { return v, false }
@@ -89,7 +89,7 @@ func asGET(r *http.Request) func(view) (view, bool) {
 	}
 }
 
-// inUpperCase gives the method in upper case: some servers, such as gunicorn, ignore its
+// inUpperCase returns the view with its method in upper case: some servers, such as gunicorn, ignore its
 // case.
 func inUpperCase(v view) (view, bool) {
 	upper := strings.ToUpper(v.method)
@@ -98,7 +98,7 @@ func inUpperCase(v view) (view, bool) {
 	return v, differs
 }
 
-// withPlainHost gives the host as servers compare it: in lower case, without the dot at the
+// withPlainHost returns the view with its host as servers compare it: in lower case, without the dot at the
 // end of a full domain name.
 func withPlainHost(v view) (view, bool) {
 	host := PlainHost(v.host)

@@ -12,7 +12,7 @@ type Target int
 const (
 	// TargetOK: the request asks for a path.
 	TargetOK Target = iota
-	// TargetMethod: the method makes a tunnel, or sends the request back.
+	// TargetMethod: the method opens a tunnel, or makes the upstream send the request back.
 	TargetMethod
 	// TargetNoPath: the target is not a path, or does not begin with one.
 	TargetNoPath
@@ -24,11 +24,11 @@ const (
 //
 // CONNECT is refused, because its body is not a body: Go's transport writes it to an
 // HTTP/1.1 upstream without a length, and an upstream that answers with 404 and keeps
-// the connection open reads it as the next request. That request has any path and any
-// identity header, and nobody here has seen it. Only the CONNECT of a WebSocket
+// the connection open reads it as the next request. That request can have any path and
+// any identity header, and tollgate has not seen it. Only the CONNECT of a WebSocket
 // (RFC 8441, RFC 9220) passes: reverse_proxy makes a GET of it. TRACE is refused,
-// because the answer shows the headers that the upstream received to the client, and
-// TRACK because it is Microsoft's name for it.
+// because its response shows the client all headers that the upstream received, and
+// TRACK is Microsoft's name for TRACE.
 //
 // A target without a path (`GET *`, `GET a:http://x/api`) is refused, because no rule
 // applies to it while the upstream may find a path in it. An absolute target without a
@@ -77,8 +77,8 @@ func IsWebSocketConnect(r *http.Request) bool {
 	}
 }
 
-// FillPath makes the empty path of a URL the "/" that it means, so that all rules, and
-// everything behind them, read the same.
+// FillPath replaces the empty path of a URL by the "/" that it means, so that rules and
+// upstreams see the same path.
 func FillPath(u *url.URL) {
 	if u.Path == "" {
 		u.Path = "/"
@@ -90,7 +90,7 @@ func FillPath(u *url.URL) {
 var forwardedMethodHeaders = []string{"X-Forwarded-Method", "X-Original-Method"}
 
 // ForwardsTunnel reports whether a proxy asks about a CONNECT or a TRACE. Such a
-// request is refused whoever says so: the proxy would pass it on like any other.
+// request is refused even if the proxy is not trusted: it would pass the request on.
 func ForwardsTunnel(header http.Header) bool {
 	for _, name := range forwardedMethodHeaders {
 		for _, method := range header[name] {

@@ -18,7 +18,7 @@ import (
 //
 // ok is false if the result depends on how one of the paths is read.
 func (rt *Routes) Demand(sent *url.URL, here *http.Request) (d Demand, ok bool) {
-	if !rt.goByPath() {
+	if !rt.dependsOnPath() {
 		_, readable := Readings(sent) // without rules, every readable path is protected
 		return Demand{Access: AccessProtected}, readable
 	}
@@ -30,17 +30,17 @@ func (rt *Routes) Demand(sent *url.URL, here *http.Request) (d Demand, ok bool) 
 	return rt.demandAt(read(asSent), read(here))
 }
 
-// goByPath reports whether any setting depends on the path.
-func (rt *Routes) goByPath() bool {
+// dependsOnPath reports whether any setting depends on the path.
+func (rt *Routes) dependsOnPath() bool {
 	return len(rt.public.List) > 0 || len(rt.optional.List) > 0 || len(rt.required) > 0
 }
 
-// isSamePath reports whether two URLs have one path, in one spelling.
+// isSamePath reports whether two URLs have the same path in the same spelling.
 func isSamePath(a, b *url.URL) bool {
 	return a.Path == b.Path && a.RawPath == b.RawPath
 }
 
-// demandAt gives the strictest demand of these paths, which are one or two.
+// demandAt returns the strictest demand of one or two paths.
 func (rt *Routes) demandAt(paths ...readPath) (d Demand, ok bool) {
 	d.Access = AccessPublic
 	for i := range paths {
@@ -51,7 +51,7 @@ func (rt *Routes) demandAt(paths ...readPath) (d Demand, ok bool) {
 		d.Access = min(d.Access, a)
 	}
 	if d.Access == AccessPublic || len(rt.required) == 0 {
-		return d, true // a public path asks nothing of anybody
+		return d, true // a public path has no rules
 	}
 	for i := range paths {
 		which, ok := decideAlike(&paths[i], rt.cleanBlocks, rt.literalBlocks)
@@ -66,8 +66,8 @@ func (rt *Routes) demandAt(paths ...readPath) (d Demand, ok bool) {
 // readPath is one path of a request, with every way in which a server may read it.
 type readPath struct {
 	request  *http.Request // with this path in its URL
-	forms    []string      // nil for an ordinary path: every server reads it alike
-	complete bool          // false if there are more forms than we look at
+	forms    []string      // nil for an ordinary path, which every server reads in the same way
+	complete bool          // false if Readings found the path too long or too odd
 }
 
 func read(r *http.Request) readPath {
@@ -78,8 +78,8 @@ func read(r *http.Request) readPath {
 	return readPath{r, forms, complete}
 }
 
-// decideAlike decides by one path. ok is false if Caddy's path matcher, which cleans the
-// path, and an exact comparison of any of its readings decide differently.
+// decideAlike decides by one path. clean uses Caddy's path matcher, which cleans the path;
+// literal compares a reading exactly. ok is false if clean and literal differ for any reading.
 func decideAlike[T comparable](p *readPath, clean func(*http.Request) T, literal func(path string) T) (decided T, ok bool) {
 	if p.forms == nil {
 		return clean(p.request), true

@@ -14,14 +14,14 @@ import (
 // Original is a request as it was before it was forwarded. It is put back before the
 // request is repeated, because handlers change the request and the response header in place.
 type Original struct {
-	Method string
-	Url    url.URL
-	Host   string
-	Uri    string
-	Length int64
-	Header http.Header
-	Token  string // the access token in Header
-	Body   *BodyReader
+	Method     string
+	URL        url.URL
+	Host       string
+	RequestURI string
+	Length     int64
+	Header     http.Header
+	Token      string // the access token in Header
+	Body       *BodyReader
 	// WebSocket is the client's side of a WebSocket that shares its connection.
 	WebSocket io.ReadCloser
 	// Trailers is true if the request announces trailers. They are complete when the body
@@ -46,16 +46,16 @@ func Note(w http.ResponseWriter, r *http.Request, tokenHeader string) (original 
 		return nil, false
 	}
 	original = &Original{
-		Method: r.Method,
-		Url:    *r.URL,
-		Host:   r.Host,
-		Uri:    r.RequestURI,
-		Length: r.ContentLength,
-		Header: r.Header.Clone(),
-		Token:  token[0],
-		Answer: w.Header().Clone(),
-		Groups: maps.Clone(groups),
-		Vars:   maps.Clone(vars),
+		Method:     r.Method,
+		URL:        *r.URL,
+		Host:       r.Host,
+		RequestURI: r.RequestURI,
+		Length:     r.ContentLength,
+		Header:     r.Header.Clone(),
+		Token:      token[0],
+		Answer:     w.Header().Clone(),
+		Groups:     maps.Clone(groups),
+		Vars:       maps.Clone(vars),
 	}
 	switch {
 	case r.Method == http.MethodConnect:
@@ -94,7 +94,7 @@ func (o *Original) Forget() {
 // PutBack restores r and its response header. It changes r in place, because Caddy's
 // placeholders are bound to it.
 func (o *Original) PutBack(w http.ResponseWriter, r *http.Request) {
-	r.Method, *r.URL, r.Host, r.RequestURI, r.ContentLength = o.Method, o.Url, o.Host, o.Uri, o.Length
+	r.Method, *r.URL, r.Host, r.RequestURI, r.ContentLength = o.Method, o.URL, o.Host, o.RequestURI, o.Length
 	r.Header = o.Header
 	switch {
 	case o.Body != nil:

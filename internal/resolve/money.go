@@ -88,8 +88,7 @@ func (b *Budgets) Add(r *config.Resolver, setting, amount, per string) {
 	b.List = append(b.List, policy.Budget{Text: text, Budget: spending.Budget{Key: b.key, Window: window, Limit: limit}})
 }
 
-// Charge checks what only all rules together show, and gives what they hold and count
-// together. It completes the rules. balances are the rules' balances as configured.
+// Charge checks all rules together, and returns what they hold and count together. It completes the rules. balances are the rules' balances as configured.
 func Charge(r *config.Resolver, rules policy.Rules, balances []string, forwardAuth bool) *policy.Charge {
 	charge := rules.Charge()
 	if charge == nil {

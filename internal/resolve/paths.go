@@ -58,7 +58,7 @@ type OwnPaths struct {
 	Prefix   string
 	Own      map[string]string // by name
 	Callback string            // the path of redirect_uri
-	// Needs are the endpoints that need a block which is missing, by name.
+	// Needs maps the name of an endpoint that cannot be on to the block that is missing for it.
 	Needs map[string]string
 }
 

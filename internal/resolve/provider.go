@@ -98,13 +98,13 @@ func (e Endpoints) Optional(name, raw, defaultPath string) string {
 		text = defaultPath
 	}
 	if !strings.HasPrefix(text, "/") {
-		return e.r.Url(setting, text, "")
+		return e.r.URL(setting, text, "")
 	}
 	if e.base == "" || strings.HasPrefix(text, "//") {
 		// The text is not repeated: a secret may be part of it.
 		e.r.Check(setting, raw, errors.New("is neither an absolute URL nor a path below base_url"))
 	}
-	return e.r.Url(setting, e.base+text, "")
+	return e.r.URL(setting, e.base+text, "")
 }
 
 // Scopes reads the scopes of a sign-in.
@@ -122,7 +122,7 @@ func Scopes(r *config.Resolver, raw, byDefault []string) []string {
 // Issuer reads the provider's issuer identifier. It is compared exactly, so it must be
 // written as the provider writes it (RFC 9207 section 2).
 func Issuer(r *config.Resolver, raw string) string {
-	issuer := r.Url("provider.issuer", raw, "")
+	issuer := r.URL("provider.issuer", raw, "")
 	if strings.Contains(issuer, "?") {
 		r.Check("provider.issuer", raw, errors.New("must not contain a query"))
 	}

@@ -42,8 +42,8 @@ func (a Amount) Add(b Amount) Amount {
 	return sum
 }
 
-// addCapped returns a + b, or maxAmount if the sum is larger. Such a sum belongs to nobody
-// who could pay, so that no decision depends on the rest.
+// addCapped returns a + b, or maxAmount if the sum is larger. No user can
+// pay such a sum, so no decision depends on the rest.
 func (a Amount) addCapped(b Amount) Amount {
 	if sum := a.Add(b); !maxAmount.Less(sum) {
 		return sum
@@ -108,8 +108,8 @@ func ParseRequired(text string) (Amount, error) {
 	return a, nil
 }
 
-// BalanceOf returns a balance. It rounds down what is beyond twelve decimal places, and an
-// amount beyond fifteen whole digits to the next one that has fifteen.
+// BalanceOf returns a balance. It rounds down to twelve decimal places. An amount with more
+// than fifteen whole digits becomes the nearest one with fifteen.
 func BalanceOf(d decimal.Decimal) Amount {
 	text := d.String()
 	a, _, err := parse(text)
@@ -123,9 +123,9 @@ func BalanceOf(d decimal.Decimal) Amount {
 	}
 }
 
-// ParseCost reads the values of Tollgate-Cost in one response. told is false if there is
-// none. An error is a fault of the upstream: several values, a negative one, one with too
-// many digits, or no decimal.
+// ParseCost reads the values of Tollgate-Cost in one response. told is false without a
+// value. An error is a fault of the upstream: several values, a negative value, too many
+// digits, or not a decimal number.
 func ParseCost(values []string) (cost Amount, told bool, err error) {
 	switch len(values) {
 	case 0:

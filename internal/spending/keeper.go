@@ -79,11 +79,11 @@ type Ask struct {
 	PassUnknown bool
 }
 
-// Admit decides about a request. held is nil unless the outcome is Admitted, and if the
-// request is a dry one. The caller settles held exactly when the request has ended.
+// Admit decides about a request. held is nil if the request is dry or the outcome is
+// not Admitted. The caller settles held when the request has ended.
 //
-// If the outcome is NeedsReading, no reading came back in time, and the money may or may not
-// be there. If err is not nil, the ledger cannot be reached. In both cases, and with Busy
+// If the outcome is NeedsReading, no reading came back in time, and it is unknown whether the
+// money is there. If err is not nil, the ledger cannot be reached. In both cases, and with Busy
 // and Unavailable, the caller answers 503.
 func (k *Keeper) Admit(ctx context.Context, ask *Ask) (held *Held, result Result, err error) {
 	h := &Held{keeper: k, user: ask.User, request: ask.Request}
@@ -102,8 +102,8 @@ func (k *Keeper) Admit(ctx context.Context, ask *Ask) (held *Held, result Result
 	return k.tryWithReadings(ctx, ask, h)
 }
 
-// Look tells what a user can spend, without a hold and without a reading. Its Outcome means
-// nothing.
+// Look returns what a user can spend, without a hold and without a reading. Ignore its
+// Outcome.
 func (k *Keeper) Look(ctx context.Context, user string, budgets []Budget) (Result, error) {
 	result, _, err := k.ledger.Admit(ctx, user, &Request{Reserve: true, PassUnknown: true, Budgets: budgets, Dry: true})
 	return result, err
@@ -162,7 +162,8 @@ func (k *Keeper) try(ctx context.Context, h *Held) (*Held, Result, error) {
 	return h, result, nil
 }
 
-// epochNever is the epoch of a hold that a ledger does not know of course.
+// epochNever is the epoch of a hold that the ledger may not know. If it does not know the
+// hold, its settlement books nothing.
 const epochNever = 1<<53 - 1
 
 // BeginReading notes that a reading of the user's balance begins now. The caller calls end
@@ -218,8 +219,8 @@ func (h *Held) Settle(ctx context.Context, word Word, cost Amount) (Settled, err
 	return settled, err
 }
 
-// enqueue keeps a settlement that the ledger did not take. If there are too many, the oldest
-// is given up: its hold then ends with its lease, and stays until a reading after that.
+// enqueue keeps a settlement that the ledger did not accept. If there are too many, the oldest
+// is dropped: its hold then ends with its lease, and its amount counts until the next reading.
 func (k *Keeper) enqueue(h Hold, t Settlement) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -269,8 +270,8 @@ func (k *Keeper) isDone() bool {
 	return !k.active
 }
 
-// renew restarts the leases of all running requests. A hold that the ledger does not know is
-// one that it has lost, if its request still runs.
+// renew restarts the leases of all running requests. If the ledger does not know the hold of
+// a running request, it has lost the hold.
 func (k *Keeper) renew(ctx context.Context) error {
 	held := k.leasedNow()
 	epochs, err := k.renewThese(ctx, held, false)
@@ -312,7 +313,8 @@ func (k *Keeper) renewThese(ctx context.Context, held []*Held, restore bool) ([]
 	return k.ledger.Renew(ctx, holds, restore)
 }
 
-// restore makes the lost holds again whose requests still run. Settlements wait meanwhile.
+// restore adds lost holds to the ledger again if their requests still run. Settlements wait
+// meanwhile.
 func (k *Keeper) restore(ctx context.Context, lost []*Held) error {
 	k.settling.Lock()
 	defer k.settling.Unlock()
@@ -332,8 +334,8 @@ func (k *Keeper) restore(ctx context.Context, lost []*Held) error {
 	return nil
 }
 
-// Flush repeats the settlements that the ledger did not take. One that fails again goes to
-// the end, so that it keeps no other from the ledger: the State of one user may be damaged.
+// Flush retries the settlements that the ledger did not accept. One that fails again goes to
+// the end, so that it does not block the others: the State of one user may be damaged.
 func (k *Keeper) Flush(ctx context.Context) {
 	k.mu.Lock()
 	waiting := len(k.queue)

@@ -52,17 +52,17 @@ type Request struct {
 	// Required is the least available money of a user who may pass. It may be more than
 	// Amount, and is not held.
 	Required Amount
-	// MaxAge is how old a balance may be that decides. If it is older, or unknown, the
+	// MaxAge is the maximum age of a balance that decides. If it is older, or unknown, the
 	// outcome is NeedsReading. Ages count from the begin of a reading.
 	MaxAge time.Duration
-	// RefusalAge is how old a balance may be that refuses.
+	// RefusalAge is the maximum age of a balance that refuses.
 	RefusalAge time.Duration
 	// PassUnknown admits the request if no balance of MaxAge is known. Set it after a
 	// reading has failed, and if the configuration says `on_unknown allow`.
 	PassUnknown bool
 	// Budgets are the budgets that count for the request.
 	Budgets []Budget
-	// Dry is true if the answer is wanted without a hold. The Result then has Budgets.
+	// Dry is true if the request takes no hold. The Result then has Budgets.
 	Dry bool
 }
 
@@ -100,8 +100,8 @@ type Result struct {
 	Known     bool
 	Available Amount
 	Age       time.Duration
-	// Unread is what was settled after the newest reading began. The balance may include
-	// it already.
+	// Unread is what was settled after the newest reading began. The balance may already
+	// include it.
 	Unread Amount
 	// InFlight is true if the request would pass if the running requests cost nothing. It
 	// is worth asking again when one of them has ended.
@@ -123,7 +123,7 @@ type BudgetUse struct {
 	ResetsAt time.Time
 }
 
-// Word is what an upstream's response says of the cost.
+// Word is what an upstream's response says about the cost.
 type Word int
 
 const (
@@ -173,7 +173,7 @@ type Settled struct {
 	Repeated bool
 	// OverHold is true if the cost was above the amount held. It was booked in full.
 	OverHold bool
-	// NeedsReading is true if something was booked that only a reading can dissolve.
+	// NeedsReading is true if something was booked that counts until the next reading.
 	NeedsReading bool
 }
 
@@ -204,7 +204,7 @@ type Hold struct {
 // An error means that the ledger cannot read or write now. It never means that a request
 // may pass.
 type Ledger interface {
-	// Admit decides about a request. The epoch belongs into its Settlement.
+	// Admit decides about a request. The caller puts the epoch into its Settlement.
 	Admit(ctx context.Context, user string, r *Request) (result Result, epoch uint64, err error)
 
 	// Settle ends a request.

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxClosed is how many readings of one user may be under way that are told apart. It
-	// bounds the sums of a State: see maxWholeDigits.
+	// maxClosed is the maximum number of concurrent readings of one user that have a sum of
+	// their own. It bounds the sums of a State: see maxWholeDigits.
 	maxClosed = 5
 	// lapsedMemory is how long a hold is remembered whose lease ran out. A gateway that was
 	// frozen settles such a hold late, and its cost must not get lost.
@@ -34,7 +34,7 @@ type State struct {
 	// holds are the running requests, and held is the sum of their amounts.
 	holds map[ID]hold
 	held  Amount
-	// lease is a time before which no lease ends.
+	// lease is the earliest time at which a lease may end, or 0 if there are none.
 	lease int64
 
 	// open is what was settled since the newest reading began. closed is what was settled
@@ -42,7 +42,7 @@ type State struct {
 	open   Amount
 	closed []settledBefore
 
-	// lapsed are holds whose lease ran out, and until when they are remembered.
+	// lapsed has the holds whose lease ran out, and the time until which each is remembered.
 	lapsed map[ID]int64
 
 	accounts []account
@@ -57,22 +57,22 @@ type hold struct {
 	budgets []Budget
 }
 
-// settledBefore is what was settled before the reading with this number began, and after
-// the one before it.
+// settledBefore is what was settled between the begin of the previous reading and the begin
+// of the reading with this number.
 type settledBefore struct {
 	number uint64
 	sum    Amount
 }
 
-// NewState returns the State of a user of whom nothing is known. Its numbers begin with the
-// time, so that the ticket of a State that was forgotten means nothing to its successor.
+// NewState returns the State of an unknown user. Its numbers begin with the time, so that a
+// ticket of an earlier State of this user, which was forgotten, is not valid here.
 func NewState(now int64) *State {
 	first := uint64(now) * 1000
 	return &State{seq: first, applied: first}
 }
 
-// Enter makes the State one of the given epoch. If the epoch is another one, the ledger may
-// have lost settlements: only a reading that begins now can tell the balance.
+// Enter sets the epoch of the State. If the epoch changes, the ledger may have lost
+// settlements, so the balance is unknown until a reading that begins now.
 func (s *State) Enter(epoch uint64) {
 	if s.epoch == epoch {
 		return
@@ -82,7 +82,7 @@ func (s *State) Enter(epoch uint64) {
 }
 
 // Admit decides about a request, and takes its hold. With lease 0 the hold lives until it
-// is settled. All that Admit costs is of constant size, except when a lease has ended.
+// is settled. Admit takes constant time, except when a lease has ended.
 func (s *State) Admit(now int64, r *Request, lease time.Duration) Result {
 	s.expire(now)
 	s.keep(now)
@@ -148,7 +148,8 @@ func (s *State) unread() Amount {
 	return sum
 }
 
-// decideByBalance refuses only by a balance that is new, and to which nothing was settled.
+// decideByBalance refuses only if the balance is new and nothing was settled after it was
+// read.
 func (s *State) decideByBalance(r *Request, result *Result) {
 	switch {
 	case !s.known || result.Age > r.MaxAge:
@@ -232,7 +233,7 @@ func (s *State) take(now int64, r *Request, lease time.Duration) {
 	s.put(now, r.ID, h)
 }
 
-// put makes a hold, or restarts the lease of the one that there is.
+// put adds a hold. If the hold exists, put restarts its lease.
 func (s *State) put(now int64, id ID, h hold) {
 	if h.expires > 0 && (s.lease == 0 || h.expires < s.lease) {
 		s.lease = h.expires
@@ -254,7 +255,7 @@ func (s *State) put(now int64, id ID, h hold) {
 	}
 }
 
-// remove takes a hold away.
+// remove removes a hold.
 func (s *State) remove(now int64, id ID, h hold) {
 	delete(s.holds, id)
 	s.held = s.held.Sub(h.amount)
@@ -264,8 +265,8 @@ func (s *State) remove(now int64, id ID, h hold) {
 	}
 }
 
-// expire ends the holds whose lease has run out. Each is settled now, without a word of
-// the upstream: its amount stays until a reading that begins after this.
+// expire ends the holds whose lease has run out. Each is settled as
+// Unsaid now: its amount stays until a reading that begins after this.
 func (s *State) expire(now int64) {
 	for id, until := range s.lapsed {
 		if until <= now {
@@ -289,8 +290,8 @@ func (s *State) expire(now int64) {
 	}
 }
 
-// remember notes that a hold was not settled by its owner. There are never more of them
-// than MaxHolds: they come from gateways that died.
+// remember notes that the lease of a hold ended before its gateway settled it. It keeps at
+// most MaxHolds of these.
 func (s *State) remember(now int64, id ID) {
 	if len(s.lapsed) >= MaxHolds {
 		return
@@ -385,7 +386,7 @@ func (s *State) EndReading(now int64, t Ticket, b Balance) {
 	}
 }
 
-// keep prolongs the life of the State.
+// keep extends the time until which the State is kept.
 func (s *State) keep(now int64) { s.keepUntil = max(s.keepUntil, now+idleMemory) }
 
 // IsIdle reports whether the State may be forgotten.

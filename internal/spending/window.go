@@ -64,7 +64,7 @@ type Budget struct {
 	Limit  Amount
 }
 
-// account is what a user has spent of a budget, and what the running requests hold of it.
+// account counts what a user has spent of a budget, and what running requests hold of it.
 type account struct {
 	key    string
 	window Window
@@ -74,9 +74,9 @@ type account struct {
 }
 
 // turn begins a new window if the old one has ended. A clock that was set back does not
-// bring an older window back: the user would get its budget twice. Only a start that lies
-// more than a window ahead, after a clock that was far wrong, moves back, and keeps what
-// was spent.
+// bring an older window back: the user would get its budget twice. If a
+// clock was so wrong that start lies more than a window ahead, start moves back, and what was
+// spent is kept.
 func (a *account) turn(now int64) (end int64) {
 	start, end := a.window.bounds(now)
 	switch {
