@@ -7,7 +7,8 @@ import "github.com/caddy-tollgate/tollgate/internal/cause"
 const wordsOfTopup = "topup"
 
 // explanations are the explanations that people read, the keys cause.<explanation> of the
-// language files. Many causes say the same to a person: whoever set up the site has to act.
+// language files. Many causes have the same text for a person: the operator of the site has
+// to act.
 func explanations() map[string]bool {
 	words := map[string]bool{wordsOfTopup: true}
 	for _, row := range cause.All() {

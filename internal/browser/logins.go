@@ -21,7 +21,7 @@ func NewLogins(jar *Jar, destinations *Destinations, afterLogin string, now func
 	return &Logins{jar: jar, destinations: destinations, afterLogin: afterLogin, now: now}
 }
 
-// Seal gives the value of a login's cookie, and makes room for it in the browser. If
+// Seal returns the value of a login's cookie, and makes room for it in the browser. If
 // the return path does not fit next to the pending logins, this process remembers it
 // instead: a pending login is worth more than a return path.
 func (lg *Logins) Seal(w http.ResponseWriter, s *keys.Sealer, sent *Sent, l *Login) (string, error) {
@@ -70,7 +70,7 @@ func (lg *Logins) Trim(w http.ResponseWriter, s *keys.Sealer, sent *Sent, ended 
 	lg.drop(w, pending)
 }
 
-// Find gives the login that this browser started with this state. It is nil if there
+// Find returns the login that this browser started with this state. It is nil if there
 // is none. The login may have expired.
 func (lg *Logins) Find(s *keys.Sealer, sent *Sent, flow, state string) *Login {
 	for _, cookie := range sent.Logins {
@@ -85,7 +85,7 @@ func (lg *Logins) Find(s *keys.Sealer, sent *Sent, flow, state string) *Login {
 	return nil
 }
 
-// destinationOf gives the return path of a login: from its cookie, or else from the memory
+// destinationOf returns the return path of a login: from its cookie, or else from the memory
 // of this process, or else after_login.
 func (lg *Logins) destinationOf(flow string, l *Login) string {
 	if l.ReturnPath != "" {

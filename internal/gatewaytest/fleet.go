@@ -221,7 +221,7 @@ func (f *Fleet) Terminate(r *Replica, signal os.Signal) {
 	}
 }
 
-// At gives the same page at another replica.
+// At returns the same page at another replica.
 func (r *Replica) At(path string) string { return r.URL + path }
 
 // Burst sends n requests at once, over all replicas in turn.

@@ -32,7 +32,7 @@ func (s *Set) Watch(source Source) (stop func()) {
 	}
 }
 
-// sum adds up a number of all sites.
+// sum returns the sum of a number over all sites.
 func (g *gauges) sum(of func(Source) int) float64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

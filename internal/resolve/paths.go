@@ -62,7 +62,7 @@ type OwnPaths struct {
 	Needs map[string]string
 }
 
-// EndpointPaths gives the path of each endpoint of names that is on, by name.
+// EndpointPaths returns the paths of the endpoints that are on, by name.
 func EndpointPaths(r *config.Resolver, o OwnPaths, names []string) map[string]string {
 	prefix := strings.TrimRight(r.Path("path_prefix", o.Prefix, defaultPathPrefix), "/")
 	if strings.ContainsAny(prefix, "?#%") {

@@ -101,7 +101,7 @@ func (s *Session) KeptAs(k Kept) *Session {
 	return &next
 }
 
-// End returns the time at which s ends. An idle timeout of zero is none.
+// End returns the time at which s ends. Zero means no idle timeout.
 func (s *Session) End(lifetime, idle time.Duration) time.Time {
 	end := s.Created.Add(lifetime)
 	if idle > 0 {
