@@ -188,14 +188,14 @@ func (o *Require) conditions() (words []string) {
 
 // lackOf says which condition a decision found not to be met.
 func lackOf(d decision) string {
-	switch {
-	case d.reason == "balance":
+	switch d.reason {
+	case "balance":
 		return "the balance is too low, or not known"
-	case d.reason == "domain":
+	case "domain":
 		return "the user's e-mail address is in none of these domains"
-	case d.reason == "user":
+	case "user":
 		return "the user is none of these"
-	case d.reason == "status":
+	case "status":
 		return "the user is not active"
 	default:
 		return ""

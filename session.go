@@ -216,8 +216,10 @@ func (ss *sessions) deleteDead(w http.ResponseWriter, v *visit) {
 	}
 }
 
-var errUserMismatch = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Because: cause.InvalidResponse,
-	Reason: "the access token belongs to another user than the one named in the cookie"}
+var errUserMismatch = &oauth.Error{
+	Endpoint: oauth.EndpointUserinfo, Because: cause.InvalidResponse,
+	Reason: "the access token belongs to another user than the one named in the cookie",
+}
 
 // confirm reads the user information of a session that was migrated from a cookie, before
 // its first use. Concurrent requests share one read. If the provider or the store does not

@@ -32,8 +32,10 @@ func TestSiteWritesOneLineAtItsStart(t *testing.T) {
 		{"", "cookie", "storage", "topup pkce"},
 		{"secret " + gatewaytest.Secret, "cookie", "config", "topup pkce"},
 		{"secret {env.TOLLGATE_TEST_SECRET}\nlogin_page on\npublic /open\noptional /maybe", "cookie", "env", "public optional topup pkce login_page"},
-		{"secret {file." + file + "}\nrequire /paid {\nbalance 1\nreserve\n}\nassertion\npass_access_token\nsession {\nstore redis {\naddress 127.0.0.1:1\n}\nidle_timeout 1h\n}", "redis", "file",
-			"require reserve_or_budget topup pkce assertion pass_access_token retry_unauthorized idle_timeout"},
+		{
+			"secret {file." + file + "}\nrequire /paid {\nbalance 1\nreserve\n}\nassertion\npass_access_token\nsession {\nstore redis {\naddress 127.0.0.1:1\n}\nidle_timeout 1h\n}", "redis", "file",
+			"require reserve_or_budget topup pkce assertion pass_access_token retry_unauthorized idle_timeout",
+		},
 		{"secret " + gatewaytest.Secret + "\nforward_auth {\ntrusted_proxies 10.0.0.1\n}\nsession {\nstore storage\n}", "storage", "config", "topup pkce forward_auth"},
 	} {
 		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+c.lines+"\n}\n}\n")

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"fmt"
-
 	"strings"
 	"time"
 

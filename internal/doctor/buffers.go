@@ -113,9 +113,7 @@ const madeUpUserID = "tollgate-doctor"
 // madeUpSession is a session that only a site with the secret of a check accepts.
 func madeUpSession(now time.Time, access string) *session.Session {
 	var fields [oauth.FieldCount]oauth.Scalar
-	for i, value := range []oauth.Scalar{`"` + madeUpUserID + `"`, `"doctor"`, `"doctor@example.com"`, "750000", "250000", `"750.00"`, "1", "1609459200"} {
-		fields[i] = value
-	}
+	copy(fields[:], []oauth.Scalar{`"` + madeUpUserID + `"`, `"doctor"`, `"doctor@example.com"`, "750000", "250000", `"750.00"`, "1", "1609459200"})
 	tokens := oauth.Tokens{Access: access, Refresh: strings.Repeat("r", 64), Scope: "profile balance", Issued: now, Expires: now.Add(time.Hour)}
 	return session.NewSession(now, tokens, oauth.NewUserInfo(fields, now))
 }

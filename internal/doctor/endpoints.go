@@ -83,13 +83,13 @@ func checkToken(ctx context.Context, e *examination) []Finding {
 	}
 	_, err := p.client.Exchange(ctx, madeUp(), madeUp()+madeUp())
 	code := errorCode(err)
-	switch {
-	case code == "invalid_grant":
+	switch code {
+	case "invalid_grant":
 		return ok("%s accepts the client, and refuses a made-up code", shown)
-	case code == "invalid_client":
+	case "invalid_client":
 		return fail(shown+" refuses the client (invalid_client): client_secret or client_id is wrong, or the provider expects another client_authentication",
 			"copy client_id and client_secret from the provider's console again; if they are right, try `client_authentication client_secret_basic`")
-	case code == "unauthorized_client":
+	case "unauthorized_client":
 		return fail(shown+" refuses this client (unauthorized_client)", adviceFor(code))
 	}
 	if findings := p.redirected(option, endpoint); findings != nil {

@@ -117,7 +117,7 @@ func Masked(token string) string {
 func (e *Explanation) Print(out io.Writer, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) // Flush returns the error
 	}
 	line("site", "%s", e.Site)
 	for _, p := range e.Paths {
