@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
@@ -26,6 +27,7 @@ type Internals struct {
 	Sessions *session.Registry
 	Renewals *renewal.Refresher
 	Streams  *relay.Table[*passing]
+	Ledgers  *charging.Ledgers
 	Users    *account.Users
 	// Matchers are those of the directive. A test may set them before the first request.
 	Matchers *caddyhttp.MatcherSets
@@ -37,7 +39,7 @@ type Internals struct {
 func (h *Handler) Internals() Internals {
 	return Internals{
 		Store: watch.Unwrap(h.store), Storage: h.ctx.Storage(), Keys: h.keys, Sessions: h.state.sessions, Renewals: h.state.renewals,
-		Streams: h.state.streams, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.InvalidateAll,
+		Streams: h.state.streams, Ledgers: h.state.ledgers, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.InvalidateAll,
 	}
 }
 

@@ -249,7 +249,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 	h.settings.identity.RemoveProofs(r.Header) // error routes may forward the request anywhere
 	rw.Finish()
 	if rw.Streaming.Over() {
-		panic(http.ErrAbortHandler) // a truncated response must not look complete
+		err = http.ErrAbortHandler
+		panic(err) // a truncated response must not look complete
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -70,9 +71,9 @@ func init() {
 func TestPanicSettlesOnce(t *testing.T) {
 	s, b := newPaidSite(t, gatewaytest.Options{Before: "tollgate_tests_panic", Handler: costs}, nil)
 	for _, c := range []struct{ when, available, spent string }{
-		{"before", "9.00", "0.00"}, // nothing said: the hold stays
-		{"after", "8.75", "0.25"},
-		{"", "8.50", "0.50"},
+		{"before", "9.00", "1.00"}, // nothing said: the hold counts
+		{"after", "8.75", "1.25"},
+		{"", "8.50", "1.50"},
 	} {
 		req, _ := http.NewRequest(http.MethodPost, s.URL+"/paid?cost=0.25", nil)
 		req.Header.Set("X-Panic", c.when)
@@ -162,7 +163,7 @@ func TestUpstreamThatCrashesDuringACallKeepsTheHold(t *testing.T) {
 	if a := b.Get("/paid"); a.StatusCode != http.StatusBadGateway {
 		t.Fatalf("the second request: got %d, want 502", a.StatusCode)
 	}
-	wantMoney(t, b, "9.00", "0.00")
+	wantMoney(t, b, "9.00", "1.00")
 }
 
 // overHTTP2 is a client that speaks HTTP/2 to a site.
@@ -232,13 +233,13 @@ func TestClientThatAbortsSettlesOnce(t *testing.T) {
 				t.Fatal("the response is complete")
 			}
 			available -= c.costs + c.held
-			spent += c.costs
+			spent += c.costs + c.held
 			wantMoney(t, b, fmt.Sprintf("%.2f", available), fmt.Sprintf("%.2f", spent))
 		}
 	}
 }
 
-// TestCostIsReadFromHeadersAndTrailers: the client sees no Tollgate-Cost, and the hold stays
+// TestCostIsReadFromHeadersAndTrailers: the client sees no Tollgate-Cost, and the hold counts
 // if there are two of them.
 func TestCostIsReadFromHeadersAndTrailers(t *testing.T) {
 	said := func(w http.ResponseWriter, r *http.Request) {
@@ -263,12 +264,12 @@ func TestCostIsReadFromHeadersAndTrailers(t *testing.T) {
 		{"announced=0.25", "9.75", "0.25"},
 		{"trailer=0.25", "9.75", "0.25"},
 		{"header=0.25", "9.75", "0.25"},
-		{"header=0.25&trailer=0.25", "9.00", "0.00"},
-		{"header=0.25&announced=0.25", "9.00", "0.00"},
-		{"announced=0.25&trailer=0.25", "9.00", "0.00"},
-		{"trailer=-0.25", "9.00", "0.00"},
-		{"announced=1e3", "9.00", "0.00"},
-		{"trailer=99999999999999999999", "9.00", "0.00"},
+		{"header=0.25&trailer=0.25", "9.00", "1.00"},
+		{"header=0.25&announced=0.25", "9.00", "1.00"},
+		{"announced=0.25&trailer=0.25", "9.00", "1.00"},
+		{"trailer=-0.25", "9.00", "1.00"},
+		{"announced=1e3", "9.00", "1.00"},
+		{"trailer=99999999999999999999", "9.00", "1.00"},
 	} {
 		s, b := newPaidSite(t, gatewaytest.Options{Handler: said}, nil)
 		second, at := overHTTP2(t, s)
@@ -293,7 +294,7 @@ func TestCostIsReadFromHeadersAndTrailers(t *testing.T) {
 		case "9.75":
 			wantMoney(t, b, "9.50", "0.50")
 		default:
-			wantMoney(t, b, "8.00", "0.00")
+			wantMoney(t, b, "8.00", "2.00")
 		}
 	}
 }
@@ -334,4 +335,66 @@ func TestErrorRouteSaysNoCost(t *testing.T) {
 		}
 		wantMoney(t, b, "10.00", "0.00")
 	}
+}
+
+// TestClientThatAbortsGetsNoCallForNothing: the upstream notices nothing, and takes the money
+// only when its work is done. The user has enough for three calls, and the balance can be read.
+func TestClientThatAbortsGetsNoCallForNothing(t *testing.T) {
+	reached, finish := make(chan struct{}, 10), make(chan struct{})
+	slow := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/paid" {
+			reached <- struct{}{}
+			<-finish
+			return
+		}
+		costs(w, r)
+	}
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid {\nbalance 1.00\nreserve\nbudget 4.50 per month\n}", Handler: slow})
+	t.Cleanup(func() { close(finish) })
+	ledgers := s.Handlers[0].Internals().Ledgers
+	b := s.NewBrowser().SignIn()
+	setBalance(s, "3.50")
+	wantMoney(t, b, "3.50", "0.00")
+	abort := func() {
+		t.Helper()
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		left := make(chan error, 1)
+		go func() {
+			_, err := http.DefaultClient.Do(paidRequest(ctx, b, http.MethodPost, s.URL+"/paid"))
+			left <- err
+		}()
+		select {
+		case <-reached:
+		case err := <-left:
+			t.Fatalf("the request does not reach the upstream: %v", err)
+		}
+		leave()
+		<-left
+	}
+	// A reading after the pause dissolves the hold, which counts in the budget.
+	usual := ledgers.CutPause
+	ledgers.CutPause = time.Millisecond
+	abort()
+	wantMoney(t, b, "3.50", "1.00")
+	ledgers.CutPause = usual
+	// The upstream takes the money of the first, and goes on with two more.
+	setBalance(s, "2.50")
+	for range 2 {
+		b.Get("/oauth/refresh")
+		abort()
+	}
+	wantMoney(t, b, "0.50", "3.00")
+	refused := func(code string) {
+		t.Helper()
+		if a := b.Get("/paid"); a.StatusCode != http.StatusPaymentRequired || a.JSON(t)["error"] != code {
+			t.Errorf("got %d %s, want 402 %s", a.StatusCode, a.Text, code)
+		}
+	}
+	refused("insufficient_balance")
+	setBalance(s, "100.00")
+	b.Get("/oauth/refresh")
+	abort()
+	wantMoney(t, b, "97.00", "4.00")
+	refused("budget_exceeded")
 }

@@ -86,7 +86,7 @@ func TestLongStreamsHoldTheirAmountBesideShortCalls(t *testing.T) {
 			if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
 				t.Errorf("the end of the WebSocket: %v", err)
 			}
-			wantMoney(t, b, "630.00", "120.00")
+			wantMoney(t, b, "380.00", "370.00") // the upstream may go on with what was asked
 			if shorts == 0 {
 				t.Error("no short call passed")
 			}

@@ -135,12 +135,12 @@ func TestRequestsAreSettledByTheirResponses(t *testing.T) {
 		{"status=400", "10.00", "0.00"},
 		{"status=302", "9.00", "0.00"},
 		{"status=500&cost=0.10", "9.90", "0.10"},
-		{"cost=-1", "9.00", "0.00"},
-		{"cost=0.1&cost=0.1", "9.00", "0.00"},
-		{"cost=abc", "9.00", "0.00"},
-		{"cost=1e3", "9.00", "0.00"},
-		{"cost=9999999999999999999", "9.00", "0.00"},
-		{"cost=", "9.00", "0.00"},
+		{"cost=-1", "9.00", "1.00"},
+		{"cost=0.1&cost=0.1", "9.00", "1.00"},
+		{"cost=abc", "9.00", "1.00"},
+		{"cost=1e3", "9.00", "1.00"},
+		{"cost=9999999999999999999", "9.00", "1.00"},
+		{"cost=", "9.00", "1.00"},
 	} {
 		s := gatewaytest.New(t, gatewaytest.Options{
 			InTollgate: "require /paid {\nbalance 0.50\nreserve 1.00\nbudget 5.00 per month\n}\nbalance {\nmax_age 1h\n}", Handler: costs,
@@ -168,6 +168,7 @@ func TestHoldEndsHoweverTheResponseEnds(t *testing.T) {
 	b := s.NewBrowser().SignIn()
 	setBalance(s, "10.00")
 	wantMoney(t, b, "10.00", "")
+	s.Handlers[0].Internals().Ledgers.CutPause = time.Millisecond
 	abort := func(answer func(http.ResponseWriter)) {
 		c := b.Copy()
 		done := make(chan struct{})

@@ -107,10 +107,9 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	// Charge before the first byte: the header says that the balance has changed.
 	w.Header().Set(headerBalance, "changed")
+	// The cost is known, too. In a trailer it would be lost if the user leaves the page.
 	cost, err := q.pay(a.spend)
-	if err != nil {
-		w.Header().Set(headerCost, cost)
-	}
+	w.Header().Set(headerCost, cost)
 	switch {
 	case errors.Is(err, ErrInsufficient):
 		// Another request has spent the last of the money. The gateway reads the balance
@@ -119,10 +118,7 @@ func (a *app) answer(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		showMessage(w, r, http.StatusInternalServerError, "Nothing was charged", "The provider's account could not be charged.")
 	default:
-		// Like a model, the application reports the cost at the end.
-		w.Header().Set("Trailer", headerCost)
 		a.speak(w, r, q)
-		w.Header().Set(headerCost, cost)
 	}
 }
 

@@ -73,7 +73,7 @@ func TestAnswerIsPaidOnce(t *testing.T) {
 				t.Errorf("got %d, %v", w.Code, w.Header())
 			}
 			costs.Lock()
-			costs.told = append(costs.told, w.Result().Trailer.Get("Tollgate-Cost"))
+			costs.told = append(costs.told, w.Result().Header.Get("Tollgate-Cost"))
 			costs.Unlock()
 			if page := w.Body.String(); !strings.Contains(page, "You asked: “why?” That makes 4 letters") || !strings.Contains(page, "</html>") || strings.Contains(page, wordsComeHere) {
 				t.Errorf("the page is %s", page)

@@ -11,9 +11,18 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
+// cutPause is how long an upstream may take to notice that a request was cut off, and until
+// the provider has booked what it cost. A reading of the balance before that could miss it,
+// and a client could cut off one unpaid request after the other.
+const cutPause = 15 * time.Second
+
 // Ledgers has the ledgers of this process and the Keeper of the ledger in use. It outlives a
 // reload.
 type Ledgers struct {
+	// CutPause is how long a request that was cut off goes on holding its amount. NewLedgers
+	// sets it.
+	CutPause time.Duration
+
 	now func() time.Time
 	// logger returns the newest logger of the site, or nil if there is none.
 	logger  func() *zap.Logger
@@ -38,7 +47,7 @@ type keeper struct {
 // NewLedgers returns the ledgers of a site. logger returns the newest logger of the site, or
 // nil if there is none.
 func NewLedgers(now func() time.Time, logger func() *zap.Logger, set *metrics.Set) *Ledgers {
-	return &Ledgers{now: now, logger: logger, metrics: set, locals: make(map[string]*spending.Local)}
+	return &Ledgers{CutPause: cutPause, now: now, logger: logger, metrics: set, locals: make(map[string]*spending.Local)}
 }
 
 // localAt returns the ledger of this process for the users of one user information endpoint.

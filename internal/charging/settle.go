@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -40,21 +41,54 @@ func (hs *Holds) Begin(r *http.Request, s *session.Session, path string, held *s
 }
 
 // End settles the request when its response has ended, with or without an error. err is the
-// error of the next handler.
+// error of the next handler. A request that was cut off is settled after
+// Ledgers.CutPause.
 func (c *Call) End(rw *relay.Writer, err error) {
-	hs := c.holds
+	word, cost, goesOn := c.verdict(rw, err)
+	if !goesOn || c.held.Amount().IsZero() {
+		c.settle(c.ctx, word, cost)
+		return
+	}
+	later := Call{holds: c.holds, session: c.session, held: c.held} // it keeps nothing of the request
+	time.AfterFunc(c.holds.ledgers.CutPause, func() { later.settle(context.Background(), word, cost) })
+}
+
+// verdict says what the request has cost. If it has cost something, and nobody says how much,
+// it is the amount that it holds: a client that leaves before the end, or makes the upstream
+// say nonsense, must not spend more than its budget. goesOn is true if the upstream may still
+// spend money for the request.
+func (c *Call) verdict(rw *relay.Writer, err error) (word spending.Word, cost spending.Amount, goesOn bool) {
 	values, status := rw.Cost()
+	cut := err != nil
 	if status == 0 || status == clientClosed {
-		status = c.statusWithout(err)
+		status, cut = c.statusWithout(err), true
 	}
 	word, cost, fault := spending.Verdict(values, status)
-	if fault != nil {
-		if requests, due := hs.ledgers.costFaults.Next(hs.now()); due {
-			hs.logger.Warn("the upstream's Tollgate-Cost cannot be used; the request counts with what it holds until the balance is read again",
-				zap.Int("requests", requests), zap.String("path", c.path), zap.Error(fault))
-		}
+	switch {
+	case fault != nil:
+		c.warnOfFault(fault)
+		return spending.Costs, c.held.Amount(), cut
+	case word != spending.Unsaid:
+		return word, cost, false
+	case cut:
+		return spending.Costs, c.held.Amount(), true
+	default: // a WebSocket ends in the middle of whatever the upstream does
+		return word, cost, status == http.StatusSwitchingProtocols
 	}
-	settled, err := c.held.Settle(c.ctx, word, cost)
+}
+
+func (c *Call) warnOfFault(fault error) {
+	hs := c.holds
+	if requests, due := hs.ledgers.costFaults.Next(hs.now()); due {
+		hs.logger.Warn("the upstream's Tollgate-Cost cannot be used; the request counts with what it holds",
+			zap.Int("requests", requests), zap.String("path", c.path), zap.Error(fault))
+	}
+}
+
+// settle books what the request has cost, and frees its hold.
+func (c *Call) settle(ctx context.Context, word spending.Word, cost spending.Amount) {
+	hs := c.holds
+	settled, err := c.held.Settle(ctx, word, cost)
 	if err != nil {
 		if requests, due := hs.ledgers.unwritten.Next(hs.now()); due {
 			hs.logger.Error("what a request cost could not be booked yet; retrying", zap.Int("requests", requests), zap.Error(err))
@@ -77,8 +111,8 @@ func (c *Call) End(rw *relay.Writer, err error) {
 const clientClosed = 499
 
 // statusWithout is the status that counts for a request without a response. If the upstream
-// may have worked on the request, it is 200, so that the hold stays until the balance is
-// read: a client that leaves does not get its calls for free. If an upstream crashes during
+// may have worked on the request, it is 200, so that the request counts: a client that
+// leaves does not get its calls for free. If an upstream crashes during
 // a call, the retry fails to connect, but the upstream has worked on the request.
 func (c *Call) statusWithout(err error) int {
 	if c.sent.Load() {

@@ -139,8 +139,8 @@ const (
 
 // Verdict says what the end of a request means. values are those of Tollgate-Cost in the
 // header and the trailer of the response, and status is its status code, or 0 if there was
-// no response. A value that cannot be used is an error, a fault of the upstream: the hold
-// then stays until a reading.
+// no response. A value that cannot be used is an error, a fault of the upstream: the
+// caller then assumes a cost, or keeps the hold until a reading.
 func Verdict(values []string, status int) (word Word, cost Amount, err error) {
 	cost, told, err := ParseCost(values)
 	switch {
