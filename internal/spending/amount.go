@@ -85,7 +85,7 @@ var (
 	errTooMuch   = fmt.Errorf("must be at most %d", int64(maxHoldWhole))
 	errNoAmount  = errors.New("must be an amount, such as 0.50")
 	errNegative  = errors.New("must not be negative")
-	errDigits    = fmt.Errorf("must have at most %d digits before the point and %d after it", maxWholeDigits, places)
+	errDigits    = fmt.Errorf("must have at most %d digits before the point", maxWholeDigits)
 	errCostTwice = errors.New("must be there once")
 )
 
@@ -124,8 +124,9 @@ func BalanceOf(d decimal.Decimal) Amount {
 }
 
 // ParseCost reads the values of Tollgate-Cost in one response. told is false without a
-// value. An error is a fault of the upstream: several values, a negative value, too many
-// digits, or not a decimal number.
+// value. It rounds up what is beyond twelve decimal places: programs that compute with binary
+// fractions write 0.1 + 0.2 as 0.30000000000000004. An error is a fault of the upstream:
+// several values, a negative value, too many digits before the point, or not a decimal number.
 func ParseCost(values []string) (cost Amount, told bool, err error) {
 	switch len(values) {
 	case 0:
@@ -138,10 +139,10 @@ func ParseCost(values []string) (cost Amount, told bool, err error) {
 	switch {
 	case err != nil:
 		return Amount{}, false, err
-	case rounded:
-		return Amount{}, false, errDigits
 	case cost.whole < 0:
 		return Amount{}, false, errNegative
+	case rounded:
+		cost = cost.addCapped(Amount{parts: 1})
 	}
 	return cost, true, nil
 }
