@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -203,6 +204,71 @@ func TestAFailedStoreIsACauseAndOneLineAMinute(t *testing.T) {
 	a := b.Visit(b.Authorize(""))
 	if n := logs.FilterMessage("sign-in failed").FilterFieldKey("requests").Len(); n != 2 || !strings.Contains(a.Text, "Error code: store_unavailable") {
 		t.Errorf("got %d lines and %s", n, a.Text)
+	}
+}
+
+// Anybody with a pending sign-in can write the provider's codes into the callback's URL.
+func TestErrorCodesInTheURLAreOneLineAMinuteEach(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	logs := observe(s)
+	lines := func(code string) []observer.LoggedEntry {
+		return logs.FilterMessage("sign-in failed").FilterField(zap.String("cause", code)).All()
+	}
+	failThrice := func() {
+		for _, code := range []string{"invalid_scope", "invalid_request", "access_denied"} {
+			for range 3 {
+				saysError(code).fail(s, s.NewBrowser())
+			}
+		}
+	}
+	failThrice()
+	for code, want := range map[string]int{"invalid_scope": 1, "invalid_request": 1, "access_denied": 3} {
+		if n := len(lines(code)); n != want {
+			t.Errorf("%s: got %d lines within a minute, want %d", code, n, want)
+		}
+	}
+	s.Clock.Advance(2 * time.Minute)
+	failThrice()
+	if all := lines("invalid_scope"); len(all) != 2 || all[1].ContextMap()["requests"] != int64(3) {
+		t.Errorf("got %v, want a second line with requests 3", all)
+	}
+}
+
+func TestLinesAboutAFailedStoreAreWrittenOnceAMinute(t *testing.T) {
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}"})
+	logs := observe(s)
+	var browsers []*gatewaytest.Browser
+	for range 3 {
+		browsers = append(browsers, s.NewBrowser().SignIn())
+	}
+	s.Clock.Advance(15 * time.Minute)
+	storage.Full.Store(true)
+	use := func() {
+		for _, b := range browsers {
+			if a := b.Get("/"); a.StatusCode != http.StatusOK {
+				t.Errorf("got %d, want 200", a.StatusCode)
+			}
+			if a := b.Get("/oauth/ready"); a.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("ready: got %d, want 503", a.StatusCode)
+			}
+		}
+	}
+	const notReady, notSaved = "not ready: the session store does not answer", "cannot save when a session was last used"
+	gatewaytest.Eventually(t, "the store is not ready", func() bool {
+		return browsers[0].Get("/oauth/ready").StatusCode == http.StatusServiceUnavailable
+	})
+	use()
+	for _, message := range []string{notReady, notSaved} {
+		if n := logs.FilterMessage(message).Len(); n != 1 {
+			t.Errorf("%s: got %d lines within a minute, want 1", message, n)
+		}
+	}
+	s.Clock.Advance(2 * time.Minute)
+	use()
+	for message, requests := range map[string]int64{notReady: 4, notSaved: 3} {
+		if all := logs.FilterMessage(message).All(); len(all) != 2 || all[1].ContextMap()["requests"] != requests || all[1].ContextMap()["cause"] != "store_unavailable" {
+			t.Errorf("%s: got %v, want a second line with requests %d", message, all, requests)
+		}
 	}
 }
 

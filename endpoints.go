@@ -327,7 +327,7 @@ func serveHealth(_ *Handler, w http.ResponseWriter, r *http.Request, _ *visit) e
 // serveReady answers whether the gateway can serve requests now: the store has to be ready.
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) error {
 	if err := h.store.Ready(r.Context()); err != nil {
-		h.logger.Error("not ready: the session store does not answer", zap.Error(err))
+		h.audit.StoreFailed("not ready: the session store does not answer", nil, err)
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 		return respond.WriteProblem(w, r, respond.Problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
 	}

@@ -156,7 +156,7 @@ func (ss *sessions) saveSeen(ctx context.Context, s *session.Session, now time.T
 	case err == nil:
 		return saved
 	case !errors.Is(err, session.ErrEnded):
-		ss.logger.Warn("cannot save when a session was last used", zap.String("session", s.ID.Hash()), zap.Error(err))
+		ss.audit.StoreFailed("cannot save when a session was last used", s, err)
 	}
 	return s
 }

@@ -227,7 +227,7 @@ func (si *signIns) replaceSession(r *http.Request, v *visit, s *session.Session)
 		from = from.Add(session.EndGrace)
 	}
 	if err := si.sessions.end(r.Context(), v.session, from); err != nil {
-		si.logger.Error("cannot end the browser's previous session", zap.String("session", v.session.ID.Hash()), zap.Error(err))
+		si.audit.StoreFailed("cannot end the browser's previous session", v.session, err)
 	}
 }
 

@@ -52,6 +52,11 @@ type Log struct {
 	// storeFaults, unknownRefreshes and busyReads limit lines that every request could cause
 	// while the store or the provider is down.
 	storeFaults, unknownRefreshes, busyReads rare.Line
+	// storeFailures limits the lines of StoreFailed, by message.
+	storeFailures rare.Lines
+	// refusals limits the ERROR lines about codes in the callback's URL, by cause. Anybody
+	// with a pending sign-in can write such a URL.
+	refusals rare.Lines
 }
 
 // about is what an audit event is about. Each event has all these fields; a text that is not
@@ -135,19 +140,43 @@ var levels = map[cause.Level]zapcore.Level{
 }
 
 // SignInFailed writes the audit event and the line of a failed sign-in. status is that of the
-// response. While the store is down, the line is written once a minute.
+// response. err is nil if the callback's URL is the reason. The line is written once a minute
+// while the store is down, and once a minute per cause if it is an ERROR about a URL.
 func (l *Log) SignInFailed(r *http.Request, code string, status int, err error, more ...zap.Field) {
 	l.event(LoginFailed, r, about{reason: code}, zap.Int("status", status))
 	l.Metrics.CountLogin(code)
 	more = append(append(RequestFields(r), zap.Int("status", status)), more...)
-	if code == cause.StoreUnavailable {
-		requests, due := l.storeFaults.Next(l.Now())
-		if !due {
-			return
-		}
+	row, _ := cause.Find(code)
+	requests, due, limited := 0, true, true
+	switch {
+	case code == cause.StoreUnavailable:
+		requests, due = l.storeFaults.Next(l.Now())
+	case err == nil && row.Level == cause.Error:
+		requests, due = l.refusals.Next(code, l.Now())
+	default:
+		limited = false
+	}
+	if limited {
 		more = append(more, zap.Int("requests", requests))
 	}
-	l.failure("sign-in failed", code, err, more...)
+	if due {
+		l.failure("sign-in failed", code, err, more...)
+	}
+}
+
+// StoreFailed writes what the session store could not do, once a minute per message: every
+// request could cause the line while the store is down. s may be nil.
+func (l *Log) StoreFailed(message string, s *session.Session, err error) {
+	requests, due := l.storeFailures.Next(message, l.Now())
+	if !due {
+		return
+	}
+	more := []zap.Field{zap.Int("requests", requests)}
+	if s != nil {
+		more = append(more, zap.String("session", s.ID.Hash()))
+	}
+	err = cause.Else(cause.StoreUnavailable, err)
+	l.failure(message, cause.Of(err), err, more...)
 }
 
 // Refreshed writes the result of a request to refresh the tokens of s. It runs outside of any
@@ -199,6 +228,11 @@ func (l *Log) TooLarge(s *session.Session, err error) {
 func (l *Log) NotEnded(s *session.Session, err error) {
 	l.failure("the provider ended a session, and the session store could not be told; this process refuses the session",
 		cause.Of(cause.Else(cause.StoreUnavailable, err)), err, zap.String("session", s.ID.Hash()))
+}
+
+// NotRestored implements renewal.Reporter.
+func (l *Log) NotRestored(s *session.Session, err error) {
+	l.StoreFailed("the session store has lost refreshed tokens, and they could not be saved again; kept in memory, the next request retries", s, err)
 }
 
 // ReadFailed writes that the user information of s could not be read.

@@ -36,6 +36,28 @@ func (l *Line) Next(now time.Time) (requests int, due bool) {
 	return requests, true
 }
 
+// Lines limits log lines that differ by a key, each like a Line. The keys must come from a
+// small fixed set, such as the causes. The zero value is ready to use.
+type Lines struct {
+	mu    sync.Mutex // guards lines
+	lines map[string]*Line
+}
+
+// Next counts one request for a key. due is true if the key's line is to be written now.
+func (l *Lines) Next(key string, now time.Time) (requests int, due bool) {
+	l.mu.Lock()
+	line := l.lines[key]
+	if line == nil {
+		if l.lines == nil {
+			l.lines = make(map[string]*Line)
+		}
+		line = &Line{}
+		l.lines[key] = line
+	}
+	l.mu.Unlock()
+	return line.Next(now)
+}
+
 // Hosts remembers the hosts that have been logged, so that each is logged once. Clients
 // choose the hosts, so their number and length are limited. The zero value is ready to use.
 type Hosts struct {

@@ -289,8 +289,11 @@ func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 		defer r.restoring.Delete(newest.ID)
 		c := &claim{how: how, release: how.Store.Hold()}
 		defer c.drop()
-		if kept, err := c.keep(newest.KeptAs(stale.Kept)); err == nil {
+		switch kept, err := c.keep(newest.KeptAs(stale.Kept)); {
+		case err == nil:
 			r.Sessions.Remember(kept)
+		case !errors.Is(err, session.ErrEnded):
+			how.Report.NotRestored(newest, err)
 		}
 	}()
 }

@@ -101,6 +101,8 @@ func (r *reports) Saved(*session.Session)           { r.add("saved") }
 func (r *reports) TooLarge(*session.Session, error) { r.add("too large") }
 func (r *reports) NotEnded(*session.Session, error) { r.add("not ended") }
 
+func (r *reports) NotRestored(*session.Session, error) { r.add("not restored") }
+
 // wantReports compares what the refreshes of how have reported.
 func wantReports(t *testing.T, how How, want ...string) {
 	t.Helper()
@@ -157,6 +159,18 @@ func TestARefreshInTheBackgroundReportsAStoreThatFails(t *testing.T) {
 	renewals.Start(s, how)
 	renewals.Drain(5 * time.Second)
 	wantReports(t, how, "not begun")
+}
+
+func TestRestoreReportsAStoreThatFails(t *testing.T) {
+	storage, p := newBreakablePlace(t)
+	store, s, renewals := sharedSession(t, p)
+	how := renewalWith(t, store, nil)
+	newest := *s
+	newest.Generation, newest.Tokens = s.Generation+1, rotated(s.Tokens)
+	storage.Full.Store(true)
+	renewals.Restore(&newest, s, how)
+	renewals.Drain(5 * time.Second)
+	wantReports(t, how, "not restored")
 }
 
 func TestLockIsHeldUntilTheProviderResponds(t *testing.T) {

@@ -106,6 +106,9 @@ type Reporter interface {
 	// NotEnded says that the provider ended the session, and that the store could not be
 	// asked or told about it.
 	NotEnded(s *session.Session, err error)
+	// NotRestored says that the store lost refreshed tokens, and that they could not be saved
+	// again. The next request tries it again.
+	NotRestored(s *session.Session, err error)
 }
 
 // Start begins a refresh of s unless one is under way, and returns at once.
