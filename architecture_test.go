@@ -19,7 +19,7 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // floors are the packages of the house from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/secretfiles", "internal/wire"},
+	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/secretfiles", "internal/tracing", "internal/wire"},
 	{"internal/adminapi", "internal/config", "internal/keys", "internal/metrics", "internal/oauth", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
@@ -30,12 +30,12 @@ var floors = [][]string{
 	{""},
 }
 
-// withoutCaddy are the packages that know neither Caddy nor a logger: they take values,
+// withoutCaddy are the packages that know neither Caddy nor a logger nor OpenTelemetry: they take values,
 // and return values and errors.
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/explain", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/metrics", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/rare", "internal/renewal", "internal/respond", "internal/secretfiles", "internal/session", "internal/spending", "internal/watch", "internal/wire",
+	"internal/rare", "internal/renewal", "internal/respond", "internal/secretfiles", "internal/session", "internal/spending", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.
@@ -105,7 +105,7 @@ func TestPackagesThatDecideKnowNoCaddy(t *testing.T) {
 	for _, name := range withoutCaddy {
 		for _, p := range listPackages(t, "./"+name) {
 			for _, dependency := range p.Deps {
-				if strings.HasPrefix(dependency, "github.com/caddyserver/") || strings.HasPrefix(dependency, "go.uber.org/zap") || dependency == "log/slog" && slices.Contains(p.Imports, dependency) {
+				if strings.HasPrefix(dependency, "github.com/caddyserver/") || strings.HasPrefix(dependency, "go.uber.org/zap") || strings.HasPrefix(dependency, "go.opentelemetry.io/") || dependency == "log/slog" && slices.Contains(p.Imports, dependency) {
 					t.Errorf("%s depends on %s", name, dependency)
 				}
 			}

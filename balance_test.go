@@ -299,7 +299,7 @@ func TestEndingOneSessionDoesNotFailOthers(t *testing.T) {
 	over := sessionOf(s, ended)
 	// The ended session's read is under way when the live one asks.
 	release := make(chan struct{})
-	reading := h.Internals().Users.StartRead(over, h.Internals().Users.Known(over), func(context.Context) (oauth.UserInfo, error) {
+	reading := h.Internals().Users.StartRead(t.Context(), over, h.Internals().Users.Known(over), func(context.Context) (oauth.UserInfo, error) {
 		<-release
 		return oauth.UserInfo{}, session.ErrEnded
 	})

@@ -244,7 +244,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		return h.responses.writeUnavailable(w, r, h.settings.endpoints["logout"], h.audit.Fault(r.Context(), r, err))
 	}
 	if v.session != nil {
-		h.tokens.revoke(v.session)
+		h.tokens.revoke(r.Context(), v.session)
 		h.audit.Event(audit.Logout, r, v.session, "")
 	}
 	h.sessions.noteDisplaced(v)

@@ -287,7 +287,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if h.metrics, err = metrics.Of(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	h.settings.client.Watch = watch.Provider(h.metrics)
+	h.settings.client.Watch = watch.Provider(h.metrics, h.settings.client.Endpoints())
 	if h.keys, err = h.newKeySource(ctx.Storage()); err != nil {
 		return err
 	}
@@ -413,7 +413,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Now:         h.now,
 	})
 	if h.storeName != "cookie" { // sessions in cookies are read and written without a request
-		h.store = watch.Store(h.store, h.metrics)
+		h.store = watch.Store(h.store, h.metrics, h.storeName)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (ss *sessions) find(ctx context.Context, v *visit) error {
 		return nil
 	}
 	if found.Stored && newest.Generation > s.Generation {
-		ss.state.renewals.Restore(newest, s, ss.tokens.renewal(s))
+		ss.state.renewals.Restore(ctx, newest, s, ss.tokens.renewal(s))
 	}
 	if s.LastSeen.After(newest.LastSeen) {
 		newest = newest.Seen(s.LastSeen)

@@ -171,7 +171,7 @@ func (si *signIns) signIn(r *http.Request, l *browser.Login, flow, code string) 
 // finishLogin gives the browser its session and sends it on.
 func (si *signIns) finishLogin(w http.ResponseWriter, r *http.Request, v *visit, l *browser.Login, s *session.Session) error {
 	// The code is spent, so continue even if the browser has gone away.
-	cookies, err := si.sessions.cookies(context.Background(), s, v.sent.HasSecond)
+	cookies, err := si.sessions.cookies(context.WithoutCancel(r.Context()), s, v.sent.HasSecond)
 	if err != nil {
 		return si.failLogin(w, r, v, l, cause.Else(cause.StoreUnavailable, err))
 	}

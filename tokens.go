@@ -44,7 +44,7 @@ func (t *tokens) renewWhenDue(ctx context.Context, s *session.Session, now time.
 	case !s.Tokens.Valid(now):
 		return t.state.renewals.Wait(ctx, s, t.renewal(s))
 	case !now.Before(s.RefreshAt(t.settings.refreshBefore)):
-		t.state.renewals.Start(s, t.renewal(s))
+		t.state.renewals.Start(ctx, s, t.renewal(s))
 	}
 	return s, nil
 }
@@ -129,15 +129,17 @@ func (t *tokens) withAccessToken(ctx context.Context, s *session.Session, ask fu
 }
 
 // revoke revokes the refresh token at the provider, if the provider has a revocation
-// endpoint. It runs in the background, and the session is over even if it fails.
-func (t *tokens) revoke(s *session.Session) {
+// endpoint. It runs in the background, with the values of ctx, and the session is over even if it
+// fails.
+func (t *tokens) revoke(ctx context.Context, s *session.Session) {
 	if t.settings.client.RevocationEndpoint == "" || !s.Tokens.Refreshable() {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	end := t.state.renewals.Running.Begin() // a shutdown waits for it
 	go func() {                             // ends with the request's own timeout
 		defer end()
-		if err := t.settings.client.Revoke(context.Background(), s.Tokens.Refresh); err != nil {
+		if err := t.settings.client.Revoke(ctx, s.Tokens.Refresh); err != nil {
 			t.logger.Warn("cannot revoke a refresh token at the provider", zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 	}()

@@ -260,7 +260,7 @@ func (u *Users) Current(ctx context.Context, s *session.Session, now time.Time, 
 		return view
 	case view.Age <= limits.MaxStale && !outdated && !decisive:
 		if !reading {
-			u.StartRead(s, user, read)
+			u.StartRead(ctx, s, user, read)
 		}
 		return view
 	}
@@ -276,7 +276,7 @@ func (u *Users) waitForRead(ctx context.Context, s *session.Session, user *known
 	changes := user.changes.Load()
 	for range 2 {
 		select {
-		case done := <-u.StartRead(s, user, read):
+		case done := <-u.StartRead(ctx, s, user, read):
 			again := isOfOneSession(done.Err)
 			if (done.Err != nil && !again) || user.seen.Load() >= changes && !again {
 				return
@@ -311,7 +311,7 @@ func (k *knownUser) awaitsMoney(now time.Time) bool {
 func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (err error) {
 	for range 2 {
 		select {
-		case done := <-u.StartRead(s, u.Known(s), read):
+		case done := <-u.StartRead(ctx, s, u.Known(s), read):
 			if err = done.Err; !isOfOneSession(err) {
 				return err
 			}
@@ -336,7 +336,7 @@ func (u *Users) ReadAgain(ctx context.Context, s *session.Session, read ReadFunc
 	before := user.begun.Load()
 	for try := 0; ; try++ {
 		select {
-		case done := <-u.StartRead(s, user, read):
+		case done := <-u.StartRead(ctx, s, user, read):
 			switch {
 			case user.came.Load() > before:
 				return nil
@@ -355,16 +355,18 @@ func (u *Users) ReadAgain(ctx context.Context, s *session.Session, read ReadFunc
 const maxSessionTries = 2
 
 // ReadSoon starts a read that begins after this call, and does not wait for it. Calls that
-// come while one is running share the next one.
-func (u *Users) ReadSoon(s *session.Session, read ReadFunc) {
+// come while one is running share the next one. The read has the values of ctx, and does not end
+// with it.
+func (u *Users) ReadSoon(ctx context.Context, s *session.Session, read ReadFunc) {
 	user := u.Known(s)
 	if user.wanted.Add(1) > 1 {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	go func() { // ends when a read began after the last call, or failed
 		for {
 			wanted := user.wanted.Load()
-			if u.ReadAgain(context.Background(), s, read) != nil {
+			if u.ReadAgain(ctx, s, read) != nil {
 				user.wanted.Store(0)
 				return
 			}
@@ -406,10 +408,10 @@ func (u *Users) TakeSlot() (release func(), err error) {
 	}
 }
 
-// StartRead starts a read of the user, or joins the running one. The read has its own
-// context.
-func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
-	key := keyOf(s)
+// StartRead starts a read of the user, or joins the running one. The read has the values of ctx,
+// so that a trace goes on in it, and does not end with ctx.
+func (u *Users) StartRead(ctx context.Context, s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
+	key, detached := keyOf(s), context.WithoutCancel(ctx)
 	return u.reads.Start(key.id+"\x00"+key.scope, func() (done struct{}, err error) {
 		user.reading.Store(true)
 		defer func() {
@@ -423,7 +425,7 @@ func (u *Users) StartRead(s *session.Session, user *knownUser, read ReadFunc) <-
 		}
 		defer release()
 		changes, number := user.changes.Load(), user.begun.Add(1)
-		info, err := read(context.Background())
+		info, err := read(detached)
 		if err == nil && info.ID() != key.id {
 			err = &oauth.Error{Endpoint: oauth.EndpointUserinfo, Reason: "the response is about another user", Because: cause.InvalidResponse}
 		}

@@ -49,7 +49,7 @@ func secretName(i int) string {
 
 // checkGeneratedSecret looks at a secret that tollgate makes and keeps in Caddy's storage.
 func checkGeneratedSecret(ctx context.Context, e *examination) []Finding {
-	state := "tollgate makes one at its first use, and keeps it in Caddy's storage"
+	state := "tollgate makes one after its first start, and keeps it in Caddy's storage"
 	if e.Storage.Exists(ctx, keys.StoredSecretKey) {
 		state = "tollgate has made one, and keeps it in Caddy's storage"
 	}

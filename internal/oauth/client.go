@@ -114,6 +114,18 @@ func unwatched(ctx context.Context, _, _ string) (context.Context, func(int, err
 	return ctx, func(int, error) {}
 }
 
+// Endpoints returns the URLs of the endpoints that requests are sent to, by the names that Watch
+// gets. The URL of an endpoint that is not configured is empty.
+func (c *Client) Endpoints() map[string]string {
+	return map[string]string{
+		string(EndpointToken):      c.Config.Endpoint.TokenURL,
+		string(EndpointUserinfo):   c.UserinfoEndpoint,
+		string(endpointBalance):    c.BalanceEndpoint,
+		string(endpointTopup):      c.TopupEndpoint,
+		string(endpointRevocation): c.RevocationEndpoint,
+	}
+}
+
 // With returns a copy of c that sends its requests through h.
 func (c *Client) With(h *http.Client) *Client {
 	other := *c

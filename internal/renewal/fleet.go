@@ -44,9 +44,9 @@ var ErrRefreshUnknown = &oauth.Error{
 // is about to send the refresh token, sends it, and saves the new tokens. Every write
 // names the revision that it replaces, so that a process that was paused and lost the lock
 // overwrites nothing.
-func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, error) {
+func (r *Refresher) refreshOnce(ctx context.Context, s *session.Session, how How) (*session.Session, error) {
 	c := &claim{how: how, release: how.Store.Hold()}
-	claimed, spend, err := c.take(s, r.now)
+	claimed, spend, err := c.take(ctx, s, r.now)
 	if err != nil || !spend {
 		c.drop()
 		if err != nil && !errors.Is(err, session.ErrEnded) {
@@ -57,13 +57,13 @@ func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, 
 		}
 		return claimed, err
 	}
-	renewed, err := r.Spend(claimed, how)
+	renewed, err := r.Spend(ctx, claimed, how)
 	if renewed.Generation > claimed.Generation {
-		kept, keepErr := c.keep(renewed)
+		kept, keepErr := c.keep(ctx, renewed)
 		switch {
 		case errors.Is(keepErr, session.ErrEnded):
 			c.drop()
-			how.Abandoned(renewed)
+			how.Abandoned(ctx, renewed)
 			return renewed, keepErr
 		case errors.Is(keepErr, session.ErrTooLarge):
 			how.Report.TooLarge(s, keepErr) // no retry: the tokens will never fit, and only this process has them
@@ -79,7 +79,7 @@ func (r *Refresher) refreshOnce(s *session.Session, how How) (*session.Session, 
 		return renewed, err
 	}
 	defer c.drop()
-	return c.concludeFailure(claimed, err)
+	return c.concludeFailure(ctx, claimed, err)
 }
 
 // claim is one process's right to refresh one session.
@@ -94,8 +94,8 @@ type claim struct {
 // take waits for the right to refresh s, and saves a mark that the refresh token is about
 // to be sent. If another process has refreshed the session meanwhile, take returns that
 // session and false.
-func (c *claim) take(s *session.Session, now func() time.Time) (*session.Session, bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*c.how.Timeout)
+func (c *claim) take(ctx context.Context, s *session.Session, now func() time.Time) (*session.Session, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.how.Timeout)
 	defer cancel()
 	began := time.Now()
 	for {
@@ -227,8 +227,8 @@ func (c *claim) drop() {
 
 // keep saves renewed tokens. If another process has only updated LastSeen meanwhile, keep
 // takes that over. It overwrites neither a newer generation nor the end of the session.
-func (c *claim) keep(s *session.Session) (*session.Session, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+func (c *claim) keep(ctx context.Context, s *session.Session) (*session.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	for {
 		next := s.KeptAs(s.Kept)
@@ -262,7 +262,7 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 			case <-r.closed:
 				return
 			}
-			kept, err := c.keep(s)
+			kept, err := c.keep(context.Background(), s) // without the trace of a request that ended long ago
 			switch {
 			case err == nil:
 				r.Sessions.Remember(kept)
@@ -278,18 +278,20 @@ func (r *Refresher) keepLater(c *claim, s *session.Session) {
 
 // Restore saves a session again that the store has lost. A Redis that fails over loses the
 // writes that it had not replicated, and another process would then send the old refresh
-// token. stale is the session in the store, and newest the one that this process knows.
-func (r *Refresher) Restore(newest, stale *session.Session, how How) {
+// token. stale is the session in the store, and newest the one that this process knows. The save
+// has the values of ctx, and does not end with it.
+func (r *Refresher) Restore(ctx context.Context, newest, stale *session.Session, how How) {
 	if _, busy := r.restoring.LoadOrStore(newest.ID, nil); busy {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	end := r.Running.Begin()
 	go func() { // ends with saveTimeout
 		defer end()
 		defer r.restoring.Delete(newest.ID)
 		c := &claim{how: how, release: how.Store.Hold()}
 		defer c.drop()
-		switch kept, err := c.keep(newest.KeptAs(stale.Kept)); {
+		switch kept, err := c.keep(ctx, newest.KeptAs(stale.Kept)); {
 		case err == nil:
 			r.Sessions.Remember(kept)
 		case !errors.Is(err, session.ErrEnded):
@@ -302,8 +304,8 @@ func (r *Refresher) Restore(newest, stale *session.Session, how How) {
 // the token can be sent again. Without a response the mark stays, because the token may be
 // used up. Before `invalid_grant` ends the session, the store is read once more: if
 // another process has newer tokens, they are used.
-func (c *claim) concludeFailure(s *session.Session, err error) (*session.Session, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+func (c *claim) concludeFailure(ctx context.Context, s *session.Session, err error) (*session.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	switch oauth.FailureOf(err) {
 	case oauth.FailureUnanswered:

@@ -79,7 +79,7 @@ func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Toke
 		Store: store, Timeout: 5 * time.Second, Lease: time.Second,
 		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
 		Report:    &reports{},
-		Abandoned: func(s *session.Session) { t.Log("abandoned:", s.Generation) },
+		Abandoned: func(_ context.Context, s *session.Session) { t.Log("abandoned:", s.Generation) },
 	}
 }
 
@@ -156,7 +156,7 @@ func TestARefreshInTheBackgroundReportsAStoreThatFails(t *testing.T) {
 	store, s, renewals := sharedSession(t, p)
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return rotated(old), nil })
 	storage.Full.Store(true)
-	renewals.Start(s, how)
+	renewals.Start(t.Context(), s, how)
 	renewals.Drain(5 * time.Second)
 	wantReports(t, how, "not begun")
 }
@@ -168,7 +168,7 @@ func TestRestoreReportsAStoreThatFails(t *testing.T) {
 	newest := *s
 	newest.Generation, newest.Tokens = s.Generation+1, rotated(s.Tokens)
 	storage.Full.Store(true)
-	renewals.Restore(&newest, s, how)
+	renewals.Restore(t.Context(), &newest, s, how)
 	renewals.Drain(5 * time.Second)
 	wantReports(t, how, "not restored")
 }
@@ -231,7 +231,7 @@ func TestASessionThatEndsDuringItsRefreshStaysEnded(t *testing.T) {
 		return rotated(old), nil
 	})
 	abandoned := ""
-	how.Abandoned = func(s *session.Session) { abandoned = s.Tokens.Refresh }
+	how.Abandoned = func(_ context.Context, s *session.Session) { abandoned = s.Tokens.Refresh }
 	if _, err := renewals.Wait(t.Context(), s, how); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("got %v", err)
 	}
@@ -319,7 +319,7 @@ func TestTokensInMemoryAreNotMarkedAsPending(t *testing.T) {
 		t.Fatal(err)
 	}
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return rotated(old), nil })
-	if _, err := renewals.Spend(marked, how); err != nil {
+	if _, err := renewals.Spend(t.Context(), marked, how); err != nil {
 		t.Fatal(err)
 	}
 	// A request in between writes down that the session is used.

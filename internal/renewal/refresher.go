@@ -90,7 +90,7 @@ type How struct {
 	// Report is told what the callers of Start and Wait do not learn.
 	Report Reporter
 	// Abandoned is called with the new tokens if their session has ended meanwhile.
-	Abandoned func(*session.Session)
+	Abandoned func(context.Context, *session.Session)
 }
 
 // Reporter is told what happens to refreshes outside of requests, for the log.
@@ -111,16 +111,17 @@ type Reporter interface {
 	NotRestored(s *session.Session, err error)
 }
 
-// Start begins a refresh of s unless one is under way, and returns at once.
-func (r *Refresher) Start(s *session.Session, how How) {
+// Start begins a refresh of s unless one is under way, and returns at once. The refresh has the
+// values of ctx, and does not end with it.
+func (r *Refresher) Start(ctx context.Context, s *session.Session, how How) {
 	if _, flying := r.flying.Load(s.ID); !flying && r.backingOff(s) == nil {
-		r.fly(s, how)
+		r.fly(ctx, s, how)
 	}
 }
 
 // Wait refreshes s, or joins the refresh that is under way, and waits for it, but not
-// longer than ctx and how.Timeout. The refresh itself runs on its own context, so that a
-// browser that disconnects cannot lose a rotated token.
+// longer than ctx and how.Timeout. The refresh itself does not end with ctx, so that a browser
+// that disconnects cannot lose a rotated token.
 func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*session.Session, error) {
 	if err := r.backingOff(s); err != nil {
 		return nil, err
@@ -129,7 +130,7 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 		how.Waiting()
 	}
 	select {
-	case done := <-r.fly(s, how):
+	case done := <-r.fly(ctx, s, how):
 		return done.Value, done.Err
 	case <-time.After(how.Timeout):
 		return nil, ErrRefreshUnknown
@@ -139,8 +140,10 @@ func (r *Refresher) Wait(ctx context.Context, s *session.Session, how How) (*ses
 }
 
 // fly runs one refresh per session at a time. A caller that is late, with an older cookie
-// or after the refresh has ended, gets the newer session and sends nothing.
-func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*session.Session] {
+// or after the refresh has ended, gets the newer session and sends nothing. The refresh has the
+// values of the first caller's ctx: its trace goes on in it.
+func (r *Refresher) fly(ctx context.Context, s *session.Session, how How) <-chan flight.Result[*session.Session] {
+	detached := context.WithoutCancel(ctx)
 	end := r.Running.Begin() // before the call begins: a shutdown right now has to wait for it
 	landed := r.flights.Start(string(s.ID[:]), func() (*session.Session, error) {
 		r.flying.Store(s.ID, nil)
@@ -155,7 +158,7 @@ func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*sessi
 		if err := r.backingOff(s); err != nil {
 			return nil, err
 		}
-		return r.refresh(s, how)
+		return r.refresh(detached, s, how)
 	})
 	result := make(chan flight.Result[*session.Session], 1)
 	go func() { // ends with the call
@@ -166,8 +169,8 @@ func (r *Refresher) fly(s *session.Session, how How) <-chan flight.Result[*sessi
 }
 
 // refresh sends the refresh token, and remembers the result before anybody uses it.
-func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Session, err error) {
-	renewed, err = r.refreshOnce(s, how)
+func (r *Refresher) refresh(ctx context.Context, s *session.Session, how How) (renewed *session.Session, err error) {
+	renewed, err = r.refreshOnce(ctx, s, how)
 	if err == nil {
 		r.Failures.Invalidate(s.ID)
 		return renewed, nil
@@ -186,8 +189,8 @@ func (r *Refresher) refresh(s *session.Session, how How) (renewed *session.Sessi
 }
 
 // Spend sends the refresh token of s. It returns the newest generation, also with an error.
-func (r *Refresher) Spend(s *session.Session, how How) (*session.Session, error) {
-	renewed, err := how.Spend(context.Background(), s.Tokens)
+func (r *Refresher) Spend(ctx context.Context, s *session.Session, how How) (*session.Session, error) {
+	renewed, err := how.Spend(ctx, s.Tokens)
 	if renewed != s.Tokens {
 		s = s.Renewed(renewed)
 		r.Sessions.Remember(s)

@@ -21,7 +21,7 @@ func TestDrainWaitsForARefreshThatHasJustBegun(t *testing.T) {
 		s := session.NewSession(now, oauth.Tokens{
 			Access: "access_1", Refresh: "refresh_1", Issued: now, Expires: now.Add(time.Minute),
 		}, oauth.UserInfo{})
-		refresher.Start(s, renewal.How{
+		refresher.Start(t.Context(), s, renewal.How{
 			Store: &cookie.Sessions{}, Lease: time.Second,
 			Spend: func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) {
 				return oauth.Tokens{Access: "access_2", Refresh: "refresh_2", Issued: now, Expires: now.Add(time.Hour)}, nil

@@ -1,5 +1,5 @@
 // Package watch stands between the gateway and what it calls, the session store and the
-// provider, and tells the metrics how long each call took and how it ended.
+// provider, and tells the metrics and the traces how long each call took and how it ended.
 //
 // It changes no call and no result. Begin with Store.
 package watch
@@ -12,12 +12,13 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
+	"github.com/caddy-tollgate/tollgate/internal/tracing"
 )
 
-// Store returns a store that does what next does, and measures it. It is for stores outside of
-// this process.
-func Store(next session.Store, set *metrics.Set) session.Store {
-	return &store{next, set}
+// Store returns a store that does what next does, and measures and traces it. It is for stores
+// outside of this process. name is the store's.
+func Store(next session.Store, set *metrics.Set, name string) session.Store {
+	return &store{next, meter{set, name}}
 }
 
 // Unwrap returns the store that Store was given, or the given store itself.
@@ -32,7 +33,13 @@ func Unwrap(s session.Store) session.Store {
 // not leave this process.
 type store struct {
 	session.Store
-	set *metrics.Set
+	meter
+}
+
+// meter is what the calls of a store report to.
+type meter struct {
+	set   *metrics.Set
+	store string // its name
 }
 
 // call is an operation that is under way.
@@ -40,27 +47,32 @@ type call struct {
 	set   *metrics.Set
 	op    metrics.Operation
 	begun time.Time
+	span  tracing.Span
 }
 
-func begin(ctx context.Context, set *metrics.Set, op metrics.Operation) (context.Context, call) {
-	return ctx, call{set: set, op: op, begun: time.Now()}
+func (m meter) begin(ctx context.Context, op metrics.Operation) (context.Context, call) {
+	ctx, span := tracing.StartStore(ctx, m.store, op.String())
+	return ctx, call{set: m.set, op: op, begun: time.Now(), span: span}
 }
 
 // end notes the end of an operation. Some errors are answers of the store, and no faults.
 func (c call) end(err error) {
-	result := metrics.StoreError
+	result, failure := metrics.StoreError, tracing.ErrorOther
 	switch {
 	case err == nil, errors.Is(err, session.ErrMoved), errors.Is(err, session.ErrEnded), errors.Is(err, session.ErrTooLarge), errors.Is(err, session.ErrInCookies):
-		result = metrics.StoreOK
+		result, failure = metrics.StoreOK, ""
 	case errors.Is(err, context.Canceled):
-		result = metrics.StoreCanceled
+		result, failure = metrics.StoreCanceled, tracing.ErrorCanceled
+	case errors.Is(err, context.DeadlineExceeded):
+		failure = tracing.ErrorTimeout
 	}
 	c.set.ObserveStore(c.op, result, time.Since(c.begun))
+	c.span.End(failure)
 }
 
 // Load implements session.Store.
 func (s *store) Load(ctx context.Context, value string) (found session.Found, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpLoad)
+	ctx, c := s.begin(ctx, metrics.OpLoad)
 	found, err = s.Store.Load(ctx, value)
 	c.end(err)
 	return found, err
@@ -68,7 +80,7 @@ func (s *store) Load(ctx context.Context, value string) (found session.Found, er
 
 // Create implements session.Store.
 func (s *store) Create(ctx context.Context, of *session.Session) (created *session.Session, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpCreate)
+	ctx, c := s.begin(ctx, metrics.OpCreate)
 	created, err = s.Store.Create(ctx, of)
 	c.end(err)
 	return created, err
@@ -76,7 +88,7 @@ func (s *store) Create(ctx context.Context, of *session.Session) (created *sessi
 
 // Save implements session.Store.
 func (s *store) Save(ctx context.Context, of *session.Session) (saved *session.Session, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpSave)
+	ctx, c := s.begin(ctx, metrics.OpSave)
 	saved, err = s.Store.Save(ctx, of)
 	c.end(err)
 	return saved, err
@@ -84,7 +96,7 @@ func (s *store) Save(ctx context.Context, of *session.Session) (saved *session.S
 
 // Reread implements session.Store.
 func (s *store) Reread(ctx context.Context, of *session.Session) (standing *session.Session, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpReread)
+	ctx, c := s.begin(ctx, metrics.OpReread)
 	standing, err = s.Store.Reread(ctx, of)
 	c.end(err)
 	return standing, err
@@ -92,7 +104,7 @@ func (s *store) Reread(ctx context.Context, of *session.Session) (standing *sess
 
 // TryLock implements session.Store.
 func (s *store) TryLock(ctx context.Context, of *session.Session, lease time.Duration) (lock session.Lock, ok bool, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpLock)
+	ctx, c := s.begin(ctx, metrics.OpLock)
 	lock, ok, err = s.Store.TryLock(ctx, of, lease)
 	c.end(err)
 	return lock, ok, err
@@ -100,7 +112,7 @@ func (s *store) TryLock(ctx context.Context, of *session.Session, lease time.Dur
 
 // End implements session.Store.
 func (s *store) End(ctx context.Context, of *session.Session, from time.Time) (err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpEnd)
+	ctx, c := s.begin(ctx, metrics.OpEnd)
 	err = s.Store.End(ctx, of, from)
 	c.end(err)
 	return err
@@ -108,7 +120,7 @@ func (s *store) End(ctx context.Context, of *session.Session, from time.Time) (e
 
 // EndByName implements session.Store.
 func (s *store) EndByName(ctx context.Context, name string, from time.Time) (found bool, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpEnd)
+	ctx, c := s.begin(ctx, metrics.OpEnd)
 	found, err = s.Store.EndByName(ctx, name, from)
 	c.end(err)
 	return found, err
@@ -116,7 +128,7 @@ func (s *store) EndByName(ctx context.Context, name string, from time.Time) (fou
 
 // SessionsOf implements session.Store.
 func (s *store) SessionsOf(ctx context.Context, userID string) (list []session.Summary, err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpList)
+	ctx, c := s.begin(ctx, metrics.OpList)
 	list, err = s.Store.SessionsOf(ctx, userID)
 	c.end(err)
 	return list, err
@@ -124,7 +136,7 @@ func (s *store) SessionsOf(ctx context.Context, userID string) (list []session.S
 
 // Ready implements session.Store.
 func (s *store) Ready(ctx context.Context) (err error) {
-	ctx, c := begin(ctx, s.set, metrics.OpReady)
+	ctx, c := s.begin(ctx, metrics.OpReady)
 	err = s.Store.Ready(ctx)
 	c.end(err)
 	return err
@@ -136,14 +148,14 @@ func (s *store) Ledger(local spending.Ledger) spending.Ledger {
 	if next == local {
 		return local
 	}
-	return ledger{next, s.set}
+	return ledger{next, s.meter}
 }
 
 // ledger measures the operations of a ledger outside of this process. It is a value, so that
 // the ledgers of two configurations are equal if what they measure is the same.
 type ledger struct {
 	spending.Ledger
-	set *metrics.Set
+	meter
 }
 
 // Hold keeps the ledger usable until release is called, if it needs that.
@@ -156,7 +168,7 @@ func (l ledger) Hold() (release func()) {
 
 // Admit implements spending.Ledger.
 func (l ledger) Admit(ctx context.Context, user string, r *spending.Request) (result spending.Result, epoch uint64, err error) {
-	ctx, c := begin(ctx, l.set, metrics.OpAdmit)
+	ctx, c := l.begin(ctx, metrics.OpAdmit)
 	result, epoch, err = l.Ledger.Admit(ctx, user, r)
 	c.end(err)
 	return result, epoch, err
@@ -164,7 +176,7 @@ func (l ledger) Admit(ctx context.Context, user string, r *spending.Request) (re
 
 // Settle implements spending.Ledger.
 func (l ledger) Settle(ctx context.Context, user string, t *spending.Settlement) (settled spending.Settled, err error) {
-	ctx, c := begin(ctx, l.set, metrics.OpSettle)
+	ctx, c := l.begin(ctx, metrics.OpSettle)
 	settled, err = l.Ledger.Settle(ctx, user, t)
 	c.end(err)
 	return settled, err
@@ -172,7 +184,7 @@ func (l ledger) Settle(ctx context.Context, user string, t *spending.Settlement)
 
 // Renew implements spending.Ledger.
 func (l ledger) Renew(ctx context.Context, holds []spending.Hold, restore bool) (epochs []uint64, err error) {
-	ctx, c := begin(ctx, l.set, metrics.OpRenewHolds)
+	ctx, c := l.begin(ctx, metrics.OpRenewHolds)
 	epochs, err = l.Ledger.Renew(ctx, holds, restore)
 	c.end(err)
 	return epochs, err
@@ -180,7 +192,7 @@ func (l ledger) Renew(ctx context.Context, holds []spending.Hold, restore bool) 
 
 // BeginReading implements spending.Ledger.
 func (l ledger) BeginReading(ctx context.Context, user string) (ticket spending.Ticket, err error) {
-	ctx, c := begin(ctx, l.set, metrics.OpBeginReading)
+	ctx, c := l.begin(ctx, metrics.OpBeginReading)
 	ticket, err = l.Ledger.BeginReading(ctx, user)
 	c.end(err)
 	return ticket, err
@@ -188,7 +200,7 @@ func (l ledger) BeginReading(ctx context.Context, user string) (ticket spending.
 
 // EndReading implements spending.Ledger.
 func (l ledger) EndReading(ctx context.Context, user string, t spending.Ticket, b spending.Balance) (err error) {
-	ctx, c := begin(ctx, l.set, metrics.OpEndReading)
+	ctx, c := l.begin(ctx, metrics.OpEndReading)
 	err = l.Ledger.EndReading(ctx, user, t, b)
 	c.end(err)
 	return err
