@@ -7,7 +7,9 @@ package secretfiles
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -112,6 +114,10 @@ func (w *watched) check(ctx context.Context, log Log, now time.Time) {
 	if !w.due {
 		return
 	}
+	if !areFiles(state) {
+		w.report(log, errNoFile, now)
+		return
+	}
 	use, err := w.Read()
 	if !same(look(w.Files), state) {
 		return // a program is writing just now; the next look tries again
@@ -130,6 +136,15 @@ func (w *watched) check(ctx context.Context, log Log, now time.Time) {
 		log.Replaced(w.Option)
 	}
 	w.due, w.failure = false, ""
+}
+
+// errNoFile is the error for a named pipe, a device or a folder. To read a pipe could take for
+// ever, and Stop would wait for it.
+var errNoFile = errors.New("must be a regular file, and not a named pipe, a device or a folder")
+
+// areFiles reports whether everything that a look has found is a regular file.
+func areFiles(state []os.FileInfo) bool {
+	return !slices.ContainsFunc(state, func(info os.FileInfo) bool { return info != nil && !info.Mode().IsRegular() })
 }
 
 // report reports a failure once, and again after a while.
