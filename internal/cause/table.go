@@ -70,7 +70,7 @@ var rows = []Row{
 	{UserinfoDenied, http.StatusBadGateway, Warn, "userinfo",
 		"the provider refuses the user's access token at this endpoint; check that `scopes` includes what the endpoint needs, and the endpoint's URL"},
 	{ServerError, http.StatusBadGateway, Warn, "failed",
-		"an error without a more exact cause; this line's `error` says more. If it is the provider's, look at the provider's status page"},
+		"an error without a more exact cause; this line's `error`, if it has one, says more. If it is the provider's, look at the provider's status page"},
 
 	{InactiveUser, http.StatusForbidden, Info, "inactive",
 		"the provider says that this user is not active; check the user at the provider, or `active_status` and `fields` if every user is refused"},
