@@ -103,7 +103,7 @@ func (c *Call) settle(ctx context.Context, word spending.Word, cost spending.Amo
 		}
 	}
 	if settled.NeedsReading {
-		hs.users.ReadSoon(c.ctx, c.session, hs.reader(c.session))
+		hs.users.ReadSoon(ctx, c.session, hs.reader(c.session))
 	}
 }
 
