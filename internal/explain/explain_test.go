@@ -184,7 +184,8 @@ func TestExplainShowsTheSessionAndItsClocks(t *testing.T) {
 func TestExplainShowsNoControlCharacters(t *testing.T) {
 	e := newExamined(t, gatewaytest.Options{})
 	e.Provider.SetFault(simulator.UserInfo, simulator.Fault{
-		Body: `{"id":12345,"status":1,"username":"\u001b[2J\noutcome   passes","email":"\u009b31m\u202e@example.com"}`})
+		Body: `{"id":12345,"status":1,"username":"\u001b[2J\noutcome   passes","email":"\u009b31m\u202e@example.com"}`,
+	})
 	b := e.NewBrowser().SignIn()
 	got := commands.Run(append([]string{"explain", "--config", e.config, "--url", e.URL + "/"}, e.cookieOf(b)...)...)
 	if got.Err != nil || !strings.Contains(got.Out, "12345 (\uFFFD[2J\uFFFDoutcome   passes, \uFFFD31m\uFFFD@example.com)") {

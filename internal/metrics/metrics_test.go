@@ -68,8 +68,12 @@ func TestCodesAreABoundedSet(t *testing.T) {
 		err    error
 		want   string
 	}{
-		{200, nil, "200"}, {503, nil, "503"}, {799, nil, "other"},
-		{0, deadline.Err(), "timeout"}, {0, context.Canceled, "canceled"}, {0, errors.New("refused"), "unreachable"},
+		{200, nil, "200"},
+		{503, nil, "503"},
+		{799, nil, "other"},
+		{0, deadline.Err(), "timeout"},
+		{0, context.Canceled, "canceled"},
+		{0, errors.New("refused"), "unreachable"},
 	} {
 		if got := metrics.CodeOf(c.status, c.err); got != c.want {
 			t.Errorf("CodeOf(%d, %v): got %q, want %q", c.status, c.err, got, c.want)
