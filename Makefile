@@ -28,14 +28,14 @@ packages: ## install the programs that the tests run, where they are missing
 	@.ci/install-packages
 
 test: packages ## run all tests, with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
 
 lint: ## vet, and the linters of .golangci.yml
 	$(GO) vet ./...
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 examples: packages ## load every example, and follow the ones that can be followed
-	$(GO) test -race -count=1 -run '^TestExamples?' -v .
+	$(GO) test -race -timeout 20m -count=1 -run '^TestExamples?' -v .
 
 docs: ## write the table in docs/options.md from the code
 	TOLLGATE_UPDATE_DOCS=1 $(GO) test -count=1 -run '^TestOptionsTable' .
