@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
@@ -192,7 +193,7 @@ func TestOperatorEndsTheSessionOfALostLaptop(t *testing.T) {
 		t.Errorf("signing in anew: %d: %s", a.StatusCode, a.Text)
 	}
 
-	log := readFile(t, filepath.Join(o.Logs, "default.log"))
+	log := manualtest.ReadFile(t, filepath.Join(o.Logs, "default.log"))
 	var events []map[string]any
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, `"session_revoked"`) {

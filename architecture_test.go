@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 const modulePath = "github.com/caddy-tollgate/tollgate"
@@ -148,10 +150,10 @@ var (
 // TestArchitectureListsTheDependencies compares go.mod with the tables of docs/architecture.md.
 func TestArchitectureListsTheDependencies(t *testing.T) {
 	var want, got []string
-	for _, m := range directRequirement.FindAllStringSubmatch(readFile(t, "go.mod"), -1) {
+	for _, m := range directRequirement.FindAllStringSubmatch(manualtest.ReadFile(t, "go.mod"), -1) {
 		want = append(want, strings.TrimPrefix(m[1], "github.com/"))
 	}
-	_, section, _ := strings.Cut(readFile(t, "docs/architecture.md"), "## Dependencies")
+	_, section, _ := strings.Cut(manualtest.ReadFile(t, "docs/architecture.md"), "## Dependencies")
 	for _, row := range dependencyRow.FindAllStringSubmatch(section, -1) {
 		if row[1] != "dependency" {
 			got = append(got, strings.Split(row[1], ", ")...)
@@ -171,14 +173,14 @@ func TestSECURITYNamesTestsThatExist(t *testing.T) {
 	var code strings.Builder
 	err := filepath.WalkDir(".", func(file string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(file, "_test.go") {
-			code.WriteString(readFile(t, file))
+			code.WriteString(manualtest.ReadFile(t, file))
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := quotedTest.FindAllStringSubmatch(readFile(t, "SECURITY.md"), -1)
+	names := quotedTest.FindAllStringSubmatch(manualtest.ReadFile(t, "SECURITY.md"), -1)
 	if len(names) < 30 {
 		t.Fatalf("found %d names", len(names))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -315,7 +316,7 @@ func TestWithoutTheSecretThePublicKeysAreUnavailable(t *testing.T) {
 func TestAssertionIsInNoLogExceptTheDocumentedOne(t *testing.T) {
 	r := gatewaytest.Prepare(t, gatewaytest.RunOptions{InTollgate: "assertion\nsession {\nstore storage\n}\nforward_auth"})
 	const filter = "resp_headers>X-Tollgate-Assertion delete"
-	if !strings.Contains(readFile(t, "docs/headers.md"), "`"+filter+"`") {
+	if !strings.Contains(manualtest.ReadFile(t, "docs/headers.md"), "`"+filter+"`") {
 		t.Fatal("docs/headers.md does not name the filter `" + filter + "`")
 	}
 	access := "output file " + filepath.Join(r.Logs, "access.log") + "\n"
@@ -329,7 +330,7 @@ func TestAssertionIsInNoLogExceptTheDocumentedOne(t *testing.T) {
 	b.Get("/page") // an error that Caddy logs
 	caddy.Stop()   // the logs are written
 	for _, name := range []string{"default.log", "access.log"} {
-		log := readFile(t, filepath.Join(r.Logs, name))
+		log := manualtest.ReadFile(t, filepath.Join(r.Logs, name))
 		for _, want := range map[string][]string{
 			"default.log": {`"msg":"login"`},
 			"access.log":  {`"uri":"/page"`, `"uri":"/oauth/auth"`, `"X-User-Id":["12345"]`, `"status":502`},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestAuditExampleWritesEachEventToItsOwnFile(t *testing.T) {
 	o := prepareOperated(t, "session {\nstore storage\n}\nrequire /vip {\nuser 99\n}")
 	file := filepath.Join(o.Logs, "audit.log")
-	example := readFile(t, "examples/audit-log/Caddyfile")
+	example := manualtest.ReadFile(t, "examples/audit-log/Caddyfile")
 	begin, end := strings.Index(example, "\tlog audit {"), strings.Index(example, "\t# And stay out")
 	if begin < 0 || end < begin {
 		t.Fatal("the example has no block `log audit`")
@@ -64,7 +65,7 @@ func TestAuditExampleWritesEachEventToItsOwnFile(t *testing.T) {
 		"session_revoked": {true, true, "admin"},
 	}
 	seen := map[string]bool{}
-	for line := range strings.Lines(readFile(t, file)) {
+	for line := range strings.Lines(manualtest.ReadFile(t, file)) {
 		event := map[string]any{}
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			t.Fatal(err)
@@ -92,7 +93,7 @@ func TestAuditExampleWritesEachEventToItsOwnFile(t *testing.T) {
 	if len(seen) != len(want) {
 		t.Errorf("got events %v, want %d kinds", seen, len(want))
 	}
-	if strings.Contains(readFile(t, filepath.Join(o.Logs, "default.log")), `"http.handlers.tollgate.audit"`) {
+	if strings.Contains(manualtest.ReadFile(t, filepath.Join(o.Logs, "default.log")), `"http.handlers.tollgate.audit"`) {
 		t.Error("audit events are also in the other log")
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
@@ -502,7 +503,7 @@ RegExp.prototype.exec = function (text) {
 `)
 	v := newVerifierSite(t, []string{command[0], "--import", spy, command[1]})
 	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
-	if searched := readFile(t, journal); !strings.HasPrefix(searched, "JSON\n") {
+	if searched := manualtest.ReadFile(t, journal); !strings.HasPrefix(searched, "JSON\n") {
 		t.Fatalf("a good assertion: searched %q; the test does not see the search any more", searched)
 	}
 	for _, header := range []string{
@@ -512,7 +513,7 @@ RegExp.prototype.exec = function (text) {
 	} {
 		v.expect(t, http.StatusUnauthorized, forgery{withLooseBits(header), `{}`, v.private}.signed())
 	}
-	if searched := readFile(t, journal); strings.Contains(searched, "other text") {
+	if searched := manualtest.ReadFile(t, journal); strings.Contains(searched, "other text") {
 		t.Error("the verifier has searched text that is not JSON")
 	}
 }

@@ -6,17 +6,18 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // useExample serves an example's Caddyfile, with this site's provider, upstream and
 // address.
 func useExample(s *gatewaytest.Site, file, address string) {
 	s.T.Helper()
-	setExampleEnv(s.T)
+	manualtest.SetEnv(s.T)
 	s.T.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
 	s.T.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
 	s.T.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
-	text := readFile(s.T, file)
+	text := manualtest.ReadFile(s.T, file)
 	for from, to := range map[string]string{
 		address + " {":             "http:// {",
 		"provider aihubmix {":      "provider aihubmix {\nbase_url " + s.ProviderURL,

@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/spending"
 )
 
 // TestExamplesOfCosts runs what docs/spending.md tells application authors, in each
 // language.
 func TestExamplesOfCosts(t *testing.T) {
-	manual := readFile(t, "docs/spending.md")
+	manual := manualtest.ReadFile(t, "docs/spending.md")
 	for file, c := range map[string]struct {
 		run         []string
 		hasTrailers bool
@@ -24,7 +25,7 @@ func TestExamplesOfCosts(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			path := "examples/costs/" + file
-			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+readFile(t, path)+"```") {
+			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+manualtest.ReadFile(t, path)+"```") {
 				t.Error("docs/spending.md shows another text")
 			}
 			sample := "http://" + startSample(t, path, c.run)

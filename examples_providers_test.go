@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 )
 
@@ -146,9 +147,9 @@ func dex(p *smallProvider) map[string]http.HandlerFunc {
 func newExampleSite(t *testing.T, example string, addresses ...string) *gatewaytest.Site {
 	t.Helper()
 	s := gatewaytest.New(t, gatewaytest.Options{})
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
-	text := readFile(t, "examples/"+example+"/Caddyfile")
+	text := manualtest.ReadFile(t, "examples/"+example+"/Caddyfile")
 	for _, replace := range [][2]string{{"app.example.com {", "http:// {"}, {"localhost:3000", s.Upstream.URL}} {
 		if !strings.Contains(text, replace[0]) {
 			t.Fatalf("%s is not in the example", replace[0])

@@ -12,28 +12,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
-	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 )
 
-// setExampleEnv gives the examples the environment that their READMEs speak of.
-func setExampleEnv(t *testing.T) {
-	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
-	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
-	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
-	t.Setenv("TOLLGATE_SECRET", keys.NewSecret())
-	t.Setenv("REDIS_PASSWORD", "a-long-password")
-}
-
 func TestExamplesAdaptAndLoad(t *testing.T) {
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	folders, err := filepath.Glob("examples/*/Caddyfile")
 	if err != nil || len(folders) < 3 {
 		t.Fatalf("found %d examples: %v", len(folders), err)
 	}
 	for _, file := range folders {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
-			text := readFile(t, file)
+			text := manualtest.ReadFile(t, file)
 			if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
 				t.Error("it is not formatted: run `caddy fmt --overwrite`")
 			}
@@ -60,15 +51,15 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 }
 
 func TestExampleProxyCaddyfileIsFormatted(t *testing.T) {
-	text := readFile(t, "examples/forward-auth-caddy/proxy.Caddyfile")
+	text := manualtest.ReadFile(t, "examples/forward-auth-caddy/proxy.Caddyfile")
 	if string(caddyfile.Format([]byte(text))) != text {
 		t.Error("it is not formatted: run `caddy fmt --overwrite`")
 	}
 }
 
 func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
-	setExampleEnv(t)
-	adapted, err := gatewaytest.Adapt(readFile(t, "examples/minimal/Caddyfile"))
+	manualtest.SetEnv(t)
+	adapted, err := gatewaytest.Adapt(manualtest.ReadFile(t, "examples/minimal/Caddyfile"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,13 +67,13 @@ func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 	if err := json.Unmarshal(adapted, &got); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &want); err != nil {
+	if err := json.Unmarshal([]byte(manualtest.ReadFile(t, "examples/minimal/caddy.json")), &want); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, handlers, err := gatewaytest.ProvisionJSON([]byte(readFile(t, "examples/minimal/caddy.json"))); err != nil || len(handlers) != 1 {
+	if _, handlers, err := gatewaytest.ProvisionJSON([]byte(manualtest.ReadFile(t, "examples/minimal/caddy.json"))); err != nil || len(handlers) != 1 {
 		t.Errorf("loading the JSON: %d handlers, %v", len(handlers), err)
 	} else {
 		handlers[0].Cleanup()
@@ -91,10 +82,10 @@ func TestExampleMinimalIsTheSameInJSON(t *testing.T) {
 
 // TestManualShowsTheMinimalExample compares the manual with examples/minimal.
 func TestManualShowsTheMinimalExample(t *testing.T) {
-	setExampleEnv(t)
-	minimal := readFile(t, "examples/minimal/Caddyfile")
+	manualtest.SetEnv(t)
+	minimal := manualtest.ReadFile(t, "examples/minimal/Caddyfile")
 	for _, page := range []string{"README.md", "docs/getting-started.md"} {
-		if !strings.Contains(readFile(t, page), "```caddyfile\n"+minimal+"```") {
+		if !strings.Contains(manualtest.ReadFile(t, page), "```caddyfile\n"+minimal+"```") {
 			t.Errorf("%s does not show examples/minimal/Caddyfile", page)
 		}
 	}
@@ -111,12 +102,12 @@ func TestManualShowsTheMinimalExample(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(readFile(t, "examples/minimal/caddy.json")), &config); err != nil {
+	if err := json.Unmarshal([]byte(manualtest.ReadFile(t, "examples/minimal/caddy.json")), &config); err != nil {
 		t.Fatal(err)
 	}
 	handler := string(config.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0])
-	for _, block := range manualBlocks(t, "json") {
-		if json.Valid([]byte(block.text)) && bytes.Equal(compact(t, block.text), compact(t, handler)) {
+	for _, block := range manualtest.Blocks(t, "json") {
+		if json.Valid([]byte(block.Text)) && bytes.Equal(compact(t, block.Text), compact(t, handler)) {
 			return
 		}
 	}
@@ -132,13 +123,4 @@ func compact(t *testing.T, text string) []byte {
 	}
 	b, _ := json.Marshal(value)
 	return b
-}
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -16,7 +17,7 @@ import (
 // TestExamplesOfUpstreams runs what docs/headers.md tells application authors, in
 // each language, behind a gateway.
 func TestExamplesOfUpstreams(t *testing.T) {
-	manual := readFile(t, "docs/headers.md")
+	manual := manualtest.ReadFile(t, "docs/headers.md")
 	for file, run := range map[string][]string{
 		"main.go": nil, // compiled first
 		"app.mjs": {"node"},
@@ -25,7 +26,7 @@ func TestExamplesOfUpstreams(t *testing.T) {
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
-			text := readFile(t, "examples/upstreams/"+file)
+			text := manualtest.ReadFile(t, "examples/upstreams/"+file)
 			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+text+"```") {
 				t.Error("docs/headers.md shows another text")
 			}

@@ -6,14 +6,9 @@ package tollgate
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -21,7 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
@@ -34,24 +28,6 @@ const minimalBlock = `provider aihubmix {
 }
 redirect_uri https://app.example.com/oauth/callback
 `
-
-// setExampleEnv gives the examples the environment that their READMEs speak of.
-func setExampleEnv(t *testing.T) {
-	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
-	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
-	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
-	t.Setenv("TOLLGATE_SECRET", keys.NewSecret())
-	t.Setenv("REDIS_PASSWORD", "a-long-password")
-}
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
 
 const (
 	testClientID     = "client_of_the_tests"
@@ -107,51 +83,6 @@ func handlersIn(routes caddyhttp.RouteList) []*Handler {
 		}
 	}
 	return found
-}
-
-// manualPages gives the README and the pages below docs, by file name.
-func manualPages(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("docs/*.md")
-	if err != nil || len(files) < 10 {
-		t.Fatalf("found %d pages in docs, want at least 10: %v", len(files), err)
-	}
-	pages := map[string]string{"README.md": readFile(t, "README.md")}
-	for _, file := range files {
-		pages[file] = readFile(t, file)
-	}
-	return pages
-}
-
-// manualBlock is a fenced block of the manual. where names it in a failure.
-type manualBlock struct{ where, text string }
-
-var fencedBlock = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
-
-// fencedBlocks gives the fenced blocks of one language, in their order.
-func fencedBlocks(text, language string) []string {
-	var blocks []string
-	for _, block := range fencedBlock.FindAllStringSubmatch(text, -1) {
-		if block[1] == language {
-			blocks = append(blocks, block[2])
-		}
-	}
-	return blocks
-}
-
-// manualBlocks gives the fenced blocks of one language in the whole manual.
-func manualBlocks(t *testing.T, language string) []manualBlock {
-	t.Helper()
-	var blocks []manualBlock
-	for file, text := range manualPages(t) {
-		for i, block := range fencedBlocks(text, language) {
-			blocks = append(blocks, manualBlock{fmt.Sprintf("%s, %s block %d", file, language, i+1), block})
-		}
-	}
-	if len(blocks) < 2 {
-		t.Fatalf("found %d blocks of %s, want at least 2", len(blocks), language)
-	}
-	return blocks
 }
 
 // plainProvider is the least that `provider oauth2` needs.

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // TestManualProgramsParse asks each language whether it can read the manual's programs.
@@ -20,14 +22,14 @@ func TestManualProgramsParse(t *testing.T) {
 		{"js", "program.mjs", []string{"node", "--check"}},
 		{"python", "program.py", []string{"python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1]).read())"}},
 	} {
-		for _, block := range manualBlocks(t, language.name) {
+		for _, block := range manualtest.Blocks(t, language.name) {
 			file := filepath.Join(t.TempDir(), language.file)
-			if err := os.WriteFile(file, []byte(block.text), 0o600); err != nil {
+			if err := os.WriteFile(file, []byte(block.Text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			command := exec.Command(language.check[0], append(language.check[1:], file)...)
 			if output, err := command.CombinedOutput(); err != nil {
-				t.Errorf("%s: %v\n%s", block.where, err, output)
+				t.Errorf("%s: %v\n%s", block.Where, err, output)
 			}
 		}
 	}
@@ -42,9 +44,9 @@ var (
 // TestMigratingNamesOptionsThatExist reads the second column of the tables by which people
 // translate their configuration.
 func TestMigratingNamesOptionsThatExist(t *testing.T) {
-	options := readFile(t, "docs/options.md")
+	options := manualtest.ReadFile(t, "docs/options.md")
 	found := 0
-	for line := range strings.Lines(readFile(t, "docs/migrating.md")) {
+	for line := range strings.Lines(manualtest.ReadFile(t, "docs/migrating.md")) {
 		cells := strings.Split(line, " | ")
 		if len(cells) != 2 || !strings.HasPrefix(line, "| `") {
 			continue

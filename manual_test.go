@@ -15,72 +15,28 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/command"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // maxReadmeLines keeps the README an overview; the rest belongs into docs.
 const maxReadmeLines = 200
 
-// manualPages gives the README and the pages below docs, by file name.
-func manualPages(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("docs/*.md")
-	if err != nil || len(files) < 10 {
-		t.Fatalf("found %d pages in docs, want at least 10: %v", len(files), err)
-	}
-	pages := map[string]string{"README.md": readFile(t, "README.md")}
-	for _, file := range files {
-		pages[file] = readFile(t, file)
-	}
-	return pages
-}
-
-// manualBlock is a fenced block of the manual. where names it in a failure.
-type manualBlock struct{ where, text string }
-
-var fencedBlock = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
-
-// fencedBlocks gives the fenced blocks of one language, in their order.
-func fencedBlocks(text, language string) []string {
-	var blocks []string
-	for _, block := range fencedBlock.FindAllStringSubmatch(text, -1) {
-		if block[1] == language {
-			blocks = append(blocks, block[2])
-		}
-	}
-	return blocks
-}
-
-// manualBlocks gives the fenced blocks of one language in the whole manual.
-func manualBlocks(t *testing.T, language string) []manualBlock {
-	t.Helper()
-	var blocks []manualBlock
-	for file, text := range manualPages(t) {
-		for i, block := range fencedBlocks(text, language) {
-			blocks = append(blocks, manualBlock{fmt.Sprintf("%s, %s block %d", file, language, i+1), block})
-		}
-	}
-	if len(blocks) < 2 {
-		t.Fatalf("found %d blocks of %s, want at least 2", len(blocks), language)
-	}
-	return blocks
-}
-
 func TestReadmeIsShort(t *testing.T) {
-	if lines := strings.Count(readFile(t, "README.md"), "\n"); lines > maxReadmeLines {
+	if lines := strings.Count(manualtest.ReadFile(t, "README.md"), "\n"); lines > maxReadmeLines {
 		t.Errorf("README.md has %d lines, want at most %d: move text into docs", lines, maxReadmeLines)
 	}
 }
 
 func TestManualBlocksAreValid(t *testing.T) {
-	setExampleEnv(t)
-	for _, block := range manualBlocks(t, "caddyfile") {
-		if _, err := gatewaytest.Adapt(block.text); err != nil {
-			t.Errorf("%s: %v", block.where, err)
+	manualtest.SetEnv(t)
+	for _, block := range manualtest.Blocks(t, "caddyfile") {
+		if _, err := gatewaytest.Adapt(block.Text); err != nil {
+			t.Errorf("%s: %v", block.Where, err)
 		}
 	}
-	for _, block := range manualBlocks(t, "json") {
-		if !json.Valid([]byte(block.text)) {
-			t.Errorf("%s is not JSON:\n%s", block.where, block.text)
+	for _, block := range manualtest.Blocks(t, "json") {
+		if !json.Valid([]byte(block.Text)) {
+			t.Errorf("%s is not JSON:\n%s", block.Where, block.Text)
 		}
 	}
 }
@@ -90,7 +46,7 @@ var ourCommand = regexp.MustCompile("caddy tollgate ((?:[^`\n\\\\]|\\\\\n)+)")
 
 func TestManualCommandsExist(t *testing.T) {
 	found := 0
-	for file, text := range manualPages(t) {
+	for file, text := range manualtest.Pages(t) {
 		for _, match := range ourCommand.FindAllStringSubmatch(text, -1) {
 			found++
 			if err := checkCommand(strings.Fields(strings.ReplaceAll(match[1], "\\\n", " "))); err != nil {
@@ -146,7 +102,7 @@ func TestDocsLinksResolve(t *testing.T) {
 	}
 	links := 0
 	for _, file := range files {
-		for _, match := range link.FindAllStringSubmatch(withoutBlocks(readFile(t, file)), -1) {
+		for _, match := range link.FindAllStringSubmatch(manualtest.WithoutBlocks(manualtest.ReadFile(t, file)), -1) {
 			target, err := url.Parse(match[1] + match[2])
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
@@ -177,16 +133,13 @@ func checkLink(t *testing.T, from string, target *url.URL) {
 	if target.Fragment == "" {
 		return
 	}
-	for line := range strings.Lines(withoutBlocks(readFile(t, file))) {
+	for line := range strings.Lines(manualtest.WithoutBlocks(manualtest.ReadFile(t, file))) {
 		if title := strings.TrimLeft(line, "#"); title != line && anchorOf(title) == target.Fragment {
 			return
 		}
 	}
 	t.Errorf("%s links to %s, and %s has no such heading", from, target, file)
 }
-
-// withoutBlocks removes fenced blocks: a # in them begins a comment, not a heading.
-func withoutBlocks(text string) string { return fencedBlock.ReplaceAllString(text, "") }
 
 // anchorOf gives the name under which GitHub links to a heading: lower case, blanks as
 // hyphens, no punctuation.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
@@ -112,7 +113,9 @@ func TestSitesThatBreakEachOtherAreAWarning(t *testing.T) {
 func TestReloadDoesNotWarnAboutSitesOfTheOldConfiguration(t *testing.T) {
 	const warning = "two sites have the same redirect_uri"
 	r := gatewaytest.Run(t, gatewaytest.RunOptions{})
-	warnings := func() int { return strings.Count(readFile(t, filepath.Join(r.Logs, "default.log")), warning) }
+	warnings := func() int {
+		return strings.Count(manualtest.ReadFile(t, filepath.Join(r.Logs, "default.log")), warning)
+	}
 	r.Reload()
 	if n := warnings(); n != 0 {
 		t.Errorf("one site, loaded twice: got %d warnings, want none", n)

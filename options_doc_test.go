@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // optionRow is one option as its field comment describes it.
@@ -80,7 +82,7 @@ func TestOptionsTableMatchesTheCode(t *testing.T) {
 	for _, row := range optionRows(t) {
 		table.WriteString("| `" + row.word + "` | " + strings.ReplaceAll(row.text, "|", "\\|") + " |\n")
 	}
-	page := readFile(t, optionsPage)
+	page := manualtest.ReadFile(t, optionsPage)
 	before, rest, ok := strings.Cut(page, optionsBegin)
 	_, after, ok2 := strings.Cut(rest, optionsEnd)
 	if !ok || !ok2 {

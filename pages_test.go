@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // parsedPage is a page as a browser reads it.
@@ -110,7 +111,7 @@ func TestLogoAndAccentAreOnThePagesAndAllowedByTheirPolicy(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand Acme\nlogo testdata/logo.svg\naccent \"#0a7d55\""})
 	a := s.NewBrowser().Visit("/")
 	page := parsePage(t, a)
-	logo := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(readFile(t, "testdata/logo.svg")))
+	logo := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(manualtest.ReadFile(t, "testdata/logo.svg")))
 	if page.attrs["img src"] != logo || page.attrs["img alt"] != "Acme" {
 		t.Errorf("img src=%.60q alt=%q", page.attrs["img src"], page.attrs["img alt"])
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // TestProblemDocumentsCarryCodes checks the `error` of problem documents. At userinfo it
@@ -37,7 +38,7 @@ func TestSpendingPageQuotesTheProblemDocument(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid/* {\nbalance 800\n}"})
 	text := s.NewBrowser().SignIn().Get("/paid/x").Text
 	quoted := strings.Replace(text, `"balance":"750.00","required":"800"`, `"balance":"0.30","required":"0.50"`, 1)
-	if quoted == text || !strings.Contains(readFile(t, "docs/spending.md"), quoted) {
+	if quoted == text || !strings.Contains(manualtest.ReadFile(t, "docs/spending.md"), quoted) {
 		t.Errorf("docs/spending.md does not quote the response: %s", quoted)
 	}
 }

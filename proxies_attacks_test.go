@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // h2Settings is the value of HTTP2-Settings that a client of h2c sends.
@@ -280,8 +281,8 @@ func (s *proxiedSite) testLogs(t *testing.T) {
 	}
 	s.Server.Handler.Store(whole)
 	b.Visit("/page?last")
-	gatewaytest.Eventually(t, "the last request is in the log", func() bool { return strings.Contains(readFile(t, s.log), "/page?last") })
-	log := readFile(t, s.log)
+	gatewaytest.Eventually(t, "the last request is in the log", func() bool { return strings.Contains(manualtest.ReadFile(t, s.log), "/page?last") })
+	log := manualtest.ReadFile(t, s.log)
 	for what, secret := range map[string]string{
 		"the code": u.Query().Get("code"), "the state": u.Query().Get("state"), "a code that is not used": "unspent-code",
 		"a state that is not used": "unspent-state", "the start of a sign-in": "secret-page",

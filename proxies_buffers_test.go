@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
@@ -16,7 +17,7 @@ var nginxLines = regexp.MustCompile("(?s)```nginx\n(.*?)```")
 // TestNginxWithDocumentedBuffersCarriesLargeSessions runs nginx in front of a gateway
 // with the cookie store, without and with the lines of docs/sessions.md.
 func TestNginxWithDocumentedBuffersCarriesLargeSessions(t *testing.T) {
-	documented := nginxLines.FindStringSubmatch(readFile(t, "docs/sessions.md"))
+	documented := nginxLines.FindStringSubmatch(manualtest.ReadFile(t, "docs/sessions.md"))
 	if documented == nil {
 		t.Fatal("docs/sessions.md holds no lines for nginx")
 	}

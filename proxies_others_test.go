@@ -10,18 +10,19 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // TestAuthReturnsTheApplicationCookiesToOtherProxies runs tollgate with the Caddyfile of the page for
 // Traefik and Envoy, which cannot remove single cookies by themselves.
 func TestAuthReturnsTheApplicationCookiesToOtherProxies(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
 	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
-	page := readFile(t, "examples/forward-auth-others/README.md")
-	blocks := fencedBlocks(page, "caddyfile")
+	page := manualtest.ReadFile(t, "examples/forward-auth-others/README.md")
+	blocks := manualtest.FencedBlocks(page, "caddyfile")
 	if len(blocks) != 1 {
 		t.Fatalf("the page holds %d Caddyfiles, want 1", len(blocks))
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
@@ -53,7 +54,7 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 	listen := porttest.Address()
 	nextEvent := make(chan struct{})
 	s := gatewaytest.New(t, gatewaytest.Options{Front: "http://" + listen, Handler: echoOrUpgrade(nextEvent)})
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
 	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")
@@ -74,7 +75,7 @@ func newProxiedSite(t *testing.T, example string, start func(*testing.T, proxyAd
 // render reads a file of an example and replaces addresses; each has to be there.
 func render(t *testing.T, file string, oldnew ...string) string {
 	t.Helper()
-	text := readFile(t, file)
+	text := manualtest.ReadFile(t, file)
 	for i := 0; i < len(oldnew); i += 2 {
 		if !strings.Contains(text, oldnew[i]) {
 			t.Fatalf("%s holds no %q", file, oldnew[i])
@@ -184,11 +185,11 @@ func startLoggingProxy(t *testing.T, listen, log, name string, args ...string) {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("%s has ended: %v\n%s", name, err, readFile(t, log))
+			t.Fatalf("%s has ended: %v\n%s", name, err, manualtest.ReadFile(t, log))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	t.Fatalf("%s does not listen\n%s", name, readFile(t, log))
+	t.Fatalf("%s does not listen\n%s", name, manualtest.ReadFile(t, log))
 }
 
 func writeFile(t *testing.T, name, text string) {

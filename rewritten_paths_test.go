@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // TestRewriteDoesNotTakeARequestOutOfItsRules: Caddy runs rewrite, uri and try_files
@@ -147,7 +148,7 @@ func TestAuthAppliesRulesToTheForwardedURLAlone(t *testing.T) {
 // loadExample serves an example's Caddyfile on a site, with the test's provider.
 func loadExample(s *gatewaytest.Site, t *testing.T, example string, oldnew ...string) {
 	t.Helper()
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	t.Setenv("OAUTH_CLIENT_ID", gatewaytest.ClientID)
 	t.Setenv("OAUTH_CLIENT_SECRET", gatewaytest.ClientSecret)
 	t.Setenv("OAUTH_REDIRECT_URI", s.URL+"/oauth/callback")

@@ -5,23 +5,24 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 // TestExamplesLeaveNoPathOpen: what people copy has no such gap.
 func TestExamplesLeaveNoPathOpen(t *testing.T) {
-	setExampleEnv(t)
+	manualtest.SetEnv(t)
 	files, err := filepath.Glob("examples/*/Caddyfile")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("found %d examples: %v", len(files), err)
 	}
 	texts := map[string]string{}
 	for _, file := range files {
-		texts[file] = readFile(t, file)
+		texts[file] = manualtest.ReadFile(t, file)
 	}
-	for _, block := range manualBlocks(t, "caddyfile") {
-		if strings.Contains(block.text, "require") {
-			texts[block.where] = block.text
+	for _, block := range manualtest.Blocks(t, "caddyfile") {
+		if strings.Contains(block.Text, "require") {
+			texts[block.Where] = block.Text
 		}
 	}
 	blocks := 0

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -55,7 +56,7 @@ func (r *rolling) roll(want string) {
 // copyFile copies the file to the second gateway, and waits until the gateway has read it.
 func (r *rolling) copyFile() {
 	r.T.Helper()
-	writeSecret(r.T, r.files[1], readFile(r.T, r.files[0]))
+	writeSecret(r.T, r.files[1], manualtest.ReadFile(r.T, r.files[0]))
 	r.waitFor(1)
 }
 
@@ -63,7 +64,7 @@ func (r *rolling) copyFile() {
 // the same order.
 func (r *rolling) waitFor(which int) {
 	r.T.Helper()
-	secrets, err := keys.ParseSecrets(readFile(r.T, r.files[which]))
+	secrets, err := keys.ParseSecrets(manualtest.ReadFile(r.T, r.files[which]))
 	if err != nil {
 		r.T.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func TestSecretFilesAreLoggedWithoutTheirContent(t *testing.T) {
 	wantLine := func(words ...string) {
 		t.Helper()
 		gatewaytest.Eventually(t, "the log has a line with "+strings.Join(words, ", "), func() bool {
-			for line := range strings.Lines(readFile(t, logFile)) {
+			for line := range strings.Lines(manualtest.ReadFile(t, logFile)) {
 				if containsAll(line, words...) {
 					return true
 				}
@@ -223,7 +224,7 @@ func TestSecretFilesAreLoggedWithoutTheirContent(t *testing.T) {
 	wantLine(`"level":"info"`, "secret replaced", `"option":"secret"`)
 	wantSignedIn(t, "with the new secret", b, true)
 	wantLine(`"level":"info"`, "a previous secret is still in use", `"cookies":1`)
-	log := readFile(t, logFile)
+	log := manualtest.ReadFile(t, logFile)
 	for _, text := range []string{next, gatewaytest.Secret, "weakPASSWORD", "halfSECRET"} {
 		if strings.Contains(log, text) {
 			t.Errorf("the log contains %q", text)
@@ -261,14 +262,14 @@ func TestKeygenRollKeepsTheFile(t *testing.T) {
 	if target, err := os.Readlink(link); err != nil || target != "secret" {
 		t.Errorf("the link is %q, %v", target, err)
 	}
-	before := readFile(t, file)
+	before := manualtest.ReadFile(t, file)
 	commandtest.WantError(t, commands.Run("keygen", "--roll", file), "nothing was changed", "--force")
 	commandtest.WantError(t, commands.Run("keygen", "--roll", filepath.Join(folder, "none")), "does not exist", "caddy tollgate keygen >")
 	commandtest.WantError(t, commands.Run("keygen", "--roll", file, "--lifetime", "31d"), "--lifetime")
 	commandtest.WantError(t, commands.Run("keygen", "--force"), "--roll")
 	writeSecret(t, file+".rolling", "")
 	commandtest.WantError(t, commands.Run("keygen", "--roll", file, "--force"), "another command", file+".rolling")
-	if got := readFile(t, file); got != before {
+	if got := manualtest.ReadFile(t, file); got != before {
 		t.Errorf("a refused command has changed the file:\n%s", got)
 	}
 	if err := os.Remove(file + ".rolling"); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
@@ -339,7 +340,7 @@ func TestCopyOfTheStorageRevealsNothing(t *testing.T) {
 	filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			files++
-			dump.WriteString(path + "\n" + readFile(t, path) + "\n")
+			dump.WriteString(path + "\n" + manualtest.ReadFile(t, path) + "\n")
 		}
 		return err
 	})

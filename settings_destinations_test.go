@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -94,7 +95,7 @@ func TestATemplateThatFailsLogsNoURL(t *testing.T) {
 			t.Errorf("%.30s: no built-in page: %d: %s", query, a.StatusCode, a.Text)
 		}
 	}
-	log := readFile(t, filepath.Join(r.Logs, "default.log")) + readFile(t, filepath.Join(r.Logs, "access.log"))
+	log := manualtest.ReadFile(t, filepath.Join(r.Logs, "default.log")) + manualtest.ReadFile(t, filepath.Join(r.Logs, "access.log"))
 	if !strings.Contains(log, "a template of `pages` failed; showing the built-in page") {
 		t.Error("the log does not name the template that failed")
 	}

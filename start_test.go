@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
@@ -79,11 +80,11 @@ func TestStartWarnsOfAStoreThatCannotBeReached(t *testing.T) {
 			r.Start()
 			if !reachable {
 				gatewaytest.Eventually(t, "the warning is in the log", func() bool {
-					return strings.Contains(readFile(t, filepath.Join(r.Logs, "default.log")), warning)
+					return strings.Contains(manualtest.ReadFile(t, filepath.Join(r.Logs, "default.log")), warning)
 				})
 			}
 			r.NewBrowser().Get("/oauth/ready")
-			if log := readFile(t, filepath.Join(r.Logs, "default.log")); strings.Contains(log, warning) == reachable {
+			if log := manualtest.ReadFile(t, filepath.Join(r.Logs, "default.log")); strings.Contains(log, warning) == reachable {
 				t.Errorf("the warning is there: %v", !reachable)
 			}
 		})
@@ -100,7 +101,7 @@ func TestStartWarnsOfASecretThatWasMade(t *testing.T) {
 	r.Caddyfile = strings.Replace(r.Caddyfile, "secret "+gatewaytest.Secret, "", 1)
 	r.Start()
 	log := filepath.Join(r.Logs, "default.log")
-	gatewaytest.Eventually(t, "the warning is in the log", func() bool { return strings.Contains(readFile(t, log), warning) })
+	gatewaytest.Eventually(t, "the warning is in the log", func() bool { return strings.Contains(manualtest.ReadFile(t, log), warning) })
 	r.Reload()
 	gatewaytest.Eventually(t, "the site is ready after the reload", func() bool { // the old server may have accepted a connection
 		res, err := http.Get(r.URL + "/oauth/ready")
@@ -110,7 +111,7 @@ func TestStartWarnsOfASecretThatWasMade(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	if got := strings.Count(readFile(t, log), warning); got != 1 {
+	if got := strings.Count(manualtest.ReadFile(t, log), warning); got != 1 {
 		t.Errorf("after a reload: got %d warnings, want 1", got)
 	}
 }

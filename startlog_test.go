@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // startLog loads these sites, as a start and `caddy validate` do, and gives what that
@@ -21,7 +22,7 @@ func startLog(t *testing.T, global, sites string) string {
 	if _, err := os.Stat(file); os.IsNotExist(err) {
 		return ""
 	}
-	return readFile(t, file)
+	return manualtest.ReadFile(t, file)
 }
 
 // provisionEach provisions a Caddyfile with any number of servers, and lets go of it.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/stores/redis"
@@ -170,7 +171,7 @@ func TestRedisContainsNoDataOfTheUser(t *testing.T) {
 	server.Must("SAVE")
 	filepath.Walk(server.Folder, func(path string, info os.FileInfo, err error) error {
 		if err == nil && !info.IsDir() {
-			kept.WriteString(readFile(t, path))
+			kept.WriteString(manualtest.ReadFile(t, path))
 		}
 		return nil
 	})
@@ -206,7 +207,7 @@ func TestRedisStoreWithoutASecretIsAWarning(t *testing.T) {
 		}
 		log := ""
 		if _, err := os.Stat(file); err == nil {
-			log = readFile(t, file)
+			log = manualtest.ReadFile(t, file)
 		}
 		if strings.Contains(log, "store redis without secret") != warned || strings.Contains(log, "topsecret") {
 			t.Errorf("with %q: %s", block, log)

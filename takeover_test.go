@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/adminapi"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -242,7 +243,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	restarted := b.Copy()
 	name := sessionOf(s, b).ID.Hash()
 	file := filepath.Join(folder, storage.StorageSessions, name)
-	backup := readFile(t, file)
+	backup := manualtest.ReadFile(t, file)
 	if ended, err := s.Handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
 		t.Fatalf("ending the session: %v, %v", ended, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // asCaddy makes the test binary behave as the program caddy. The test of the package needs
@@ -28,42 +29,24 @@ func TestMain(m *testing.M) {
 	gatewaytest.Main(m)
 }
 
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 // find returns the first group of the first match, and fails if there is none.
 func find(t *testing.T, file, pattern string) string {
 	t.Helper()
-	match := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(readFile(t, file))
+	match := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(manualtest.ReadFile(t, file))
 	if match == nil {
 		t.Fatalf("%s has no %s", file, pattern)
 	}
 	return match[1]
 }
 
-// setEnv sets the environment that the configurations speak of.
-func setEnv(t *testing.T) {
-	t.Setenv("OAUTH_CLIENT_ID", "client_abc")
-	t.Setenv("OAUTH_CLIENT_SECRET", "secret_xyz")
-	t.Setenv("OAUTH_REDIRECT_URI", "https://app.example.com/oauth/callback")
-	t.Setenv("TOLLGATE_SECRET", keys.NewSecret())
-	t.Setenv("REDIS_PASSWORD", "a-long-password")
-}
-
 func TestGatewayCaddyfilesLoad(t *testing.T) {
-	setEnv(t)
+	manualtest.SetEnv(t)
 	secret := t.TempDir() + "/tollgate.secret"
 	if err := os.WriteFile(secret, []byte(keys.NewSecret()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"container/Caddyfile", "debian/Caddyfile"} {
-		text := readFile(t, file)
+		text := manualtest.ReadFile(t, file)
 		wantFormatted(t, file, text)
 		_, handlers, err := gatewaytest.Provision(strings.ReplaceAll(text, "/etc/tollgate/tollgate.secret", secret))
 		if err != nil || len(handlers) != 1 {
@@ -76,7 +59,7 @@ func TestGatewayCaddyfilesLoad(t *testing.T) {
 }
 
 func TestFrontCaddyfileAdapts(t *testing.T) {
-	text := readFile(t, "container/front.Caddyfile")
+	text := manualtest.ReadFile(t, "container/front.Caddyfile")
 	wantFormatted(t, "container/front.Caddyfile", text)
 	if _, err := gatewaytest.Adapt(text); err != nil {
 		t.Error(err)
@@ -91,9 +74,9 @@ func wantFormatted(t *testing.T, file, text string) {
 }
 
 func TestContainersHaveOneCaddyfile(t *testing.T) {
-	want := readFile(t, "container/Caddyfile")
+	want := manualtest.ReadFile(t, "container/Caddyfile")
 	for _, file := range []string{"kubernetes/Caddyfile", "helm/tollgate/files/Caddyfile"} {
-		if readFile(t, file) != want {
+		if manualtest.ReadFile(t, file) != want {
 			t.Errorf("%s differs from container/Caddyfile: copy it", file)
 		}
 	}
@@ -115,7 +98,7 @@ func TestVersionIsTheNewestOfTheChangelog(t *testing.T) {
 
 // TestImageHasNoShellAndNoRoot reads the last stage of the Dockerfile.
 func TestImageHasNoShellAndNoRoot(t *testing.T) {
-	_, last, _ := strings.Cut(readFile(t, "container/Dockerfile"), "\nFROM scratch\n")
+	_, last, _ := strings.Cut(manualtest.ReadFile(t, "container/Dockerfile"), "\nFROM scratch\n")
 	if last == "" {
 		t.Fatal("the last stage is not FROM scratch")
 	}

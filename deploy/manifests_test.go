@@ -13,12 +13,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 func readYAML(t *testing.T, file string, into any) {
 	t.Helper()
-	if err := yaml.Unmarshal([]byte(readFile(t, file)), into); err != nil {
+	if err := yaml.Unmarshal([]byte(manualtest.ReadFile(t, file)), into); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
 }
@@ -110,7 +111,7 @@ func redisCommand(t *testing.T) string {
 // TestContainerGatewayIsReadyWithTheRedisOfCompose runs Redis as compose.yaml does, and asks
 // a gateway with the Caddyfile of the image at the paths of the probes.
 func TestContainerGatewayIsReadyWithTheRedisOfCompose(t *testing.T) {
-	setEnv(t)
+	manualtest.SetEnv(t)
 	folder, address := t.TempDir(), porttest.Address()
 	_, port, _ := strings.Cut(address, ":")
 	script := strings.Replace(redisCommand(t), "dir /data\n", "dir "+folder+"\nport "+port+"\nbind 127.0.0.1\n", 1)
@@ -125,7 +126,7 @@ func TestContainerGatewayIsReadyWithTheRedisOfCompose(t *testing.T) {
 	})
 
 	t.Setenv("REDIS_ADDRESS", address)
-	server, handlers, err := gatewaytest.Provision(readFile(t, "container/Caddyfile"))
+	server, handlers, err := gatewaytest.Provision(manualtest.ReadFile(t, "container/Caddyfile"))
 	if err != nil {
 		t.Fatal(err)
 	}

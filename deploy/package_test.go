@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
 // run runs a program, and returns its output.
@@ -57,7 +59,7 @@ func TestPackageContainsWhatTheServiceNeeds(t *testing.T) {
 	if got := run(t, "dpkg-deb", "--info", first, "conffiles"); got != "/etc/tollgate/Caddyfile\n" {
 		t.Errorf("got conffiles %q: an upgrade would replace the operator's Caddyfile", got)
 	}
-	if second := buildPackage(t); readFile(t, first) != readFile(t, second) {
+	if second := buildPackage(t); manualtest.ReadFile(t, first) != manualtest.ReadFile(t, second) {
 		t.Error("two builds of the package differ")
 	}
 }
@@ -65,7 +67,7 @@ func TestPackageContainsWhatTheServiceNeeds(t *testing.T) {
 // TestUnitIsValidAndHardened asks systemd about a copy of the unit that names a program of
 // this machine.
 func TestUnitIsValidAndHardened(t *testing.T) {
-	unit := readFile(t, "systemd/tollgate.service")
+	unit := manualtest.ReadFile(t, "systemd/tollgate.service")
 	file := filepath.Join(t.TempDir(), "tollgate.service")
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(unit, "/usr/bin/caddy", "/bin/true")), 0o600); err != nil {
 		t.Fatal(err)
@@ -81,7 +83,7 @@ func TestUnitIsValidAndHardened(t *testing.T) {
 func TestUnitAndPackageUseTheSamePaths(t *testing.T) {
 	paths := regexp.MustCompile(`/etc/tollgate/[A-Za-z.]+`)
 	for _, file := range []string{"systemd/tollgate.service", "debian/Caddyfile", "debian/postinst"} {
-		for _, path := range paths.FindAllString(readFile(t, file), -1) {
+		for _, path := range paths.FindAllString(manualtest.ReadFile(t, file), -1) {
 			known := []string{"/etc/tollgate/Caddyfile", "/etc/tollgate/tollgate.env", "/etc/tollgate/tollgate.secret", "/etc/tollgate/tollgate.secret.new"}
 			if !slices.Contains(known, path) {
 				t.Errorf("%s speaks of %s", file, path)

@@ -19,21 +19,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 func TestMain(m *testing.M) { gatewaytest.Main(m) }
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
 
 func TestPromtoolAcceptsTheAlertRules(t *testing.T) {
 	for _, arguments := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
@@ -52,7 +44,7 @@ func alertQueries(t *testing.T) map[string]string {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	if err := yaml.Unmarshal([]byte(readFile(t, "alerts.yaml")), &file); err != nil {
+	if err := yaml.Unmarshal([]byte(manualtest.ReadFile(t, "alerts.yaml")), &file); err != nil {
 		t.Fatal(err)
 	}
 	comparison := regexp.MustCompile(` [<>] [0-9.]+$`)
@@ -77,7 +69,7 @@ func panelQueries(t *testing.T) map[string]string {
 			Targets []struct{ Expr string }
 		}
 	}
-	if err := json.Unmarshal([]byte(readFile(t, "dashboard.json")), &dashboard); err != nil {
+	if err := json.Unmarshal([]byte(manualtest.ReadFile(t, "dashboard.json")), &dashboard); err != nil {
 		t.Fatal(err)
 	}
 	queries := map[string]string{}
@@ -97,7 +89,7 @@ func shortened(text string) string {
 }
 
 func TestDocsNameEveryAlert(t *testing.T) {
-	docs := readFile(t, "../../docs/operations.md")
+	docs := manualtest.ReadFile(t, "../../docs/operations.md")
 	var documented, want []string
 	for _, row := range regexp.MustCompile("(?m)^\\| `(Tollgate[A-Za-z]+)` \\| .+ \\|$").FindAllStringSubmatch(docs, -1) {
 		documented = append(documented, row[1])
@@ -116,7 +108,7 @@ func TestDocsNameEveryAlert(t *testing.T) {
 // the test, in front of a site on plain http.
 func ownAddress(t *testing.T, address, site string) string {
 	t.Helper()
-	block := regexp.MustCompile("(?s)```caddyfile\n(http://127.0.0.1:9180 .*?)```").FindStringSubmatch(readFile(t, "../../docs/operations.md"))
+	block := regexp.MustCompile("(?s)```caddyfile\n(http://127.0.0.1:9180 .*?)```").FindStringSubmatch(manualtest.ReadFile(t, "../../docs/operations.md"))
 	if block == nil {
 		t.Fatal("docs/operations.md has no site at 127.0.0.1:9180")
 	}
@@ -138,7 +130,7 @@ func startPrometheus(t *testing.T, target string) *prometheus {
 	t.Helper()
 	folder := t.TempDir()
 	for name, text := range map[string]string{
-		"alerts.yaml": shortened(readFile(t, "alerts.yaml")),
+		"alerts.yaml": shortened(manualtest.ReadFile(t, "alerts.yaml")),
 		"prometheus.yaml": "global: {scrape_interval: 500ms, scrape_timeout: 400ms, evaluation_interval: 500ms}\nrule_files: [alerts.yaml]\n" +
 			"scrape_configs:\n  - job_name: tollgate\n    static_configs:\n      - targets: [\"" + target + "\"]\n",
 	} {
