@@ -18,10 +18,11 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// planted is an error_description of the provider: whoever can write it, nobody shall read it.
+// planted is an error_description of the provider. It must not reach a page or a log line.
 const planted = "call 555-0100"
 
 // refusal is a fault in which the provider refuses with an error code.
@@ -32,7 +33,8 @@ func refusal(status int, code string) simulator.Fault {
 // failedSignIn is a sign-in that ends with a cause.
 type failedSignIn struct {
 	cause string
-	// status is that of the page, if it is not that of the cause: 400 for what the URL says.
+	// status is the status of the page if it differs from the status of the cause: a code in
+	// the callback's URL always gives 400.
 	status int
 	fail   func(*gatewaytest.Site, *gatewaytest.Browser) *gatewaytest.Answer
 }
@@ -343,7 +345,7 @@ func TestAFailedReadAndTopUpLogTheirCause(t *testing.T) {
 // in the code.
 func TestTroubleshootingListsEachCause(t *testing.T) {
 	var words map[string]string
-	if err := json.Unmarshal([]byte(readFile(t, "web/lang/en.json")), &words); err != nil {
+	if err := json.Unmarshal([]byte(manualtest.ReadFile(t, "web/lang/en.json")), &words); err != nil {
 		t.Fatal(err)
 	}
 	var want strings.Builder
@@ -355,7 +357,7 @@ func TestTroubleshootingListsEachCause(t *testing.T) {
 		fmt.Fprintf(&want, "| `%s` | %s | %d | %s | %s |\n", row.Code, strings.ReplaceAll(heading, "{provider}", "AIHubMix"),
 			row.Status, strings.ToUpper(string(row.Level)), row.Hint)
 	}
-	text := readFile(t, "docs/troubleshooting.md")
+	text := manualtest.ReadFile(t, "docs/troubleshooting.md")
 	_, table, _ := strings.Cut(text, "## Causes\n")
 	_, table, _ = strings.Cut(table, "|---|---|---|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")

@@ -59,7 +59,7 @@ func (h *Handler) Explain(r *http.Request) *explain.Explanation {
 	case to.endpoint == "auth":
 		asked, ok := h.settings.forwarding.Question(h.routes, r, originalURL(r))
 		to.demand = asked.Demand
-		e.Notes = append(e.Notes, "`auth` answers for the URL that the proxy in front names; the outcome is that of the request for it")
+		e.Notes = append(e.Notes, "`auth` answers for the URL that the proxy in front names, so the outcome is about a request for that URL")
 		if !ok || policy.ForwardsTunnel(r.Header) {
 			e.Status, e.Outcome = http.StatusUnauthorized, "`auth` refuses: the proxy headers contradict each other, or name no path"
 			return e
@@ -192,9 +192,9 @@ func lackOf(d decision) string {
 	case "balance":
 		return "the balance is too low, or not known"
 	case "domain":
-		return "the user's e-mail address is in none of these domains"
+		return "the domain of the user's e-mail address is not in the list"
 	case "user":
-		return "the user is none of these"
+		return "the user's id is not in the list"
 	case "status":
 		return "the user is not active"
 	default:

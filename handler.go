@@ -22,7 +22,7 @@ import (
 // and the session that they belong to.
 type visit struct {
 	sent browser.Sent
-	// session is the newest generation of the session, or nil if there is none.
+	// session is the newest generation of the session, or nil if the request has no session.
 	session *session.Session
 	// carried is the generation that the browser holds.
 	carried uint64

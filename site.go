@@ -175,7 +175,7 @@ func (s *siteState) leave(h *Handler) {
 	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
 }
 
-// newestLogger returns the logger of the newest handler, or nil if there is none.
+// newestLogger returns the logger of the newest handler, or nil if the site has no handler.
 func (s *siteState) newestLogger() *zap.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,7 @@ type spread struct {
 	median, min, max float64
 }
 
-// spreadOf returns the spread of values. It is the zero value if there are none.
+// spreadOf returns the spread of values. Without values it is the zero value.
 func spreadOf(values []float64) spread {
 	if len(values) == 0 {
 		return spread{}

@@ -139,8 +139,8 @@ var levels = map[cause.Level]zapcore.Level{
 	cause.Info: zapcore.InfoLevel, cause.Warn: zapcore.WarnLevel, cause.Error: zapcore.ErrorLevel,
 }
 
-// SignInFailed writes the audit event and the line of a failed sign-in. status is that of the
-// response. err is nil if the callback's URL is the reason. The line is written once a minute
+// SignInFailed writes the audit event and the line of a failed sign-in. status is the status of
+// the response. err is nil if the callback's URL is the reason. The line is written once a minute
 // while the store is down, and once a minute per cause if it is an ERROR about a URL.
 func (l *Log) SignInFailed(r *http.Request, code string, status int, err error, more ...zap.Field) {
 	l.event(LoginFailed, r, about{reason: code}, zap.Int("status", status))

@@ -70,8 +70,8 @@ func (lg *Logins) Trim(w http.ResponseWriter, s *keys.Sealer, sent *Sent, ended 
 	lg.drop(w, pending)
 }
 
-// Find returns the login that this browser started with this state. It is nil if there
-// is none. The login may have expired.
+// Find returns the login that this browser started with this state, or nil if it
+// started no such login. The login may have expired.
 func (lg *Logins) Find(s *keys.Sealer, sent *Sent, flow, state string) *Login {
 	for _, cookie := range sent.Logins {
 		if cookie.Name != lg.jar.LoginName(flow) {

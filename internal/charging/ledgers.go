@@ -24,7 +24,7 @@ type Ledgers struct {
 	CutPause time.Duration
 
 	now func() time.Time
-	// logger returns the newest logger of the site, or nil if there is none.
+	// logger returns the newest logger of the site, or nil if the site has no handler.
 	logger  func() *zap.Logger
 	metrics *metrics.Set
 
@@ -45,7 +45,7 @@ type keeper struct {
 }
 
 // NewLedgers returns the ledgers of a site. logger returns the newest logger of the site, or
-// nil if there is none.
+// nil if the site has no handler.
 func NewLedgers(now func() time.Time, logger func() *zap.Logger, set *metrics.Set) *Ledgers {
 	return &Ledgers{CutPause: cutPause, now: now, logger: logger, metrics: set, locals: make(map[string]*spending.Local)}
 }

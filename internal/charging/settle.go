@@ -41,8 +41,7 @@ func (hs *Holds) Begin(r *http.Request, s *session.Session, path string, held *s
 }
 
 // End settles the request when its response has ended, with or without an error. err is the
-// error of the next handler. A request that was cut off is settled after
-// Ledgers.CutPause.
+// error of the next handler. A request that was cut off is settled after Ledgers.CutPause.
 func (c *Call) End(rw *relay.Writer, err error) {
 	word, cost, goesOn := c.verdict(rw, err)
 	if !goesOn || c.held.Amount().IsZero() {
@@ -111,9 +110,9 @@ func (c *Call) settle(ctx context.Context, word spending.Word, cost spending.Amo
 const clientClosed = 499
 
 // statusWithout is the status that counts for a request without a response. If the upstream
-// may have worked on the request, it is 200, so that the request counts: a client that
-// leaves does not get its calls for free. If an upstream crashes during
-// a call, the retry fails to connect, but the upstream has worked on the request.
+// may have worked on the request, it is 200, so that the request counts: a client that leaves
+// does not get its calls for free. If an upstream crashes during a call, the retry fails to
+// connect, but the upstream has worked on the request.
 func (c *Call) statusWithout(err error) int {
 	if c.sent.Load() {
 		return http.StatusOK

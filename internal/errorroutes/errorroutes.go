@@ -3,8 +3,8 @@
 // everything that the client sent. If an error route leads to an upstream, the request must be
 // as harmless as one for a public path.
 //
-// It finds the error routes in Caddy's configuration. It does not change requests: that is
-// what the handler does that the caller gives. Begin with Guard.
+// It finds the error routes in Caddy's configuration. It does not change requests: the
+// handler that the caller gives does. Begin with Guard.
 package errorroutes
 
 import (
@@ -27,10 +27,10 @@ type guard struct {
 }
 
 // Guard puts serve before the error routes of the server, and of the subroutes around the
-// handler that is provisioned with ctx. hosts are those of the site; none is every host. It
-// does nothing if server is nil. A route of the directive's own is not possible there: the Caddyfile sorts `handle_errors 404`
-// before it, and drops it if tollgate is in a block. Caddy provisions error routes after all
-// other routes, so that they may still change.
+// handler that is provisioned with ctx. hosts are the hosts of the site; without hosts the site
+// serves every host. Guard does nothing if server is nil. The directive cannot add a route of its
+// own there: the Caddyfile sorts `handle_errors 404` before it, and drops it if tollgate is in a
+// block. Caddy provisions error routes after all other routes, so that they may still change.
 //
 // Caddy provisions named routes last: from there it is too late.
 func Guard(ctx caddy.Context, server *caddyhttp.Server, hosts []string, serve Serve, logger *zap.Logger) error {

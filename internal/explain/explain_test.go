@@ -97,7 +97,7 @@ func TestExplainNamesTheRuleThatDecides(t *testing.T) {
 		{"/", e.cookieOf(b), 0, "passes to the upstream as user 12345", "protected", nil},
 		{"/paid/x", nil, 401, "needs a sign-in", "protected", []string{"require /paid/*: balance 0.50; email_domain example.com\n"}},
 		{"/paid/x", e.cookieOf(b), 0, "passes to the upstream as user 12345", "protected", nil},
-		{"/staff/x", e.cookieOf(b), 403, "refused: the user is none of these", "protected", []string{"user 777. Lacks: the user is none of these"}},
+		{"/staff/x", e.cookieOf(b), 403, "refused: the user's id is not in the list", "protected", []string{"user 777. Lacks: the user's id is not in the list"}},
 		{"/rich/x", e.cookieOf(b), 402, "insufficient balance", "protected", []string{"balance 100000. Lacks: the balance", "reads the balance from the provider again"}},
 		{"/api/open/x", nil, 401, "needs a sign-in", "protected", []string{"path as sent       /api/open/x, protected", "path at tollgate   /open/x, public by"}},
 		{"/old/x", nil, 401, "needs a sign-in", "protected", []string{"/open/old/x, public"}},
