@@ -181,6 +181,22 @@ func TestLostDataAdmitsNobodyUntilEveryGatewayHasReported(t *testing.T) {
 	}
 }
 
+// After a failover the clock may be that of another machine.
+func TestClockSetBackDoesNotProlongTheWaitAfterALoss(t *testing.T) {
+	t.Parallel()
+	s, c := startServer(t), newClock()
+	l := s.gateway(testLease, c.now)
+	admit(t, l, reserve(1, amount(t, "1")), spending.NeedsReading)
+	s.Must("FLUSHALL")
+	admit(t, l, reserve(1, amount(t, "1")), spending.Unavailable)
+	c.pass(-time.Hour)
+	if result, _ := admit(t, l, reserve(1, amount(t, "1")), spending.Unavailable); result.RetryAfter != testLease {
+		t.Errorf("RetryAfter is %v, want %v", result.RetryAfter, testLease)
+	}
+	c.pass(testLease)
+	admit(t, l, reserve(1, amount(t, "1")), spending.NeedsReading)
+}
+
 // A Redis that comes back with older data, such as a replica that was behind, has lost
 // settlements without having lost the user.
 func TestOlderDataIsLostData(t *testing.T) {

@@ -62,10 +62,11 @@ local number = (function()
 		if seen_epoch > 0 then u = now + lease end
 		n, e = 0, math.max(now, e + 1, seen_epoch + 1)
 	end
+	u = math.min(u, now + lease) -- the clock may have been set back
 	n = n + 1
 	call('HSET', SHELF, 'number', text(n), 'epoch', text(e), 'wait', text(u))
 	call('PEXPIRE', SHELF, DAY)
-	epoch, waits = e, math.max(0, math.min(u - now, lease))
+	epoch, waits = e, math.max(0, u - now)
 	return n
 end)()
 
