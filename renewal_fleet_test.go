@@ -60,16 +60,25 @@ func TestLogoutIsFinalOnAllGateways(t *testing.T) {
 	})
 }
 
+// startRefresh sends requests to the second process until the provider has received a
+// refresh. One request is not enough if the store takes too long for the lock.
+func startRefresh(t *testing.T, f *gatewaytest.Fleet, b *gatewaytest.Browser) {
+	t.Helper()
+	gatewaytest.Eventually(t, "the refresh is under way", func() bool {
+		if a := b.Get(f.Replicas[1].At("/")); a.StatusCode != http.StatusOK {
+			t.Fatalf("while the refresh is under way: got %d, want 200", a.StatusCode)
+		}
+		return f.Refreshes() == 1
+	})
+}
+
 func TestStoppedProcessFinishesItsRefreshes(t *testing.T) {
 	forEachSharedPlace(t, func(t *testing.T, session string) {
 		f := gatewaytest.NewFleet(t, 2, session, time.Minute)
 		b := f.NewBrowser().SignIn()
 		f.Advance(due)
 		f.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 3 * time.Second, DelayAfterWork: true})
-		if a := b.Get(f.Replicas[1].At("/")); a.StatusCode != http.StatusOK {
-			t.Fatalf("while the refresh is under way: %d", a.StatusCode)
-		}
-		gatewaytest.Eventually(t, "the refresh is under way", func() bool { return f.Refreshes() == 1 })
+		startRefresh(t, f, b)
 		f.Terminate(f.Replicas[1], syscall.SIGTERM)
 		f.Provider.ClearFaults()
 
@@ -92,8 +101,7 @@ func TestCrashDuringRefreshDoesNotSpendTheTokenTwice(t *testing.T) {
 		b := f.NewBrowser().SignIn()
 		f.Advance(due)
 		f.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 30 * time.Second, DelayAfterWork: true, Times: 1})
-		b.Get(f.Replicas[1].At("/"))
-		gatewaytest.Eventually(t, "the refresh is under way", func() bool { return f.Refreshes() == 1 })
+		startRefresh(t, f, b)
 		f.Terminate(f.Replicas[1], syscall.SIGKILL)
 		time.Sleep(2 * lease)
 		f.Replicas = f.Replicas[:1]
