@@ -276,19 +276,14 @@ func (p *wordParser) budget(target *[]*Budget) config.Word {
 }
 
 func (p *wordParser) balance(target **Balance) config.Word {
-	return config.Word{Once: true, Parse: func(path string) error {
-		balance := new(Balance)
-		*target = balance
-		if p.NextArg() {
-			return p.WrongArgs(path)
+	return config.BlockOf(p.Parser, target, func(b *Balance) config.Words {
+		return config.Words{
+			"max_age":    p.Duration(&b.MaxAge),
+			"max_stale":  p.Duration(&b.MaxStale),
+			"on_unknown": p.Text(&b.OnUnknown),
+			"low":        p.Text(&b.Low),
 		}
-		return p.Block(path, config.Words{
-			"max_age":    p.Duration(&balance.MaxAge),
-			"max_stale":  p.Duration(&balance.MaxStale),
-			"on_unknown": p.Text(&balance.OnUnknown),
-			"low":        p.Text(&balance.Low),
-		})
-	}}
+	})
 }
 
 func (p *wordParser) identity(target **Identity) config.Word {
@@ -306,48 +301,33 @@ func (p *wordParser) identity(target **Identity) config.Word {
 }
 
 func (p *wordParser) assertion(target **Assertion) config.Word {
-	return config.Word{Once: true, Parse: func(path string) error {
-		assertion := new(Assertion)
-		*target = assertion
-		if p.NextArg() {
-			return p.WrongArgs(path)
+	return config.BlockOf(p.Parser, target, func(a *Assertion) config.Words {
+		return config.Words{
+			"header":   p.Text(&a.Header),
+			"audience": p.Text(&a.Audience),
+			"lifetime": p.Duration(&a.Lifetime),
 		}
-		return p.Block(path, config.Words{
-			"header":   p.Text(&assertion.Header),
-			"audience": p.Text(&assertion.Audience),
-			"lifetime": p.Duration(&assertion.Lifetime),
-		})
-	}}
+	})
 }
 
 func (p *wordParser) session(target **Session) config.Word {
-	return config.Word{Once: true, Parse: func(path string) error {
-		session := new(Session)
-		*target = session
-		if p.NextArg() {
-			return p.WrongArgs(path)
+	return config.BlockOf(p.Parser, target, func(s *Session) config.Words {
+		return config.Words{
+			"store":         p.Store(&s.Store),
+			"lifetime":      p.Duration(&s.Lifetime),
+			"idle_timeout":  p.DurationOrOff(&s.IdleTimeout),
+			"same_site":     p.Text(&s.SameSite),
+			"cookie_name":   p.Text(&s.CookieName),
+			"cookie_domain": p.Text(&s.CookieDomain),
+			"partitioned":   p.OnOff(&s.Partitioned),
 		}
-		return p.Block(path, config.Words{
-			"store":         p.Store(&session.Store),
-			"lifetime":      p.Duration(&session.Lifetime),
-			"idle_timeout":  p.DurationOrOff(&session.IdleTimeout),
-			"same_site":     p.Text(&session.SameSite),
-			"cookie_name":   p.Text(&session.CookieName),
-			"cookie_domain": p.Text(&session.CookieDomain),
-			"partitioned":   p.OnOff(&session.Partitioned),
-		})
-	}}
+	})
 }
 
 func (p *wordParser) forwardAuth(target **ForwardAuth) config.Word {
-	return config.Word{Once: true, Parse: func(path string) error {
-		forwardAuth := new(ForwardAuth)
-		*target = forwardAuth
-		if p.NextArg() {
-			return p.WrongArgs(path)
-		}
-		return p.Block(path, config.Words{"trusted_proxies": p.RepeatedList(&forwardAuth.TrustedProxies)})
-	}}
+	return config.BlockOf(p.Parser, target, func(f *ForwardAuth) config.Words {
+		return config.Words{"trusted_proxies": p.RepeatedList(&f.TrustedProxies)}
+	})
 }
 
 // Interface guards.

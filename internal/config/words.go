@@ -117,6 +117,18 @@ func (p *Parser) Block(path string, known Words) error {
 	return nil
 }
 
+// BlockOf makes a word that reads a block of options into a new T. The word has no arguments,
+// and may be given only once.
+func BlockOf[T any](p *Parser, target **T, words func(*T) Words) Word {
+	return Word{Once: true, Parse: func(path string) error {
+		*target = new(T)
+		if p.NextArg() {
+			return p.WrongArgs(path)
+		}
+		return p.Block(path, words(*target))
+	}}
+}
+
 // WrongArgs returns the error for a word with too few or too many arguments.
 func (p *Parser) WrongArgs(path string) error {
 	return p.Errf("%s: wrong number of arguments", path)
