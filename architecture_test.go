@@ -21,13 +21,13 @@ const modulePath = "github.com/caddy-tollgate/tollgate"
 // floors are the packages of the house from the ground up. A package may import only
 // packages of floors below its own.
 var floors = [][]string{
-	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/respond", "internal/secretfiles", "internal/tracing", "internal/wire"},
-	{"internal/adminapi", "internal/config", "internal/keys", "internal/metrics", "internal/oauth", "internal/spending"},
+	{"internal/cause", "internal/clock", "internal/decimal", "internal/flight", "internal/header", "internal/origin", "internal/rare", "internal/recent", "internal/secretfiles", "internal/tracing", "internal/wire"},
+	{"internal/adminapi", "internal/config", "internal/keys", "internal/metrics", "internal/oauth", "internal/respond", "internal/spending"},
 	{"internal/session"},
 	{"internal/account", "internal/browser", "internal/records"},
 	{"internal/identity", "internal/policy", "internal/relay", "internal/renewal"},
-	{"internal/admin", "internal/audit", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/resolve", "internal/starting", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
-	{"internal/doctor", "internal/explain"},
+	{"internal/admin", "internal/audit", "internal/charging", "internal/errorroutes", "internal/neighbours", "internal/placeholders", "internal/starting", "internal/watch", "stores/cookie", "stores/redis", "stores/storage"},
+	{"internal/doctor", "internal/explain", "internal/resolve"},
 	{"internal/command"},
 	{""},
 }
@@ -37,7 +37,7 @@ var floors = [][]string{
 var withoutCaddy = []string{
 	"internal/account", "internal/adminapi", "internal/browser", "internal/cause", "internal/decimal", "internal/explain", "internal/flight", "internal/header",
 	"internal/identity", "internal/keys", "internal/metrics", "internal/oauth", "internal/origin", "internal/policy", "internal/records",
-	"internal/rare", "internal/renewal", "internal/respond", "internal/secretfiles", "internal/session", "internal/spending", "internal/wire",
+	"internal/rare", "internal/recent", "internal/renewal", "internal/respond", "internal/secretfiles", "internal/session", "internal/spending", "internal/wire",
 }
 
 // goPackage is what `go list` says of a package.

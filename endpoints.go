@@ -209,7 +209,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 // serveRefresh re-reads the user information, at most once a second per session. In between
 // it answers with the cached user information.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if _, first := h.state.rereads.SetIfAbsent(v.session.ID, h.now()); first {
+	if first := h.state.rereads.SetIfAbsent(v.session.ID, struct{}{}); first {
 		err := h.tokens.users.Reread(r.Context(), v.session, h.tokens.userReader(v.session))
 		v.dead = errors.Is(err, session.ErrEnded)
 		switch {

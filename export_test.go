@@ -39,7 +39,7 @@ type Internals struct {
 func (h *Handler) Internals() Internals {
 	return Internals{
 		Store: watch.Unwrap(h.store), Storage: h.ctx.Storage(), Keys: h.keys, Sessions: h.state.sessions, Renewals: h.state.renewals,
-		Streams: h.state.streams, Ledgers: h.state.ledgers, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.InvalidateAll,
+		Streams: h.state.streams, Ledgers: h.state.ledgers, Users: h.tokens.users, Matchers: &h.matchers, ForgetUnconfirmed: h.state.unconfirmed.ForgetAll,
 	}
 }
 
@@ -73,15 +73,13 @@ func RunningHandlers(origin string) (handlers []*Handler) {
 	return handlers
 }
 
-// The names of the endpoints, and limits that tests reach.
-var (
-	EndpointNames = endpointNames
-	LookInterval  = lookInterval
-)
+// EndpointNames are the names of the endpoints.
+var EndpointNames = endpointNames
+
+// Limits that tests reach.
 
 const (
 	BalanceLook        = balanceLook
 	DefaultAuthTimeout = defaultAuthTimeout
-	MaxAuthHeaders     = maxAuthHeaders
 	RereadInterval     = rereadInterval
 )

@@ -15,39 +15,17 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 )
 
-const (
-	// defaultAuthTimeout limits an auth check. Of the supported proxies Envoy has the
-	// shortest timeout: 200 ms.
-	defaultAuthTimeout = 150 * time.Millisecond
+// defaultAuthTimeout limits an auth check. Of the supported proxies Envoy has the shortest
+// timeout: 200 ms.
+const defaultAuthTimeout = 150 * time.Millisecond
 
-	// maxAuthHeaders limits the headers of an auth response, in bytes. nginx accepts 4,096
-	// bytes with the status line; the difference is for the headers that the server adds.
-	maxAuthHeaders = 4096 - 256
-)
-
-// headerReason is the response header with the reason why a request may not pass.
-const headerReason = "Tollgate-Reason"
-
-// authResponse is the status and the reason of an auth response.
-type authResponse struct {
-	status int
-	reason string
-}
-
-// authResponses are the only auth responses. No other status is used, because nginx turns it
-// into a 500.
-var authResponses = map[verdict]authResponse{
-	verdictPass:        {http.StatusOK, ""},
-	verdictLogin:       {http.StatusUnauthorized, "unauthenticated"},
-	verdictRefused:     {http.StatusForbidden, "refused"},
-	verdictLacking:     {http.StatusForbidden, "insufficient_balance"},
-	verdictUnavailable: {http.StatusForbidden, "unavailable"},
-}
-
-// authHeaderNames are the headers of an auth response besides the identity headers.
-var authHeaderNames = []string{
-	"Cache-Control", "Referrer-Policy", "X-Content-Type-Options", "Set-Cookie", headerReason, "Www-Authenticate",
-	"Date", "Server", "Via", "Alt-Svc", "Content-Type", "Content-Encoding", "Location",
+// authResponses are the answers to another proxy.
+var authResponses = map[verdict]respond.AuthAnswer{
+	verdictPass:        respond.AuthPass,
+	verdictLogin:       respond.AuthLogin,
+	verdictRefused:     respond.AuthRefused,
+	verdictLacking:     respond.AuthLacking,
+	verdictUnavailable: respond.AuthUnavailable,
 }
 
 // authChecks serves the endpoint `auth`.
@@ -110,29 +88,13 @@ func (ac *authChecks) write(ctx context.Context, w http.ResponseWriter, r *http.
 	cookies := ac.promptCookies(ctx, v, id)
 	answer := authResponses[decided]
 	respond.SetOwnHeaders(fields)
-	if size := header.Size(fields); size > maxAuthHeaders {
+	if size := header.Size(fields); size > respond.MaxAuthHeaders {
 		ac.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
-			zap.Int("bytes", size), zap.Int("at_most", maxAuthHeaders), zap.String("largest", ac.settings.identity.Largest(fields)))
-		answer, cookies = authResponses[verdictUnavailable], nil
+			zap.Int("bytes", size), zap.Int("at_most", respond.MaxAuthHeaders), zap.String("largest", ac.settings.identity.Largest(fields)))
+		answer, cookies = respond.AuthUnavailable, nil
 		ac.setIdentity(fields, r, v, nil)
 	}
-	// Proxies forward at most one cookie, and the session's is one: the ticket. If the
-	// cookie does not fit, leave it out: the browser's existing ticket stays valid.
-	if len(cookies) > 0 && header.Size(fields)+len("Set-Cookie: \r\n")+len(cookies[0]) <= maxAuthHeaders {
-		fields.Set("Set-Cookie", cookies[0])
-	}
-	if answer.reason != "" {
-		fields.Set(headerReason, answer.reason)
-	}
-	if answer.status == http.StatusUnauthorized {
-		fields.Set("WWW-Authenticate", respond.Challenge)
-	}
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		// The server would wait for a body that the proxy may never send.
-		fields.Set("Connection", "close")
-	}
-	w.WriteHeader(answer.status)
-	return nil
+	return respond.Auth(w, r, answer, cookies)
 }
 
 // promptCookies gives the Set-Cookie values of an auth response. It returns nil if they are

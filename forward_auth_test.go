@@ -14,13 +14,13 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/records"
+	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/simulator"
 	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
@@ -45,7 +45,7 @@ func wantAuth(a *gatewaytest.Answer, t *testing.T, what string, status int, reas
 			t.Errorf("%s: %s is %q", what, fields.Name, lines)
 		}
 	}
-	if a.Header.Get("Cache-Control") != "no-store" || a.Text != "" || len(a.Header.Values("Set-Cookie")) > 1 || header.Size(a.Header) > tollgate.MaxAuthHeaders {
+	if a.Header.Get("Cache-Control") != "no-store" || a.Text != "" || len(a.Header.Values("Set-Cookie")) > 1 || header.Size(a.Header) > respond.MaxAuthHeaders {
 		t.Errorf("%s: %q, body %q, headers of %d bytes", what, a.Header, a.Text, header.Size(a.Header))
 	}
 }

@@ -48,7 +48,7 @@ func (h *Handler) retrying(next caddyhttp.Handler, v *visit) caddyhttp.Handler {
 		h.tokens.setAccessToken(r.Header, v.session)
 		return next.ServeHTTP(&relay.Gate{ResponseWriterWrapper: relay.Wrap(w), HoldBack: func(status int) bool {
 			if status != http.StatusUnauthorized {
-				h.state.doubted.Invalidate(v.session.ID)
+				h.state.doubted.Forget(v.session.ID)
 			}
 			return false
 		}}, r)
@@ -68,14 +68,14 @@ func (t *tokens) renewRefused(ctx context.Context, s *session.Session, refused s
 	case !s.Tokens.Refreshable():
 		return errFutile
 	}
-	if doubted, ok := t.state.doubted.GetIfPresent(s.ID); ok && s.Generation >= doubted {
+	if doubted, ok := t.state.doubted.Get(s.ID); ok && s.Generation >= doubted {
 		return errFutile
 	}
 	// Before the refresh: another request may use the new token, and get a 401, first.
 	t.state.doubted.Set(s.ID, s.Generation+1)
 	_, err := t.state.renewals.Wait(ctx, s, t.renewal(s))
 	if err != nil {
-		t.state.doubted.Invalidate(s.ID)
+		t.state.doubted.Forget(s.ID)
 		t.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return err

@@ -198,7 +198,7 @@ func (ss *sessions) deadCookies(v *visit) []string {
 	if !v.dead || v.deletions != nil {
 		return v.deletions
 	}
-	if _, first := ss.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
+	if first := ss.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
 		return nil
 	}
 	v.deletions = []string{ss.settings.cookies.Remove(ss.settings.cookies.Name)}
@@ -226,13 +226,13 @@ var errUserMismatch = &oauth.Error{
 // answer, it returns an error and keeps the session. If the provider does not accept the
 // access token, or the token belongs to another user, it ends the session.
 func (ss *sessions) confirm(ctx context.Context, s *session.Session) (*session.Session, error) {
-	if err, failed := ss.state.unconfirmed.GetIfPresent(s.ID); failed {
+	if err, failed := ss.state.unconfirmed.Get(s.ID); failed {
 		return nil, err
 	}
 	return ss.state.confirming.Do(ctx, string(s.ID[:]), func(ctx context.Context) (*session.Session, error) {
 		confirmed, err := ss.confirmNow(ctx, s)
 		if err != nil && !errors.Is(err, session.ErrEnded) {
-			_, _ = ss.state.unconfirmed.Set(s.ID, err) // the previous failure
+			ss.state.unconfirmed.Set(s.ID, err)
 		}
 		return confirmed, err
 	})

@@ -2,9 +2,6 @@ package tollgate
 
 import (
 	"fmt"
-	"maps"
-	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"time"
@@ -15,11 +12,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/config"
-	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
-	"github.com/caddy-tollgate/tollgate/internal/placeholders"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -196,19 +191,7 @@ func (s *settings) resolveIdentity(r *config.Resolver, i *Identity) {
 	if i == nil {
 		i = &Identity{}
 	}
-	presets := i.Presets
-	if len(presets) == 0 {
-		presets = []string{"default"}
-	}
-	if slices.Contains(presets, "none") && len(presets) > 1 {
-		r.Fail("identity", "none cannot be combined with other presets")
-	}
-	headers, err := identity.NewHeaders(presets, i.Header)
-	r.Check("identity", "", err)
-	for _, name := range slices.Sorted(maps.Keys(i.Header)) {
-		r.Template("identity.header", i.Header[name], placeholders.Prefix, placeholders.Names())
-	}
-	s.identity = headers
+	s.identity = resolve.IdentityHeaders(r, i.Presets, i.Header)
 }
 
 func (s *settings) resolveSession(r *config.Resolver, o *Session, redirectURI *url.URL) {
@@ -252,25 +235,7 @@ func (s *settings) resolveAssertion(r *config.Resolver, a *Assertion) {
 	if a == nil || s.identity == nil {
 		return
 	}
-	const setting = "assertion.header"
-	name := textproto.CanonicalMIMEHeaderKey(r.Text(setting, a.Header, identity.DefaultAssertionHeader))
-	switch {
-	case !header.IsName(name):
-		r.Fail(setting, "%q is not a valid header name", name)
-	case header.IsReserved(name) || slices.Contains(authHeaderNames, name):
-		r.Fail(setting, "%s already has another meaning: choose another name", name)
-	case s.identity.Forges(name):
-		r.Fail(setting, "%s already carries a part of the identity: choose another name", name)
-	default:
-		s.identity.AddAssertion(name)
-	}
-	s.assertion = &identity.AssertionOptions{
-		Audience: r.Text("assertion.audience", a.Audience, s.origin),
-		Lifetime: r.Duration("assertion.lifetime", a.Lifetime, identity.DefaultAssertionLifetime),
-	}
-	if l := s.assertion.Lifetime; l < identity.MinAssertionLifetime || l > identity.MaxAssertionLifetime {
-		r.Fail("assertion.lifetime", "must be from 10s to 5m")
-	}
+	s.assertion = resolve.Assertion(r, s.identity, resolve.AssertionBlock{Header: a.Header, Audience: a.Audience, Lifetime: a.Lifetime, Origin: s.origin})
 }
 
 func (s *settings) resolveRequire(r *config.Resolver, blocks []*Require) {
@@ -359,18 +324,8 @@ func (s *settings) resolveForwardAuth(r *config.Resolver, h *Handler) {
 		AuthPath: s.endpoints["auth"],
 		Origin:   s.origin,
 	}
-	if r.Err != nil {
-		return
-	}
-	empty := http.Header{}
-	s.identity.SetEmpty(empty)
-	for name := range empty {
-		if slices.Contains(authHeaderNames, name) {
-			r.Fail("identity.header", "%s has another meaning in the response of forward_auth: choose another name", name)
-		}
-	}
-	if size := header.Size(empty); size > maxAuthHeaders/2 {
-		r.Fail("identity", "the header names alone take %d bytes, and the response of forward_auth allows %d: use fewer presets or shorter names", size, maxAuthHeaders/2)
+	if r.Err == nil {
+		resolve.CheckAuthHeaders(r, s.identity)
 	}
 }
 
@@ -378,20 +333,12 @@ func (s *settings) resolvePassAccessToken(r *config.Resolver, h *Handler) {
 	if r.Err != nil {
 		return
 	}
-	const setting = "pass_access_token"
 	if h.PassAccessToken == "" {
 		if h.RetryUnauthorized != nil && *h.RetryUnauthorized {
 			r.Fail("retry_unauthorized", "needs pass_access_token: only a request with an access token can be retried with a new one")
 		}
 		return
 	}
-	name := r.Text(setting, h.PassAccessToken, "")
-	if h.ForwardAuth != nil && slices.Contains(authHeaderNames, textproto.CanonicalMIMEHeaderKey(name)) {
-		r.Fail(setting, "%s has another meaning in the response of forward_auth: choose another name", name)
-	}
-	if r.Err != nil {
-		return
-	}
-	r.Check(setting, h.PassAccessToken, s.identity.ReserveToken(name))
+	resolve.AccessTokenHeader(r, s.identity, h.PassAccessToken, h.ForwardAuth != nil)
 	s.retryUnauthorized = h.RetryUnauthorized == nil || *h.RetryUnauthorized
 }

@@ -148,7 +148,7 @@ var (
 // same session. A later callback gets errLoginSpent.
 func (si *signIns) signIn(r *http.Request, l *browser.Login, flow, code string) (*session.Session, error) {
 	return si.state.exchanges.Do(r.Context(), flow, func(ctx context.Context) (*session.Session, error) {
-		if _, first := si.state.spent.SetIfAbsent(flow, struct{}{}); !first {
+		if first := si.state.spent.SetIfAbsent(flow, struct{}{}); !first {
 			return nil, errLoginSpent
 		}
 		si.state.destinations.Remember(flow, browser.DestinationOf(l))

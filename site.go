@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/maypok86/otter/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
@@ -16,6 +15,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/flight"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/rare"
+	"github.com/caddy-tollgate/tollgate/internal/recent"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -40,7 +40,7 @@ type siteState struct {
 	// confirming makes concurrent requests of a migrated session share one read of its user.
 	confirming flight.Group[*session.Session]
 	// unconfirmed caches, for a short time, the error of such a read.
-	unconfirmed *otter.Cache[session.ID, error]
+	unconfirmed *recent.Table[session.ID, error]
 	// Hosts are the hosts under which sign-ins began that are not redirect_uri's.
 	otherHosts rare.Hosts
 	// duplicates limits the log line about two session cookies in one request.
@@ -53,22 +53,22 @@ type siteState struct {
 	// fullURLs limits the log line about a proxy that sends full URLs only.
 	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was recently deleted or replaced.
-	displaced *otter.Cache[session.ID, struct{}]
+	displaced *recent.Table[session.ID, struct{}]
 	// exchanges makes concurrent copies of one callback share one code exchange.
 	exchanges flight.Group[*session.Session]
 	// spent holds the used logins: each can be used once.
-	spent *otter.Cache[string, struct{}]
+	spent *recent.Table[string, struct{}]
 	// destinations holds the return paths of logins whose cookie does not contain them.
 	destinations *browser.Destinations
-	// rereads holds the time at which each session last requested a re-read.
-	rereads *otter.Cache[session.ID, time.Time]
+	// rereads holds the sessions that have just requested a re-read.
+	rereads *recent.Table[session.ID, struct{}]
 	// futile holds the sessions whose refreshed access token was also refused by the provider:
 	// another refresh would not help yet.
-	futile *otter.Cache[session.ID, struct{}]
+	futile *recent.Table[session.ID, struct{}]
 	// doubted holds, by session, the first generation of tokens that were refreshed because of
 	// an upstream's 401, and that no upstream has accepted yet. Refreshing those again would
 	// not help.
-	doubted *otter.Cache[session.ID, uint64]
+	doubted *recent.Table[session.ID, uint64]
 	// ledgers are those of what the site's users spend.
 	ledgers *charging.Ledgers
 	// unwatch takes the site out of the gauges of the metrics.
@@ -78,9 +78,11 @@ type siteState struct {
 }
 
 const (
+	// maxRecent is the size of each table of what happened recently.
+	maxRecent = 50_000
+
 	// spentLifetime is how long a used login is remembered.
 	spentLifetime = browser.LoginLifetime
-	maxSpent      = 50_000
 
 	// displacedMemory is how long displaced remembers a session. It must be longer than any
 	// request takes.
@@ -96,36 +98,18 @@ const (
 
 func newSiteState(now func() time.Time, set *metrics.Set) *siteState {
 	s := &siteState{
-		streams:    relay.NewTable[*passing](),
-		endedNames: session.NewEndedNames(now),
-		displaced: otter.Must(&otter.Options[session.ID, struct{}]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[session.ID, struct{}](displacedMemory),
-		}),
-		unconfirmed: otter.Must(&otter.Options[session.ID, error]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[session.ID, error](account.ReadBackOff),
-		}),
+		streams:       relay.NewTable[*passing](),
+		endedNames:    session.NewEndedNames(now),
 		users:         make(map[string]*account.Users),
 		now:           now,
 		oldSecretUses: rare.Line{Every: time.Hour},
 		destinations:  browser.NewDestinations(),
-		spent: otter.Must(&otter.Options[string, struct{}]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[string, struct{}](spentLifetime),
-		}),
-		rereads: otter.Must(&otter.Options[session.ID, time.Time]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[session.ID, time.Time](rereadInterval),
-		}),
-		futile: otter.Must(&otter.Options[session.ID, struct{}]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[session.ID, struct{}](futileInterval),
-		}),
-		doubted: otter.Must(&otter.Options[session.ID, uint64]{
-			MaximumSize:      maxSpent,
-			ExpiryCalculator: otter.ExpiryWriting[session.ID, uint64](futileInterval),
-		}),
+		spent:         recent.NewTable[string, struct{}](maxRecent, spentLifetime),
+		displaced:     recent.NewTable[session.ID, struct{}](maxRecent, displacedMemory),
+		unconfirmed:   recent.NewTable[session.ID, error](maxRecent, account.ReadBackOff),
+		rereads:       recent.NewTable[session.ID, struct{}](maxRecent, rereadInterval),
+		futile:        recent.NewTable[session.ID, struct{}](maxRecent, futileInterval),
+		doubted:       recent.NewTable[session.ID, uint64](maxRecent, futileInterval),
 	}
 	s.ledgers = charging.NewLedgers(now, s.newestLogger, set)
 	s.sessions = session.NewRegistry(now, s.sessionEnds)
@@ -209,13 +193,13 @@ func (s *siteState) Destruct() error {
 	s.renewals.Drain(time.Duration(s.timeout.Load()))
 	s.renewals.Close()
 	s.endedNames.Close()
-	s.unconfirmed.StopAllGoroutines()
-	s.displaced.StopAllGoroutines()
-	s.spent.StopAllGoroutines()
+	s.unconfirmed.Close()
+	s.displaced.Close()
+	s.spent.Close()
 	s.destinations.Close()
-	s.rereads.StopAllGoroutines()
-	s.futile.StopAllGoroutines()
-	s.doubted.StopAllGoroutines()
+	s.rereads.Close()
+	s.futile.Close()
+	s.doubted.Close()
 	return nil
 }
 

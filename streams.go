@@ -2,7 +2,6 @@ package tollgate
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -61,7 +59,7 @@ func (p *passing) noteCost(rw *relay.Writer) {
 func (p *passing) OpenStream(end func(relay.End)) (closed func()) {
 	h, s := p.handler, p.visit.session
 	stream := &relay.Stream[*passing]{Session: s.ID.Hash(), Owner: p, End: end}
-	h.state.streams.Add(stream, lookInterval(h.settings.recheckInterval(), s.ID), h.state.recheckStreams)
+	h.state.streams.Add(stream, relay.CheckInterval(h.settings.recheckInterval(), s.ID), h.state.recheckStreams)
 	if _, live := h.state.sessions.Latest(s); !live {
 		h.state.endAllStreams(stream.Session)
 	}
@@ -90,51 +88,37 @@ func (s *siteState) recheckStreams(name string) {
 	if len(handlers) == 0 {
 		return
 	}
-	open := s.streams.BeginLook(name)
-	if len(open) == 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	looks := make(map[*Handler]*streamLook)
-	ends := make(map[relay.End][]*relay.Stream[*passing])
-	every := time.Duration(math.MaxInt64)
-	for _, stream := range open {
+	ended := s.streams.Check(name, func(stream *relay.Stream[*passing]) (*relay.End, time.Duration) {
 		h := handlers[0]
 		if slices.Contains(handlers, stream.Owner.handler) {
 			h = stream.Owner.handler
 		}
 		look, ok := looks[h]
 		if !ok {
-			look = h.lookAtSession(ctx, stream.Owner.visit.sent)
+			look = newStreamLook(ctx, h, stream.Owner.visit)
 			looks[h] = look
-			every = min(every, lookInterval(h.settings.recheckInterval(), stream.Owner.visit.session.ID))
 		}
-		if why := look.at(ctx, stream); why != nil {
-			ends[*why] = append(ends[*why], stream)
-		}
-	}
-	s.streams.EndLook(name, every)
-	for why, which := range ends {
-		s.endStreams(name, which, why)
+		return look.at(ctx, stream), look.every
+	})
+	for why, streams := range ended {
+		s.logEnded(name, streams, why)
 	}
 }
 
-// endStreams ends streams of a session, and logs how many.
-func (s *siteState) endStreams(name string, which []*relay.Stream[*passing], why relay.End) {
-	ended := s.streams.End(name, which, why)
-	if ended == 0 {
-		return
-	}
-	if logger := s.newestLogger(); logger != nil {
+// logEnded logs how many streams of a session were ended.
+func (s *siteState) logEnded(name string, streams int, why relay.End) {
+	if logger := s.newestLogger(); logger != nil && streams > 0 {
 		logger.Info("streams ended",
-			zap.String("session", name), zap.Int("streams", ended), zap.String("reason", why.Reason))
+			zap.String("session", name), zap.Int("streams", streams), zap.String("reason", why.Reason))
 	}
 }
 
 // endAllStreams ends the streams of a session that is over.
 func (s *siteState) endAllStreams(name string) {
-	s.endStreams(name, s.streams.Of(name), relay.SessionOver)
+	s.logEnded(name, s.streams.End(name, relay.SessionOver), relay.SessionOver)
 }
 
 // sessionEnds ends the streams of a session when the session ends: now, or later if from is
@@ -166,12 +150,14 @@ type streamLook struct {
 	// decided caches the decision per set of require blocks: many streams share one. A nil
 	// entry means that the stream goes on.
 	decided map[policy.Blocks]*relay.End
+	// every is the interval of the checks.
+	every time.Duration
 }
 
-// lookAtSession opens a session as a request would. Open streams count as use, so the idle
+// newStreamLook opens a session as a request would. Open streams count as use, so the idle
 // timeout does not end the session.
-func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamLook {
-	v := &visit{sent: sent, streaming: true}
+func newStreamLook(ctx context.Context, h *Handler, opened *visit) *streamLook {
+	v := &visit{sent: opened.sent, streaming: true}
 	err := h.sessions.open(ctx, v)
 	switch now := h.now(); {
 	case err != nil:
@@ -179,7 +165,10 @@ func (h *Handler) lookAtSession(ctx context.Context, sent browser.Sent) *streamL
 	case v.session != nil && h.store.Deliver(session.Change{Used: v.session.SlideDue(now, h.settings.idleTimeout)}).Save:
 		h.sessions.saveSeen(ctx, v.session, now)
 	}
-	return &streamLook{handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End)}
+	return &streamLook{
+		handler: h, visit: v, unknown: err != nil, decided: make(map[policy.Blocks]*relay.End),
+		every: relay.CheckInterval(h.settings.recheckInterval(), opened.session.ID),
+	}
 }
 
 // at gives the reason why a stream ends. It is nil if the stream goes on. A stream that was
@@ -191,7 +180,7 @@ func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *re
 	case l.visit.session == nil:
 		return &relay.SessionOver
 	}
-	which := l.handler.demandOf(stream).Blocks
+	which := l.demandOf(stream.Owner).Blocks
 	why, ok := l.decided[which]
 	if !ok {
 		why = streamEndOf(l.handler.decider.judge(ctx, l.visit, which))
@@ -202,15 +191,15 @@ func (l *streamLook) at(ctx context.Context, stream *relay.Stream[*passing]) *re
 
 // demandOf gives the demand of a stream's two paths under this configuration. If a path is
 // ambiguous, it is the strictest demand.
-func (h *Handler) demandOf(stream *relay.Stream[*passing]) policy.Demand {
-	if h == stream.Owner.handler {
-		return stream.Owner.asked
+func (l *streamLook) demandOf(owner *passing) policy.Demand {
+	if l.handler == owner.handler {
+		return owner.asked
 	}
 	ctx := context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())
-	asked := &http.Request{Method: http.MethodGet, URL: &stream.Owner.url}
-	demand, unambiguous := h.routes.Demand(stream.Owner.original, asked.WithContext(ctx))
+	asked := &http.Request{Method: http.MethodGet, URL: &owner.url}
+	demand, unambiguous := l.handler.routes.Demand(owner.original, asked.WithContext(ctx))
 	if !unambiguous {
-		return h.routes.Strictest()
+		return l.handler.routes.Strictest()
 	}
 	return demand
 }
@@ -229,11 +218,4 @@ func streamEndOf(decided decision) *relay.End {
 	default:
 		return nil
 	}
-}
-
-// lookInterval gives the time between two checks of a session: up to a fifth less than the
-// recheck interval. The part depends on the session's id, so that not all sessions are
-// checked at the same time.
-func lookInterval(recheck time.Duration, id session.ID) time.Duration {
-	return recheck - recheck/5*time.Duration(id[0])/256
 }

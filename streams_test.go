@@ -134,7 +134,7 @@ func (e *eventStream) wantOpen() {
 func wantNothingLeft(s *gatewaytest.Site) {
 	s.T.Helper()
 	gatewaytest.Eventually(s.T, "the upstream's side is closed, too", func() bool { return s.Upstream.Streams.Load() == 0 })
-	wantWatched(s, 0)
+	wantStreams(s, 0)
 }
 
 func TestStreamsEndWithALogoutAtOnce(t *testing.T) {
@@ -405,12 +405,12 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 		}
 	}
 	gatewaytest.Eventually(t, "all streams are open", func() bool { return s.Upstream.Streams.Load() == sessions*streamsEach })
-	wantWatched(s, sessions)
+	wantStreams(s, sessions*streamsEach)
 	time.Sleep(2 * storage.StorageReadAge) // what the requests have read is forgotten
 
 	loads, began := kind.Loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)
-	n, most := kind.Loads.Load()-loads, sessions*(int64(time.Since(began)/tollgate.LookInterval(time.Second, session.ID{0xff}))+1)
+	n, most := kind.Loads.Load()-loads, sessions*(int64(time.Since(began)/relay.CheckInterval(time.Second, session.ID{0xff}))+1)
 	if n < sessions*(periods-1) || n > most {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
@@ -578,7 +578,7 @@ func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 	b.Follow("/")
 	conn := dial(t, s)
 	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: gateway\r\n%s\r\n\r\n", b.CookieLine())
-	wantWatched(s, 1)
+	wantStreams(s, 1)
 	time.Sleep(300 * time.Millisecond) // the buffers fill up, and writing hangs
 	b.Send("POST", "/oauth/logout", nil)
 	select {
@@ -601,15 +601,11 @@ func countInside(s *gatewaytest.Site) *atomic.Int64 {
 	return inside
 }
 
-// wantWatched waits until so many sessions have open streams.
-func wantWatched(s *gatewaytest.Site, sessions int) {
+// wantStreams waits until the gateway watches so many streams.
+func wantStreams(s *gatewaytest.Site, want int) {
 	s.T.Helper()
 	streams := s.Handlers[0].Internals().Streams
-	gatewaytest.Eventually(s.T, fmt.Sprintf("%d sessions have open streams", sessions), func() bool {
-		streams.Mu.Lock()
-		defer streams.Mu.Unlock()
-		return len(streams.Watches) == sessions
-	})
+	gatewaytest.Eventually(s.T, fmt.Sprintf("the gateway watches %d streams", want), func() bool { return streams.Len() == want })
 }
 
 func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
@@ -651,10 +647,10 @@ func TestAWebSocketToAClientThatDoesNotReadEnds(t *testing.T) {
 			b.Follow("/")
 			conn := dial(t, s)
 			fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n\r\n", b.CookieLine())
-			wantWatched(s, 1)
+			wantStreams(s, 1)
 			time.Sleep(500 * time.Millisecond) // the buffers fill up, and writing hangs
 			end(s, b, conn)
-			wantWatched(s, 0)
+			wantStreams(s, 0)
 			gatewaytest.Eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
 			conn.Close()
 		})

@@ -114,7 +114,7 @@ func (t *tokens) withAccessToken(ctx context.Context, s *session.Session, ask fu
 	if err == nil || oauth.FailureOf(err) != oauth.FailureUnauthorized || !s.Tokens.Refreshable() {
 		return err
 	}
-	if _, futile := t.state.futile.GetIfPresent(s.ID); futile {
+	if _, futile := t.state.futile.Get(s.ID); futile {
 		return err
 	}
 	renewed, renewErr := t.state.renewals.Wait(ctx, s, t.renewal(s))

@@ -170,7 +170,7 @@ func TestClosingAWebSocketWaitsForTheClientOverTheNetwork(t *testing.T) {
 	if res, err := http.ReadResponse(reader, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(res, err)
 	}
-	wantWatched(s, 1)
+	wantStreams(s, 1)
 	b.Send("POST", "/oauth/logout", nil)
 	frame := make([]byte, len(relay.CloseFrame(relay.SessionOver)))
 	if _, err := io.ReadFull(reader, frame); err != nil || binary.BigEndian.Uint16(frame[2:]) != 4401 {

@@ -3,9 +3,12 @@ package relay
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
 // End says why a stream was ended: the close code and the reason of a
@@ -40,8 +43,8 @@ type Stream[T any] struct {
 // Table holds the open streams of each session, across reloads of the configuration. Its
 // memory grows with the number of open connections only.
 type Table[T any] struct {
-	Mu      sync.Mutex                 // guards what follows
-	Watches map[string]*streamWatch[T] // by the session's hash
+	mu      sync.Mutex                 // guards what follows
+	watches map[string]*streamWatch[T] // by the session's hash
 	opened  uint64                     // the number of streams opened so far
 }
 
@@ -56,21 +59,21 @@ type streamWatch[T any] struct {
 }
 
 // NewTable returns an empty table.
-func NewTable[T any]() *Table[T] { return &Table[T]{Watches: make(map[string]*streamWatch[T])} }
+func NewTable[T any]() *Table[T] { return &Table[T]{watches: make(map[string]*streamWatch[T])} }
 
 // Add adds a stream. look is called for its session in the given interval.
 func (s *Table[T]) Add(stream *Stream[T], every time.Duration, look func(session string)) {
 	name := stream.Session
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	watch, ok := s.Watches[name]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	watch, ok := s.watches[name]
 	if !ok {
 		watch = &streamWatch[T]{
 			open:  make(map[*Stream[T]]uint64),
 			timer: time.AfterFunc(every, func() { look(name) }),
 			due:   time.Now().Add(every),
 		}
-		s.Watches[name] = watch
+		s.watches[name] = watch
 	}
 	s.opened++
 	watch.open[stream], watch.every = s.opened, every
@@ -78,9 +81,9 @@ func (s *Table[T]) Add(stream *Stream[T], every time.Duration, look func(session
 
 // Len returns how many streams are open.
 func (s *Table[T]) Len() (open int) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	for _, watch := range s.Watches {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, watch := range s.watches {
 		open += len(watch.open)
 	}
 	return open
@@ -89,9 +92,9 @@ func (s *Table[T]) Len() (open int) {
 // Remove removes a stream that is over. The session's timer stops with the last stream.
 func (s *Table[T]) Remove(stream *Stream[T]) {
 	name := stream.Session
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if watch, ok := s.Watches[name]; ok {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if watch, ok := s.watches[name]; ok {
 		delete(watch.open, stream)
 		s.dropEmpty(name, watch)
 	}
@@ -101,16 +104,42 @@ func (s *Table[T]) Remove(stream *Stream[T]) {
 func (s *Table[T]) dropEmpty(name string, watch *streamWatch[T]) {
 	if len(watch.open) == 0 {
 		watch.timer.Stop()
-		delete(s.Watches, name)
+		delete(s.watches, name)
 	}
 }
 
-// BeginLook begins a check of a session, and sets the time of the next one. It returns the
-// streams of the session, the newest first. It returns nil while another check runs.
-func (s *Table[T]) BeginLook(name string) []*Stream[T] {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	watch, ok := s.Watches[name]
+// Check looks at each open stream of a session, the newest first, and ends those for which
+// look returns a reason. It returns how many streams it has ended for each reason. look also
+// returns the interval at which the session is checked from now on: the shortest one counts.
+// Check does nothing while another check of the session runs.
+func (s *Table[T]) Check(name string, look func(*Stream[T]) (why *End, every time.Duration)) map[End]int {
+	open := s.beginCheck(name)
+	if len(open) == 0 {
+		return nil
+	}
+	ends := make(map[End][]*Stream[T])
+	next := time.Duration(math.MaxInt64)
+	for _, stream := range open {
+		why, every := look(stream)
+		next = min(next, every)
+		if why != nil {
+			ends[*why] = append(ends[*why], stream)
+		}
+	}
+	s.endCheck(name, next)
+	ended := make(map[End]int)
+	for why, which := range ends {
+		ended[why] = s.end(name, which, why)
+	}
+	return ended
+}
+
+// beginCheck sets the time of the next check of a session. It returns the streams of the
+// session, the newest first, or nil while another check runs.
+func (s *Table[T]) beginCheck(name string) []*Stream[T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	watch, ok := s.watches[name]
 	if !ok {
 		return nil
 	}
@@ -124,21 +153,28 @@ func (s *Table[T]) BeginLook(name string) []*Stream[T] {
 	})
 }
 
-// EndLook ends a check that BeginLook began, and sets the interval of the checks.
-func (s *Table[T]) EndLook(name string, every time.Duration) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if watch, ok := s.Watches[name]; ok {
+// endCheck ends a check that beginCheck began, and sets the interval of the checks.
+func (s *Table[T]) endCheck(name string, every time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if watch, ok := s.watches[name]; ok {
 		watch.looking, watch.every = false, every
 	}
+}
+
+// CheckInterval gives the time between two checks of a session: up to a fifth less than the
+// recheck interval. The part depends on the session's id, so that not all sessions are
+// checked at the same time.
+func CheckInterval(recheck time.Duration, id session.ID) time.Duration {
+	return recheck - recheck/5*time.Duration(id[0])/256
 }
 
 // LookBefore brings the next check of a session forward, if it is not due within the given
 // time.
 func (s *Table[T]) LookBefore(name string, after time.Duration) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if watch, ok := s.Watches[name]; ok && time.Until(watch.due) > after {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if watch, ok := s.watches[name]; ok && time.Until(watch.due) > after {
 		watch.lookAfter(after)
 	}
 }
@@ -149,22 +185,22 @@ func (w *streamWatch[T]) lookAfter(after time.Duration) {
 	w.timer.Reset(after)
 }
 
-// Of returns the streams of a session.
-func (s *Table[T]) Of(name string) []*Stream[T] {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	if watch, ok := s.Watches[name]; ok {
-		return slices.Collect(maps.Keys(watch.open))
+// End ends the streams of a session, and returns how many were open. It does not wait for
+// clients.
+func (s *Table[T]) End(name string, why End) (ended int) {
+	s.mu.Lock()
+	var which []*Stream[T]
+	if watch, ok := s.watches[name]; ok {
+		which = slices.Collect(maps.Keys(watch.open))
 	}
-	return nil
+	s.mu.Unlock()
+	return s.end(name, which, why)
 }
 
-// End ends the given streams of a session, and returns how many of them were open. It does
-// not wait for clients.
-func (s *Table[T]) End(name string, which []*Stream[T], why End) (ended int) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	watch, ok := s.Watches[name]
+func (s *Table[T]) end(name string, which []*Stream[T], why End) (ended int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	watch, ok := s.watches[name]
 	if !ok {
 		return 0
 	}
@@ -181,10 +217,10 @@ func (s *Table[T]) End(name string, which []*Stream[T], why End) (ended int) {
 
 // EndAll ends all streams.
 func (s *Table[T]) EndAll(why End) {
-	s.Mu.Lock()
-	names := slices.Collect(maps.Keys(s.Watches))
-	s.Mu.Unlock()
+	s.mu.Lock()
+	names := slices.Collect(maps.Keys(s.watches))
+	s.mu.Unlock()
 	for _, name := range names {
-		s.End(name, s.Of(name), why)
+		s.End(name, why)
 	}
 }
