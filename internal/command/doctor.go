@@ -81,7 +81,7 @@ func (f *doctorFlags) examine(ctx context.Context) *doctor.Report {
 	configuration, err := f.provision()
 	if err != nil {
 		report.Findings = append(report.Findings, doctor.Finding{
-			Check: "configuration", Status: doctor.Failure, Text: config.WithoutSecrets(err, nil).Error(),
+			Check: "configuration", Status: doctor.Failure, Text: doctor.Cause(config.WithoutSecrets(err, nil).Error()),
 			Do: "correct the line or the option that the error names; docs/options.md describes all options",
 		})
 		return report

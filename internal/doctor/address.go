@@ -46,7 +46,7 @@ func (e *examination) checkScheme(u *url.URL) []Finding {
 	case e.ForwardAuth:
 		return nil // another proxy receives the requests
 	case u.Scheme == "http" && e.server.HasTLS && (listens || port == "80"):
-		return fail("redirect_uri is http, but this site serves https: the callback is not understood, or loses its cookies on the way",
+		return fail("redirect_uri is http, but this site serves https: the callback fails, or arrives without the cookie of the sign-in",
 			"set redirect_uri to https://"+strings.TrimPrefix(e.RedirectURI, "http://")+", here and at the provider")
 	case u.Scheme == "https" && !e.server.HasTLS && listens && !e.hasProxyInFront():
 		return fail(fmt.Sprintf("redirect_uri is https, but this site serves plain http on port %s", port),

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -51,6 +53,20 @@ func (c *Configuration) Close() {
 	for _, h := range c.cleanups {
 		_ = h.Cleanup()
 	}
+}
+
+// modulesAround matches what Caddy writes before the error of a module: all modules around it.
+var modulesAround = regexp.MustCompile(`(?s)^.*\b(?:provision|loading module)\s'?((?:\w+\.)+\w+)'?: `)
+
+// Cause is the text of an error of Provision without the modules around the one that failed.
+// It begins with the option of tollgate, or with the other module that failed.
+func Cause(text string) string {
+	found := modulesAround.FindStringSubmatchIndex(text)
+	if found == nil {
+		return text
+	}
+	module, rest := text[found[2]:found[3]], text[found[1]:]
+	return strings.TrimPrefix(module, "http.handlers.") + ": " + rest
 }
 
 // addSites adds the sites of one server.
@@ -118,8 +134,23 @@ func harmless(config []byte) (*trimmed, error) {
 				delete(storeOf(handler), "from_cookies") // reading a session would move it into the store
 			}
 		})
+		withoutPKI(s)
 	}
 	return t, nil
+}
+
+// withoutPKI removes what needs the app pki: trust in Caddy's own authority, and the handler
+// that issues certificates. No check connects to the operator's upstreams.
+func withoutPKI(server document) {
+	eachObject(server, func(object document) {
+		if ca, ok := object["ca"].(document); ok && strings.HasPrefix(fmt.Sprint(ca["provider"]), "pki_") {
+			delete(object, "ca")
+		}
+		if object["handler"] == "acme_server" {
+			clear(object)
+			object["handler"] = "static_response"
+		}
+	})
 }
 
 // storeOf is the session store in the JSON of a tollgate, or nil.

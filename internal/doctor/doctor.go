@@ -7,6 +7,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -69,12 +70,23 @@ func Examine(ctx context.Context, c *Configuration, options Options) []Finding {
 	return all
 }
 
+// heading names the site in the report: by its origin, and by its address if another site has
+// the same origin.
+func (e *examination) heading() string {
+	for _, other := range e.others {
+		if other.Origin == e.Origin {
+			return fmt.Sprintf("%s (the site %s)", e.Origin, e.Place())
+		}
+	}
+	return e.Origin
+}
+
 func (e *examination) findingsOf(ctx context.Context, c check) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	findings := c.run(ctx, e)
 	for i := range findings {
-		findings[i].Site = e.Origin
+		findings[i].Site = e.heading()
 		if findings[i].Check == "" {
 			findings[i].Check = c.name
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -489,6 +490,9 @@ func TestDoctorNamesWhatIsWrongWithTheSecrets(t *testing.T) {
 		"words": {func(c *clinic) {
 			c.change(c.secretFile, c.write("weak", "correcthorsebatterystaplecorrectbatteryhorsestaple"))
 		}, doctor.Failure, "secret", []string{"letters of one case"}},
+		"a text with its line end": {func(c *clinic) {
+			c.change(c.secretFile, c.write("weak", base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef\n"))))
+		}, doctor.Failure, "secret", []string{"it is a text"}},
 		"a weak previous secret": {func(c *clinic) {
 			c.change("secret {file."+c.secretFile+"}", "secret {file."+c.secretFile+"} {file."+c.write("weak", strings.Repeat("a", 43))+"}")
 		}, doctor.Failure, "secret", []string{"secret number 2 is weak"}},
@@ -531,19 +535,21 @@ func TestDoctorNamesWhatIsWrongWithTheSecrets(t *testing.T) {
 func TestDoctorNamesWhatIsWrongWithTheStore(t *testing.T) {
 	redis := redistest.Start(t)
 	replica := redistest.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(redis.Port))
+	alone := redistest.Start(t, "--min-replicas-to-write", "1")
 	redis.Must("ACL", "SETUSER", "reader", "on", ">password", "~*", "+@read", "+@connection", "+@slow", "-@write")
 	for name, test := range map[string]struct {
 		storage string
 		session string
 		words   []string // nil: all is right
 	}{
-		"Redis":              {"", "store redis {\naddress " + redis.Address() + "\n}", nil},
-		"storage":            {"", "store storage", nil},
-		"Redis is down":      {"", "store redis {\naddress 127.0.0.1:1\n}", []string{"cannot be used", "start the store"}},
-		"a read-only Redis":  {"", "store redis {\naddress " + replica.Address() + "\n}", []string{"READONLY", "read-only replica"}},
-		"a read-only user":   {"", "store redis {\naddress " + redis.Address() + "\nusername reader\npassword password\n}", []string{"NOPERM", "ACL SETUSER"}},
-		"a wrong password":   {"", "store redis {\naddress " + redis.Address() + "\nusername reader\npassword passwort\n}", []string{"WRONGPASS", "`password`"}},
-		"no folder to write": {"/proc/tollgate", "store storage", []string{"Caddy's storage cannot be used: writing"}},
+		"Redis":                      {"", "store redis {\naddress " + redis.Address() + "\n}", nil},
+		"storage":                    {"", "store storage", nil},
+		"Redis is down":              {"", "store redis {\naddress 127.0.0.1:1\n}", []string{"cannot be used", "start the store"}},
+		"a read-only Redis":          {"", "store redis {\naddress " + replica.Address() + "\n}", []string{"READONLY", "read-only replica"}},
+		"Redis has too few replicas": {"", "store redis {\naddress " + alone.Address() + "\n}", []string{"NOREPLICAS", "min-replicas-to-write"}},
+		"a read-only user":           {"", "store redis {\naddress " + redis.Address() + "\nusername reader\npassword password\n}", []string{"NOPERM", "ACL SETUSER"}},
+		"a wrong password":           {"", "store redis {\naddress " + redis.Address() + "\nusername reader\npassword passwort\n}", []string{"WRONGPASS", "`password`"}},
+		"no folder to write":         {"/proc/tollgate", "store storage", []string{"Caddy's storage cannot be used: writing", "check the folder of Caddy's storage"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClinic(t)
@@ -584,6 +590,60 @@ func TestDoctorFindsUpstreamsThatTollgateDoesNotProtect(t *testing.T) {
 			breakIt(c)
 			c.want(doctor.Failure, "upstream", "X-User-", "reached the upstream", "order tollgate")
 		})
+	}
+}
+
+func TestReportTellsSitesWithOneOriginApart(t *testing.T) {
+	c := newClinic(t)
+	_, second, _ := strings.Cut(c.caddyfile, "}\n"+site)
+	c.caddyfile += "http://127.0.0.1:8081" + second
+	sites := map[string]bool{}
+	for _, f := range c.examine().Findings {
+		sites[f.Site] = true
+	}
+	for _, want := range []string{site + " (the site 127.0.0.1 on :8080)", site + " (the site 127.0.0.1 on :8081)"} {
+		if !sites[want] {
+			t.Errorf("no finding is about %q, only about %v", want, sites)
+		}
+	}
+}
+
+func TestDoctorFindsPathsThatDoNotComeToTollgate(t *testing.T) {
+	inBlock := func(c *clinic, outside string) {
+		c.change("reverse_proxy 127.0.0.1:9\n", "reverse_proxy 127.0.0.1:9\n}\n")
+		c.change("\ttollgate {", "\thandle /api/* {\nreverse_proxy "+outside+"\n}\nhandle {\ntollgate {")
+	}
+	c := newClinic(t)
+	inBlock(c, "127.0.0.1:9")
+	c.want(doctor.Failure, "upstream", "/api/doctor does not come to tollgate", "upstream 127.0.0.1:9", "to the top of the site")
+	c = newClinic(t)
+	inBlock(c, "127.0.0.1:10")
+	c.want(doctor.Warning, "upstream", "/api/doctor does not come to tollgate", "upstream 127.0.0.1:10", "another application")
+}
+
+func TestDoctorLoadsWithoutCaddysOwnAuthority(t *testing.T) {
+	c := newClinic(t)
+	c.change("reverse_proxy 127.0.0.1:9", "acme_server /acme/*\nreverse_proxy https://127.0.0.1:9 {\ntransport http {\ntls_trust_pool pki_root local\n}\n}")
+	if r := c.examine(); r.Status != doctor.OK {
+		t.Errorf("the report of a good set-up:\n%s", r)
+	}
+	if made, err := filepath.Glob(c.storage + "/*"); err != nil || made != nil {
+		t.Errorf("doctor has made %v in the storage (%v)", made, err)
+	}
+}
+
+func TestCauseLeavesOutTheModulesAround(t *testing.T) {
+	around := "loading http app module: provision http: server srv0: setting up route handlers: route 0: loading handler modules: position 0: " +
+		"loading module 'subroute': provision http.handlers.subroute: setting up subroutes: route 0: loading handler modules: position 1: "
+	for text, want := range map[string]string{
+		around + "loading module 'tollgate': provision http.handlers.tollgate: redirect_uri: environment variable X is not set": "tollgate: redirect_uri: environment variable X is not set",
+		around + "loading module 'reverse_proxy': provision http.handlers.reverse_proxy: no upstreams":                          "reverse_proxy: no upstreams",
+		"parsing caddyfile tokens for 'tollgate': redirect_uri: empty, at Caddyfile:3":                                          "parsing caddyfile tokens for 'tollgate': redirect_uri: empty, at Caddyfile:3",
+		around + "unknown module: http.handlers.tolgate":                                                                        "subroute: setting up subroutes: route 0: loading handler modules: position 1: unknown module: http.handlers.tolgate",
+	} {
+		if got := doctor.Cause(text); got != want {
+			t.Errorf("Cause(%q) is\n%s\nwant\n%s", text, got, want)
+		}
 	}
 }
 

@@ -202,12 +202,12 @@ func unreachable(option, shown string, err error) []Finding {
 	case errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fail(shown+" is https, but the server speaks plain http there", "correct the scheme or the port in `"+option+"`, or in `base_url`")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fail(shown+": the connection is refused: nothing listens there", "start the provider, if it is yours; else "+correct+", its port, too")
+		return fail(shown+": the connection is refused: nothing listens there", "start the provider, if it is yours; otherwise correct the host or the port in `"+option+"` or `base_url`")
 	case timeout != nil && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return fail(shown+": no response within the timeout: the provider is down, or a firewall drops the packets",
-			"open the way from this machine to the provider, or through a proxy with the variable HTTPS_PROXY")
+			"look at the provider's status page; let the firewall pass connections from this machine to the provider, or set HTTPS_PROXY if they must go through a proxy")
 	default:
-		return fail(shown+": no response: "+config.WithoutSecrets(rootCause(err), nil).Error(), "check the way from this machine to the provider")
+		return fail(shown+": no response: "+config.WithoutSecrets(rootCause(err), nil).Error(), "check the network between this machine and the provider")
 	}
 }
 

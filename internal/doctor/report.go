@@ -20,7 +20,8 @@ const (
 
 // Finding is what one check found at one site. It contains no secret.
 type Finding struct {
-	// Site is the external origin. It is empty for a finding about the whole configuration.
+	// Site is the external origin. If two sites have the same one, the site's own address
+	// follows it in brackets. Site is empty for a finding about the whole configuration.
 	Site   string `json:"site,omitempty"`
 	Check  string `json:"check"`
 	Status Status `json:"status"`

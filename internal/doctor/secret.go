@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -26,7 +27,7 @@ func checkSecret(ctx context.Context, e *examination) []Finding {
 	}
 	for i, secret := range e.Secrets {
 		if reason := weakness(secret); reason != "" {
-			return fail(fmt.Sprintf("%s is weak: %s. Whoever guesses it can sign in as any user", secretName(i), reason), makeSecret)
+			return fail(fmt.Sprintf("%s is weak: %s. An attacker who guesses it can sign in as any user", secretName(i), reason), makeSecret)
 		}
 	}
 	var findings []Finding
@@ -55,7 +56,7 @@ func checkGeneratedSecret(ctx context.Context, e *examination) []Finding {
 	}
 	switch e.StoreName {
 	case "storage":
-		return warn("no secret is configured: "+state+", beside the sessions that it protects. Whoever has a copy of the storage can open all of them",
+		return warn("no secret is configured: "+state+", beside the sessions that it protects. With the secret, anyone who can write to the storage can make a session for any user",
 			"set `secret` to the output of `caddy tollgate keygen`, from a file or a variable that is not in the storage")
 	case "redis":
 		return warn("no secret is configured: "+state+". Gateways that share Redis but not the storage do not know each other's sessions",
@@ -68,6 +69,7 @@ func checkGeneratedSecret(ctx context.Context, e *examination) []Finding {
 // weakness says why a secret is not random. It is empty for a random secret: a false alarm is
 // less likely than one in a billion.
 func weakness(secret []byte) string {
+	secret = bytes.TrimRight(secret, "\r\n") // of a text that was encoded with its line end
 	distinct := map[byte]bool{}
 	printable := true
 	for _, b := range secret {

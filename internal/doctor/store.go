@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -29,16 +30,19 @@ func checkStore(ctx context.Context, e *examination) []Finding {
 	case e.StoreName == "cookie":
 		return ok("sessions are in the browsers' cookies: nothing to reach")
 	case e.StoreName == "storage":
-		return judgeStore("Caddy's storage", func() error { return probeStorage(ctx, e.Storage) })
+		return judgeStore("Caddy's storage", "check the folder of Caddy's storage, and let the user that runs Caddy write to it; run doctor as that user",
+			func() error { return probeStorage(ctx, e.Storage) })
 	case !probes:
 		return warn("not checked: doctor does not know the store "+e.StoreName, "ask the endpoint `ready` of the running gateway")
 	default:
-		return judgeStore("the store "+e.StoreName, func() error { return store.Probe(ctx) })
+		return judgeStore("the store "+e.StoreName, "start the store, and check `address` and the network between this machine and the store",
+			func() error { return store.Probe(ctx) })
 	}
 }
 
-// judgeStore writes twice: the first write may also connect.
-func judgeStore(name string, write func() error) []Finding {
+// judgeStore writes twice: the first write may also connect. The advice is for an error that
+// adviceForStore does not know.
+func judgeStore(name, advice string, write func() error) []Finding {
 	err := write()
 	begun := time.Now()
 	if err == nil {
@@ -47,7 +51,7 @@ func judgeStore(name string, write func() error) []Finding {
 	latency := time.Since(begun).Round(10 * time.Microsecond)
 	switch {
 	case err != nil:
-		return fail(fmt.Sprintf("%s cannot be used: %s", name, config.WithoutSecrets(err, nil)), adviceForStore(err))
+		return fail(fmt.Sprintf("%s cannot be used: %s", name, config.WithoutSecrets(err, nil)), cmp.Or(adviceForStore(err), advice))
 	case latency > slowStore:
 		return warn(fmt.Sprintf("%s is slow: a write took %s", name, latency), "move it nearer to this machine, or find out what else it does")
 	default:
@@ -55,12 +59,14 @@ func judgeStore(name string, write func() error) []Finding {
 	}
 }
 
-// adviceForStore says what to do about an error of the store.
+// adviceForStore says what to do about an error of the store. It is empty for an unknown error.
 func adviceForStore(err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "READONLY"):
 		return "`address` is a read-only replica: set it to the master, or use `sentinel`"
+	case strings.Contains(text, "NOREPLICAS"):
+		return "Redis refuses writes while too few replicas are connected: connect them, or lower `min-replicas-to-write` in Redis"
 	case strings.Contains(text, "NOPERM"):
 		return "allow the user's commands and keys in Redis: `ACL SETUSER <user> ~tollgate:* &* +@all -@dangerous`"
 	case strings.Contains(text, "NOAUTH"), strings.Contains(text, "WRONGPASS"):
@@ -70,7 +76,7 @@ func adviceForStore(err error) string {
 	case strings.Contains(text, "read-only file system"), strings.Contains(text, "permission denied"):
 		return "let the user that runs Caddy write to the folder; run doctor as that user"
 	default:
-		return "start the store, and check `address` and the way from this machine to it"
+		return ""
 	}
 }
 

@@ -47,6 +47,9 @@ func checkUpstream(ctx context.Context, e *examination) []Finding {
 			}
 		}
 	}
+	if len(copied.bypasses) > 0 {
+		return copied.judgeBypasses()
+	}
 	if copied.reached == 0 {
 		return warn("not checked: no request reached a reverse_proxy of this site", "send a request with a forged X-User-Id yourself, and look at what the upstream receives")
 	}
@@ -66,9 +69,19 @@ type rehearsal struct {
 	asked        *http.Server
 	askedAddress string
 	reached      int
-	folder       string // the storage of the copy
-	clean        func()
+	// protected are the upstreams that requests reached through tollgate, and bypasses are the
+	// requests that reached one in another way.
+	protected map[string]bool
+	bypasses  []bypass
+	folder    string // the storage of the copy
+	clean     func()
 }
+
+// bypass is a request with a forged header that reached an upstream without passing tollgate.
+type bypass struct{ path, header, upstream string }
+
+// originalUpstream is the header that tells the echo which upstream it stands for.
+const originalUpstream = "Tollgate-Doctor-Upstream"
 
 // echo is the upstream of a rehearsal: it keeps the last request.
 type echo struct {
@@ -107,7 +120,7 @@ func listen(handler http.Handler) (*http.Server, string, error) {
 }
 
 func newRehearsal(e *examination) (r *rehearsal, err error) {
-	r = &rehearsal{e: e, echo: &echo{}, clean: func() {}}
+	r = &rehearsal{e: e, echo: &echo{}, protected: map[string]bool{}, clean: func() {}}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -206,6 +219,7 @@ func (r *rehearsal) copy(secret string) ([]byte, error) {
 			if handler["handle_response"] != nil {
 				address = r.askedAddress
 			}
+			tellUpstream(handler)
 			handler["upstreams"] = []any{document{"dial": address}}
 		}
 	})
@@ -217,6 +231,27 @@ func (r *rehearsal) copy(secret string) ([]byte, error) {
 	r.paths = slices.Sorted(maps.Keys(paths))
 	r.paths = r.paths[:min(len(r.paths), maxProbes)]
 	return json.Marshal(copied)
+}
+
+// tellUpstream makes a reverse_proxy send the address of its upstreams to the echo.
+func tellUpstream(handler document) {
+	var addresses []string
+	eachObject(handler["upstreams"], func(upstream document) {
+		addresses = append(addresses, fmt.Sprint(upstream["dial"]))
+	})
+	headers := member(handler, "headers")
+	set := member(member(headers, "request"), "set")
+	set[originalUpstream] = []any{strings.Join(addresses, ", ")}
+}
+
+// member is a JSON object in an object. It is added if it is missing.
+func member(of document, name string) document {
+	found, ok := of[name].(document)
+	if !ok {
+		found = document{}
+		of[name] = found
+	}
+	return found
 }
 
 // addPath adds a path that matches a pattern.
@@ -293,8 +328,16 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 		return nil
 	}
 	r.reached++
+	upstream, passes := received.Header.Get(originalUpstream), r.e.isReached(request.Host, path)
+	if passes {
+		r.protected[upstream] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.forged)) {
 		if slices.Contains(received.Header[name], forged) {
+			if !passes {
+				r.bypasses = append(r.bypasses, bypass{path, name, upstream})
+				return nil
+			}
 			return fail(fmt.Sprintf("a request for %s with a forged %s reached the upstream with it: tollgate does not run before reverse_proxy there, so nothing is protected", path, name),
 				"remove `order tollgate …` from the global options; in a `route` block, write tollgate above reverse_proxy")
 		}
@@ -304,6 +347,21 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 			"remove `order tollgate …` from the global options; in a `route` block, write tollgate above reverse_proxy")
 	}
 	return nil
+}
+
+// judgeBypasses reports a path that does not come to tollgate. It is a failure if the path leads
+// to an upstream that tollgate protects on other paths: then it leads around tollgate. Otherwise
+// it may be another application that shares the host.
+func (r *rehearsal) judgeBypasses() []Finding {
+	first := r.bypasses[0]
+	for _, b := range r.bypasses {
+		if r.protected[b.upstream] || len(r.protected) == 0 {
+			return fail(fmt.Sprintf("a request for %s does not come to tollgate, and reaches the upstream %s with a forged %s: a `handle` or `route` block keeps tollgate away from it", b.path, b.upstream, b.header),
+				"move tollgate out of its block to the top of the site, so that every request comes to it; list open paths in `public`")
+		}
+	}
+	return warn(fmt.Sprintf("a request for %s does not come to tollgate, and reaches the upstream %s with a forged %s", first.path, first.upstream, first.header),
+		"all is well if that upstream is another application, which does not use the identity headers; otherwise move tollgate out of its block to the top of the site")
 }
 
 // reverseProxies are the reverse_proxy handlers of a server, wherever they are in its routes.
