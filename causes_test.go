@@ -3,8 +3,11 @@ package tollgate_test
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -364,6 +367,51 @@ func TestTroubleshootingListsEachCause(t *testing.T) {
 	if diff := cmp.Diff(want.String(), table+"\n"); diff != "" {
 		t.Errorf("the table in docs/troubleshooting.md differs: %s", diff)
 	}
+}
+
+// logLine finds a text of several words in a table, between backticks.
+var logLine = regexp.MustCompile("`([^`|]+ [^`|]+)`")
+
+// TestTroubleshootingNamesLogLinesThatExist looks for the log lines of the manual in the code.
+func TestTroubleshootingNamesLogLinesThatExist(t *testing.T) {
+	code := sourceCode(t)
+	_, symptoms, _ := strings.Cut(manualtest.ReadFile(t, "docs/troubleshooting.md"), "## Symptoms\n")
+	symptoms, _, _ = strings.Cut(symptoms, "### Caddy does not start")
+	found := 0
+	for row := range strings.Lines(symptoms) {
+		cells := strings.Split(row, " | ")
+		if len(cells) != 3 {
+			continue
+		}
+		says, _, _ := strings.Cut(cells[1], "nginx logs")
+		for _, line := range logLine.FindAllStringSubmatch(says, -1) {
+			found++
+			if !strings.Contains(code, line[1]) {
+				t.Errorf("docs/troubleshooting.md: no code logs %q", line[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("got %d log lines, want at least 10", found)
+	}
+}
+
+// sourceCode returns the Go code of the whole repository, without the tests.
+func sourceCode(t *testing.T) string {
+	t.Helper()
+	var code strings.Builder
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		code.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code.String()
 }
 
 func asText(fields map[string]any) string { return fmt.Sprint(fields) }
