@@ -37,7 +37,7 @@ func (h *Handler) Examine() *doctor.Site {
 // the provider nothing.
 func (h *Handler) Explain(r *http.Request) *explain.Explanation {
 	e := &explain.Explanation{Site: h.settings.origin, Cookie: "none"}
-	if judged := checkTarget(r); judged != policy.TargetOK {
+	if judged := policy.JudgeTarget(r, originalURL(r)); judged != policy.TargetOK {
 		return e.Refuse(targetRefusals[judged].Status, "refused before anything else: "+targetRefusals[judged].Title)
 	}
 	h.settings.identity.Strip(r)

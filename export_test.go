@@ -47,7 +47,7 @@ func (h *Handler) Internals() Internals {
 func (h *Handler) SetLogger(logger *zap.Logger) {
 	h.logger, h.sessions.logger, h.tokens.logger = logger, logger, logger
 	h.signIns.logger, h.responses.logger, h.audit.Logger = logger, logger, logger
-	h.authChecks.logger, h.assertions.logger = logger, logger
+	h.authChecks.logger, h.assertions.logger, h.place.Logger = logger, logger, logger
 }
 
 // Renewal says how the handler refreshes the tokens of a session.
@@ -77,7 +77,6 @@ func RunningHandlers(origin string) (handlers []*Handler) {
 var EndpointNames = endpointNames
 
 // Limits that tests reach.
-
 const (
 	BalanceLook        = balanceLook
 	DefaultAuthTimeout = defaultAuthTimeout

@@ -58,11 +58,11 @@ type visit struct {
 // one direction: target, strip, route, session, renew, rules, identity.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	begun := time.Now()
-	if judged := checkTarget(r); judged != policy.TargetOK {
+	if judged := policy.JudgeTarget(r, originalURL(r)); judged != policy.TargetOK {
 		h.metrics.CountRequest(metrics.BadRequest)
 		return h.refuseTarget(w, r, judged)
 	}
-	h.firstRequest.Do(func() { h.warnIfUnreachable(r) })
+	h.firstRequest.Do(func() { h.place.WarnIfUnreachable(r, h.settings.endpoints) })
 	h.settings.identity.Strip(r)
 	caddyhttp.SetVar(r.Context(), metVar, h)
 	v := &visit{sent: h.settings.cookies.Take(r.Header)}
@@ -163,33 +163,6 @@ func (h *Handler) route(r *http.Request) routed {
 	return routed{demand: demand, leftOut: leftOut}
 }
 
-// warnIfUnreachable warns if the endpoints of a sign-in do not come to this handler.
-func (h *Handler) warnIfUnreachable(r *http.Request) {
-	for _, name := range []string{"start", "callback"} {
-		path := h.settings.endpoints[name]
-		if !h.place.IsReached(r, path) {
-			h.logger.Warn("nobody can sign in: a matcher around `tollgate`, such as that of `handle_path`, keeps this path away from it; "+
-				"move tollgate out of that block, or set `path_prefix` and `redirect_uri` to paths that the block matches",
-				zap.String("endpoint", name), zap.String("path", path))
-		}
-	}
-}
-
-// checkTarget judges the method and the target of a request. It runs before everything
-// else, on every path.
-func checkTarget(r *http.Request) policy.Target {
-	original := originalURL(r)
-	judged := policy.JudgeTarget(r.Method, policy.IsWebSocketConnect(r), original, r.URL)
-	if judged == policy.TargetOK && !policy.IsHost(r.Host) {
-		judged = policy.TargetHost
-	}
-	if judged == policy.TargetOK {
-		policy.FillPath(original)
-		policy.FillPath(r.URL)
-	}
-	return judged
-}
-
 // refuseTarget answers a request whose method or target is refused. The target may
 // hold a code and a state, so it stays out of the access log.
 func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged policy.Target) error {
@@ -264,7 +237,7 @@ func (h *Handler) serveErrorRoute(w http.ResponseWriter, r *http.Request, next c
 	met, _ := caddyhttp.GetVar(r.Context(), metVar).(*Handler)
 	switch {
 	case met == h: // the request has the identity that this tollgate gave it
-		return h.answerError(w, r, next)
+		return answerError(w, r, next, h.settings.cookies)
 	case !ours:
 		return next.ServeHTTP(w, r)
 	case met != nil:
@@ -273,7 +246,7 @@ func (h *Handler) serveErrorRoute(w http.ResponseWriter, r *http.Request, next c
 		h.settings.identity.Without(met.settings.identity).Strip(r)
 		return next.ServeHTTP(w, r)
 	}
-	if judged := checkTarget(r); judged != policy.TargetOK {
+	if judged := policy.JudgeTarget(r, originalURL(r)); judged != policy.TargetOK {
 		return h.refuseTarget(w, r, judged)
 	}
 	h.settings.identity.Strip(r)
@@ -284,8 +257,8 @@ func (h *Handler) serveErrorRoute(w http.ResponseWriter, r *http.Request, next c
 
 // answerError serves an error behind tollgate. The response that failed may have left a
 // renewed session cookie in the header.
-func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	rw := relay.AfterError(w, h.settings.cookies)
+func answerError(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, cookies *browser.Jar) error {
+	rw := relay.AfterError(w, cookies)
 	defer rw.End()
 	err := next.ServeHTTP(rw, r)
 	rw.Finish()

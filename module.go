@@ -8,7 +8,6 @@ package tollgate
 import (
 	"cmp"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -269,17 +268,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.loadMatchers(ctx); err != nil {
 		return fmt.Errorf("match: %w", err)
 	}
-	if h.settings.forwarding.Proxies.Everybody() {
-		h.logger.Warn("forward_auth.trusted_proxies trusts every address: any client can claim a public path and so pass without a login; list only your proxies")
-	}
-	for _, gap := range policy.MatcherGaps(resolve.MatchedPaths(h.matchers), h.settings.public, h.settings.optional) {
-		h.logger.Warn(gap)
-	}
-	for _, gap := range policy.RuleGaps(h.settings.public, h.settings.optional, h.settings.required) {
-		h.logger.Warn(gap.String())
-	}
-	h.settings.warnOfDestinations(h.logger, len(h.matchers) > 0)
-	h.settings.warnOfSameSite(h.logger)
+	h.settings.warnings(h.matchers).Log(h.logger)
 
 	if h.sdk, err = h.settings.newSDK(); err != nil {
 		return err
@@ -330,24 +319,6 @@ func (h *Handler) loadMatchers(ctx caddy.Context) error {
 		return err
 	}
 	return h.matchers.FromInterface(loaded)
-}
-
-// warnOfDestinations warns if signing out leads to the next sign-in. With a sign-in page the
-// operator may want that.
-func (s *settings) warnOfDestinations(logger *zap.Logger, hasMatcher bool) {
-	if !hasMatcher && resolve.NeedsLogin(s.afterLogout, s.endpoints, s.public, s.optional) && !s.loginPage {
-		logger.Warn("after_logout needs a login, so signing out leads straight to the provider's sign-in: "+
-			"add the path to `public` or `optional`, set `login_page on`, or remove `after_logout`",
-			zap.String("after_logout", s.afterLogout))
-	}
-}
-
-// warnOfSameSite warns about the risk of same_site none.
-func (s *settings) warnOfSameSite(logger *zap.Logger) {
-	if s.cookies.SameSite == http.SameSiteNoneMode {
-		logger.Warn("session.same_site none: browsers send the session cookie with requests from every other site, " +
-			"so the application must protect its own forms and calls against cross-site request forgery")
-	}
 }
 
 // assemble creates the handler's parts. Everything that they share must exist already.

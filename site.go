@@ -28,7 +28,9 @@ import (
 type siteState struct {
 	sessions *session.Registry
 	renewals *renewal.Refresher
-	streams  *relay.Table[*passing]
+	// unauthorized refreshes tokens after a 401.
+	unauthorized *renewal.Unauthorized
+	streams      *relay.Table[*passing]
 	// endedNames holds the names of ended sessions in server-side stores.
 	endedNames *session.EndedNames
 	mu         sync.Mutex                // guards users, handlers and takingOver
@@ -62,13 +64,6 @@ type siteState struct {
 	destinations *browser.Destinations
 	// rereads holds the sessions that have just requested a re-read.
 	rereads *recent.Table[session.ID, struct{}]
-	// futile holds the sessions whose refreshed access token was also refused by the provider:
-	// another refresh would not help yet.
-	futile *recent.Table[session.ID, struct{}]
-	// doubted holds, by session, the first generation of tokens that were refreshed because of
-	// an upstream's 401, and that no upstream has accepted yet. Refreshing those again would
-	// not help.
-	doubted *recent.Table[session.ID, uint64]
 	// ledgers are those of what the site's users spend.
 	ledgers *charging.Ledgers
 	// unwatch takes the site out of the gauges of the metrics.
@@ -88,10 +83,6 @@ const (
 	// request takes.
 	displacedMemory = 5 * time.Minute
 
-	// futileInterval is how long a 401 causes no further refresh after a refresh that did not
-	// help.
-	futileInterval = 30 * time.Second
-
 	// rereadInterval is the minimum time between two re-reads that one session requests.
 	rereadInterval = time.Second
 )
@@ -108,12 +99,11 @@ func newSiteState(now func() time.Time, set *metrics.Set) *siteState {
 		displaced:     recent.NewTable[session.ID, struct{}](maxRecent, displacedMemory),
 		unconfirmed:   recent.NewTable[session.ID, error](maxRecent, account.ReadBackOff),
 		rereads:       recent.NewTable[session.ID, struct{}](maxRecent, rereadInterval),
-		futile:        recent.NewTable[session.ID, struct{}](maxRecent, futileInterval),
-		doubted:       recent.NewTable[session.ID, uint64](maxRecent, futileInterval),
 	}
 	s.ledgers = charging.NewLedgers(now, s.newestLogger, set)
 	s.sessions = session.NewRegistry(now, s.sessionEnds)
 	s.renewals = renewal.New(s.sessions, now)
+	s.unauthorized = renewal.NewUnauthorized(s.renewals)
 	s.unwatch = set.Watch(s)
 	return s
 }
@@ -198,8 +188,7 @@ func (s *siteState) Destruct() error {
 	s.spent.Close()
 	s.destinations.Close()
 	s.rereads.Close()
-	s.futile.Close()
-	s.doubted.Close()
+	s.unauthorized.Close()
 	return nil
 }
 

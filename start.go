@@ -1,11 +1,16 @@
 package tollgate
 
 import (
+	"net/http"
+
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
+	"github.com/caddy-tollgate/tollgate/internal/policy"
+	"github.com/caddy-tollgate/tollgate/internal/resolve"
 	"github.com/caddy-tollgate/tollgate/internal/starting"
 )
 
@@ -23,6 +28,23 @@ func (h *Handler) introduce(ctx caddy.Context) error {
 		return nil // a handler outside of Caddy's HTTP app is never started
 	}
 	return starting.AfterStart(ctx, starting.Look(h.store, h.storeName, h.logger))
+}
+
+// warnings are what the operator may not want of this configuration. With a sign-in page the
+// operator may want that signing out leads to it.
+func (s *settings) warnings(matchers caddyhttp.MatcherSets) starting.Warnings {
+	w := starting.Warnings{
+		TrustsEverybody: s.forwarding.Proxies.Everybody(),
+		Gaps:            policy.MatcherGaps(resolve.MatchedPaths(matchers), s.public, s.optional),
+		CrossSiteCookie: s.cookies.SameSite == http.SameSiteNoneMode,
+	}
+	for _, gap := range policy.RuleGaps(s.public, s.optional, s.required) {
+		w.Gaps = append(w.Gaps, gap.String())
+	}
+	if len(matchers) == 0 && resolve.NeedsLogin(s.afterLogout, s.endpoints, s.public, s.optional) && !s.loginPage {
+		w.LogoutNeedsLogin = s.afterLogout
+	}
+	return w
 }
 
 // warnOfMadeSecret warns that this process has made the secret of the site.

@@ -34,7 +34,7 @@ func FuzzTarget(f *testing.F) {
 		if !ok {
 			return
 		}
-		if checkTarget(r) != policy.TargetOK {
+		if policy.JudgeTarget(r, originalURL(r)) != policy.TargetOK {
 			return
 		}
 		if name, ok := rt.Endpoint(originalURL(r)); !ok || name != "" {

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -102,28 +103,17 @@ func (t *tokens) userReader(s *session.Session) account.ReadFunc {
 }
 
 // withAccessToken calls ask with the session's access token. If the provider answers 401, it
-// refreshes the token once and calls ask once more. Concurrent callers share that refresh.
-// futile remembers a session whose new token was answered with 401, too: its tokens are
-// not refreshed again for this reason.
+// refreshes the token once and calls ask once more.
 func (t *tokens) withAccessToken(ctx context.Context, s *session.Session, ask func(access string) error) error {
-	s, live := t.state.sessions.Latest(s)
-	if !live {
-		return session.ErrEnded
-	}
-	err := ask(s.Tokens.Access)
-	if err == nil || oauth.FailureOf(err) != oauth.FailureUnauthorized || !s.Tokens.Refreshable() {
-		return err
-	}
-	if _, futile := t.state.futile.Get(s.ID); futile {
-		return err
-	}
-	renewed, renewErr := t.state.renewals.Wait(ctx, s, t.renewal(s))
-	if renewErr != nil {
-		return renewErr
-	}
-	err = ask(renewed.Tokens.Access)
-	if err != nil && oauth.FailureOf(err) == oauth.FailureUnauthorized {
-		t.state.futile.Set(s.ID, struct{}{})
+	return t.state.unauthorized.Ask(ctx, s, t.renewal, ask)
+}
+
+// renewRefused refreshes the tokens of a session, unless its access token already differs
+// from the one that the upstream has refused.
+func (t *tokens) renewRefused(ctx context.Context, s *session.Session, refused string) error {
+	err := t.state.unauthorized.Refused(ctx, s, t.renewal, func(s *session.Session) bool { return t.settings.identity.TokenValue(s) == refused })
+	if err != nil && !errors.Is(err, renewal.ErrFutile) {
+		t.logger.Debug("the upstream refused the access token, and the refresh failed", zap.String("session", s.ID.Hash()), zap.Error(err))
 	}
 	return err
 }

@@ -284,11 +284,23 @@ func (p Place) ListensOn(port string) bool {
 	return ports[port] || aliases[port] != 0 && ports[strconv.Itoa(aliases[port])]
 }
 
-// IsReached reports whether a request for a path of this site would reach the site's
+// WarnIfUnreachable warns if the endpoints of a sign-in do not come to the site's handler. It
+// tries the routes of the server with the help of a request r. endpoints are paths by name.
+func (s *Site) WarnIfUnreachable(r *http.Request, endpoints map[string]string) {
+	for _, name := range []string{"start", "callback"} {
+		if path := endpoints[name]; !s.isReached(r, path) {
+			s.Logger.Warn("nobody can sign in: a matcher around `tollgate`, such as that of `handle_path`, keeps this path away from it; "+
+				"move tollgate out of that block, or set `path_prefix` and `redirect_uri` to paths that the block matches",
+				zap.String("endpoint", name), zap.String("path", path))
+		}
+	}
+}
+
+// isReached reports whether a request for a path of this site would reach the site's
 // handler. The handler may be in a block, such as `handle_path`, whose matcher keeps the
 // path away from it. Such a request never arrives, so the routes are tried with the help
 // of another request r.
-func (s *Site) IsReached(r *http.Request, path string) bool {
+func (s *Site) isReached(r *http.Request, path string) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		return true

@@ -33,17 +33,24 @@ const (
 // A target without a path (`GET *`, `GET a:http://x/api`) is refused, because no rule
 // applies to it while the upstream may find a path in it. An absolute target without a
 // path, such as `http://host`, means "/" (RFC 9110 section 4.2.3).
-func JudgeTarget(method string, webSocket bool, original, current *url.URL) Target {
+//
+// original is the URL that the client sent. If the result is TargetOK, an empty path of
+// original and of the request has become the "/" that it means, so that rules and upstreams
+// see the same path.
+func JudgeTarget(r *http.Request, original *url.URL) Target {
 	switch {
-	case IsConnect(method) && !webSocket, IsTrace(method):
+	case IsConnect(r.Method) && !IsWebSocketConnect(r), IsTrace(r.Method):
 		return TargetMethod
 	case !HasPath(original) || original.Path == "" && original.Host == "":
 		return TargetNoPath
-	case !HasPath(current): // empty where a directive has stripped all of it
+	case !HasPath(r.URL): // empty where a directive has stripped all of it
 		return TargetNoPath
-	default:
-		return TargetOK
+	case !IsHost(r.Host):
+		return TargetHost
 	}
+	FillPath(original)
+	FillPath(r.URL)
+	return TargetOK
 }
 
 // HasPath reports whether a URL has a path that begins with a slash, or an empty one,

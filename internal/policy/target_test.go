@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/http"
 	"net/url"
 	"testing"
 )
@@ -17,22 +18,33 @@ func TestTargetIsDecidedByMethodAndBothPaths(t *testing.T) {
 		method            string
 		webSocket         bool
 		original, current *url.URL
+		host              string
 		want              Target
 	}{
-		{"GET", false, parse("/a"), parse("/b"), TargetOK},
-		{"CONNECT", true, parse("/a"), parse("/a"), TargetOK},
-		{"CONNECT", false, parse("/a"), parse("/a"), TargetMethod},
-		{"TRACE", true, parse("/a"), parse("/a"), TargetMethod},
-		{"GET", false, parse("http://host"), parse("/b"), TargetOK},
-		{"GET", false, parse("/a"), &url.URL{}, TargetOK},
-		{"GET", false, &url.URL{}, parse("/a"), TargetNoPath},
-		{"GET", false, parse("a:http://x/api"), parse("/a"), TargetNoPath},
-		{"GET", false, parse("/a"), parse("a:http://x/api"), TargetNoPath},
-		{"GET", false, parse("/a"), &url.URL{Path: "a"}, TargetNoPath},
-		{"OPTIONS", false, parse("*"), parse("*"), TargetNoPath},
+		{"GET", false, parse("/a"), parse("/b"), "host", TargetOK},
+		{"CONNECT", true, parse("/a"), parse("/a"), "host", TargetOK},
+		{"CONNECT", false, parse("/a"), parse("/a"), "host", TargetMethod},
+		{"TRACE", true, parse("/a"), parse("/a"), "host", TargetMethod},
+		{"GET", false, parse("http://host"), parse("/b"), "host", TargetOK},
+		{"GET", false, parse("/a"), &url.URL{}, "host", TargetOK},
+		{"GET", false, &url.URL{}, parse("/a"), "host", TargetNoPath},
+		{"GET", false, parse("a:http://x/api"), parse("/a"), "host", TargetNoPath},
+		{"GET", false, parse("/a"), parse("a:http://x/api"), "host", TargetNoPath},
+		{"GET", false, parse("/a"), &url.URL{Path: "a"}, "host", TargetNoPath},
+		{"OPTIONS", false, parse("*"), parse("*"), "host", TargetNoPath},
+		{"GET", false, parse("/a"), parse("/a"), "host/x", TargetHost},
+		{"GET", false, parse("/a"), &url.URL{Path: "a"}, "host/x", TargetNoPath},
 	} {
-		if got := JudgeTarget(c.method, c.webSocket, c.original, c.current); got != c.want {
+		r := &http.Request{Method: c.method, URL: c.current, Host: c.host, ProtoMajor: 2, Header: http.Header{}}
+		if c.webSocket {
+			r.Header[":protocol"] = []string{"websocket"}
+		}
+		got := JudgeTarget(r, c.original)
+		if got != c.want {
 			t.Errorf("%s %v, %q, %q: got %v, want %v", c.method, c.webSocket, c.original, c.current, got, c.want)
+		}
+		if got == TargetOK && (c.original.Path == "" || c.current.Path == "") {
+			t.Errorf("%s %q, %q: an empty path is left, want \"/\"", c.method, c.original, c.current)
 		}
 	}
 }
