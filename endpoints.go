@@ -155,7 +155,7 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 		err := h.sessions.open(r.Context(), v)
 		switch {
 		case err != nil:
-			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
+			return h.responses.writeUnavailable(w, r, v, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
 		case v.session == nil:
 			return deny(h.responses, w, r, v)
 		}
@@ -194,7 +194,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 		return deny(h.responses, w, r, v)
 	}
 	if !h.decider.mayPass(id) {
-		return h.responses.writeForbidden(w, r)
+		return h.responses.writeForbidden(w, r, v)
 	}
 	response := identity.Document{Identity: id, Expires: v.session.End(h.settings.lifetime, h.settings.idleTimeout)}
 	if h.holds != nil {
@@ -216,7 +216,7 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 		case v.dead, h.tokens.needsSignInAfter(err, v.session):
 			return h.responses.denyScript(w, r, v)
 		case err != nil:
-			return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
+			return h.responses.writeUnavailable(w, r, v, h.responses.returnPathOf(r), h.audit.Fault(r.Context(), r, err))
 		}
 	}
 	return h.serveUser(w, r, v, (*responses).denyScript)
@@ -225,11 +225,16 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 // signedOutQuery is the query parameter that a logout adds to the URL of the logout page.
 const signedOutQuery = "done"
 
-func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	if r.URL.Query().Has(signedOutQuery) {
+// serveLogoutPage asks before it signs out. To a user who is signed out it says so.
+func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, v *visit) error {
+	err := h.sessions.find(r.Context(), v)
+	if err != nil {
+		h.audit.Fault(r.Context(), r, err)
+	} else if v.session == nil {
+		h.sessions.deleteDead(w, v)
 		return h.responses.writePage(w, r, http.StatusOK, pageSignedOut, pageData{})
 	}
-	return h.responses.writePage(w, r, http.StatusOK, pageLogout, pageData{})
+	return h.responses.writePage(w, r, http.StatusOK, pageLogout, pageData{visit: v})
 }
 
 // serveLogout ends the session and deletes all tollgate cookies. If the store does not
@@ -241,7 +246,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		err = h.sessions.end(r.Context(), v.session, h.now())
 	}
 	if err != nil {
-		return h.responses.writeUnavailable(w, r, h.settings.endpoints["logout"], h.audit.Fault(r.Context(), r, err))
+		return h.responses.writeUnavailable(w, r, v, h.settings.endpoints["logout"], h.audit.Fault(r.Context(), r, err))
 	}
 	if v.session != nil {
 		h.tokens.revoke(r.Context(), v.session)
@@ -254,11 +259,16 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	w.Header().Add("Set-Cookie", h.settings.cookies.SignedOut())
 	// Otherwise the back button shows cached pages of the signed-in user.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
-	switch {
+	switch query := queryOf(r); {
 	case browser.WantsJSON(r):
 		respond.SetOwnHeaders(w.Header())
 		w.WriteHeader(http.StatusNoContent)
 		return nil
+	case query.Has(switchQuery):
+		// Not a redirect: form-action of the page would block the way to the provider.
+		start := h.settings.startURL(h.responses.returnPath(query.Get("return_to")))
+		w.Header().Set("Refresh", "0;url="+start)
+		return h.responses.writePage(w, r, http.StatusOK, pageContinue, pageData{home: start})
 	case h.settings.afterLogout != "":
 		return respond.Redirect(w, http.StatusSeeOther, h.settings.afterLogout)
 	default:
@@ -312,10 +322,10 @@ func (a *assertions) sign(ctx context.Context, id *identity.Identity) string {
 
 // serveKeys responds with the public keys that verify assertions: first the key of the
 // current secret, then the keys of previous secrets.
-func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, _ *visit) error {
+func (h *Handler) serveKeys(w http.ResponseWriter, r *http.Request, v *visit) error {
 	keys, err := h.keys.Ring(r.Context())
 	if err != nil {
-		return h.responses.writeUnavailable(w, r, h.settings.endpoints["jwks.json"], h.audit.Fault(r.Context(), r, err))
+		return h.responses.writeUnavailable(w, r, v, h.settings.endpoints["jwks.json"], h.audit.Fault(r.Context(), r, err))
 	}
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, keys.Assertion.Public)
 }
@@ -357,7 +367,7 @@ func (h *Handler) serveTopup(w http.ResponseWriter, r *http.Request, v *visit) e
 		if isDefinite(err) {
 			return h.responses.writeTopupFailed(w, r, cause.Of(err))
 		}
-		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), cause.Of(err))
+		return h.responses.writeUnavailable(w, r, v, h.responses.returnPathOf(r), cause.Of(err))
 	}
 	h.tokens.users.AwaitMoney(v.session)
 	if browser.WantsJSON(r) {

@@ -447,3 +447,91 @@ func TestHealthAndReadyDoNotDependOnTheProvider(t *testing.T) {
 		}
 	}
 }
+
+func TestLogoutPageKnowsWhoIsSignedIn(t *testing.T) {
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	if page := b.Visit("/oauth/logout"); !strings.Contains(page.Text, "You are signed out") || !strings.Contains(page.Text, `href="/oauth/start"`) {
+		t.Errorf("signed out: got %s", page.Text)
+	}
+	b.SignIn()
+	if page := b.Visit("/oauth/logout?done"); !strings.Contains(page.Text, "Stay signed in") || !strings.Contains(page.Text, "Signed in as <bdi>user123</bdi>") {
+		t.Errorf("signed in: got %s", page.Text)
+	}
+	s.Restart() // otherwise the process remembers the session
+	storage.Broken.Store(true)
+	page := b.Visit("/oauth/logout")
+	if page.StatusCode != http.StatusOK || !strings.Contains(page.Text, `method="post"`) {
+		t.Errorf("the store is down: got %d %s, want a form", page.StatusCode, page.Text)
+	}
+	for _, claim := range []string{"Stay signed in", "You are signed out", "Signed in as"} {
+		if strings.Contains(page.Text, claim) {
+			t.Errorf("the store is down: the page says %q: %s", claim, page.Text)
+		}
+	}
+	if page := b.Visit("/"); page.StatusCode != http.StatusServiceUnavailable || !strings.Contains(page.Text, "If you were signed in") {
+		t.Errorf("the store is down: got %d %s, want 503 and no promise of a session", page.StatusCode, page.Text)
+	}
+}
+
+// TestPagesShowUserNamesAsText also has a name of letters from right to left, which bdi keeps
+// from moving the words around it.
+func TestPagesShowUserNamesAsText(t *testing.T) {
+	for name, want := range map[string]string{
+		`<b>"'&`:         "&lt;b&gt;&#34;&#39;&amp;",
+		"محمد (admin)":   "محمد (admin)",
+		"a\u202eb\tc":    "ab c",
+		"{user} {brand}": "{user} {brand}",
+	} {
+		options := gatewaytest.Options{InTollgate: "require {\nuser nobody\n}"}
+		options.Provider.Users = []simulator.User{{ID: 12345, Username: name, Status: simulator.StatusEnabled}}
+		options.Provider.AutoLogin = name
+		b := gatewaytest.New(t, options).NewBrowser()
+		for _, page := range []*gatewaytest.Answer{b.Follow("/page"), b.Visit("/oauth/logout")} {
+			if !strings.Contains(page.Text, "<bdi>"+want+"</bdi>") {
+				t.Errorf("%q: got %d %s, want %s", name, page.StatusCode, page.Text, want)
+			}
+		}
+	}
+}
+
+func TestSignInWithAnotherAccountLeadsToTheProvider(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nuser somebody-else\n}\nafter_logout /bye"})
+	b := s.NewBrowser()
+	b.Follow("/oauth/start")
+	refused := b.Visit("/page?a=1")
+	const action = "/oauth/logout?sign_in=1&return_to=%2Fpage%3Fa%3D1"
+	if page := parsePage(t, refused); refused.StatusCode != http.StatusForbidden || page.attrs["form action"] != action || page.attrs["a href"] != "/" || !strings.Contains(page.words, "Signed in as user123") {
+		t.Fatalf("got %d %s", refused.StatusCode, refused.Text)
+	}
+	if a := b.Send("POST", action, nil, "Origin: https://evil.example"); a.StatusCode != http.StatusForbidden {
+		t.Errorf("from another origin: got %d, want 403", a.StatusCode)
+	}
+	if a := b.Visit(action); a.Header.Get("Refresh") != "" {
+		t.Errorf("GET: got Refresh %q, want the page that asks", a.Header.Get("Refresh"))
+	}
+	if a := b.Visit("/page"); a.StatusCode != http.StatusForbidden {
+		t.Errorf("the session, before the POST: got %d, want it live and refused", a.StatusCode)
+	}
+	a := b.Send("POST", action, nil, "Origin: "+s.URL)
+	if refresh := a.Header.Get("Refresh"); a.StatusCode != http.StatusOK || refresh != "0;url=/oauth/start?return_to=%2Fpage%3Fa%3D1" {
+		t.Fatalf("got %d, Refresh %q", a.StatusCode, refresh)
+	}
+	if a := b.Get("/page"); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the old session: got %d, want 401", a.StatusCode)
+	}
+	to, err := url.Parse(b.Visit("/oauth/start?return_to=%2Fpage%3Fa%3D1").Location())
+	if err != nil || to.Query().Get("auto_authorize") != "" {
+		t.Errorf("the sign-in goes to %v, want one that asks", to)
+	}
+	for _, outside := range []string{"//evil.example", "https://evil.example/", `/\evil.example`, "/;url=https://evil.example", "/oauth/start"} {
+		a := b.Send("POST", "/oauth/logout?sign_in=1&return_to="+url.QueryEscape(outside), nil, "Origin: "+s.URL)
+		refresh := a.Header.Get("Refresh")
+		if target, err := url.Parse(strings.TrimPrefix(refresh, "0;url=")); err != nil || target.Host != "" || target.Path != "/oauth/start" || target.Query().Get("return_to") == outside && !strings.HasPrefix(outside, "/;") {
+			t.Errorf("return_to %q: got Refresh %q, want start with a path of this origin", outside, refresh)
+		}
+	}
+	if a := b.Send("POST", "/oauth/logout", nil, "Origin: "+s.URL); a.Location() != "/bye" {
+		t.Errorf("a sign-out without sign_in leads to %q, want after_logout", a.Location())
+	}
+}

@@ -24,6 +24,9 @@ type visit struct {
 	sent browser.Sent
 	// session is the newest generation of the session, or nil if the request has no session.
 	session *session.Session
+	// known reports whether the store has a live session. It stays true if the tokens of the
+	// session cannot be refreshed, although session is nil then.
+	known bool
 	// carried is the generation that the browser holds.
 	carried uint64
 	// version is the version of the session registry from which session was read.
@@ -111,15 +114,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case verdictLogin:
 		return h.responses.demandLogin(w, r, v)
 	case verdictRefused:
-		return h.responses.writeForbidden(w, r)
+		return h.responses.writeForbidden(w, r, v)
 	case verdictLacking:
-		return h.responses.writeLacking(w, r, decided.short, decided.available)
+		return h.responses.writeLacking(w, r, v, decided.short, decided.available)
 	case verdictOverBudget:
-		return h.responses.writeOverBudget(w, r, decided.over)
+		return h.responses.writeOverBudget(w, r, v, decided.over)
 	case verdictUnchecked:
-		return h.responses.writeUnchecked(w, r, decided.retryAfter)
+		return h.responses.writeUnchecked(w, r, v, decided.retryAfter)
 	default:
-		return h.responses.writeUnavailable(w, r, h.responses.returnPathOf(r), decided.cause)
+		return h.responses.writeUnavailable(w, r, v, h.responses.returnPathOf(r), decided.cause)
 	}
 }
 

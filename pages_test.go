@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/net/html"
 
@@ -198,7 +199,7 @@ func words(text string) string { return requestID.ReplaceAllString(text, "ID") }
 
 func TestTextOfARequestNeverBecomesMarkup(t *testing.T) {
 	t.Parallel()
-	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}"})
+	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "login_page on\nbrand \"Acme & Söhne <b>\"\nrequire {\nbalance 1000000\n}\nrequire /only* {\nuser nobody\n}"})
 	signedIn := s.NewBrowser()
 	signedIn.Follow("/oauth/start") // ends on the page with the balance
 
@@ -214,17 +215,22 @@ func TestTextOfARequestNeverBecomesMarkup(t *testing.T) {
 		"balance": func(text, headerText string) *gatewaytest.Answer {
 			return signedIn.Visit("/a"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
+		"refused": func(text, headerText string) *gatewaytest.Answer {
+			return signedIn.Visit("/only/"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+		},
 		"signed out": func(text, headerText string) *gatewaytest.Answer {
 			return s.NewBrowser().Visit("/oauth/logout?done="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
 		"logout": func(text, headerText string) *gatewaytest.Answer {
-			return s.NewBrowser().Visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+			return signedIn.Visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
 	}
-	statuses := map[string]int{"error": 400, "sign-in": 401, "balance": 402, "signed out": 200, "logout": 200}
+	statuses := map[string]int{"error": 400, "sign-in": 401, "balance": 402, "refused": 403, "signed out": 200, "logout": 200}
 	for name, open := range pages {
-		benign := parsePage(t, open("x", "en"))
+		// No link leads to a path that is not UTF-8, so its page has other elements.
+		harmless := map[bool]parsedPage{true: parsePage(t, open("x", "en")), false: parsePage(t, open("\xff", "en"))}
 		for _, text := range hostileTexts {
+			benign := harmless[utf8.ValidString(text)]
 			a := open(text, inHeader(text))
 			if a.StatusCode == http.StatusBadRequest && name != "error" {
 				continue // a path that can be read in two ways gets no page at all

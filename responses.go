@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"cmp"
 	"math"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
+	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/web"
@@ -100,9 +102,13 @@ type pageData struct {
 	signedIn bool
 	// signingIn is true if a sign-in could not continue. The user has no session then.
 	signingIn bool
-	popup     web.PopupMessage
-	short     account.Shortfall
-	over      *charging.SpentBudget // nil except on the page of a budget
+	// visit is the visit of the user who sees the page. nil: the page says nothing about the
+	// user.
+	visit *visit
+	retry string // where "try again" leads. Default: home
+	popup web.PopupMessage
+	short account.Shortfall
+	over  *charging.SpentBudget // nil except on the page of a budget
 }
 
 // renderPage renders one of the gateway's pages in the best language for the Accept-Language
@@ -114,9 +120,9 @@ func renderPage(s *settings, page web.Page, d pageData, acceptLanguage string) (
 // pageContent returns the template data of a page.
 func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	d.popup.Origin = s.origin
-	home := d.home
-	if home == "" {
-		home = s.afterLogin
+	home := cmp.Or(d.home, s.afterLogin)
+	if home == d.retry {
+		home = "" // the page that the user cannot see is no way back
 	}
 	start := s.startURL(d.returnTo)
 	if d.signedIn {
@@ -133,7 +139,8 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		StartURL:       start,
 		LogoutURL:      s.endpoints["logout"],
 		HomeURL:        home,
-		RetryURL:       home,
+		RetryURL:       cmp.Or(d.retry, home),
+		SwitchURL:      s.switchURL(d.retry),
 		Cause:          d.cause,
 		Words:          d.words,
 		RequestID:      d.requestID,
@@ -144,11 +151,23 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 		Balance:        balance,
 		Required:       d.short.Required,
 	}
+	if d.visit != nil {
+		data.SignedIn, data.User = d.visit.known, d.visit.userName()
+	}
 	if d.over != nil {
 		data.Budget, data.Spent, data.ResetsAt = d.over.Text, d.over.Spent, d.over.ResetsAt
 		data.RetryAfter = int(math.Ceil(d.over.RetryAfter.Seconds()))
 	}
 	return data
+}
+
+// userName returns the name of the signed-in user as pages show it: the user name, or else the
+// e-mail address. Returns "" if the visit has no session.
+func (v *visit) userName() string {
+	if v.session == nil {
+		return ""
+	}
+	return cmp.Or(v.session.User.Text(oauth.FieldUsername), v.session.User.Text(oauth.FieldEmail))
 }
 
 // maxStartQuery limits the escaped return path in the URL of `start`, in bytes. Servers and
@@ -173,6 +192,16 @@ func (s *settings) startURL(returnTo string) string {
 		return s.endpoints["start"]
 	}
 	return s.endpoints["start"] + "?return_to=" + escaped
+}
+
+// switchQuery marks the POST to `logout` that goes on to a sign-in with another account.
+const switchQuery = "sign_in"
+
+// switchURL returns the URL whose POST signs the user out and starts a sign-in with the given
+// return path.
+func (s *settings) switchURL(returnTo string) string {
+	_, query, _ := strings.Cut(s.startURL(returnTo), "?")
+	return strings.TrimSuffix(s.endpoints["logout"]+"?"+switchQuery+"=1&"+query, "&")
 }
 
 // topupURL returns the path of the top-up endpoint. Returns "" if the provider has no top-up.
@@ -219,8 +248,8 @@ const retrySeconds = 5
 
 // writeUnavailable responds that the provider or the store is unavailable. The user stays
 // signed in: no cookie is changed. The page retries by itself.
-func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, returnTo, code string) error {
-	return rs.writeRetry(w, r, pageData{returnTo: returnTo, home: returnTo, cause: code})
+func (rs *responses) writeUnavailable(w http.ResponseWriter, r *http.Request, v *visit, returnTo, code string) error {
+	return rs.writeRetry(w, r, pageData{visit: v, returnTo: returnTo, home: returnTo, cause: code})
 }
 
 // writeSignInUnavailable is writeUnavailable for a sign-in that cannot continue. There is no
@@ -241,17 +270,17 @@ func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageDa
 
 // writeForbidden responds to a user whose status is not active, or whom the rules do not
 // allow.
-func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request) error {
+func (rs *responses) writeForbidden(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !browser.IsNavigation(r) {
 		return respond.WriteProblem(w, r, respond.Problem{Title: "This account cannot be used here", Status: http.StatusForbidden, Error: "refused"})
 	}
-	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{})
+	return rs.writePage(w, r, http.StatusForbidden, pageForbidden, pageData{visit: v, retry: rs.returnPathOf(r)})
 }
 
 // writeLacking responds to a user whose balance is too low. "Try again" is a plain link to the
 // same page: an insufficient balance is re-read before each refusal, so no special button is
 // needed.
-func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short *account.Shortfall, available *string) error {
+func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, v *visit, short *account.Shortfall, available *string) error {
 	if !browser.IsNavigation(r) {
 		return charging.RefuseLacking(w, r, short, available, rs.settings.topupURL())
 	}
@@ -259,23 +288,23 @@ func (rs *responses) writeLacking(w http.ResponseWriter, r *http.Request, short 
 	if available != nil {
 		shown.Balance = available
 	}
-	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{home: rs.returnPathOf(r), short: shown})
+	return rs.writePage(w, r, http.StatusPaymentRequired, pageBalance, pageData{visit: v, retry: rs.returnPathOf(r), short: shown})
 }
 
 // writeOverBudget answers a user who has used up a budget.
-func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, over *charging.SpentBudget) error {
+func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, v *visit, over *charging.SpentBudget) error {
 	if !browser.IsNavigation(r) {
 		return charging.RefuseOverBudget(w, r, over)
 	}
 	w.Header().Set("Retry-After", charging.WholeSeconds(over.RetryAfter))
-	return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{home: rs.returnPathOf(r), over: over})
+	return rs.writePage(w, r, http.StatusPaymentRequired, pageBudget, pageData{visit: v, retry: rs.returnPathOf(r), over: over})
 }
 
 // writeUnchecked answers that nobody can tell now whether the request can be paid. The page
 // tries again by itself.
-func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, after time.Duration) error {
+func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, v *visit, after time.Duration) error {
 	if browser.IsNavigation(r) {
-		return rs.writeUnavailable(w, r, rs.returnPathOf(r), "")
+		return rs.writeUnavailable(w, r, v, rs.returnPathOf(r), "")
 	}
 	w.Header().Set("Retry-After", charging.WholeSeconds(after))
 	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable"})

@@ -65,7 +65,7 @@ func (ss *sessions) find(ctx context.Context, v *visit) error {
 	if !ss.now().Before(newest.End(ss.settings.lifetime, idle)) {
 		return nil
 	}
-	v.session, v.carried, v.rewrite, v.dead = newest, s.Generation, found.Rewrite, false
+	v.session, v.carried, v.rewrite, v.dead, v.known = newest, s.Generation, found.Rewrite, false, true
 	return nil
 }
 

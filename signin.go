@@ -269,7 +269,7 @@ func (si *signIns) answerFailure(w http.ResponseWriter, r *http.Request, v *visi
 	case si.settings.errorPath != "" && !si.goesRound(w, v):
 		return respond.Redirect(w, http.StatusSeeOther, withError(si.settings.errorPath, code))
 	case status == http.StatusForbidden:
-		return si.responses.writePage(w, r, status, pageForbidden, pageData{cause: code})
+		return si.responses.writePage(w, r, status, pageForbidden, pageData{retry: returnTo, cause: code})
 	default:
 		return si.responses.writePage(w, r, status, pageError, pageData{returnTo: returnTo, cause: code})
 	}

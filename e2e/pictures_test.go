@@ -66,7 +66,7 @@ func TestPicturesOfTheManual(t *testing.T) {
 	w.signIn(gatewaytest.UserID)
 	w.shows("Only for users")
 	w.goTo("/paid")
-	take("balance", 480, 460, `document.body.innerText.includes("750.00")`)
+	take("balance", 480, 600, `document.body.innerText.includes("750.00")`)
 	w.goTo("/page")
 	w.isIn("user123", "750.00")
 	take("element", 840, 172, part("value")+".checkVisibility()")

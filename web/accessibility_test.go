@@ -179,6 +179,8 @@ func TestEveryPageFitsANarrowWindowInEveryLanguage(t *testing.T) {
 		for _, shown := range shownPages() {
 			shown.data.AcceptLanguage = l.tag.String()
 			shown.data.Brand = "Donaudampfschifffahrtsgesellschaftskapitän & Söhne"
+			shown.data.User = strings.Repeat("Donaudampfschifffahrtsgesellschaftskapitän", 10)
+			shown.data.Required, shown.data.Spent = strings.Repeat("1234567890", 5), strings.Repeat("1234567890", 5)
 			b.show(standard, shown.page, shown.data)
 			var over []string
 			b.eval(`[...document.querySelectorAll("body, body *:not(svg, svg *)")]

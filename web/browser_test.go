@@ -206,6 +206,11 @@ func shownPages() []shownPage {
 	add("unknown balance", Balance, func(d *Data) { d.Balance = "" })
 	add("no top-up", Balance, func(d *Data) { d.TopupURL = "" })
 	add("budget without a time", Budget, func(d *Data) { d.ResetsAt, d.RetryAfter = time.Time{}, 0 })
+	add("unavailable, not known who", Unavailable, func(d *Data) { d.SignedIn, d.User = false, "" })
+	add("logout, not known who", Logout, func(d *Data) { d.SignedIn, d.User = false, "" })
+	add("refused sign-in", Forbidden, func(d *Data) { d.Cause, d.SignedIn, d.User = "inactive_user", false, "" })
+	add("unknown balance, no top-up", Balance, func(d *Data) { d.Balance, d.TopupURL = "", "" })
+	add("nowhere to go back", Balance, func(d *Data) { d.HomeURL = "" })
 	add("no brand", Logout, func(d *Data) { d.Brand = "" })
 	return shown
 }

@@ -9,7 +9,7 @@ import (
 func TestBudgetSaysWhenItResets(t *testing.T) {
 	resets := time.Date(2026, time.November, 28, 1, 5, 59, 0, time.FixedZone("", 3600))
 	for language, want := range map[string][]string{
-		"en":      {"You have spent 4.80 of the 5.00", "on 28 November 2026 at 00:05 UTC. That is in about 10 hours."},
+		"en":      {"Limit here5.00", "Spent so far4.80", "What is left is not enough for this request.", "on 28 November 2026 at 00:05 UTC. That is in about 10 hours."},
 		"es":      {"4.80", "5.00", "el 28 de noviembre de 2026 a las 00:05 UTC. Faltan aproximadamente 10 horas."},
 		"pt-BR":   {"4.80", "5.00", "em 28 de novembro de 2026 às 00:05 UTC. Faltam cerca de 10 horas."},
 		"ja":      {"4.80", "5.00", "2026年11月28日 00:05（UTC）にリセットされます。 あと約 10 時間です。"},
@@ -49,7 +49,7 @@ func TestBudgetWaitIsInMinutesHoursOrDays(t *testing.T) {
 func TestBudgetOmitsUnknownValues(t *testing.T) {
 	doc, _ := mustRender(t, Budget, Data{})
 	text := doc.visibleText()
-	for _, word := range []string{"You have spent", "resets", "That is in", "UTC"} {
+	for _, word := range []string{"Limit here", "Spent so far", "What is left", "resets", "That is in", "UTC"} {
 		if strings.Contains(text, word) {
 			t.Errorf("the page says %q: %s", word, text)
 		}

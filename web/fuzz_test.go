@@ -16,14 +16,14 @@ func FuzzPage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n byte, words, path, cause, acceptLanguage string) {
 		page := allPages[int(n)%len(allPages)]
 		d := fullData()
-		d.Brand, d.Provider, d.Balance, d.Required, d.Cause, d.AcceptLanguage = "x"+words, words, "x"+words, words, cause, acceptLanguage
-		d.Budget, d.Spent = "x"+words, words
-		d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL = path, path, path, path, path
+		d.Brand, d.Provider, d.Balance, d.Required, d.Cause, d.AcceptLanguage = "x"+words, words, "x"+words, "x"+words, cause, acceptLanguage
+		d.Budget, d.Spent, d.User = "x"+words, words, "x"+words
+		d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL, d.SwitchURL = path, path, path, path, path, path
 		d.Popup.Nonce, d.Popup.Error, d.Popup.OK = words, cause, false
 		benign := d
-		benign.Brand, benign.Provider, benign.Balance, benign.Required, benign.Budget, benign.Spent = "x", "x", "x", "x", "x", "x"
+		benign.Brand, benign.Provider, benign.Balance, benign.Required, benign.Budget, benign.Spent, benign.User = "x", "x", "x", "x", "x", "x", "x"
 		benign.Popup.Nonce = "x"
-		for _, u := range []*string{&benign.StartURL, &benign.LogoutURL, &benign.HomeURL, &benign.RetryURL, &benign.TopupURL} {
+		for _, u := range []*string{&benign.StartURL, &benign.LogoutURL, &benign.HomeURL, &benign.RetryURL, &benign.TopupURL, &benign.SwitchURL} {
 			if isPath(path) {
 				*u = "/"
 			}

@@ -65,7 +65,8 @@ type Data struct {
 
 	StartURL  string // sign in, start again
 	LogoutURL string // action of the form that signs out (POST)
-	HomeURL   string // where Continue goes, and the way back from Logout and Popup
+	HomeURL   string // where Continue goes, and the way back from the other pages
+	SwitchURL string // action of the form of Forbidden that signs in with another account (POST)
 	RetryURL  string // "try again" of Unavailable, Balance and Budget
 	TopupURL  string // where Balance lets the user top up, in a new tab
 
@@ -98,6 +99,11 @@ type Data struct {
 	// SigningIn is true if Unavailable interrupted a sign-in. The page then must not say
 	// that the user is still signed in.
 	SigningIn bool
+
+	// SignedIn is true if it is known that the user is signed in. User is then the name of
+	// the user, or empty if the provider gave none.
+	SignedIn bool
+	User     string
 
 	Popup PopupMessage
 }
@@ -212,11 +218,11 @@ type view struct {
 }
 
 func (p *Pages) newView(page Page, d Data) view {
-	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required, &d.Budget, &d.Spent, &d.RequestID} {
+	for _, text := range []*string{&d.Brand, &d.Provider, &d.Balance, &d.Required, &d.Budget, &d.Spent, &d.RequestID, &d.User} {
 		*text = oneLine(*text)
 	}
 	d.RetryAfter = max(d.RetryAfter, 0)
-	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL, &d.TopupURL} {
+	for _, u := range []*string{&d.StartURL, &d.LogoutURL, &d.HomeURL, &d.RetryURL, &d.TopupURL, &d.SwitchURL} {
 		if !isPath(*u) {
 			*u = ""
 		}
@@ -251,7 +257,7 @@ func (v view) T(key string) (string, error) {
 	return v.lang.fill(v.lang.variant(key, v.Brand != "", v.RetryAfter),
 		"brand", v.Brand, "provider", v.Provider, "code", v.Code, "request", v.RequestID,
 		"seconds", v.lang.number(v.RetryAfter), "balance", v.Balance, "required", v.Required,
-		"budget", v.Budget, "spent", v.Spent, "date", date)
+		"budget", v.Budget, "spent", v.Spent, "date", date, "user", v.User)
 }
 
 // Why returns one part of the explanation of the cause: title, text or next.
@@ -269,8 +275,11 @@ func (v view) Title() (string, error) {
 }
 
 func (v view) pageTitle() (string, error) {
-	if v.page == Error || (v.page == Popup && !v.Popup.OK) {
+	switch {
+	case v.page == Error, v.page == Popup && !v.Popup.OK:
 		return v.Why("title")
+	case v.page == Balance && v.Balance == "":
+		return v.T("balance.heading_unknown")
 	}
 	return v.T(string(v.page) + ".title")
 }

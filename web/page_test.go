@@ -33,6 +33,9 @@ func fullData() Data {
 		HomeURL:    "/home",
 		RetryURL:   "/again",
 		TopupURL:   "/oauth/topup",
+		SwitchURL:  "/oauth/logout?sign_in=1",
+		SignedIn:   true,
+		User:       "Alice",
 		Balance:    "0.30",
 		Required:   "0.50",
 		Budget:     "5.00",
@@ -186,10 +189,10 @@ func TestEachPageHasItsLinksAndForms(t *testing.T) {
 		Popup:       {d.HomeURL},
 		Continue:    {d.HomeURL},
 		Error:       {d.StartURL},
-		Forbidden:   {d.LogoutURL},
+		Forbidden:   {d.SwitchURL, d.HomeURL},
 		Unavailable: {d.RetryURL, d.StartURL},
-		Balance:     {d.TopupURL, d.RetryURL},
-		Budget:      {d.RetryURL},
+		Balance:     {d.TopupURL, d.RetryURL, d.HomeURL},
+		Budget:      {d.RetryURL, d.HomeURL},
 	} {
 		doc, _ := mustRender(t, page, d)
 		if got := doc.links(); !slices.Equal(got, want) {
@@ -257,7 +260,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 
 			for _, h := range hostile {
 				d := benign
-				d.Brand, d.Provider, d.Cause, d.Balance, d.Required, d.Budget, d.Spent, d.AcceptLanguage = h, h, h, h, h, h, h, h
+				d.Brand, d.Provider, d.Cause, d.Balance, d.Required, d.Budget, d.Spent, d.User, d.AcceptLanguage = h, h, h, h, h, h, h, h, h
 				d.Popup.Nonce, d.Popup.Error = h, h
 				doc, csp := mustRender(t, page, d)
 				if doc.shape() != want.shape() {
@@ -307,7 +310,7 @@ func TestLinksStayOnThisOrigin(t *testing.T) {
 	for _, page := range allPages {
 		for _, u := range outside {
 			d := fullData()
-			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL = u, u, u, u, u
+			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL, d.SwitchURL = u, u, u, u, u, u
 			doc, _ := mustRender(t, page, d)
 			if got := doc.links(); len(got) != 0 {
 				t.Errorf("%s: %q became the link %q", page, u, got)
@@ -320,7 +323,7 @@ func TestLinksStayOnThisOrigin(t *testing.T) {
 			`/"><script>alert(1)</script>`, `/' onclick='alert(1)`, "/{brand}{{.}}", "/a\xff",
 		} {
 			d := fullData()
-			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL = u, u, u, u, u
+			d.StartURL, d.LogoutURL, d.HomeURL, d.RetryURL, d.TopupURL, d.SwitchURL = u, u, u, u, u, u
 			doc, _ := mustRender(t, page, d)
 			if doc.shape() != want.shape() {
 				t.Errorf("%s: %q changed the elements:\n%s", page, u, doc.body)
@@ -394,15 +397,47 @@ func TestUnavailableSaysWhenItTriesAgain(t *testing.T) {
 	}
 }
 
-func TestUnavailableDoesNotPromiseASessionDuringSignIn(t *testing.T) {
-	const kept, wait = "You are still signed in.", "Please try again in a moment."
-	for signingIn, want := range map[bool]string{false: kept, true: wait} {
+func TestUnavailablePromisesASessionOnlyToSignedInUsers(t *testing.T) {
+	sentences := map[string]string{"signed in": "You are still signed in.", "not known": "If you were signed in, you still are.", "signing in": "Please try again in a moment."}
+	for state, want := range sentences {
 		d := fullData()
-		d.SigningIn = signingIn
+		d.SignedIn, d.SigningIn = state == "signed in", state == "signing in"
 		doc, _ := mustRender(t, Unavailable, d)
-		text := doc.visibleText()
-		if !strings.Contains(text, want) || strings.Contains(text, kept) == signingIn {
-			t.Errorf("signing in: %t: got %s, want %q", signingIn, text, want)
+		for _, sentence := range sentences {
+			if got := strings.Contains(doc.visibleText(), sentence); got != (sentence == want) {
+				t.Errorf("%s: the page has %q: %t, want only %q", state, sentence, got, want)
+			}
+		}
+	}
+}
+
+func TestLogoutOffersToStaySignedInOnlyToSignedInUsers(t *testing.T) {
+	for signedIn, want := range map[bool]string{true: "Stay signed in", false: "Back to the site"} {
+		d := fullData()
+		d.SignedIn = signedIn
+		doc, _ := mustRender(t, Logout, d)
+		if got := text(doc.one(t, "a")); got != want {
+			t.Errorf("signed in: %t: the link is %q, want %q", signedIn, got, want)
+		}
+	}
+}
+
+// TestEachPageHasOnePrimaryAction has the states in which the pages show other buttons.
+func TestEachPageHasOnePrimaryAction(t *testing.T) {
+	for _, shown := range shownPages() {
+		doc, _ := mustRender(t, shown.page, shown.data)
+		var primary []string
+		for _, n := range doc.all("*") {
+			if class, _ := attr(n, "class"); class == "button" {
+				primary = append(primary, text(n))
+			}
+		}
+		want := 1
+		if shown.page == Popup || shown.page == Continue {
+			want = 0 // they go on by themselves
+		}
+		if len(primary) != want {
+			t.Errorf("%s: got the primary actions %q, want %d", shown.name, primary, want)
 		}
 	}
 }

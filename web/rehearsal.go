@@ -51,13 +51,14 @@ func samples() []Data {
 		Brand: "Example", Provider: "AIHubMix",
 		StartURL: "/start", LogoutURL: "/logout", HomeURL: "/home", RetryURL: "/retry", TopupURL: "/topup",
 		Balance: "0.30", Required: "0.50", RetryAfter: 5,
+		SwitchURL: "/switch", SignedIn: true, User: "Alice",
 		Budget: "5.00", Spent: "4.80", ResetsAt: time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC),
 		Popup: PopupMessage{OK: true, Nonce: "nonce", Origin: "https://app.example.com"},
 	}
 	all := []Data{full, {Popup: PopupMessage{Origin: full.Popup.Origin}}}
 	for _, cause := range append(codes(), "") {
 		d := full
-		d.Cause, d.Balance, d.RetryAfter, d.SigningIn = cause, "", 1, true
+		d.Cause, d.Balance, d.RetryAfter, d.SigningIn, d.SignedIn, d.User = cause, "", 1, true, false, ""
 		d.Popup.OK, d.Popup.Error = false, cause
 		all = append(all, d)
 	}
