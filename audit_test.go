@@ -79,6 +79,9 @@ func TestAuditExampleWritesEachEventToItsOwnFile(t *testing.T) {
 		if !known || event["logger"] != "http.handlers.tollgate.audit" || event["reason"] != expected.reason {
 			t.Errorf("got %s, want reason %q", line, expected.reason)
 		}
+		if event["site"] != o.URL {
+			t.Errorf("%s: got site %v, want %s", kind, event["site"], o.URL)
+		}
 		for _, member := range []string{"user_id", "session", "client_ip", "request_id"} {
 			value, is := event[member].(string)
 			full := expected.request && inRequest[member] || expected.session && ofSession[member]

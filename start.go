@@ -21,8 +21,7 @@ func (h *Handler) introduce(ctx caddy.Context) error {
 		return nil
 	}
 	starting.Site{
-		Origin: h.settings.origin, Provider: h.settings.providerName, Store: h.storeName,
-		Secrets: h.Secret, On: h.optionsOn(),
+		Provider: h.settings.providerName, Store: h.storeName, Secrets: h.Secret, On: h.optionsOn(),
 	}.Log(h.logger)
 	if neighbours.PlaceOf(ctx).App == nil {
 		return nil // a handler outside of Caddy's HTTP app is never started

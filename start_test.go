@@ -50,7 +50,7 @@ func TestSiteWritesOneLineAtItsStart(t *testing.T) {
 			on = append(on, name)
 		}
 		got, _ := line["on"].([]any)
-		if line["logger"] != "http.handlers.tollgate" || line["level"] != "info" || line["site"] == "" || line["provider"] != "AIHubMix" ||
+		if line["logger"] != "http.handlers.tollgate" || line["level"] != "info" || line["site"] != "https://app.example.com" || line["provider"] != "AIHubMix" ||
 			line["store"] != c.store || line["secret_from"] != c.from || !slices.Equal(got, on) {
 			t.Errorf("%q: got %v", c.lines, line)
 		}

@@ -77,7 +77,7 @@ func (p *Parser) TryOut(resolve func(*caddy.Replacer) error) error {
 	at := p.positionOf(bad.setting)
 	if bad.placeholder {
 		caddy.Log().Named("config.adapter.caddyfile").Warn(
-			fmt.Sprintf("%s:%d: %s: %v", at.file, at.line, p.directive, bad))
+			fmt.Sprintf("%s:%d: %s: %v (with `caddy reload`, ignore this if the running Caddy has the value)", at.file, at.line, p.directive, bad))
 		return nil
 	}
 	return fmt.Errorf("%w, at %s:%d", bad, at.file, at.line)

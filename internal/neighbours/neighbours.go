@@ -213,7 +213,7 @@ func (s *Site) ConflictWith(other *Site) Conflict {
 
 // warnBeside warns about a conflict with another site.
 func (s *Site) warnBeside(other *Site) {
-	log := s.Logger.With(zap.Stringer("site", s.place), zap.Stringer("other", other.place))
+	log := s.Logger.With(zap.Stringer("address", s.place), zap.Stringer("other", other.place))
 	switch s.ConflictWith(other) {
 	case SameRedirectURI:
 		log.Warn("two sites have the same redirect_uri: sign-ins of both end at the one that receives it; give each its own",
@@ -246,7 +246,7 @@ func (s *Site) warnOfCallback() {
 	}
 	log("redirect_uri leads to another host or port than this site's: unless a proxy in front passes that address on to this site, sign-ins end elsewhere; "+
 		"set redirect_uri to this site's own address, or add that address to the site",
-		zap.Stringer("site", s.place), zap.String("redirect_uri", config.Shown(s.RedirectURI)))
+		zap.Stringer("address", s.place), zap.String("redirect_uri", config.Shown(s.RedirectURI)))
 }
 
 // receives reports whether a request for this origin comes to the site, as far as the

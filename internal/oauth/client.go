@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -311,9 +312,9 @@ func (c *Client) get(ctx context.Context, endpoint providerEndpoint, address, ac
 	case res.StatusCode == http.StatusUnauthorized:
 		return nil, &Error{Endpoint: endpoint, Kind: FailureUnauthorized, Status: res.StatusCode, Reason: "the access token is not accepted"}
 	case res.StatusCode >= 400 && !isOutage(res.StatusCode):
-		return nil, &Error{Endpoint: endpoint, Kind: FailureRefused, Status: res.StatusCode, Reason: "refused with status " + http.StatusText(res.StatusCode)}
+		return nil, &Error{Endpoint: endpoint, Kind: FailureRefused, Status: res.StatusCode, Reason: "refused with status " + strconv.Itoa(res.StatusCode)}
 	case res.StatusCode != http.StatusOK:
-		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: "status " + http.StatusText(res.StatusCode)}
+		return nil, &Error{Endpoint: endpoint, Status: res.StatusCode, Reason: "status " + strconv.Itoa(res.StatusCode)}
 	}
 	body, err := readResponse(res.Body)
 	if err != nil {
@@ -355,7 +356,7 @@ func (c *Client) Revoke(ctx context.Context, refresh string) error {
 	defer res.Body.Close()
 	end(res.StatusCode, nil)
 	if res.StatusCode != http.StatusOK {
-		return &Error{Endpoint: endpointRevocation, Status: res.StatusCode, Reason: "status " + http.StatusText(res.StatusCode)}
+		return &Error{Endpoint: endpointRevocation, Status: res.StatusCode, Reason: "status " + strconv.Itoa(res.StatusCode)}
 	}
 	return nil
 }

@@ -18,9 +18,8 @@ import (
 
 // Site is what the line about a site says.
 type Site struct {
-	// Origin is the external origin, Provider the provider's name, and Store the name of the
-	// session store.
-	Origin, Provider, Store string
+	// Provider is the provider's name, and Store the name of the session store.
+	Provider, Store string
 	// Secrets are the secrets as they are configured.
 	Secrets []string
 	// On has the options, and whether each is used.
@@ -33,7 +32,7 @@ type Option struct {
 	Used bool
 }
 
-// Log writes the line. It contains no value that may be a secret.
+// Log writes the line. The logger has the field "site". The line contains no value that may be a secret.
 func (s Site) Log(logger *zap.Logger) {
 	on := []string{}
 	for _, option := range s.On {
@@ -41,7 +40,7 @@ func (s Site) Log(logger *zap.Logger) {
 			on = append(on, option.Name)
 		}
 	}
-	logger.Info("site is configured", zap.String("site", s.Origin), zap.String("provider", s.Provider),
+	logger.Info("site is configured", zap.String("provider", s.Provider),
 		zap.String("store", s.Store), zap.String("secret_from", SecretOrigin(s.Secrets)), zap.Strings("on", on))
 }
 
