@@ -264,7 +264,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	h.settings = resolved
-	h.logger = h.logger.With(zap.String("site", resolved.origin)) // no log line has the Host
+	h.logger = h.logger.With(zap.String("site", resolved.origin)) // several sites may write to one log
 	h.firstRequest = new(sync.Once)
 	if err := h.loadMatchers(ctx); err != nil {
 		return fmt.Errorf("match: %w", err)

@@ -136,3 +136,16 @@ func TestErrorDoesNotQuoteTheResponse(t *testing.T) {
 		listener.Close()
 	}
 }
+
+func TestErrorsNameTheStatusByItsNumber(t *testing.T) {
+	for status, want := range map[int]string{503: "status 503", 403: "refused with status 403"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		client := tokenEndpoint(t, 200, "")
+		client.UserinfoEndpoint = server.URL
+		_, err := client.UserInfo(t.Context(), "a")
+		server.Close()
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("status %d: got %v, want %q at the end", status, err, want)
+		}
+	}
+}
