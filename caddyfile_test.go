@@ -302,6 +302,7 @@ func TestConfigErrorNamesOptionAndLine(t *testing.T) {
 		minimal("accent 333\naccent 444"):                                                   "accent is set twice, at Caddyfile:10",
 		minimal("brand a b"):                                                                "Caddyfile:9",
 		minimal("brand \"\""):                                                               "brand is empty, at Caddyfile:9",
+		minimal("login_page"):                                                               "login_page: write on or off behind it, at Caddyfile:9",
 		minimal("login_page maybe"):                                                         "login_page: 'maybe' is neither on nor off, at Caddyfile:9",
 		minimal("refresh_before soon"):                                                      "refresh_before: 'soon' is not a duration such as 90s, 5m or 30d, at Caddyfile:9",
 		minimal("refresh_before -5m"):                                                       "must be more than zero, at Caddyfile:9",

@@ -95,12 +95,12 @@ Then, from %s on, run:
 		return fmt.Sprintf(`Step 2 of 3 done: the new secret in %s seals. The previous one still opens, and cookies are sealed again when they are used.
 
 Next: wait until no session can have a cookie of the previous secret: the lifetime of a
-session (%s), and an hour. While gateways log "a previous secret is still in use", it is.
+session (%s), and an hour. As long as a gateway logs "a previous secret is still in use", wait.
 Then, from %s on, run:
   %s
 `, file, roughly(lifetime), next, again)
 	default:
-		return fmt.Sprintf("Step 3 of 3 done: %d previous secret(s) removed from %s. One secret is left. There is no next step.\n", rolled.Retired, file)
+		return fmt.Sprintf("Step 3 of 3 done: %s has one secret left (removed: %d). There is no next step.\n", file, rolled.Retired)
 	}
 }
 

@@ -41,10 +41,10 @@ A fault is an endpoint (authorize, token, exchange, refresh, userinfo, topup,
 apps, revoke) and what goes wrong there:
 
 	token=503                 this status
-	token=500;times:3         three times, then well again
-	userinfo=delay:2s         the real answer, late
-	refresh=cut;after-work    a new refresh token is made, and its answer lost
-	exchange=hang             no answer at all
+	token=500;times:3         three times, then it works again
+	userinfo=delay:2s         the real response, late
+	refresh=cut;after-work    a new refresh token is made, but the response is lost
+	exchange=hang             no response
 `,
 		Example: `  $ caddy tollgate provider
   $ caddy tollgate provider --access-lifetime 30s --auto-login user123

@@ -22,7 +22,7 @@ import (
 func newSessionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions <command>",
-		Short: "Lists and ends the sessions of a user",
+		Short: "Lists the sessions of a user, and ends sessions",
 		Long: `
 Lists the sessions of a user, and ends them, in the Caddy that is running. It asks
 Caddy's admin API, and so works on the machine where Caddy runs, for sites that keep

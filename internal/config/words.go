@@ -208,6 +208,9 @@ func (p *Parser) Bare(target *bool) Word {
 // OnOff reads `on`, `off`, or nothing, which means on.
 func (p *Parser) OnOff(target *bool) Word {
 	return Word{Once: true, Parse: func(path string) error {
+		if p.CountRemainingArgs() == 0 {
+			return p.Errf("%s: write on or off behind it", path)
+		}
 		var text string
 		if err := p.value(path, &text); err != nil {
 			return err
