@@ -38,7 +38,10 @@ func TestManualProgramsParse(t *testing.T) {
 var (
 	codeSpan = regexp.MustCompile("`([a-z_]+)[^`]*`")
 	// caddysOwn are the words of Caddy that the page names beside ours.
-	caddysOwn = map[string]bool{"basic_auth": true, "file_server": true, "metrics": true, "php_fastcgi": true, "reverse_proxy": true, "tollgate": true, "caddy": true}
+	caddysOwn = map[string]bool{
+		"basic_auth": true, "caddy": true, "client_ip_headers": true, "file_server": true, "header_up": true, "log": true,
+		"metrics": true, "php_fastcgi": true, "reverse_proxy": true, "tollgate": true,
+	}
 )
 
 // TestMigratingNamesOptionsThatExist reads the second column of the tables by which people
