@@ -17,9 +17,12 @@ const (
 	// whole header of a response must fit into it.
 	nginxBuffer = 4096
 
-	// otherHeaders is about what the callback's response has beside the session cookie: the
-	// status line, the return path, other cookies of ours, and what proxies add.
-	otherHeaders = 700
+	// plainHeaders is about what the callback's response has beside cookies and the return
+	// path: the status line, Date, Server, Alt-Svc and the headers of every response of ours.
+	plainHeaders = 250
+
+	// returnPathBytes is the assumed length of the return path, which is in Location.
+	returnPathBytes = 256
 
 	// DefaultTokenBytes is the assumed length of access tokens. Tokens that describe the user
 	// (JSON Web Tokens) are often longer.
@@ -39,7 +42,7 @@ func checkProxyBuffers(_ context.Context, e *examination) []Finding {
 	if buffer == 0 {
 		buffer = nginxBuffer
 	}
-	size, err := setCookieSize(e.Site, e.options.TokenBytes)
+	size, err := sessionCookieSize(e.Site, e.options.TokenBytes)
 	if err != nil {
 		return fail(fmt.Sprintf("access tokens of %d bytes do not fit into cookies", e.options.TokenBytes),
 			"set `session { store storage }` or `session { store redis { … } }`")
@@ -50,11 +53,11 @@ func checkProxyBuffers(_ context.Context, e *examination) []Finding {
 	if largest >= maxToken(e.Site) {
 		return ok("%s", text)
 	}
-	if size+otherHeaders <= buffer && e.options.ProxyBuffer != 0 {
+	if size+otherHeaders(e.Site) <= buffer && e.options.ProxyBuffer != 0 {
 		return ok("%s", text)
 	}
 	return warn(text+". With longer ones nginx answers the callback with 502",
-		"set `proxy_buffer_size 16k; proxy_buffers 4 16k;` in nginx, and tell doctor with --proxy-buffer 16384; or keep sessions on the server (`session { store … }`)")
+		"set `proxy_buffer_size 16k; proxy_buffers 4 16k; large_client_header_buffers 4 16k;` in nginx, and tell doctor with --proxy-buffer 16384; or keep sessions on the server (`session { store … }`)")
 }
 
 // isBehindProxy reports whether a proxy is in front, as far as the configuration says: it
@@ -63,9 +66,9 @@ func (e *examination) isBehindProxy() bool {
 	return e.hasProxyInFront() || !e.server.HasTLS && strings.HasPrefix(e.Origin, "https://")
 }
 
-// setCookieSize is the size of the Set-Cookie lines for a session with access tokens of this
-// length. It returns an error if such a session does not fit into cookies.
-func setCookieSize(site *Site, tokenBytes int) (int, error) {
+// sessionCookieSize is the size of the Set-Cookie lines for a session with access tokens of
+// this length. It returns an error if such a session does not fit into cookies.
+func sessionCookieSize(site *Site, tokenBytes int) (int, error) {
 	ring, err := keys.NewRing([][]byte{make([]byte, keys.MinSecret)}, site.Client.Config.ClientID, site.RedirectURI)
 	if err != nil {
 		return 0, err
@@ -74,11 +77,23 @@ func setCookieSize(site *Site, tokenBytes int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	size := 0
-	for _, line := range lines {
-		size += len("Set-Cookie: \r\n") + len(line)
+	return setCookieSize(lines...), nil
+}
+
+// setCookieSize is the size of Set-Cookie lines with these values.
+func setCookieSize(values ...string) (size int) {
+	for _, value := range values {
+		size += len("Set-Cookie: \r\n") + len(value)
 	}
-	return size, nil
+	return size
+}
+
+// otherHeaders is about what the callback's response has beside the session cookie. The
+// cookies are those of a sign-in after a sign-out.
+func otherHeaders(site *Site) int {
+	jar := site.Cookies
+	return plainHeaders + returnPathBytes + setCookieSize(
+		jar.Remove(jar.LoginName(browser.FlowOf(""))), jar.Remove(jar.SignedOutName()), jar.Recent(browser.Recent{}.Next("/")))
 }
 
 // largestToken is the length of the longest access token whose sign-in fits into a buffer.
@@ -86,7 +101,7 @@ func largestToken(site *Site, buffer int) int {
 	low, high := 0, keys.MaxSessionValue // fits, does not
 	for low+1 < high {
 		middle := (low + high) / 2
-		if size, err := setCookieSize(site, middle); err == nil && size+otherHeaders <= buffer {
+		if size, err := sessionCookieSize(site, middle); err == nil && size+otherHeaders(site) <= buffer {
 			low = middle
 		} else {
 			high = middle
