@@ -19,9 +19,11 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
+	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -341,6 +343,53 @@ func TestAFailedReadAndTopUpLogTheirCause(t *testing.T) {
 	}
 	if !strings.Contains(page.Text, "Error code: temporarily_unavailable") {
 		t.Errorf("got %d: %s", page.StatusCode, page.Text)
+	}
+}
+
+func TestFailedReadsAreOneLineAMinuteForEachCause(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	logs := observe(s)
+	lines := func(code string) []observer.LoggedEntry {
+		return logs.FilterMessage("cannot read the user information").FilterField(zap.String("cause", code)).All()
+	}
+	failThrice := func(status int) {
+		s.Provider.ClearFaults()
+		var browsers []*gatewaytest.Browser // because a session can ask for one read in a second
+		for range 3 {
+			browsers = append(browsers, s.NewBrowser().SignIn())
+		}
+		s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: status})
+		for _, b := range browsers {
+			b.Send(http.MethodPost, "/oauth/refresh", nil, "Origin: "+s.URL)
+		}
+	}
+	failThrice(http.StatusTooManyRequests)
+	failThrice(http.StatusServiceUnavailable)
+	for _, code := range []string{"rate_limited", "temporarily_unavailable"} {
+		if n := len(lines(code)); n != 1 {
+			t.Errorf("%s: got %d lines within a minute, want 1", code, n)
+		}
+	}
+	s.Clock.Advance(2 * time.Minute)
+	failThrice(http.StatusTooManyRequests)
+	if all := lines("rate_limited"); len(all) != 2 || all[1].ContextMap()["reads"] != int64(3) {
+		t.Errorf("got %v, want a second line with reads 3", all)
+	}
+}
+
+// A read that cannot begin is logged by the handler that is in use, also after a reload.
+func TestAReadThatCannotBeginIsLogged(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	s.NewBrowser().SignIn()
+	s.Load()
+	logs := observe(s)
+	users := s.Handlers[0].Internals().Users
+	for range 2 {
+		users.Busy(&session.Session{}, account.ErrReadsBusy)
+	}
+	lines := logs.FilterMessage("cannot read the user information").All()
+	if len(lines) != 1 || lines[0].Level != zapcore.WarnLevel || lines[0].ContextMap()["cause"] != "timeout" || !strings.Contains(lines[0].ContextMap()["error"].(string), "too many concurrent reads") {
+		t.Errorf("got %v, want one warning with cause timeout", lines)
 	}
 }
 

@@ -114,7 +114,7 @@ func (s *siteState) usersAt(endpoint string) *account.Users {
 	defer s.mu.Unlock()
 	users, ok := s.users[endpoint]
 	if !ok {
-		users = account.NewUsers(s.now)
+		users = account.NewUsers(s.now, s.noteBusyRead)
 		s.users[endpoint] = users
 	}
 	return users
@@ -149,14 +149,29 @@ func (s *siteState) leave(h *Handler) {
 	s.handlers = slices.DeleteFunc(s.handlers, func(other *Handler) bool { return other == h })
 }
 
-// newestLogger returns the logger of the newest handler, or nil if the site has no handler.
-func (s *siteState) newestLogger() *zap.Logger {
+// newest returns the newest handler, or nil if the site has none.
+func (s *siteState) newest() *Handler {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.handlers) == 0 {
 		return nil
 	}
-	return s.handlers[len(s.handlers)-1].logger
+	return s.handlers[len(s.handlers)-1]
+}
+
+// newestLogger returns the logger of the newest handler, or nil if the site has no handler.
+func (s *siteState) newestLogger() *zap.Logger {
+	if h := s.newest(); h != nil {
+		return h.logger
+	}
+	return nil
+}
+
+// noteBusyRead logs that a read of the user information could not begin.
+func (s *siteState) noteBusyRead(of *session.Session, err error) {
+	if h := s.newest(); h != nil {
+		h.audit.ReadFailed(of, err)
+	}
 }
 
 // heldHandlers returns the handlers of the site, the newest first. Their stores stay open

@@ -115,7 +115,10 @@ type Users struct {
 	users *otter.Cache[userKey, *knownUser]
 	reads flight.Group[struct{}]
 	Slots chan struct{} // holds one value for each running read
-	now   func() time.Time
+	// Busy is called with ErrReadsBusy if a read of the user of s could not begin. The requests
+	// that wait for it use the cached information.
+	Busy func(s *session.Session, err error)
+	now  func() time.Time
 }
 
 // knownUser is one cached user. Requests change its fields concurrently.
@@ -188,11 +191,12 @@ func (k *knownUser) view(limits Ages, now time.Time) View {
 	}
 }
 
-// NewUsers returns an empty cache with the given clock.
-func NewUsers(now func() time.Time) *Users {
+// NewUsers returns an empty cache with the given clock. See Users.Busy for busy.
+func NewUsers(now func() time.Time, busy func(*session.Session, error)) *Users {
 	return &Users{
 		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
 		Slots: make(chan struct{}, MaxReads),
+		Busy:  busy,
 		now:   now,
 	}
 }
@@ -421,6 +425,7 @@ func (u *Users) StartRead(ctx context.Context, s *session.Session, user *knownUs
 		release, err := u.TakeSlot()
 		if err != nil {
 			user.noteFailure(err, u.now())
+			u.Busy(s, err)
 			return done, err
 		}
 		defer release()

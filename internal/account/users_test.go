@@ -21,7 +21,7 @@ func TestClientThatLeavesDoesNotEndTheWaitOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer time.Sleep(time.Minute) // the read ends
 		ages := account.Ages{MaxAge: time.Minute, MaxStale: 15 * time.Minute}
-		users := account.NewUsers(time.Now)
+		users := account.NewUsers(time.Now, nil)
 		s := &session.Session{User: userInfo("1", time.Now())}
 		time.Sleep(time.Hour)
 		reads := 0
@@ -38,6 +38,32 @@ func TestClientThatLeavesDoesNotEndTheWaitOfOthers(t *testing.T) {
 		view := users.Current(t.Context(), s, time.Now(), ages, nil, read)
 		if got := view.Info.Text(oauth.FieldBalance); got != "2" || reads != 1 {
 			t.Errorf("got the balance %q after %d reads, want 2 after one", got, reads)
+		}
+	})
+}
+
+func TestAReadThatCannotBeginIsReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		busy := 0
+		users := account.NewUsers(time.Now, func(_ *session.Session, err error) {
+			if err == account.ErrReadsBusy {
+				busy++
+			}
+		})
+		for range account.MaxReads {
+			users.Slots <- struct{}{}
+		}
+		s := &session.Session{User: userInfo("1", time.Now())}
+		time.Sleep(time.Hour)
+		ages := account.Ages{MaxAge: time.Minute, MaxStale: 15 * time.Minute}
+		view := users.Current(t.Context(), s, time.Now(), ages, nil, func(context.Context) (oauth.UserInfo, error) {
+			t.Error("a read beyond the limit")
+			return oauth.UserInfo{}, nil
+		})
+		synctest.Wait()
+		if got := view.Info.Text(oauth.FieldBalance); got != "1" || view.State != "unknown" || busy != 1 {
+			t.Errorf("got the balance %q, %s, and %d reports, want 1, unknown and one", got, view.State, busy)
 		}
 	})
 }

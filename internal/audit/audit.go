@@ -54,6 +54,8 @@ type Log struct {
 	storeFaults, unknownRefreshes, busyReads rare.Line
 	// storeFailures limits the lines of StoreFailed, by message.
 	storeFailures rare.Lines
+	// failedReads limits the lines of ReadFailed, by cause.
+	failedReads rare.Lines
 	// refusals limits the ERROR lines about codes in the callback's URL, by cause. Anybody
 	// with a pending sign-in can write such a URL.
 	refusals rare.Lines
@@ -235,12 +237,19 @@ func (l *Log) NotRestored(s *session.Session, err error) {
 	l.StoreFailed("the session store has lost refreshed tokens, and they could not be saved again; kept in memory, the next request retries", s, err)
 }
 
-// ReadFailed writes that the user information of s could not be read.
+// ReadFailed writes that the user information of s could not be read, once a minute per cause:
+// each user who is signed in causes the line while the provider is down.
 func (l *Log) ReadFailed(s *session.Session, err error) {
 	if errors.Is(err, session.ErrEnded) {
 		return // the session's end is logged already
 	}
-	l.failure("cannot read the user information", cause.Of(err), err, zap.String("session", s.ID.Hash()))
+	key, code := cause.Of(err), cause.Of(err)
+	if errors.Is(err, account.ErrReadsBusy) {
+		key = "busy"
+	}
+	if reads, due := l.failedReads.Next(key, l.Now()); due {
+		l.failure("cannot read the user information", code, err, zap.String("session", s.ID.Hash()), zap.Int("reads", reads))
+	}
 }
 
 // TopupFailed writes that the provider gave no usable top-up URL.
