@@ -44,7 +44,8 @@ type decision struct {
 	id *identity.Identity
 	// reason is the audit line's reason why a signed-in user is denied.
 	reason string
-	// cause is why the request cannot be decided. It is set with verdictUnavailable only.
+	// cause is why the request cannot be decided. It is set with verdictUnavailable, and with
+	// verdictUnchecked if the ledger is the cause.
 	cause string
 	// short is the amount missing from the balance. It is set with verdictLacking only.
 	short *account.Shortfall
@@ -161,7 +162,7 @@ func (dn decision) with(answer charging.Answer) decision {
 	case charging.OverBudget:
 		return decision{verdict: verdictOverBudget, reason: "budget", over: answer.Over}
 	default:
-		return decision{verdict: verdictUnchecked, retryAfter: answer.RetryAfter}
+		return decision{verdict: verdictUnchecked, retryAfter: answer.RetryAfter, cause: answer.Cause}
 	}
 }
 

@@ -339,7 +339,7 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request, _ *visit) e
 	if err := h.store.Ready(r.Context()); err != nil {
 		h.audit.StoreFailed("not ready: the session store does not answer", nil, err)
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
-		return respond.WriteProblem(w, r, respond.Problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "The session store does not answer", Status: http.StatusServiceUnavailable, Error: "unavailable", Cause: cause.StoreUnavailable})
 	}
 	return respond.JSON(w, r, http.StatusOK, respond.TypeJSON, map[string]string{"status": "ok"})
 }

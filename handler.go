@@ -120,7 +120,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case verdictOverBudget:
 		return h.responses.writeOverBudget(w, r, v, decided.over)
 	case verdictUnchecked:
-		return h.responses.writeUnchecked(w, r, v, decided.retryAfter)
+		return h.responses.writeUnchecked(w, r, v, decided.retryAfter, decided.cause)
 	default:
 		return h.responses.writeUnavailable(w, r, v, h.responses.returnPathOf(r), decided.cause)
 	}

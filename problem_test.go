@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
+	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
 // TestProblemDocumentsCarryCodes checks the `error` of problem documents. At userinfo it
@@ -40,5 +41,35 @@ func TestSpendingPageQuotesTheProblemDocument(t *testing.T) {
 	quoted := strings.Replace(text, `"balance":"750.00","required":"800"`, `"balance":"0.30","required":"0.50"`, 1)
 	if quoted == text || !strings.Contains(manualtest.ReadFile(t, "docs/spending.md"), quoted) {
 		t.Errorf("docs/spending.md does not quote the response: %s", quoted)
+	}
+}
+
+// TestUnavailableNamesItsCause checks the problem documents of status 503.
+func TestUnavailableNamesItsCause(t *testing.T) {
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{InProvider: "timeout 1s", InTollgate: "require /paid {\nbalance 1\nreserve\n}\nsession {\nstore storage\n}"})
+	b := s.NewBrowser().SignIn()
+	want := func(a *gatewaytest.Answer, code string) {
+		t.Helper()
+		got := a.JSON(t)
+		if a.StatusCode != http.StatusServiceUnavailable || got["error"] != "unavailable" || got["cause"] != code {
+			t.Errorf("%s: got status %d: %s, want 503 with cause %s", a.Request.URL.Path, a.StatusCode, a.Text, code)
+		}
+	}
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusTooManyRequests})
+	want(b.Send(http.MethodPost, "/oauth/refresh", nil, "Origin: "+s.URL), "rate_limited")
+	s.Provider.SetFault(simulator.TopUp, simulator.Fault{Hang: true})
+	want(b.Get("/oauth/topup"), "timeout")
+
+	storage.Full.Store(true)
+	want(b.Get("/paid"), "store_unavailable") // of the ledger
+	storage.Full.Store(false)
+
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Status: http.StatusInternalServerError})
+	s.Clock.Advance(over)
+	want(b.Get("/"), "temporarily_unavailable")
+
+	storage.Broken.Store(true)
+	for _, path := range []string{"/", "/oauth/userinfo", "/oauth/ready"} {
+		want(b.Get(path), "store_unavailable")
 	}
 }

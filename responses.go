@@ -261,7 +261,7 @@ func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Reque
 func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
 	if !browser.IsNavigation(r) {
-		return respond.WriteProblem(w, r, respond.Problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+		return respond.WriteProblem(w, r, respond.Problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable", Cause: d.cause})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))
 	d.retryAfter = retrySeconds
@@ -302,12 +302,12 @@ func (rs *responses) writeOverBudget(w http.ResponseWriter, r *http.Request, v *
 
 // writeUnchecked answers that nobody can tell now whether the request can be paid. The page
 // tries again by itself.
-func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, v *visit, after time.Duration) error {
+func (rs *responses) writeUnchecked(w http.ResponseWriter, r *http.Request, v *visit, after time.Duration, code string) error {
 	if browser.IsNavigation(r) {
-		return rs.writeUnavailable(w, r, v, rs.returnPathOf(r), "")
+		return rs.writeUnavailable(w, r, v, rs.returnPathOf(r), code)
 	}
 	w.Header().Set("Retry-After", charging.WholeSeconds(after))
-	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable"})
+	return respond.WriteProblem(w, r, respond.Problem{Title: "The balance cannot be checked now", Status: http.StatusServiceUnavailable, Error: "unavailable", Cause: code})
 }
 
 // writeNoContent answers a dry run of a request that would pass.

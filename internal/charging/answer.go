@@ -36,6 +36,8 @@ type Answer struct {
 	Available *string
 	// Over is the budget that is used up. It is set with OverBudget only.
 	Over *SpentBudget
+	// Cause is set with Unchecked only, and only if the ledger cannot be reached.
+	Cause string
 	// RetryAfter is set with Unchecked only.
 	RetryAfter time.Duration
 }

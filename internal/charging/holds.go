@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/decimal"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -135,7 +136,7 @@ func (hs *Holds) unreachable(err error) Answer {
 	if requests, due := hs.ledgers.unwritten.Next(hs.now()); due {
 		hs.logger.Error("the ledger of what users spend cannot be reached; requests that need it get 503", zap.Int("requests", requests), zap.Error(err))
 	}
-	return Answer{Verdict: Unchecked, RetryAfter: uncheckedRetry}
+	return Answer{Verdict: Unchecked, RetryAfter: uncheckedRetry, Cause: cause.StoreUnavailable}
 }
 
 // NoteReading tells the ledger that a reading of a user's balance begins now. The caller calls

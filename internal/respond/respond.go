@@ -71,6 +71,9 @@ type Problem struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description,omitempty"`
 	LoginURL    string `json:"login_url,omitempty"`
+	// Cause is the name of the cause in package cause, if the provider or the store is
+	// unavailable.
+	Cause string `json:"cause,omitempty"`
 }
 
 // WriteProblem sends a problem document with its status.
