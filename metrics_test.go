@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
+	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -201,6 +202,16 @@ var metricsCases = []metricsCase{
 			`tollgate_insufficient_balance_total{reason="too_low"}`:   1, `tollgate_insufficient_balance_total{reason="unknown"}`: 1,
 			`tollgate_insufficient_balance_total{reason="held"}`: 0,
 		},
+	},
+	{
+		name: "a cookie of a previous secret",
+		do: func(s *gatewaytest.Site, b *gatewaytest.Browser) {
+			s.Caddyfile = strings.Replace(s.Caddyfile, "secret "+gatewaytest.Secret, "secret "+keys.NewSecret()+" "+gatewaytest.Secret, 1)
+			s.Load()
+			b.Get("/")
+			b.Get("/") // with a cookie of the current secret
+		},
+		grow: map[string]float64{"tollgate_old_secret_uses_total": 1, `tollgate_requests_total{outcome="passed"}`: 2},
 	},
 	{
 		name: "a request that costs more than it held, and a budget", handler: costs,

@@ -22,9 +22,11 @@ func (h *Handler) newKeySource(storage keys.SecretStorage) (*keys.Source, error)
 	return source, nil
 }
 
-// noteOldSecret writes down that a previous secret is still in use, so that an operator sees
-// when it can be removed. Every request of a browser may cause it, so the line is rare.
+// noteOldSecret counts and writes down that a previous secret is still in use, so that an
+// operator sees when it can be removed. Every request of a browser may cause it, so the line
+// is rare.
 func (h *Handler) noteOldSecret() {
+	h.metrics.CountOldSecretUse()
 	if uses, due := h.state.oldSecretUses.Next(h.now()); due {
 		h.logger.Info("a previous secret is still in use: browsers send cookies that it sealed", zap.Int("cookies", uses))
 	}

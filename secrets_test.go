@@ -275,6 +275,14 @@ func TestKeygenRollKeepsTheFile(t *testing.T) {
 	if err := os.Remove(file + ".rolling"); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(t.TempDir(), "hardlink")
+	if err := os.Link(file, other); err != nil {
+		t.Fatal(err)
+	}
+	commandtest.WantError(t, commands.Run("keygen", "--roll", file, "--force"), "has other names", "symbolic links")
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
 	commands.Run("keygen", "--roll", file, "--force")
 	commandtest.WantError(t, commands.Run("keygen", "--roll", file), "nothing was changed", "unused from")
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 2 {

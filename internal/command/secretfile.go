@@ -31,6 +31,9 @@ func rewriteSecretFile(name string, change func(text string) (string, error)) (e
 	if !info.Mode().IsRegular() {
 		return errors.New("is not a file")
 	}
+	if hasOtherNames(info) {
+		return errors.New("has other names (hard links), which would keep the previous content; remove them, or use symbolic links")
+	}
 	// The name is always the same, so that two commands cannot change the file at once.
 	beside := file + ".rolling"
 	next, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: the operator names the file

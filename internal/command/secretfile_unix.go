@@ -7,6 +7,12 @@ import (
 	"syscall"
 )
 
+// hasOtherNames reports whether a file has more than one hard link.
+func hasOtherNames(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink > 1
+}
+
 // keepOwner gives a new file the owner and the group of another one.
 func keepOwner(f *os.File, info os.FileInfo) error {
 	owner, ok := info.Sys().(*syscall.Stat_t)

@@ -28,6 +28,7 @@ type Set struct {
 	balanceAge   prometheus.Histogram
 	insufficient [shortageCount]prometheus.Counter
 	overHold     prometheus.Counter
+	oldSecrets   prometheus.Counter
 	gauges       gauges
 	collectors   []prometheus.Collector
 }
@@ -79,6 +80,7 @@ func New() *Set {
 		s.insufficient[reason] = insufficient.WithLabelValues(name)
 	}
 	s.overHold = s.counter("tollgate_cost_over_hold_total", "Requests that cost more than they held.")
+	s.oldSecrets = s.counter("tollgate_old_secret_uses_total", "Cookies that were opened with a previous secret.")
 	s.gauge("tollgate_holds", "Requests that hold an amount now.", func() float64 { return s.gauges.sum(Source.Holds) })
 	s.gauge("tollgate_streams_open", "WebSockets and event streams of signed-in users that are open now.",
 		func() float64 { return s.gauges.sum(Source.Streams) })
@@ -171,3 +173,6 @@ func (s *Set) CountInsufficient(reason Shortage) { s.insufficient[reason].Inc() 
 
 // CountCostOverHold counts a request that cost more than it held.
 func (s *Set) CountCostOverHold() { s.overHold.Inc() }
+
+// CountOldSecretUse counts a cookie that was opened with a previous secret.
+func (s *Set) CountOldSecretUse() { s.oldSecrets.Inc() }
