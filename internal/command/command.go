@@ -104,27 +104,27 @@ func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // listenLoopback listens on a loopback address, which no other machine can reach, because the
-// sites of these commands have no passwords.
-func listenLoopback(address string) (net.Listener, error) {
+// sites of these commands have no passwords. Its errors name the flag.
+func listenLoopback(flag, address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8080", address)
+		return nil, fmt.Errorf("%s: %q is not an address such as 127.0.0.1:8080", flag, address)
 	}
 	if !origin.IsLoopback(host) {
-		return nil, fmt.Errorf("--listen: %q is not on loopback: everyone can sign in here without a password, so use 127.0.0.1, [::1] or localhost", address)
+		return nil, fmt.Errorf("%s: %q is not on loopback: everyone can sign in here without a password, so use 127.0.0.1, [::1] or localhost", flag, address)
 	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("--listen: %s is taken: stop the program that listens there, or use another port; port 0 (%s) selects a free one",
-			address, net.JoinHostPort(host, "0"))
+		return nil, fmt.Errorf("%s: %s is taken: stop the program that listens there, or use another port; port 0 (%s) selects a free one",
+			flag, address, net.JoinHostPort(host, "0"))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--listen: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	// The resolver decides which address a name has.
 	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		_ = l.Close()
-		return nil, fmt.Errorf("--listen: %q leads to %s, which is not on loopback", address, l.Addr())
+		return nil, fmt.Errorf("%s: %q leads to %s, which is not on loopback", flag, address, l.Addr())
 	}
 	return l, nil
 }

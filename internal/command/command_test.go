@@ -54,8 +54,9 @@ func TestCommandsListenOnLoopbackOnly(t *testing.T) {
 			}
 		}
 	}
+	commandtest.WantError(t, commands.Run("demo", "--listen", "127.0.0.1:0", "--metrics", "0.0.0.0:0"), "--metrics: ", "not on loopback")
 	for _, address := range []string{"127.0.0.1:0", "localhost:0", "127.0.0.2:0"} {
-		l, err := listenLoopback(address)
+		l, err := listenLoopback("--listen", address)
 		if err != nil {
 			t.Errorf("%s: %v", address, err)
 			continue

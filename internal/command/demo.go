@@ -27,6 +27,7 @@ import (
 // demoOptions are the flags of the demo command.
 type demoOptions struct {
 	listen         string
+	metrics        string
 	accessLifetime time.Duration
 	verbose        bool
 }
@@ -34,7 +35,7 @@ type demoOptions struct {
 func newDemoCommand() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
-		Use:   "demo [--listen <address>] [--access-lifetime <duration>] [--verbose]",
+		Use:   "demo [--listen <address>] [--metrics <address>] [--access-lifetime <duration>] [--verbose]",
 		Short: "Shows the gateway at work, with a simulated AIHubMix",
 		Long: `
 Runs the gateway, a simulated AIHubMix and a small application in one process, on
@@ -54,6 +55,7 @@ nothing is kept when it ends.
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address to listen on, on loopback; port 0 takes any free one")
+	flags.StringVar(&o.metrics, "metrics", "", "address on loopback that serves metrics for Prometheus, such as 127.0.0.1:9180")
 	flags.DurationVar(&o.accessLifetime, "access-lifetime", 2*time.Hour, "how long an access token is valid; choose a short time to see refreshes")
 	flags.BoolVar(&o.verbose, "verbose", false, "log requests and events of the gateway, not only errors")
 	return cmd
@@ -82,6 +84,7 @@ func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 type demoSite struct {
 	url         string // the URL to open
 	providerURL string
+	metricsURL  string // empty without --metrics
 	folder      string // Caddy's data, deleted at the end
 	provider    *localServer
 	upstream    *localServer
@@ -94,7 +97,7 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	}
 	// If the system supports it (SO_REUSEPORT), Caddy shares a used port with another process.
 	// So we find out whether the port is free by listening on it.
-	front, err := listenLoopback(o.listen)
+	front, err := listenLoopback("--listen", o.listen)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +117,9 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.chooseMetrics(o.metrics, config); err != nil {
+		return nil, err
+	}
 	config.listen = front.Addr().String()
 	if err := front.Close(); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
@@ -128,10 +134,25 @@ func startDemo(o demoOptions) (site *demoSite, err error) {
 	return s, nil
 }
 
+// chooseMetrics chooses the address of the metrics. An empty address means no metrics.
+func (s *demoSite) chooseMetrics(address string, config *demoConfig) error {
+	if address == "" {
+		return nil
+	}
+	l, err := listenLoopback("--metrics", address)
+	if err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	config.metrics = originOf(l, host)
+	s.metricsURL = config.metrics + "/metrics"
+	return l.Close()
+}
+
 // startBehind starts the application and the provider, and returns the configuration to reach
 // them.
 func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) {
-	providerListener, err := listenLoopback("127.0.0.1:0")
+	providerListener, err := listenLoopback("--listen", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +181,7 @@ func (s *demoSite) startBehind(host string, o demoOptions) (*demoConfig, error) 
 	})
 	s.provider = startLocal(providerListener, provider)
 
-	upstreamListener, err := listenLoopback("127.0.0.1:0")
+	upstreamListener, err := listenLoopback("--listen", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +220,10 @@ func (s *demoSite) Close() error {
 }
 
 func (s *demoSite) printWelcome(out io.Writer) error {
+	metrics := ""
+	if s.metricsURL != "" {
+		metrics = "  - Let Prometheus read the metrics at " + s.metricsURL + "\n"
+	}
 	_, err := fmt.Fprintf(out, `The demo is ready.
 
   Open   %s/
@@ -217,9 +242,9 @@ Try this:
     missing. Top up, and try again.
   - See a public page at %s/public, and one where sign-in
     is optional at %s/optional.
-
+%s
 Ctrl-C stops the demo. Nothing is saved.
-`, s.url, s.providerURL, s.url, s.url)
+`, s.url, s.providerURL, s.url, s.url, metrics)
 	return err
 }
 
@@ -230,6 +255,7 @@ type demoConfig struct {
 	baseURL, browserURL    string // the provider's address for the gateway and for the browser
 	clientID, clientSecret string
 	secret                 string
+	metrics                string // origin of the site for metrics; empty without one
 	upstream               string
 }
 
@@ -291,12 +317,20 @@ func (c *demoConfig) caddyfile(verbose bool) string {
 http://:%s {
 	redir %s{uri}
 }
-`, closeTimeout, address, level,
+%s`, closeTimeout, address, level,
 		c.origin, log,
 		c.baseURL, c.browserURL+simulator.AuthorizePath, c.clientID, c.clientSecret,
 		c.redirectURI(), c.secret,
 		c.upstream,
-		port, c.origin)
+		port, c.origin, c.metricsSite())
+}
+
+// metricsSite returns the block of the site for metrics.
+func (c *demoConfig) metricsSite() string {
+	if c.metrics == "" {
+		return ""
+	}
+	return c.metrics + " {\n\tmetrics /metrics\n}\n"
 }
 
 // run starts Caddy with folder for everything that it may store.

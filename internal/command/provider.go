@@ -74,7 +74,7 @@ func runProvider(ctx context.Context, out io.Writer, o providerOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := listenLoopback(o.listen)
+	l, err := listenLoopback("--listen", o.listen)
 	if err != nil {
 		return err
 	}
