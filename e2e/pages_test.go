@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
@@ -55,7 +56,7 @@ func TestARefusedUserSignsInWithAnotherAccount(t *testing.T) {
 		p.expect("403 (Forbidden)")
 		w := p.open("/private?a=1")
 		w.signIn(gatewaytest.UserID)
-		w.shows("Signed in as user123")
+		w.shows("This account cannot be used here")
 		w.click("form .button")
 		w.shows("Allow access?")
 		w.click(`form[action*="logout"] button`)
@@ -67,4 +68,55 @@ func TestARefusedUserSignsInWithAnotherAccount(t *testing.T) {
 			t.Errorf("came to %s", got)
 		}
 	})
+}
+
+// balancePage opens a page that needs this balance, as a user with 750.
+func balancePage(t *testing.T, in browser, needed string) *tab {
+	t.Helper()
+	s := newSite(t, siteOptions{
+		browser:    in,
+		inTollgate: "require {\nbalance " + needed + "\n}",
+		pages:      map[string]string{"/private": document("", "Paid")},
+	})
+	p := s.newPerson()
+	p.expect("402 (Payment Required)")
+	w := p.open("/private?a=1")
+	w.signIn(gatewaytest.UserID)
+	w.shows("Your balance is too low")
+	evaluate[any](w, `(location.hash = "part", null)`)
+	return w
+}
+
+// topUp adds 50 on the provider's page.
+func (w *tab) topUp() {
+	w.t.Helper()
+	w.shows("Balance of user123")
+	w.click(`button[value="50"]`)
+	w.shows("$50 added")
+}
+
+func TestTheBalancePageLoadsAgainAfterATopUp(t *testing.T) {
+	inEveryBrowser(t, func(t *testing.T, in browser) {
+		w := balancePage(t, in, "790")
+		money := w.popup(func() { w.click("#topup") })
+		money.topUp()
+		money.shut()
+		w.toFront()
+		w.shows("Paid")
+		if got := evaluate[string](w, "location.href"); got != w.person.site.url+"/private?a=1#part" {
+			t.Errorf("came to %s", got)
+		}
+	})
+}
+
+func TestTheBalancePageLoadsAgainAfterEachTopUp(t *testing.T) {
+	w := balancePage(t, chromium, "1000")
+	money := w.popup(func() { w.click("#topup") })
+	money.topUp()
+	w.toFront()
+	w.shows("800.00")
+	loaded := evaluate[float64](w, "performance.timeOrigin")
+	money.toFront()
+	w.toFront()
+	w.eventually(fmt.Sprintf("performance.timeOrigin > %f", loaded))
 }

@@ -16,9 +16,12 @@ var popupFile string
 //go:embed sign_in.js
 var signInFile string
 
+//go:embed balance.js
+var balanceFile string
+
 // scripts are the scripts of the pages that have one. A script is the same for every user,
 // so that a hash can allow it.
-var scripts = map[Page]string{Popup: inline(popupFile), SignIn: inline(signInFile)}
+var scripts = map[Page]string{Popup: inline(popupFile), SignIn: inline(signInFile), Balance: inline(balanceFile)}
 
 // inline returns the bytes as a browser will hash them. Its HTML parser replaces CR LF
 // with LF first, and a checkout on Windows may have CR LF.

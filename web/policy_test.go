@@ -15,7 +15,7 @@ func TestPolicyAllowsTheInlineBytesOfThePageAndNothingElse(t *testing.T) {
 	for _, page := range allPages {
 		doc, csp := mustRender(t, page, fullData())
 		want := "default-src 'none'; style-src " + hashOf(text(doc.one(t, "style"))) + "; "
-		if page == Popup || page == SignIn {
+		if page == Popup || page == SignIn || page == Balance {
 			want += "script-src " + hashOf(text(doc.one(t, "script"))) + "; "
 		} else if n := len(doc.all("script")); n != 0 {
 			t.Errorf("%s has %d scripts", page, n)
@@ -48,7 +48,7 @@ func TestInlineBytesAreWhatABrowserHashes(t *testing.T) {
 	if got := inline("a\r\nb\n"); got != "a\nb\n" {
 		t.Errorf("got %q", got)
 	}
-	for name, s := range map[string]string{"style.css": standard.style, "popup.js": scripts[Popup], "sign_in.js": scripts[SignIn]} {
+	for name, s := range map[string]string{"style.css": standard.style, "popup.js": scripts[Popup], "sign_in.js": scripts[SignIn], "balance.js": scripts[Balance]} {
 		if strings.ContainsAny(s, "\r\x00") || strings.Contains(s, "</") || strings.Contains(s, "<!--") {
 			t.Errorf("%s holds bytes that an HTML parser changes or ends at", name)
 		}
