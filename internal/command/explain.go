@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -185,8 +186,7 @@ func (f *explainFlags) beginRequest(in io.Reader) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--request: %w", err)
 	}
-	// A copied request may lack the empty line at its end.
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(text) + "\r\n\r\n")))
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(asHTTP1(string(text)))))
 	if err != nil {
 		// The error may quote the line with the cookies.
 		return nil, errors.New("--request: this is not an HTTP request: it must begin with a line such as GET /page HTTP/1.1, and go on with headers such as Host: app.example.com")
@@ -199,6 +199,38 @@ func (f *explainFlags) beginRequest(in io.Reader) (*http.Request, error) {
 		r.TLS = &tls.ConnectionState{}
 	}
 	return r, nil
+}
+
+// laterVersion matches the version in the first line of a request of HTTP/2 or HTTP/3.
+var laterVersion = regexp.MustCompile(`HTTP/[23](\.0)?$`)
+
+// asHTTP1 turns the head of a request into one of HTTP/1.1. The developer tools of a browser
+// show a request of HTTP/2 with its version, or with pseudo headers such as `:path: /page`. A
+// copied request may lack the empty line at its end.
+func asHTTP1(text string) string {
+	lines, pseudo := []string{}, map[string]string{}
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if line == "" {
+			if len(lines) > 0 {
+				break // the body follows
+			}
+			continue
+		}
+		if header, ok := strings.CutPrefix(line, ":"); ok {
+			name, value, _ := strings.Cut(header, ":")
+			pseudo[name] = strings.TrimSpace(value)
+			continue
+		}
+		lines = append(lines, line)
+	}
+	if method := pseudo["method"]; method != "" {
+		lines = append([]string{method + " " + pseudo["path"] + " HTTP/1.1", "Host: " + pseudo["authority"]}, lines...)
+	}
+	if len(lines) > 0 {
+		lines[0] = laterVersion.ReplaceAllString(lines[0], "HTTP/1.1")
+	}
+	return strings.Join(lines, "\r\n") + "\r\n\r\n"
 }
 
 // requestTo makes a request for a URL, as a server reads it.

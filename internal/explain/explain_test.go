@@ -228,14 +228,23 @@ func TestExplainReadsAWholeRequest(t *testing.T) {
 	e := newExamined(t, gatewaytest.Options{InTollgate: "public /open/*"})
 	b := e.NewBrowser().SignIn()
 	host := strings.TrimPrefix(e.URL, "http://")
-	text := "GET /page?x=1 HTTP/1.1\nHost: " + host + "\nCookie: " + b.CookieLine() + "\n"
-	got := commands.Run("explain", "--config", e.config, "--request", write(t, "request", text))
-	if got.Err != nil || !strings.Contains(got.Out, "passes to the upstream as user 12345") || !strings.Contains(got.Out, "\nends by lifetime") {
-		t.Error(got.All())
-	}
-	for _, token := range []string{b.CookieLine(), "access_", "refresh_"} {
-		if strings.Contains(got.All(), token) {
-			t.Errorf("the explanation shows %q:\n%s", token, got.All())
+	rest := "Host: " + host + "\nCookie: " + b.CookieLine() + "\n"
+	for name, text := range map[string]string{
+		"HTTP/1.1":       "GET /page?x=1 HTTP/1.1\n" + rest,
+		"HTTP/2":         "\nGET /page?x=1 HTTP/2\r\n" + rest,
+		"HTTP/3":         "GET /page?x=1 HTTP/3.0\n" + rest,
+		"with a body":    "POST /page HTTP/2\n" + rest + "\n:path: /other\nmore",
+		"pseudo headers": ":authority: " + host + "\n:method: GET\n:path: /page?x=1\n:scheme: http\nCookie: " + b.CookieLine(),
+	} {
+		got := commands.Run("explain", "--config", e.config, "--request", write(t, "request", text))
+		if got.Err != nil || !strings.Contains(got.Out, "passes to the upstream as user 12345") || !strings.Contains(got.Out, "\nends by lifetime") ||
+			!strings.Contains(got.Out, "/page, protected") {
+			t.Errorf("%s: %s", name, got.All())
+		}
+		for _, token := range []string{b.CookieLine(), "access_", "refresh_"} {
+			if strings.Contains(got.All(), token) {
+				t.Errorf("%s: the explanation shows %q:\n%s", name, token, got.All())
+			}
 		}
 	}
 	for _, test := range []struct {
