@@ -91,7 +91,7 @@ func TestDoctorForeseesThatNginxRefusesTheCallback(t *testing.T) {
 	}
 	warned := buffersOf(t, s, 4096, tokenBytes)
 	advice := nginxAdvice.FindStringSubmatch(warned.Do)
-	if warned.Status != doctor.Warning || advice == nil || !strings.Contains(warned.Text, "nginx answers the callback with 502") {
+	if warned.Status != doctor.Failure || advice == nil || !strings.Contains(warned.Text, "nginx answers the callback with 502") {
 		t.Fatalf("with nginx's default, doctor says %+v", warned)
 	}
 	buffer, _ := strconv.Atoi(advice[2])

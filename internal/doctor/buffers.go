@@ -53,11 +53,15 @@ func checkProxyBuffers(_ context.Context, e *examination) []Finding {
 	if largest >= maxToken(e.Site) {
 		return ok("%s", text)
 	}
-	if size+otherHeaders(e.Site) <= buffer && e.options.ProxyBuffer != 0 {
+	const advice = "set `proxy_buffer_size 16k; proxy_buffers 4 16k; large_client_header_buffers 4 16k;` in nginx, and tell doctor with --proxy-buffer 16384; or keep sessions on the server (`session { store … }`)"
+	switch fits := size+otherHeaders(e.Site) <= buffer; {
+	case e.options.ProxyBuffer == 0: // a guess: the proxy may have other buffers
+		return warn(text+". With longer ones nginx answers the callback with 502", advice)
+	case fits:
 		return ok("%s", text)
+	default:
+		return fail(text+". nginx answers the callback with 502", advice)
 	}
-	return warn(text+". With longer ones nginx answers the callback with 502",
-		"set `proxy_buffer_size 16k; proxy_buffers 4 16k; large_client_header_buffers 4 16k;` in nginx, and tell doctor with --proxy-buffer 16384; or keep sessions on the server (`session { store … }`)")
 }
 
 // isBehindProxy reports whether a proxy is in front, as far as the configuration says: it

@@ -451,6 +451,9 @@ func TestDoctorNamesWhatIsWrongWithTheAddresses(t *testing.T) {
 		"small buffers of the proxy in front": {func(c *clinic) {
 			c.change("admin off", "admin off\nservers {\ntrusted_proxies static private_ranges\n}")
 		}, doctor.Warning, "proxy buffers", []string{"a proxy buffer of 4096 bytes", "proxy_buffer_size 16k"}},
+		"tokens that do not fit into the buffers": {func(c *clinic) {
+			c.flags = []string{"--proxy-buffer", "4096", "--token-bytes", "2500"}
+		}, doctor.Failure, "proxy buffers", []string{"access tokens of 2500 bytes", "answers the callback with 502", "proxy_buffer_size 16k"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClinic(t)
