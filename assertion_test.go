@@ -2,6 +2,8 @@ package tollgate_test
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
+	"github.com/caddy-tollgate/tollgate/internal/wire"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -64,11 +67,12 @@ func signingKey(s *gatewaytest.Site, t *testing.T) (private ed25519.PrivateKey, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	seeds, err := keys.DeriveKeys([][]byte{secret}, gatewaytest.ClientID, s.URL+"/oauth/callback", keys.PurposeAssertion, ed25519.SeedSize)
+	site := wire.AppendText(wire.AppendText(nil, gatewaytest.ClientID), s.URL+"/oauth/callback")
+	seed, err := hkdf.Key(sha256.New, secret, site, "tollgate assertion 1", ed25519.SeedSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	private = ed25519.NewKeyFromSeed(seeds[0])
+	private = ed25519.NewKeyFromSeed(seed)
 	published := publicKeys(s, t).Keys[0]
 	if !private.Public().(ed25519.PublicKey).Equal(published.Key) {
 		t.Fatal("the gateway has another key")

@@ -2,6 +2,7 @@ package tollgate_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -299,10 +300,15 @@ func TestEndingOneSessionDoesNotFailOthers(t *testing.T) {
 	over := sessionOf(s, ended)
 	// The ended session's read is under way when the live one asks.
 	release := make(chan struct{})
-	reading := h.Internals().Users.StartRead(t.Context(), over, h.Internals().Users.Known(over), func(context.Context) (oauth.UserInfo, error) {
-		<-release
-		return oauth.UserInfo{}, session.ErrEnded
-	})
+	began, reading := make(chan struct{}), make(chan error, 1)
+	go func() { // ends with the read
+		reading <- h.Internals().Users.Reread(t.Context(), over, func(context.Context) (oauth.UserInfo, error) {
+			close(began)
+			<-release
+			return oauth.UserInfo{}, session.ErrEnded
+		})
+	}()
+	<-began
 	go func() {
 		time.Sleep(100 * time.Millisecond)
 		close(release)
@@ -310,7 +316,9 @@ func TestEndingOneSessionDoesNotFailOthers(t *testing.T) {
 	if a := live.Send("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
 		t.Errorf("the live session got %d: %s", a.StatusCode, a.Text)
 	}
-	<-reading
+	if err := <-reading; !errors.Is(err, session.ErrEnded) {
+		t.Errorf("the ended session's read: got %v, want %v", err, session.ErrEnded)
+	}
 }
 
 func TestHangingProviderCostsOneTimeout(t *testing.T) {
@@ -324,7 +332,7 @@ func TestHangingProviderCostsOneTimeout(t *testing.T) {
 			t.Errorf("got %d", a.StatusCode)
 		}
 	}
-	if took := time.Since(began); took >= 2*account.ReadTimeout {
+	if took := time.Since(began); took >= 2*readTimeout {
 		t.Errorf("five requests took %v", took)
 	}
 }

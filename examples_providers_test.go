@@ -13,7 +13,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
-	"github.com/caddy-tollgate/tollgate/internal/renewal"
 )
 
 // smallProvider is a server that answers as one of the servers in examples/ does. Each
@@ -251,7 +250,7 @@ func TestExampleDexRefreshesAndSurvivesLostTokens(t *testing.T) {
 	p.mu.Lock()
 	p.refreshTokens = kept
 	p.mu.Unlock()
-	s.Clock.Advance(renewal.BackOffRefused + time.Second)
+	s.Clock.Advance(backOffRefused + time.Second)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("with its storage: got %d, want 200", a.StatusCode)
 	}

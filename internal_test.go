@@ -15,8 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	"github.com/caddy-tollgate/tollgate/internal/policy"
 )
 
 const assertionHeader = "X-Tollgate-Assertion"
@@ -132,7 +130,7 @@ func arriving(method, target, protocol string, major int, body string) (*http.Re
 func onTheWire(r *http.Request) (*bytes.Buffer, bool) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host = "http", "upstream"
-	if policy.IsWebSocketConnect(r) {
+	if r.Method == http.MethodConnect && (len(r.Header[":protocol"]) == 1 && r.ProtoMajor == 2 || r.Proto == "websocket") {
 		out.Method, out.Body, out.ContentLength = http.MethodGet, http.NoBody, 0
 	}
 	out.Header.Del(":protocol")

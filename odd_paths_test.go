@@ -16,12 +16,12 @@ import (
 func TestAnOddPathIsReadUpToALimit(t *testing.T) {
 	s := gatewaytest.New(t, asked(anyPeer, "public /public/*\nrequire /paid /paid/* {\nuser 7\n}"))
 	const unit = "/a%2Fb"
-	within := "/public" + strings.Repeat(unit, (policy.MaxOddPath-len("/public"))/len(unit))
+	within := "/public" + strings.Repeat(unit, (maxOddPath-len("/public"))/len(unit))
 	beyond := within + unit
 	for target, want := range map[string]int{
-		within: 200, beyond: 400, beyond + "?x": 400, within + "?" + strings.Repeat("%2F", policy.MaxOddPath): 200,
-		"/public/" + strings.Repeat("a//%2561;b/", 1300): 400, "/public/" + strings.Repeat("a", 4*policy.MaxOddPath): 200,
-		"/page/" + strings.Repeat("a", 4*policy.MaxOddPath): 401,
+		within: 200, beyond: 400, beyond + "?x": 400, within + "?" + strings.Repeat("%2F", maxOddPath): 200,
+		"/public/" + strings.Repeat("a//%2561;b/", 1300): 400, "/public/" + strings.Repeat("a", 4*maxOddPath): 200,
+		"/page/" + strings.Repeat("a", 4*maxOddPath): 401,
 	} {
 		res := rawRequest(t, s, "GET "+target+" HTTP/1.1", "Host: gateway", "", "")
 		if res.StatusCode != want {

@@ -58,12 +58,12 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 		for _, page := range pages {
 			callbacks = append(callbacks, b.Visit(b.Visit(b.Visit(page).Location()).Location()).Location())
 			s.Clock.Advance(time.Second)
-			if n := pendingCookies(b); n > browser.MaxPendingLogins || cookieBytes(b) > browser.MaxLoginBytes+browser.MaxLoginBytes/4 {
+			if n := pendingCookies(b); n > maxPendingLogins || cookieBytes(b) > maxLoginBytes+maxLoginBytes/4 {
 				t.Errorf("%s: %d logins are pending, in %d bytes", name, n, cookieBytes(b))
 			}
 		}
-		if n := pendingCookies(b); n != browser.MaxPendingLogins {
-			t.Errorf("%s: %d logins are pending, want %d", name, n, browser.MaxPendingLogins)
+		if n := pendingCookies(b); n != maxPendingLogins {
+			t.Errorf("%s: %d logins are pending, want %d", name, n, maxPendingLogins)
 		}
 		// The person signs in in the last tab, and then goes through all others.
 		for i := range callbacks {
@@ -71,7 +71,7 @@ func TestTabsComeBackToTheirOwnPages(t *testing.T) {
 			if a := b.Visit(callbacks[i]); a.StatusCode != http.StatusSeeOther || a.Location() != pages[i] {
 				t.Errorf("%s: tab %d comes back with %d to %.40q", name, i, a.StatusCode, a.Location())
 			}
-			if cookieBytes(b) > browser.MaxAllBytes {
+			if cookieBytes(b) > maxAllBytes {
 				t.Errorf("%s: the cookies take %d bytes", name, cookieBytes(b))
 			}
 		}
@@ -137,7 +137,7 @@ func TestTabsThatStartAtOnceReturnToTheirPages(t *testing.T) {
 		if a := b.Visit(callback); a.StatusCode != http.StatusSeeOther || a.Location() != pages[i] {
 			t.Errorf("tab %d comes back with %d to %q", i, a.StatusCode, a.Location())
 		}
-		if n := pendingCookies(b); n > browser.MaxPendingLogins || cookieBytes(b) > browser.MaxAllBytes {
+		if n := pendingCookies(b); n > maxPendingLogins || cookieBytes(b) > maxAllBytes {
 			t.Errorf("after tab %d: %d logins are pending, in %d bytes", i, n, cookieBytes(b))
 		}
 	}
@@ -151,7 +151,7 @@ func TestLargeSessionLeavesRoomForOneLogin(t *testing.T) {
 	for i := range 4 {
 		b.StartLogin(fmt.Sprintf("?return_to=/%s%d", strings.Repeat("x", 500), i))
 		s.Clock.Advance(time.Second)
-		if pendingCookies(b) != 1 || cookieBytes(b) > browser.MaxAllBytes {
+		if pendingCookies(b) != 1 || cookieBytes(b) > maxAllBytes {
 			t.Errorf("%d logins are pending, all cookies take %d bytes", pendingCookies(b), cookieBytes(b))
 		}
 	}
@@ -197,7 +197,7 @@ func TestALinkThatIsTooLongLeadsToAfterLogin(t *testing.T) {
 }
 
 func TestOnlyShortReturnPathsSurviveARestart(t *testing.T) {
-	for length, want := range map[int]string{browser.MaxLoginPath: "the page", browser.MaxLoginPath + 1: "/home"} {
+	for length, want := range map[int]string{maxLoginPath: "the page", maxLoginPath + 1: "/home"} {
 		s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "after_login /home"})
 		b := s.NewBrowser()
 		page := tabPages(1, length)[0]

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
-	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
@@ -41,7 +40,7 @@ func TestRefusedRefreshDemandsASignInAndKeepsTheSession(t *testing.T) {
 						t.Fatalf("with a valid token: got %d: %s", a.StatusCode, a.Text)
 					}
 				}
-				waitForRefusal(s)
+				waitForRefusal(s, sessionOf(s, b))
 
 				s.Clock.Advance(over - due)
 				for range 10 {
@@ -67,7 +66,7 @@ func TestRefusedRefreshDemandsASignInAndKeepsTheSession(t *testing.T) {
 				}
 
 				s.Provider.ClearFaults()
-				s.Clock.Advance(renewal.BackOffRefused + time.Second)
+				s.Clock.Advance(backOffRefused + time.Second)
 				if a := b.Get("/"); a.StatusCode != http.StatusOK || a.Seen(t).Header.Get("X-User-Id") != gatewaytest.UserID {
 					t.Errorf("with a refresh that works again: got %d: %s", a.StatusCode, a.Text)
 				}
@@ -77,12 +76,10 @@ func TestRefusedRefreshDemandsASignInAndKeepsTheSession(t *testing.T) {
 	}
 }
 
-// waitForRefusal waits until the gateway knows that the one session's refresh is refused.
-func waitForRefusal(s *gatewaytest.Site) {
+// waitForRefusal waits until the gateway knows that the refresh of the session is refused.
+func waitForRefusal(s *gatewaytest.Site, of *session.Session) {
 	s.T.Helper()
-	gatewaytest.Eventually(s.T, "the refresh was refused", func() bool {
-		return s.Handlers[0].Internals().Renewals.Failures.EstimatedSize() > 0
-	})
+	gatewaytest.Eventually(s.T, "the refresh was refused", func() bool { return s.Handlers[0].Internals().Renewals.IsRefused(of) })
 }
 
 // TestASignInAfterARefusedRefreshReplacesTheSession: the person comes back to the page,
@@ -97,7 +94,7 @@ func TestASignInAfterARefusedRefreshReplacesTheSession(t *testing.T) {
 		t.Fatalf("got %d: %s", a.StatusCode, a.Text)
 	}
 	s.Provider.ClearFaults()
-	s.Clock.Advance(renewal.BackOffRefused + session.EndGrace + time.Second)
+	s.Clock.Advance(backOffRefused + session.EndGrace + time.Second)
 	if a := copied.Get("/"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the replaced session: got %d, want 401", a.StatusCode)
 	}
@@ -110,13 +107,13 @@ func TestAuthAnswers401AfterRefusedRefreshAnd403InAnOutage(t *testing.T) {
 	s.Clock.Advance(over)
 	wantAuth(b.Get("/oauth/auth"), t, "an outage", 403, "unavailable", "")
 	s.Provider.SetFault(simulator.Refresh, refusals["invalid_request"])
-	s.Clock.Advance(renewal.BackOffRefused)
+	s.Clock.Advance(backOffRefused)
 	wantAuth(b.Get("/oauth/auth"), t, "a refusal", 401, "unauthenticated", "")
 	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Status: 401, Body: `{"error":"invalid_client"}`})
-	s.Clock.Advance(renewal.BackOffRefused + time.Second)
+	s.Clock.Advance(backOffRefused + time.Second)
 	wantAuth(b.Get("/oauth/auth"), t, "an operator's error", 403, "unavailable", "")
 	s.Provider.ClearFaults()
-	s.Clock.Advance(renewal.BackOffRefused + time.Second)
+	s.Clock.Advance(backOffRefused + time.Second)
 	wantAuth(b.Get("/oauth/auth"), t, "a refresh that works again", 200, "", gatewaytest.UserID)
 }
 
@@ -134,7 +131,7 @@ func TestAnyReplicaRevivesASessionAfterARefusedRefresh(t *testing.T) {
 			}
 		}
 		f.Provider.ClearFaults()
-		f.Advance(renewal.BackOffRefused + time.Second)
+		f.Advance(backOffRefused + time.Second)
 		before := f.Refreshes()
 		for i, r := range f.Replicas {
 			if a := b.Get(r.At("/")); a.StatusCode != http.StatusOK {
@@ -155,7 +152,7 @@ func TestStreamsEndWithARefusedRefresh(t *testing.T) {
 	ws, events := webSocket(b, s.URL+"/stream/ws"), eventStreamOf(b, s.URL+"/stream/events")
 	s.Provider.SetFault(simulator.Refresh, refusals["invalid_request"])
 	s.Clock.Advance(due)
-	waitForRefusal(s)
+	waitForRefusal(s, sessionOf(s, b))
 	wantEcho(t, ws)
 	s.Clock.Advance(over - due)
 	wantClosed(t, ws, 4401, "session ended", withinRecheck)
@@ -184,7 +181,7 @@ func TestARefusalAtUserinfoAndTopupAsksForASignIn(t *testing.T) {
 		t.Errorf("when what is known is too old: got %d, want 302", a.StatusCode)
 	}
 	s.Provider.ClearFaults()
-	s.Clock.Advance(renewal.BackOffRefused + time.Second)
+	s.Clock.Advance(backOffRefused + time.Second)
 	if a := b.Send("POST", "/oauth/refresh", nil); a.StatusCode != http.StatusOK {
 		t.Errorf("with a refresh that works again: got %d: %s", a.StatusCode, a.Text)
 	}

@@ -155,7 +155,7 @@ func TestLostRecordIsWrittenAgain(t *testing.T) {
 	if err := kind.Storage.Store(t.Context(), key, before); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(storage.StorageReadAge)
+	time.Sleep(storageReadAge)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Fatalf("got %d", a.StatusCode)
 	}

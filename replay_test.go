@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
-	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -266,12 +265,12 @@ func TestRetryTakesTheSameRoute(t *testing.T) {
 type unsized struct{ io.Reader }
 
 func TestBodyUpToTheLimitIsSentAgain(t *testing.T) {
-	for _, c := range []struct{ size, status int }{{relay.MaxReplayedBody, 200}, {relay.MaxReplayedBody + 1, 401}} {
+	for _, c := range []struct{ size, status int }{{maxReplayedBody, 200}, {maxReplayedBody + 1, 401}} {
 		for _, chunked := range []bool{false, true} {
 			s, up := newPickySite(t, gatewaytest.Options{}, straight)
 			b := s.NewBrowser()
 			b.Follow("/")
-			body := bytes.Repeat([]byte("0123456789abcdef"), relay.MaxReplayedBody/16+1)[:c.size]
+			body := bytes.Repeat([]byte("0123456789abcdef"), maxReplayedBody/16+1)[:c.size]
 			var reader io.Reader = bytes.NewReader(body)
 			if chunked {
 				reader = unsized{reader}
@@ -387,7 +386,7 @@ func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 	}
 	base := heap()
 	for range streams {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", &zeros{relay.MaxReplayedBody})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", &zeros{maxReplayedBody})
 		res, err := b.Client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -397,7 +396,7 @@ func TestKeptBodyIsReleasedWithTheResponse(t *testing.T) {
 			t.Fatal(res.StatusCode, err)
 		}
 	}
-	if grown := heap() - base; grown > streams*relay.MaxReplayedBody/2 {
+	if grown := heap() - base; grown > streams*maxReplayedBody/2 {
 		t.Errorf("%d answers that go on hold %d bytes", streams, grown)
 	}
 }

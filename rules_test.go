@@ -221,7 +221,7 @@ func TestStaleBalanceIsReReadBeforeA402(t *testing.T) {
 	}
 	// The provider does not answer: what is known decides, and nobody asks at once again.
 	s.Provider.Spend(12345, 100)
-	s.Clock.Advance(account.ScarceAge + time.Second)
+	s.Clock.Advance(scarceAge + time.Second)
 	b.Get("/")
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})
 	s.Clock.Advance(time.Minute)
@@ -234,7 +234,7 @@ func TestBalanceNearTheLimitIsReReadBeforeUse(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nbalance 500\n}"})
 	b := s.NewBrowser().SignIn()
 	s.Provider.Spend(12345, 30000)
-	s.Clock.Advance(account.ScarceAge - time.Second)
+	s.Clock.Advance(scarceAge - time.Second)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("within five seconds: %d", a.StatusCode)
 	}
@@ -297,13 +297,13 @@ func TestTopUpIsNoticedWithoutARefresh(t *testing.T) {
 	b.Get("/oauth/topup")
 	b.Get("/")
 	s.Provider.TopUp(12345, 500) // it took the user a while
-	s.Clock.Advance(account.TopupAge + time.Second)
+	s.Clock.Advance(topupAge + time.Second)
 	gatewaytest.Eventually(t, "the money is seen", func() bool { return strings.HasPrefix(balanceSeen(b), "755.00") })
-	s.Clock.Advance(account.TopupWatch)
+	s.Clock.Advance(topupWatch)
 	b.Get("/")
 	gatewaytest.Eventually(t, "that read is over", func() bool { return strings.HasPrefix(balanceSeen(b), "755.00 fresh 0") })
 	s.Provider.TopUp(12345, 500)
-	s.Clock.Advance(account.TopupAge + time.Second)
+	s.Clock.Advance(topupAge + time.Second)
 	reads := s.Provider.Count(simulator.UserInfo)
 	b.Get("/")
 	if got := balanceSeen(b); got != "755.00 fresh 3" || s.Provider.Count(simulator.UserInfo) != reads {
@@ -355,9 +355,17 @@ func TestTheNumberOfReadsAtOnceIsBounded(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require {\nbalance 1\n}"})
 	b := s.NewBrowser().SignIn()
 	users := s.Handlers[0].Internals().Users
-	for range account.MaxReads {
-		users.Slots <- struct{}{}
+	takeAll := func() (releases []func()) {
+		for i := range maxReads {
+			release, err := users.TakeSlot()
+			if err != nil {
+				t.Fatalf("%d of %d slots are free: %v", i, maxReads, err)
+			}
+			releases = append(releases, release)
+		}
+		return releases
 	}
+	releases := takeAll()
 	reads := s.Provider.Count(simulator.UserInfo)
 	s.Clock.Advance(20 * time.Minute)
 	began := time.Now()
@@ -367,14 +375,12 @@ func TestTheNumberOfReadsAtOnceIsBounded(t *testing.T) {
 	if n := s.Provider.Count(simulator.UserInfo) - reads; n != 0 {
 		t.Errorf("%d reads beyond the bound", n)
 	}
-	<-users.Slots
-	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > account.ReadTimeout {
+	releases[0]()
+	if a := <-done; a.StatusCode != http.StatusOK || time.Since(began) > readTimeout {
 		t.Errorf("with a slot free: %d after %v", a.StatusCode, time.Since(began))
 	}
-	for range account.MaxReads - 1 {
-		<-users.Slots
+	for _, release := range releases[1:] {
+		release()
 	}
-	if len(users.Slots) != 0 {
-		t.Errorf("%d slots are still taken", len(users.Slots))
-	}
+	takeAll() // none is still taken
 }

@@ -22,10 +22,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
-	"github.com/caddy-tollgate/tollgate/internal/renewal"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
-	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 const inStorage = "session {\n\t\t\tstore storage\n\t\t}"
@@ -130,7 +128,7 @@ func TestFailingStoreSignsNobodyOut(t *testing.T) {
 	code := callback.Authorize("?return_to=/page")
 
 	kind.Broken.Store(true)
-	time.Sleep(max(storage.StorageReadAge, records.ProbeInterval))
+	time.Sleep(max(storageReadAge, records.ProbeInterval))
 	for name, a := range map[string]*gatewaytest.Answer{
 		"a script":      b.Get("/page"),
 		"a page":        b.Visit("/page"),
@@ -196,7 +194,7 @@ func TestReadOnlyStoreServesExistingSessions(t *testing.T) {
 		t.Errorf("with a token that is over: %d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
 	storage.Full.Store(false)
-	s.Clock.Advance(renewal.BackOffExpired)
+	s.Clock.Advance(backOffExpired)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK || s.Refreshes() != 1 {
 		t.Errorf("afterwards: %d, %d refreshes", a.StatusCode, s.Refreshes())
 	}
@@ -362,7 +360,7 @@ func TestUseDuringARefreshIsRecorded(t *testing.T) {
 	gatewaytest.Eventually(t, "the refresh is done", func() bool {
 		return s.Refreshes() == 1 && s.Handlers[0].Internals().Renewals.Running.Count() == 0
 	})
-	time.Sleep(storage.StorageReadAge)
+	time.Sleep(storageReadAge)
 	s.Clock.Advance(lifetimeInTests - due + time.Minute)
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("three minutes after a request, with an idle timeout of two hours: %d", a.StatusCode)
@@ -378,6 +376,6 @@ func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
 			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*tollgate.DefaultAuthTimeout + storage.StorageReadAge)
+		time.Sleep(2*tollgate.DefaultAuthTimeout + storageReadAge)
 	}
 }

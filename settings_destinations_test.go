@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -60,13 +59,13 @@ func TestFailedSignInShowsAPage(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /denied\nerror_redirect /denied"})
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":1,"status":2}`})
 	b := s.NewBrowser()
-	for i := 1; i <= browser.LoopLogins; i++ {
+	for i := 1; i <= loopLogins; i++ {
 		// The page at /denied begins the next sign-in by itself, with another page each time.
 		a := b.Visit(b.Authorize("?return_to=/page" + strings.Repeat("x", i)))
 		switch {
-		case i < browser.LoopLogins && (a.StatusCode != http.StatusSeeOther || a.Location() != "/denied?error=inactive_user"):
+		case i < loopLogins && (a.StatusCode != http.StatusSeeOther || a.Location() != "/denied?error=inactive_user"):
 			t.Fatalf("sign-in %d: got %d to %q", i, a.StatusCode, a.Location())
-		case i == browser.LoopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
+		case i == loopLogins && (a.StatusCode != http.StatusForbidden || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html")):
 			t.Errorf("sign-in %d: got %d to %q, want a page", i, a.StatusCode, a.Location())
 		}
 	}

@@ -137,7 +137,7 @@ func TestAtMostFiveLoginsArePendingAndTheOldestIsDropped(t *testing.T) {
 		states = append(states, b.StartLogin(fmt.Sprintf("?return_to=/page%d", i)).Get("state"))
 		s.Clock.Advance(time.Second)
 	}
-	if n := len(b.Cookies()); n != browser.MaxPendingLogins {
+	if n := len(b.Cookies()); n != maxPendingLogins {
 		t.Errorf("%d logins are pending", n)
 	}
 	for i, state := range states {
@@ -156,7 +156,7 @@ func TestAtMostFiveLoginsArePendingAndTheOldestIsDropped(t *testing.T) {
 	for name, value := range long.Cookies() {
 		total += len(name) + len(value)
 	}
-	if total > browser.MaxLoginBytes+browser.MaxLoginBytes/2 || len(long.Cookies()) == 0 {
+	if total > maxLoginBytes+maxLoginBytes/2 || len(long.Cookies()) == 0 {
 		t.Errorf("the pending logins take %d bytes in %d cookies", total, len(long.Cookies()))
 	}
 }
@@ -565,13 +565,13 @@ func TestLoginCookieUnderAnotherNameIsRejected(t *testing.T) {
 func TestBrowserWithoutCookiesGetsTheLoginLoopPage(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
-	for i := 1; i <= browser.LoopLogins; i++ {
+	for i := 1; i <= loopLogins; i++ {
 		a := b.Visit(b.Authorize("?return_to=/page"))
 		b.SetCookie("tollgate", "") // the session is lost
 		switch {
-		case i < browser.LoopLogins && a.StatusCode != http.StatusSeeOther:
+		case i < loopLogins && a.StatusCode != http.StatusSeeOther:
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
-		case i == browser.LoopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "cookies") || !strings.Contains(a.Text, "/oauth/start?return_to=%2Fpage")):
+		case i == loopLogins && (a.StatusCode != http.StatusBadRequest || !strings.Contains(a.Text, "cookies") || !strings.Contains(a.Text, "/oauth/start?return_to=%2Fpage")):
 			t.Errorf("sign-in %d: %d: %s", i, a.StatusCode, a.Text)
 		}
 	}
@@ -584,12 +584,12 @@ func TestBrowserWithoutCookiesGetsTheLoginLoopPage(t *testing.T) {
 func TestRepeatedSignInsWithASessionAreNotALoop(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser()
-	for i := range 2 * browser.LoopLogins {
+	for i := range 2 * loopLogins {
 		if a := b.Visit(b.Authorize("?return_to=/page")); a.StatusCode != http.StatusSeeOther {
 			t.Fatalf("sign-in %d: %d", i, a.StatusCode)
 		}
 	}
-	for i := range 2 * browser.LoopLogins {
+	for i := range 2 * loopLogins {
 		b.Send("POST", "/oauth/logout", nil)
 		signInWithConsent(b)
 		if a := b.Get("/"); a.StatusCode != http.StatusOK {

@@ -15,7 +15,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/redistest"
-	"github.com/caddy-tollgate/tollgate/stores/redis"
 )
 
 func redisSite(t *testing.T, server *redistest.Server) *gatewaytest.Site {
@@ -113,28 +112,6 @@ func TestReloadKeepsRedisConnectionsAndTheEndClosesThem(t *testing.T) {
 	if after := server.Connections(); after != before || server.Calls("get") != asked {
 		t.Errorf("connections %s became %s; Redis was asked %d times", before, after, server.Calls("get")-asked)
 	}
-
-	client := s.Handlers[0].Internals().Store.(*records.Tickets).Records.(*redis.Records).Client
-	client.Mu.Lock()
-	client.Linger = 400 * time.Millisecond
-	client.Mu.Unlock()
-	release := s.Handlers[0].Internals().Store.(*records.Tickets).Records.Hold()
-	for _, h := range s.Handlers {
-		if err := h.Cleanup(); err != nil {
-			t.Error(err)
-		}
-	}
-	s.Handlers = nil
-	time.Sleep(600 * time.Millisecond)
-	if server.Connections() == "" {
-		t.Error("connections that are held were closed")
-	}
-	release()
-	time.Sleep(100 * time.Millisecond)
-	if server.Connections() == "" {
-		t.Error("connections were closed at once, in the midst of requests")
-	}
-	gatewaytest.Eventually(t, "the connections are closed", func() bool { return server.Connections() == "" })
 }
 
 // aloneUserID is the user's id, and not part of a longer number.

@@ -24,7 +24,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/relay"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
-	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 const (
@@ -318,7 +317,7 @@ func TestAWebSocketWhoseFrameNeverEndsIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Send("POST", "/oauth/logout", nil)
-	conn.SetReadDeadline(time.Now().Add(relay.CloseTimeout + 2*time.Second))
+	conn.SetReadDeadline(time.Now().Add(closeTimeout + 2*time.Second))
 	if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("in the middle of a frame the client gets %q, %v", rest, err)
 	}
@@ -406,7 +405,7 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 	}
 	gatewaytest.Eventually(t, "all streams are open", func() bool { return s.Upstream.Streams.Load() == sessions*streamsEach })
 	wantStreams(s, sessions*streamsEach)
-	time.Sleep(2 * storage.StorageReadAge) // what the requests have read is forgotten
+	time.Sleep(2 * storageReadAge) // what the requests have read is forgotten
 
 	loads, began := kind.Loads.Load(), time.Now()
 	time.Sleep(periods * time.Second)

@@ -21,7 +21,7 @@ func (n *Need) decisiveAge(v View) time.Duration {
 	case Lacking:
 		age = min(age, LackingAge)
 	case scarce:
-		age = min(age, ScarceAge)
+		age = min(age, scarceAge)
 	}
 	return age
 }
@@ -107,7 +107,7 @@ func (u *Users) Lack(s *session.Session, need *Need, v View) *Shortfall {
 	if need == nil {
 		return nil
 	}
-	user, now := u.Known(s), u.now()
+	user, now := u.known(s), u.now()
 	switch need.Meet(v) {
 	case Lacking:
 		short := need.Shortfall(v)

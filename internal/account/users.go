@@ -75,26 +75,26 @@ const (
 	// ReadBackOff is the pause after a failed read. Requests during the pause use the
 	// cached information.
 	ReadBackOff = 5 * time.Second
-	// ReadTimeout is how long a request waits for new information if the cached
+	// readTimeout is how long a request waits for new information if the cached
 	// information is too old.
-	ReadTimeout = 2 * time.Second
-	// MaxReads is the maximum number of concurrent reads, of different users. Further reads
-	// wait for up to ReadTimeout.
-	MaxReads = 64
+	readTimeout = 2 * time.Second
+	// maxReads is the maximum number of concurrent reads, of different users. Further reads
+	// wait for up to readTimeout.
+	maxReads = 64
 
 	// LackingAge is the age from which a balance that is too low is re-read before use.
 	LackingAge = time.Second
-	// ScarceAge is the age from which a balance that may soon be too low is re-read before
+	// scarceAge is the age from which a balance that may soon be too low is re-read before
 	// use.
-	ScarceAge = 5 * time.Second
-	// TopupWatch is how long after a visit to the top-up page every balance older than
-	// TopupAge is re-read.
-	TopupWatch = 2 * time.Minute
-	// TopupAge is the age from which a balance is re-read during TopupWatch.
-	TopupAge = 2 * time.Second
+	scarceAge = 5 * time.Second
+	// topupWatch is how long after a visit to the top-up page every balance older than
+	// topupAge is re-read.
+	topupWatch = 2 * time.Minute
+	// topupAge is the age from which a balance is re-read during topupWatch.
+	topupAge = 2 * time.Second
 )
 
-// ErrReadsBusy says that MaxReads reads of user information are under way already.
+// ErrReadsBusy says that maxReads reads of user information are under way already.
 var ErrReadsBusy = cause.Else(cause.Timeout, errors.New("too many concurrent reads of user information"))
 
 // userKey identifies cached user information: the user's id at the provider, and the scope
@@ -114,7 +114,7 @@ func keyOf(s *session.Session) userKey {
 type Users struct {
 	users *otter.Cache[userKey, *knownUser]
 	reads flight.Group[struct{}]
-	Slots chan struct{} // holds one value for each running read
+	slots chan struct{} // holds one value for each running read
 	// Busy is called with ErrReadsBusy if a read of the user of s could not begin. The requests
 	// that wait for it use the cached information.
 	Busy func(s *session.Session, err error)
@@ -195,15 +195,15 @@ func (k *knownUser) view(limits Ages, now time.Time) View {
 func NewUsers(now func() time.Time, busy func(*session.Session, error)) *Users {
 	return &Users{
 		users: otter.Must(&otter.Options[userKey, *knownUser]{MaximumSize: maxUsers}),
-		Slots: make(chan struct{}, MaxReads),
+		slots: make(chan struct{}, maxReads),
 		Busy:  busy,
 		now:   now,
 	}
 }
 
-// Known returns the cached user of s. The session's own user information replaces the
+// known returns the cached user of s. The session's own user information replaces the
 // cached information if it is newer.
-func (u *Users) Known(s *session.Session) *knownUser {
+func (u *Users) known(s *session.Session) *knownUser {
 	key := keyOf(s)
 	user, ok := u.users.GetIfPresent(key)
 	if !ok {
@@ -230,7 +230,7 @@ func (k *knownUser) learn(info *oauth.UserInfo, now time.Time) {
 }
 
 // Latest returns the cached information of the user of s, without reading it.
-func (u *Users) Latest(s *session.Session, limits Ages) View { return u.Known(s).view(limits, u.now()) }
+func (u *Users) Latest(s *session.Session, limits Ages) View { return u.known(s).view(limits, u.now()) }
 
 // outdated reports whether Outdate was called after the last successful read began.
 func (k *knownUser) outdated() bool { return k.seen.Load() < k.changes.Load() }
@@ -252,23 +252,23 @@ type ReadFunc func(context.Context) (oauth.UserInfo, error)
 // returned at once. Stale information is also returned at once, and re-read in the
 // background. Information that is too old, that is known to be outdated, or that is about
 // to decide against the user is re-read first. If that read fails or takes longer than
-// ReadTimeout, Current returns the old information with its age and state.
+// readTimeout, Current returns the old information with its age and state.
 func (u *Users) Current(ctx context.Context, s *session.Session, now time.Time, limits Ages, need *Need, read ReadFunc) View {
-	user := u.Known(s)
+	user := u.known(s)
 	view, outdated := user.view(limits, now), user.outdated()
 	reading := user.reading.Load()
-	fresh := view.Age <= limits.MaxAge && (view.Age <= TopupAge || !user.awaitsMoney(now))
+	fresh := view.Age <= limits.MaxAge && (view.Age <= topupAge || !user.awaitsMoney(now))
 	decisive := view.Age > need.decisiveAge(view)
 	switch {
 	case fresh && !outdated && !decisive, user.backingOff(now), reading && user.hanging.Load():
 		return view
 	case view.Age <= limits.MaxStale && !outdated && !decisive:
 		if !reading {
-			u.StartRead(ctx, s, user, read)
+			u.startRead(ctx, s, user, read)
 		}
 		return view
 	}
-	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	u.waitForRead(ctx, s, user, read)
 	return user.view(limits, u.now())
@@ -280,7 +280,7 @@ func (u *Users) waitForRead(ctx context.Context, s *session.Session, user *known
 	changes := user.changes.Load()
 	for range 2 {
 		select {
-		case done := <-u.StartRead(ctx, s, user, read):
+		case done := <-u.startRead(ctx, s, user, read):
 			again := isOfOneSession(done.Err)
 			if (done.Err != nil && !again) || user.seen.Load() >= changes && !again {
 				return
@@ -304,9 +304,9 @@ func (k *knownUser) backingOff(now time.Time) bool {
 	return flight.Within(now.Sub(time.UnixMilli(k.failedAt.Load())), ReadBackOff)
 }
 
-// awaitsMoney reports whether the user was sent to the top-up page within TopupWatch.
+// awaitsMoney reports whether the user was sent to the top-up page within topupWatch.
 func (k *knownUser) awaitsMoney(now time.Time) bool {
-	return flight.Within(now.Sub(time.UnixMilli(k.topupAt.Load())), TopupWatch)
+	return flight.Within(now.Sub(time.UnixMilli(k.topupAt.Load())), topupWatch)
 }
 
 // Reread reads the user information now, or joins the running read, and waits for the
@@ -315,7 +315,7 @@ func (k *knownUser) awaitsMoney(now time.Time) bool {
 func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (err error) {
 	for range 2 {
 		select {
-		case done := <-u.StartRead(ctx, s, u.Known(s), read):
+		case done := <-u.startRead(ctx, s, u.known(s), read):
 			if err = done.Err; !isOfOneSession(err) {
 				return err
 			}
@@ -329,18 +329,18 @@ func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (
 var errPausing = errors.New("the user information could not be read a moment ago")
 
 // ReadAgain reads the user information in a read that begins after this call, and waits for
-// it, for at most ReadTimeout.
+// it, for at most readTimeout.
 func (u *Users) ReadAgain(ctx context.Context, s *session.Session, read ReadFunc) error {
-	user := u.Known(s)
+	user := u.known(s)
 	if user.backingOff(u.now()) || user.reading.Load() && user.hanging.Load() {
 		return errPausing
 	}
-	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	before := user.begun.Load()
 	for try := 0; ; try++ {
 		select {
-		case done := <-u.StartRead(ctx, s, user, read):
+		case done := <-u.startRead(ctx, s, user, read):
 			switch {
 			case user.came.Load() > before:
 				return nil
@@ -362,7 +362,7 @@ const maxSessionTries = 2
 // come while one is running share the next one. The read has the values of ctx, and does not end
 // with it.
 func (u *Users) ReadSoon(ctx context.Context, s *session.Session, read ReadFunc) {
-	user := u.Known(s)
+	user := u.known(s)
 	if user.wanted.Add(1) > 1 {
 		return
 	}
@@ -389,32 +389,32 @@ func isOfOneSession(err error) bool {
 
 // Outdate marks the user information of s as outdated: its next use re-reads it first.
 func (u *Users) Outdate(s *session.Session) {
-	u.Known(s).changes.Add(1)
+	u.known(s).changes.Add(1)
 }
 
-// AwaitMoney marks the user information of s as outdated, and for TopupWatch re-reads it
+// AwaitMoney marks the user information of s as outdated, and for topupWatch re-reads it
 // more often, because the gateway does not learn when the money arrives.
 func (u *Users) AwaitMoney(s *session.Session) {
-	u.Known(s).topupAt.Store(u.now().UnixMilli())
+	u.known(s).topupAt.Store(u.now().UnixMilli())
 	u.Outdate(s)
 }
 
-// TakeSlot waits until fewer than MaxReads reads are running, and takes a slot. It returns
-// an error after ReadTimeout.
+// TakeSlot waits until fewer than maxReads reads are running, and takes a slot. It returns
+// an error after readTimeout.
 func (u *Users) TakeSlot() (release func(), err error) {
-	timeout := time.NewTimer(ReadTimeout)
+	timeout := time.NewTimer(readTimeout)
 	defer timeout.Stop()
 	select {
-	case u.Slots <- struct{}{}:
-		return func() { <-u.Slots }, nil
+	case u.slots <- struct{}{}:
+		return func() { <-u.slots }, nil
 	case <-timeout.C:
 		return nil, ErrReadsBusy
 	}
 }
 
-// StartRead starts a read of the user, or joins the running one. The read has the values of ctx,
+// startRead starts a read of the user, or joins the running one. The read has the values of ctx,
 // so that a trace goes on in it, and does not end with ctx.
-func (u *Users) StartRead(ctx context.Context, s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
+func (u *Users) startRead(ctx context.Context, s *session.Session, user *knownUser, read ReadFunc) <-chan flight.Result[struct{}] {
 	key, detached := keyOf(s), context.WithoutCancel(ctx)
 	return u.reads.Start(key.id+"\x00"+key.scope, func() (done struct{}, err error) {
 		user.reading.Store(true)

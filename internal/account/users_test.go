@@ -27,7 +27,7 @@ func TestClientThatLeavesDoesNotEndTheWaitOfOthers(t *testing.T) {
 		reads := 0
 		read := func(context.Context) (oauth.UserInfo, error) {
 			reads++
-			time.Sleep(account.ReadTimeout / 2)
+			time.Sleep(time.Second) // half of the timeout of a read
 			return userInfo("2", time.Now()), nil
 		}
 		ctx, leave := context.WithCancel(t.Context())

@@ -24,8 +24,8 @@ type Destination struct {
 	Dropped bool
 	// OtherHost is true if the login began under another host than redirect_uri's.
 	OtherHost bool
-	// Restarted is true if the dropped login has been started again.
-	Restarted bool
+	// restarted is true if the dropped login has been started again.
+	restarted bool
 }
 
 // DestinationOf returns the destination of a login. It is not marked as dropped.

@@ -25,9 +25,9 @@ const (
 	// still known: one click starts a new login.
 	loginMemory = 24 * time.Hour
 
-	// MaxLoginPath is the maximum length of a return path in a login's cookie, in bytes. A
+	// maxLoginPath is the maximum length of a return path in a login's cookie, in bytes. A
 	// longer one is kept in the process; see Destinations.
-	MaxLoginPath = 1024
+	maxLoginPath = 1024
 
 	// maxNonce is the maximum length of the nonce of a popup's opener, in bytes.
 	maxNonce = 128
@@ -68,8 +68,8 @@ func FlowOf(state string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
-// Matches reports whether state, from the callback, is this login's. It takes constant time.
-func (l *Login) Matches(state string) bool {
+// matches reports whether state, from the callback, is this login's. It takes constant time.
+func (l *Login) matches(state string) bool {
 	return subtle.ConstantTimeCompare([]byte(l.State), []byte(state)) == 1
 }
 
@@ -98,10 +98,10 @@ func (l *Login) appendBinary(b []byte) []byte {
 }
 
 // Seal returns the value of the login's cookie. whole is false if the value does not contain
-// the return path, because the path is longer than MaxLoginPath or the value would be longer
+// the return path, because the path is longer than maxLoginPath or the value would be longer
 // than room bytes. It fails if the value cannot be sealed.
 func (l *Login) Seal(s *keys.Sealer, room int) (value string, whole bool, err error) {
-	if len(l.ReturnPath) <= MaxLoginPath {
+	if len(l.ReturnPath) <= maxLoginPath {
 		value, err = s.Seal(l.appendBinary(nil))
 		if err != nil || len(value) <= room {
 			return value, true, err
@@ -127,9 +127,9 @@ func parseLogin(b []byte) (login *Login, ok bool) {
 	return l, r.Done()
 }
 
-// OpenLogin opens a login cookie's value. ok is false if s did not seal it or it holds no
+// openLogin opens a login cookie's value. ok is false if s did not seal it or it holds no
 // login. The login may have expired.
-func OpenLogin(s *keys.Sealer, value string) (login *Login, ok bool) {
+func openLogin(s *keys.Sealer, value string) (login *Login, ok bool) {
 	plain, _, ok := s.Open(value)
 	if !ok {
 		return nil, false

@@ -25,10 +25,10 @@ func NewLogins(jar *Jar, destinations *Destinations, afterLogin string, now func
 // the return path does not fit next to the pending logins, this process remembers it
 // instead: a pending login is worth more than a return path.
 func (lg *Logins) Seal(w http.ResponseWriter, s *keys.Sealer, sent *Sent, l *Login) (string, error) {
-	pending := ReadLogins(s, sent.Logins, "", lg.now())
-	pending.Keep(MaxPendingLogins-1, MaxLoginBytes)
+	pending := readLogins(s, sent.Logins, "", lg.now())
+	pending.keep(maxPendingLogins-1, maxLoginBytes)
 	flow := FlowOf(l.State)
-	room := LoginRoom(len(sent.First)+len(sent.Second)) - len(lg.jar.LoginName(flow))
+	room := loginRoom(len(sent.First)+len(sent.Second)) - len(lg.jar.LoginName(flow))
 
 	sealed, whole, err := l.Seal(s, room-pending.Size())
 	if err != nil {
@@ -37,22 +37,22 @@ func (lg *Logins) Seal(w http.ResponseWriter, s *keys.Sealer, sent *Sent, l *Log
 	if !whole {
 		lg.destinations.Remember(flow, DestinationOf(l))
 	}
-	pending.Keep(MaxPendingLogins-1, room-len(sealed))
+	pending.keep(maxPendingLogins-1, room-len(sealed))
 	lg.drop(w, pending)
 	return sealed, nil
 }
 
 // drop deletes the login cookies that do not fit into the browser. The process
 // remembers their return paths, so that each tab still comes back to its own page.
-func (lg *Logins) drop(w http.ResponseWriter, pending *PendingLogins) {
-	for _, l := range pending.Gone {
+func (lg *Logins) drop(w http.ResponseWriter, pending *pendingLogins) {
+	for _, l := range pending.gone {
 		flow := FlowOf(l.State)
 		to := DestinationOf(l.Login)
 		to.ReturnPath = lg.destinationOf(flow, l.Login)
 		to.Dropped = !l.Expired(lg.now())
 		lg.destinations.Remember(flow, to)
 	}
-	for _, name := range pending.Removals() {
+	for _, name := range pending.removals() {
 		w.Header().Add("Set-Cookie", lg.jar.Remove(name))
 	}
 }
@@ -65,8 +65,8 @@ func (lg *Logins) Trim(w http.ResponseWriter, s *keys.Sealer, sent *Sent, ended 
 	for _, cookie := range session {
 		size += len(cookie)
 	}
-	pending := ReadLogins(s, sent.Logins, lg.jar.LoginName(FlowOf(ended.State)), lg.now())
-	pending.Keep(MaxPendingLogins, LoginRoom(size))
+	pending := readLogins(s, sent.Logins, lg.jar.LoginName(FlowOf(ended.State)), lg.now())
+	pending.keep(maxPendingLogins, loginRoom(size))
 	lg.drop(w, pending)
 }
 
@@ -77,7 +77,7 @@ func (lg *Logins) Find(s *keys.Sealer, sent *Sent, flow, state string) *Login {
 		if cookie.Name != lg.jar.LoginName(flow) {
 			continue
 		}
-		if l, ok := OpenLogin(s, cookie.Value); ok && l.Matches(state) {
+		if l, ok := openLogin(s, cookie.Value); ok && l.matches(state) {
 			l.ReturnPath = lg.destinationOf(flow, l)
 			return l
 		}
@@ -110,10 +110,10 @@ func (lg *Logins) destinationOf(flow string, l *Login) string {
 // An attacker gains nothing: a link to `start` begins a sign-in as well.
 func (lg *Logins) MayRestart(w http.ResponseWriter, sent *Sent, flow string, gone Destination) bool {
 	recent := sent.Recent.Next("restarted login")
-	if gone.Restarted || recent.IsLoop() {
+	if gone.restarted || recent.IsLoop() {
 		return false
 	}
-	gone.Restarted = true
+	gone.restarted = true
 	lg.destinations.Remember(flow, gone)
 	w.Header().Add("Set-Cookie", lg.jar.Recent(recent))
 	return true

@@ -11,10 +11,10 @@ import (
 const (
 	// loopWindow is how long a sign-in counts as recent.
 	loopWindow = 30 * time.Second
-	// LoopLogins is the number of recent sign-ins from which on the gateway shows a page
+	// loopLogins is the number of recent sign-ins from which on the gateway shows a page
 	// instead of starting another one. A real loop reaches it in a second or two. A person
 	// whose session is ended repeatedly does not.
-	LoopLogins = 5
+	loopLogins = 5
 )
 
 // Recent is the count of recent sign-ins that led to the same page. It detects login loops.
@@ -37,7 +37,7 @@ func targetOf(returnPath string) string {
 func parseRecentLogins(value string) Recent {
 	number, target, _ := strings.Cut(value, ".")
 	count, err := strconv.Atoi(number)
-	if err != nil || count < 0 || count > LoopLogins {
+	if err != nil || count < 0 || count > loopLogins {
 		return Recent{}
 	}
 	return Recent{count, target}
@@ -50,11 +50,11 @@ func (l Recent) Next(returnPath string) Recent {
 	if l.target != target {
 		return Recent{1, target}
 	}
-	return Recent{min(l.Count+1, LoopLogins), target}
+	return Recent{min(l.Count+1, loopLogins), target}
 }
 
-// IsLoop reports whether the count has reached LoopLogins.
-func (l Recent) IsLoop() bool { return l.Count >= LoopLogins }
+// IsLoop reports whether the count has reached loopLogins.
+func (l Recent) IsLoop() bool { return l.Count >= loopLogins }
 
 // String returns the value of the cookie.
 func (l Recent) String() string { return strconv.Itoa(l.Count) + "." + l.target }

@@ -32,7 +32,7 @@ func IsNavigation(r *http.Request) bool {
 // worker passes its own options. A script that fetches data has the mode `cors`.
 //
 // A frame loses its destination in the same way, so a site's own worker can forward a frame
-// that looks like a page. The damage is limited: a browser keeps at most MaxPendingLogins
+// that looks like a page. The damage is limited: a browser keeps at most maxPendingLogins
 // logins, and providers refuse to be framed.
 func isFromWorker(mode, dest string) bool {
 	return dest == "empty" && (mode == "navigate" || mode == "same-origin")

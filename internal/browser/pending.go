@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// MaxPendingLogins is the maximum number of pending logins per browser. A further one
+	// maxPendingLogins is the maximum number of pending logins per browser. A further one
 	// replaces the oldest: too many cookies make requests that servers refuse.
-	MaxPendingLogins = 5
+	maxPendingLogins = 5
 
-	// MaxLoginBytes is the maximum size of all pending logins' cookies together, in bytes,
-	// for the same reason. Less is available next to a long session; see LoginRoom.
-	MaxLoginBytes = 4096
-	// MaxAllBytes is the maximum size of the login and session cookies together, in bytes.
-	MaxAllBytes = 8192
+	// maxLoginBytes is the maximum size of all pending logins' cookies together, in bytes,
+	// for the same reason. Less is available next to a long session; see loginRoom.
+	maxLoginBytes = 4096
+	// maxAllBytes is the maximum size of the login and session cookies together, in bytes.
+	maxAllBytes = 8192
 
 	// MaxRemovals is the maximum number of login cookies that one response deletes. A
 	// sibling domain may set any number of them, and a proxy in front of the gateway limits
@@ -28,12 +28,12 @@ const (
 	minLoginValue = 200
 )
 
-// PendingLogins are the pending logins of one browser, read from its request.
-type PendingLogins struct {
+// pendingLogins are the pending logins of one browser, read from its request.
+type pendingLogins struct {
 	live []pendingLogin // oldest first
-	// Gone are the logins whose cookies must be deleted. The caller may want to keep their
+	// gone are the logins whose cookies must be deleted. The caller may want to keep their
 	// return paths; see Destinations.
-	Gone []pendingLogin
+	gone []pendingLogin
 	// junk are the names of login cookies that do not hold a login.
 	junk []string
 }
@@ -44,23 +44,23 @@ type pendingLogin struct {
 	size int // of the cookie, in bytes
 }
 
-// ReadLogins opens the login cookies of a request, except the one with the name except. The
+// readLogins opens the login cookies of a request, except the one with the name except. The
 // limit on the request header's size limits the work.
-func ReadLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) *PendingLogins {
-	p := &PendingLogins{}
+func readLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) *pendingLogins {
+	p := &pendingLogins{}
 	for _, cookie := range sent {
 		if cookie.Name == except {
 			continue
 		}
 		l, ok := (*Login)(nil), false
 		if len(cookie.Value) >= minLoginValue {
-			l, ok = OpenLogin(s, cookie.Value)
+			l, ok = openLogin(s, cookie.Value)
 		}
 		switch pending := (pendingLogin{l, cookie.Name, len(cookie.Name) + len(cookie.Value)}); {
 		case !ok:
 			p.junk = append(p.junk, cookie.Name)
 		case l.Expired(now):
-			p.Gone = append(p.Gone, pending)
+			p.gone = append(p.gone, pending)
 		default:
 			p.live = append(p.live, pending)
 		}
@@ -70,7 +70,7 @@ func ReadLogins(s *keys.Sealer, sent []sentLogin, except string, now time.Time) 
 }
 
 // Size returns the size of the live logins' cookies, names included, in bytes.
-func (p *PendingLogins) Size() int {
+func (p *pendingLogins) Size() int {
 	size := 0
 	for _, l := range p.live {
 		size += l.size
@@ -78,28 +78,28 @@ func (p *PendingLogins) Size() int {
 	return size
 }
 
-// Keep moves the oldest logins from Live to Gone until at most count logins with at most size
+// keep moves the oldest logins from Live to gone until at most count logins with at most size
 // bytes are left.
-func (p *PendingLogins) Keep(count, size int) {
+func (p *pendingLogins) keep(count, size int) {
 	for len(p.live) > 0 && (len(p.live) > count || p.Size() > size) {
-		p.Gone = append(p.Gone, p.live[0])
+		p.gone = append(p.gone, p.live[0])
 		p.live = p.live[1:]
 	}
 }
 
-// Removals returns the names of the cookies to delete in one response, at most MaxRemovals.
+// removals returns the names of the cookies to delete in one response, at most MaxRemovals.
 // Cookies that hold a login come first, because they certainly belong to the gateway.
-func (p *PendingLogins) Removals() []string {
+func (p *pendingLogins) removals() []string {
 	var names []string
-	for _, l := range p.Gone {
+	for _, l := range p.gone {
 		names = append(names, l.name)
 	}
 	names = append(names, p.junk...)
 	return names[:min(len(names), MaxRemovals)]
 }
 
-// LoginRoom returns how many bytes the login cookies may take if the session's cookies take
+// loginRoom returns how many bytes the login cookies may take if the session's cookies take
 // session bytes.
-func LoginRoom(session int) int {
-	return max(min(MaxLoginBytes, MaxAllBytes-session), 0)
+func loginRoom(session int) int {
+	return max(min(maxLoginBytes, maxAllBytes-session), 0)
 }

@@ -200,12 +200,12 @@ func (r *Resolver) URL(setting, raw, byDefault string) string {
 	case strings.Contains(text, "@") && (err != nil || u.User != nil), err == nil && strings.Contains(text, "#"):
 		// Do not repeat the text: it may contain a password.
 		r.Check(setting, raw, errors.New("must have neither a user nor a fragment"))
-	case SchemeAndHost(text) == "":
+	case schemeAndHost(text) == "":
 		r.Check(setting, raw, errors.New("is not an absolute URL: it must begin with https:// and a host"))
 	case strings.Contains(text, " "):
 		r.Check(setting, raw, errors.New("must not contain a space"))
 	case !origin.IsSecure(u):
-		r.Check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", SchemeAndHost(text)))
+		r.Check(setting, raw, fmt.Errorf("%q must be https, or http on loopback", schemeAndHost(text)))
 	}
 	return text
 }

@@ -24,13 +24,13 @@ func ResolveFromCookies(r *Resolver, d caddy.Duration, longest time.Duration) {
 	}
 }
 
-// StoreNamespace is the Caddy namespace of the session store modules.
-const StoreNamespace = "tollgate.stores"
+// storeNamespace is the Caddy namespace of the session store modules.
+const storeNamespace = "tollgate.stores"
 
-// StoreNames returns the names of the session stores in this build.
-func StoreNames() []string {
+// storeNames returns the names of the session stores in this build.
+func storeNames() []string {
 	var names []string
-	for _, info := range caddy.GetModules(StoreNamespace) {
+	for _, info := range caddy.GetModules(storeNamespace) {
 		names = append(names, info.ID.Name())
 	}
 	return names
@@ -45,7 +45,7 @@ func CheckStoreModule(store json.RawMessage) error {
 	if err == nil {
 		err = json.Unmarshal(named.Module, &name)
 	}
-	if names := StoreNames(); err != nil || !slices.Contains(names, name) {
+	if names := storeNames(); err != nil || !slices.Contains(names, name) {
 		return Errorf("session.store.module", "must be one of %s; write the store as an object, for example {\"module\": \"storage\"}", strings.Join(names, ", "))
 	}
 	return nil
@@ -69,11 +69,11 @@ func (p *Parser) Store(target *json.RawMessage) Word {
 			return p.WrongArgs(path)
 		}
 		name := p.Val()
-		names := StoreNames()
+		names := storeNames()
 		if !slices.Contains(names, name) {
 			return p.Errf("unknown session store '%s'%s", name, DidYouMean(name, names))
 		}
-		module, err := caddyfile.UnmarshalModule(p.Dispenser, StoreNamespace+"."+name)
+		module, err := caddyfile.UnmarshalModule(p.Dispenser, storeNamespace+"."+name)
 		if err != nil {
 			return err
 		}

@@ -102,9 +102,9 @@ func jsonNames(t reflect.Type) iter.Seq[string] {
 	}
 }
 
-// SchemeAndHost returns the part of a URL that an error may show: a path or a query may contain
+// schemeAndHost returns the part of a URL that an error may show: a path or a query may contain
 // a secret. It returns an empty text if the text is not an absolute URL.
-func SchemeAndHost(text string) string {
+func schemeAndHost(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return ""

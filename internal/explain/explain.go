@@ -105,8 +105,8 @@ func (s *Session) First() Clock {
 	return first
 }
 
-// Masked describes a token so that two can be compared, and none can be used.
-func Masked(token string) string {
+// masked describes a token so that two can be compared, and none can be used.
+func masked(token string) string {
 	if token == "" {
 		return "none"
 	}

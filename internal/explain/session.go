@@ -16,7 +16,7 @@ func Describe(s *session.Session, balanceState string, lifetime, idleTimeout tim
 		UserID: s.User.ID(), Username: s.User.Text(oauth.FieldUsername), Email: s.User.Text(oauth.FieldEmail),
 		Balance: fmt.Sprintf("%s (%s)", s.User.Text(oauth.FieldBalance), balanceState), ReadAt: s.User.ReadAt,
 		SignedInAt: s.Created, LastSeenAt: s.LastSeen,
-		AccessToken: Masked(s.Tokens.Access), AccessTokenEnds: s.Tokens.Expires, RefreshToken: Masked(s.Tokens.Refresh),
+		AccessToken: masked(s.Tokens.Access), AccessTokenEnds: s.Tokens.Expires, RefreshToken: masked(s.Tokens.Refresh),
 		Clocks: []Clock{{Name: "lifetime", At: s.Created.Add(lifetime)}},
 	}
 	if idleTimeout > 0 {

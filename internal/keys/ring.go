@@ -51,11 +51,11 @@ func NewRing(secrets [][]byte, clientID, redirectURI string) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	moved, err := DeriveKeys(secrets, clientID, redirectURI, purposeMoved, 32)
+	moved, err := deriveKeys(secrets, clientID, redirectURI, purposeMoved, 32)
 	if err != nil {
 		return nil, err
 	}
-	index, err := DeriveKeys(secrets, clientID, redirectURI, purposeIndex, 32)
+	index, err := deriveKeys(secrets, clientID, redirectURI, purposeIndex, 32)
 	if err != nil {
 		return nil, err
 	}

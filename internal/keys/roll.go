@@ -17,10 +17,10 @@ const (
 	noteSeals = "# seals since "
 )
 
-// SpreadTime is how long a secret only opens before it may seal. In this time the gateways
+// spreadTime is how long a secret only opens before it may seal. In this time the gateways
 // read the file, and verifiers of assertions read the new public key. Kubernetes takes up to
 // two minutes to change a mounted file, and verifiers keep keys for minutes.
-const SpreadTime = 10 * time.Minute
+const spreadTime = 10 * time.Minute
 
 // retireMargin is for gateways that read the file later than it was written.
 const retireMargin = time.Hour
@@ -73,7 +73,7 @@ func Roll(text string, now time.Time, lifetime time.Duration, force bool) (Rolle
 		if e.added.IsZero() || i == 0 {
 			continue
 		}
-		if from := e.added.Add(SpreadTime); now.Before(from) && !force {
+		if from := e.added.Add(spreadTime); now.Before(from) && !force {
 			return Rolled{}, &RollTooEarlyError{RollSeals, e.added, from}
 		}
 		return rollSeals(entries, i, rest, now, lifetime), nil
@@ -81,7 +81,7 @@ func Roll(text string, now time.Time, lifetime time.Duration, force bool) (Rolle
 	if len(entries) == 1 {
 		entries[0].sealsSince = time.Time{}
 		entries = append(entries, rollEntry{secret: NewSecret(), added: now})
-		return Rolled{Step: RollAdded, Text: textOf(entries, rest), Next: now.Add(SpreadTime)}, nil
+		return Rolled{Step: RollAdded, Text: textOf(entries, rest), Next: now.Add(spreadTime)}, nil
 	}
 	since := entries[0].sealsSince
 	if since.IsZero() && !force {

@@ -47,12 +47,12 @@ func TestRollAddsThenSealsThenRetires(t *testing.T) {
 	old := NewSecret()
 	text := "# of the shop\n" + old + "\n\n# the end\n"
 
-	added := mustRoll(t, text, rollStart, RollAdded, rollStart.Add(SpreadTime))
+	added := mustRoll(t, text, rollStart, RollAdded, rollStart.Add(spreadTime))
 	both := secretsIn(added)
 	if len(both) != 2 || both[0] != old || both[1] == old {
 		t.Fatalf("after the first step the file is\n%s\nwant the old secret first, and a new one behind it", added)
 	}
-	seals := rollStart.Add(SpreadTime)
+	seals := rollStart.Add(spreadTime)
 	wantTooEarly(t, added, seals.Add(-time.Second), RollSeals, seals)
 
 	swapped := mustRoll(t, added, seals, RollSeals, seals.Add(lifetime+retireMargin))
@@ -72,7 +72,7 @@ func TestRollAddsThenSealsThenRetires(t *testing.T) {
 	if !strings.Contains(alone, "# the end\n") {
 		t.Errorf("a comment of the operator is gone:\n%s", alone)
 	}
-	mustRoll(t, alone, end, RollAdded, end.Add(SpreadTime))
+	mustRoll(t, alone, end, RollAdded, end.Add(spreadTime))
 }
 
 func TestRollForcesAStep(t *testing.T) {

@@ -21,8 +21,8 @@ const (
 	purposeLogin   = "tollgate login cookie 1"
 	purposeMoved   = "tollgate moved record 1"
 	purposeIndex   = "tollgate user index 1"
-	// PurposeAssertion is the purpose of the keys that sign assertions.
-	PurposeAssertion = "tollgate assertion 1"
+	// purposeAssertion is the purpose of the keys that sign assertions.
+	purposeAssertion = "tollgate assertion 1"
 )
 
 // macKeySize and blockKeySize select the strongest algorithms of securecookie:
@@ -45,7 +45,7 @@ type Sealer struct {
 // newSealer returns the sealer for one purpose at one site. maxLength is the maximum
 // length of a sealed value in bytes.
 func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLength int) (*Sealer, error) {
-	derived, err := DeriveKeys(secrets, clientID, redirectURI, purpose, macKeySize+blockKeySize)
+	derived, err := deriveKeys(secrets, clientID, redirectURI, purpose, macKeySize+blockKeySize)
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +60,11 @@ func newSealer(secrets [][]byte, clientID, redirectURI, purpose string, maxLengt
 	return s, nil
 }
 
-// DeriveKeys derives one key of the given size in bytes from each secret, for one purpose
+// deriveKeys derives one key of the given size in bytes from each secret, for one purpose
 // at one site. The salt is the site (client id and redirect URI), so that two sites with
 // one secret cannot read each other's cookies. The salt has a length in front of each
 // part, so that two different pairs never have the same salt (Envoy CVE-2023-35941).
-func DeriveKeys(secrets [][]byte, clientID, redirectURI, purpose string, size int) ([][]byte, error) {
+func deriveKeys(secrets [][]byte, clientID, redirectURI, purpose string, size int) ([][]byte, error) {
 	salt := wire.AppendText(wire.AppendText(nil, clientID), redirectURI)
 	derived := make([][]byte, 0, len(secrets))
 	for _, secret := range secrets {

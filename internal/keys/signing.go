@@ -24,7 +24,7 @@ type Signing struct {
 // newSigning derives one Ed25519 key from each secret, so that all gateways with the same
 // secrets sign with the same key and publish the same keys.
 func newSigning(secrets [][]byte, clientID, redirectURI string) (*Signing, error) {
-	seeds, err := DeriveKeys(secrets, clientID, redirectURI, PurposeAssertion, ed25519.SeedSize)
+	seeds, err := deriveKeys(secrets, clientID, redirectURI, purposeAssertion, ed25519.SeedSize)
 	if err != nil {
 		return nil, err
 	}

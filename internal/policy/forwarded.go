@@ -42,11 +42,11 @@ func (t TrustedProxies) Everybody() bool {
 	return false
 }
 
-// ForwardedURL returns the URL that a client requested from the proxy in front, or nil if the
+// forwardedURL returns the URL that a client requested from the proxy in front, or nil if the
 // proxy does not send it. A proxy passes on what the client sent under the names that it does
 // not set itself. So all headers that are there must agree, each of them once, and ok is
-// false otherwise. ok is also false for OnlyFullURL.
-func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
+// false otherwise. ok is also false for onlyFullURL.
+func forwardedURL(header http.Header) (asked *url.URL, ok bool) {
 	for _, name := range originalURLHeaders {
 		lines, sent := header[name]
 		if !sent {
@@ -55,7 +55,7 @@ func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
 		if len(lines) != 1 {
 			return nil, false
 		}
-		u, ok := ParseForwardedURL(lines[0])
+		u, ok := parseForwardedURL(lines[0])
 		if !ok {
 			return nil, false
 		}
@@ -63,14 +63,14 @@ func ForwardedURL(header http.Header) (asked *url.URL, ok bool) {
 			return nil, false
 		}
 	}
-	return asked, !OnlyFullURL(header)
+	return asked, !onlyFullURL(header)
 }
 
-// OnlyFullURL reports whether the original URL is sent as a full URL and not as a path.
+// onlyFullURL reports whether the original URL is sent as a full URL and not as a path.
 // Such a URL is refused: a proxy builds it from the client's Host header, and the text does
 // not say where that header ends. With `Host: app/public/x?` HAProxy makes
 // `http://app/public/x?/admin` of a request for /admin.
-func OnlyFullURL(header http.Header) bool {
+func onlyFullURL(header http.Header) bool {
 	sent := false
 	for _, name := range originalURLHeaders {
 		for _, line := range header[name] {
@@ -97,10 +97,10 @@ func agreeOnURL(a, b *url.URL) (*url.URL, bool) {
 	}
 }
 
-// ParseForwardedURL reads a path with its query, or a full http(s) URL, as a server
+// parseForwardedURL reads a path with its query, or a full http(s) URL, as a server
 // reads the target of a request: what begins with two slashes is a path. A full URL with a
 // query and no path is refused: of `Host: app?x=` nginx makes `http://app?x=/admin`.
-func ParseForwardedURL(text string) (*url.URL, bool) {
+func parseForwardedURL(text string) (*url.URL, bool) {
 	u, err := url.ParseRequestURI(text)
 	if err != nil || u.User != nil || u.Opaque != "" {
 		return nil, false
@@ -120,9 +120,9 @@ func ParseForwardedURL(text string) (*url.URL, bool) {
 	return u, u.Path != "" && u.Path[0] == '/'
 }
 
-// ForwardedPath returns the path and the query of a URL of this site, and "" for another
+// forwardedPath returns the path and the query of a URL of this site, and "" for another
 // host's URL. The scheme may be another one: TLS may end in front of the proxy.
-func ForwardedPath(asked *url.URL, external string) string {
+func forwardedPath(asked *url.URL, external string) string {
 	_, own, _ := strings.Cut(external, "://")
 	if asked.Host != "" && origin.HostAndPort(asked) != own {
 		return ""

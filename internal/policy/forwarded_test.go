@@ -29,7 +29,7 @@ func FuzzForwardedURL(f *testing.F) {
 				header[originalURLHeaders[i]] = []string{value}
 			}
 		}
-		u, ok := ForwardedURL(header)
+		u, ok := forwardedURL(header)
 		if !ok {
 			return
 		}
@@ -62,7 +62,7 @@ func FuzzForwardedURL(f *testing.F) {
 				t.Fatalf("%s: %q has no path and is taken for %q", name, lines[0], u)
 			}
 		}
-		page := ForwardedPath(u, external)
+		page := forwardedPath(u, external)
 		if page != "" && (page[0] != '/' || u.Host != "" && !strings.HasPrefix(strings.ToLower(u.Host), "app.example.com")) {
 			t.Fatalf("%q leads to %q", header, page)
 		}
@@ -98,12 +98,12 @@ func TestForwardedHostIsComparedInTheBrowsersForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := ForwardedPath(asked, "https://xn--bcher-kva.example"); got != c.want {
+		if got := forwardedPath(asked, "https://xn--bcher-kva.example"); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.forwarded, got, c.want)
 		}
 	}
 	header := http.Header{"X-Forwarded-Uri": {"https://app.example.com:443/p"}, "X-Original-Url": {"https://APP.example.com/p"}, "X-Auth-Request-Redirect": {"/p"}}
-	if _, ok := ForwardedURL(header); !ok {
+	if _, ok := forwardedURL(header); !ok {
 		t.Error("two spellings of one URL are taken for a contradiction")
 	}
 }
@@ -136,7 +136,7 @@ func TestFullURLAloneIsRefused(t *testing.T) {
 			header["X-Auth-Request-Redirect"] = []string{c.path}
 		}
 		got := ""
-		if u, ok := ForwardedURL(header); ok {
+		if u, ok := forwardedURL(header); ok {
 			got = u.RequestURI()
 		}
 		if got != c.want {

@@ -47,13 +47,13 @@ func (f Forwarding) askedURL(r *http.Request, sent *url.URL) (original *url.URL,
 	if !f.Proxies.Trust(r.RemoteAddr) {
 		return nil, true
 	}
-	original, ok = ForwardedURL(r.Header)
+	original, ok = forwardedURL(r.Header)
 	own := url.URL{Path: f.AuthPath}
 	below, found := strings.CutPrefix(sent.EscapedPath(), own.EscapedPath())
 	if !ok || !found || below == "" {
 		return original, ok && found
 	}
-	appended, ok := ParseForwardedURL(below)
+	appended, ok := parseForwardedURL(below)
 	if !ok || original != nil && original.EscapedPath() != appended.EscapedPath() {
 		return nil, false
 	}
@@ -63,7 +63,7 @@ func (f Forwarding) askedURL(r *http.Request, sent *url.URL) (original *url.URL,
 // IsOnlyFullURL reports whether a trusted proxy sends the original URL as a full URL and not
 // as a path.
 func (f Forwarding) IsOnlyFullURL(r *http.Request) bool {
-	return f.Proxies.Trust(r.RemoteAddr) && OnlyFullURL(r.Header)
+	return f.Proxies.Trust(r.RemoteAddr) && onlyFullURL(r.Header)
 }
 
 // Page returns the original page of a request that a trusted proxy has sent on to `start`,
@@ -73,14 +73,14 @@ func (f Forwarding) Page(r *http.Request) (page string, forwarded bool) {
 	if !f.Proxies.Trust(r.RemoteAddr) {
 		return "", false
 	}
-	asked, ok := ForwardedURL(r.Header)
+	asked, ok := forwardedURL(r.Header)
 	if asked == nil && ok {
 		return "", false
 	}
 	if !ok {
 		return "", true
 	}
-	return ForwardedPath(asked, f.Origin), true
+	return forwardedPath(asked, f.Origin), true
 }
 
 // IsForwarded reports whether a trusted proxy forwards a request that was for another URL.

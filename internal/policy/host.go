@@ -2,11 +2,11 @@ package policy
 
 import "strings"
 
-// IsHost reports whether the value of a Host header is a name or an address, with a port
+// isHost reports whether the value of a Host header is a name or an address, with a port
 // or without. Servers disagree about others: of `admin.localhost:1:2` nginx takes
 // `admin.localhost`, and Caddy the whole; in `a@admin.localhost` a URL parser finds a
 // user. An empty value is allowed, as in HTTP/1.0.
-func IsHost(host string) bool {
+func isHost(host string) bool {
 	name, rest := host, ""
 	isName := isHostName
 	if address, isAddress := strings.CutPrefix(host, "["); isAddress {
@@ -22,9 +22,9 @@ func IsHost(host string) bool {
 	return (rest == "" || hasPort) && all(name, isName) && all(port, isDigit)
 }
 
-// PlainHost returns a host in lower case and without the dots that may end a full domain
+// plainHost returns a host in lower case and without the dots that may end a full domain
 // name. Its port stays.
-func PlainHost(host string) string {
+func plainHost(host string) string {
 	host = strings.ToLower(host)
 	if strings.HasPrefix(host, "[") {
 		return host

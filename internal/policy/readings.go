@@ -36,7 +36,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 		return []string{plain}, true
 	}
 	escaped := u.EscapedPath()
-	if len(escaped) > MaxOddPath {
+	if len(escaped) > maxOddPath {
 		return []string{plain}, false
 	}
 	forms, complete = []string{plain, escaped}, true
@@ -71,11 +71,11 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 // four independent oddities in one path make 16.
 const maxReadings = 16
 
-// MaxOddPath is the maximum length of a path that is not ordinary, in bytes as the client
+// maxOddPath is the maximum length of a path that is not ordinary, in bytes as the client
 // sends them: each reading is as long as the path, and any client may send one. The longest
 // honest ones contain a web address (`/proxy/https%3A%2F%2F…`), which browsers and servers
 // keep below about 2,000 bytes. BenchmarkOddPath shows the cost.
-const MaxOddPath = 2048
+const maxOddPath = 2048
 
 func addForm(forms []string, form string) []string {
 	for _, known := range forms {

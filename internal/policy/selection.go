@@ -77,7 +77,7 @@ func respelled(views []view, spell func(view) (respelled view, differs bool)) []
 
 // asGET returns the GET request that reverse_proxy makes of the CONNECT of a WebSocket.
 func asGET(r *http.Request) func(view) (view, bool) {
-	if !IsWebSocketConnect(r) {
+	if !isWebSocketConnect(r) {
 		return func(v view) (view, bool) { return v, false }
 	}
 	upgrade := r.Header.Clone()
@@ -101,7 +101,7 @@ func inUpperCase(v view) (view, bool) {
 // withPlainHost returns the view with its host as servers compare it: in lower case, without the dot at the
 // end of a full domain name.
 func withPlainHost(v view) (view, bool) {
-	host := PlainHost(v.host)
+	host := plainHost(v.host)
 	differs := host != v.host
 	v.host = host
 	return v, differs

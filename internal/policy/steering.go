@@ -38,7 +38,7 @@ func StripFolded(fields http.Header, names map[string]bool) {
 // the request's own host is allowed, too, because a site may serve several hosts. Clients
 // other than browsers send no Origin.
 func IsForeignWebSocket(r *http.Request, origin string) bool {
-	if r.Header.Get("Upgrade") == "" && !IsWebSocketConnect(r) {
+	if r.Header.Get("Upgrade") == "" && !isWebSocketConnect(r) {
 		return false
 	}
 	from, sent := r.Header["Origin"]

@@ -39,37 +39,37 @@ const (
 // see the same path.
 func JudgeTarget(r *http.Request, original *url.URL) Target {
 	switch {
-	case IsConnect(r.Method) && !IsWebSocketConnect(r), IsTrace(r.Method):
+	case IsConnect(r.Method) && !isWebSocketConnect(r), isTrace(r.Method):
 		return TargetMethod
-	case !HasPath(original) || original.Path == "" && original.Host == "":
+	case !hasPath(original) || original.Path == "" && original.Host == "":
 		return TargetNoPath
-	case !HasPath(r.URL): // empty where a directive has stripped all of it
+	case !hasPath(r.URL): // empty where a directive has stripped all of it
 		return TargetNoPath
-	case !IsHost(r.Host):
+	case !isHost(r.Host):
 		return TargetHost
 	}
-	FillPath(original)
-	FillPath(r.URL)
+	fillPath(original)
+	fillPath(r.URL)
 	return TargetOK
 }
 
-// HasPath reports whether a URL has a path that begins with a slash, or an empty one,
+// hasPath reports whether a URL has a path that begins with a slash, or an empty one,
 // which is sent to the upstream as "/".
-func HasPath(u *url.URL) bool {
+func hasPath(u *url.URL) bool {
 	return u.Opaque == "" && (u.Path == "" || u.Path[0] == '/')
 }
 
 // IsConnect reports whether a method is CONNECT, in any case: some upstreams ignore the case.
 func IsConnect(method string) bool { return strings.EqualFold(method, http.MethodConnect) }
 
-// IsTrace reports whether a method is TRACE, or Microsoft's TRACK, in any case.
-func IsTrace(method string) bool {
+// isTrace reports whether a method is TRACE, or Microsoft's TRACK, in any case.
+func isTrace(method string) bool {
 	return strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
 }
 
-// IsWebSocketConnect reports whether a request is the CONNECT with which a WebSocket
+// isWebSocketConnect reports whether a request is the CONNECT with which a WebSocket
 // begins over HTTP/2 or HTTP/3. Each server notes the protocol in a place of its own.
-func IsWebSocketConnect(r *http.Request) bool {
+func isWebSocketConnect(r *http.Request) bool {
 	if r.Method != http.MethodConnect {
 		return false
 	}
@@ -84,9 +84,9 @@ func IsWebSocketConnect(r *http.Request) bool {
 	}
 }
 
-// FillPath replaces the empty path of a URL by the "/" that it means, so that rules and
+// fillPath replaces the empty path of a URL by the "/" that it means, so that rules and
 // upstreams see the same path.
-func FillPath(u *url.URL) {
+func fillPath(u *url.URL) {
 	if u.Path == "" {
 		u.Path = "/"
 	}
@@ -101,7 +101,7 @@ var forwardedMethodHeaders = []string{"X-Forwarded-Method", "X-Original-Method"}
 func ForwardsTunnel(header http.Header) bool {
 	for _, name := range forwardedMethodHeaders {
 		for _, method := range header[name] {
-			if method = strings.TrimSpace(method); IsConnect(method) || IsTrace(method) {
+			if method = strings.TrimSpace(method); IsConnect(method) || isTrace(method) {
 				return true
 			}
 		}

@@ -196,7 +196,7 @@ func (s *Server) Calls(command string) int {
 	return 0
 }
 
-var connectionID = regexp.MustCompile(`(?m)^id=(\d+) .* name=tollgate `)
+var connectionID = regexp.MustCompile(`(?m)^(?:txt:)?id=(\d+) .* name=tollgate `)
 
 // Connections returns the ids of the gateway's connections.
 func (s *Server) Connections() string {

@@ -7,33 +7,33 @@ import (
 	"sync/atomic"
 )
 
-// MaxReplayedBody is the maximum size in bytes of a request body that is kept so that it can
+// maxReplayedBody is the maximum size in bytes of a request body that is kept so that it can
 // be sent again. A request takes up to that much memory until its response arrives.
-const MaxReplayedBody = 1 << 20
+const maxReplayedBody = 1 << 20
 
-// KeptBody is a request body that can be read twice. It passes each piece on when it
+// keptBody is a request body that can be read twice. It passes each piece on when it
 // arrives, and keeps a copy. So a long upload is not delayed until its end.
-type KeptBody struct {
+type keptBody struct {
 	Source  io.Reader
 	reading sync.Mutex // held while Source is read, which may take long
 	mu      sync.Mutex // guards all below
 	kept    []byte
 	end     error // the error that Source ended with
-	Lost    bool  // the copy is incomplete: the body was longer than MaxReplayedBody
+	Lost    bool  // the copy is incomplete: the body was longer than maxReplayedBody
 	again   bool  // the body is read a second time
 }
 
-// BodyReader is one of the two readers of a KeptBody. Closing it does not close the source,
+// bodyReader is one of the two readers of a keptBody. Closing it does not close the source,
 // which the other reader may need. The server closes it when the request is over.
-type BodyReader struct {
-	*KeptBody
+type bodyReader struct {
+	*keptBody
 	First  bool
 	at     int // the position in the copy
 	closed atomic.Bool
 }
 
 // Read implements io.Reader.
-func (b *BodyReader) Read(p []byte) (int, error) {
+func (b *bodyReader) Read(p []byte) (int, error) {
 	if n, done, err := b.readKept(p); done {
 		return n, err
 	}
@@ -52,13 +52,13 @@ func (b *BodyReader) Read(p []byte) (int, error) {
 }
 
 // Close implements io.Closer.
-func (b *BodyReader) Close() error {
+func (b *bodyReader) Close() error {
 	b.closed.Store(true)
 	return nil
 }
 
 // readKept reads from the copy. done is false if the source has to be read.
-func (b *BodyReader) readKept(p []byte) (n int, done bool, err error) {
+func (b *bodyReader) readKept(p []byte) (n int, done bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -75,13 +75,13 @@ func (b *BodyReader) readKept(p []byte) (n int, done bool, err error) {
 }
 
 // note adds to the copy what the first reader has read from the source.
-func (b *BodyReader) note(read []byte, end error) {
+func (b *bodyReader) note(read []byte, end error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.end = end
 	switch {
 	case !b.First || b.Lost:
-	case !b.again && len(b.kept)+len(read) > MaxReplayedBody:
+	case !b.again && len(b.kept)+len(read) > maxReplayedBody:
 		b.kept, b.Lost = nil, true
 	default:
 		b.kept = append(b.kept, read...)
@@ -92,7 +92,7 @@ func (b *BodyReader) note(read []byte, end error) {
 }
 
 // forget frees the copy. The body cannot be read a second time after that.
-func (b *BodyReader) forget() {
+func (b *bodyReader) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.kept, b.Lost = nil, true
@@ -100,7 +100,7 @@ func (b *BodyReader) forget() {
 
 // rewind gives up the first reader and returns the second. ok is false if the copy is
 // incomplete, or if whole is true and the source has not ended yet.
-func (b *BodyReader) rewind(whole bool) (second *BodyReader, ok bool) {
+func (b *bodyReader) rewind(whole bool) (second *bodyReader, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.Lost || whole && b.end == nil {
@@ -108,5 +108,5 @@ func (b *BodyReader) rewind(whole bool) (second *BodyReader, ok bool) {
 	}
 	b.again = true
 	b.closed.Store(true)
-	return &BodyReader{KeptBody: b.KeptBody}, true
+	return &bodyReader{keptBody: b.keptBody}, true
 }

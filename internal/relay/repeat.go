@@ -21,7 +21,7 @@ type Original struct {
 	Length     int64
 	Header     http.Header
 	Token      string // the access token in Header
-	Body       *BodyReader
+	Body       *bodyReader
 	// WebSocket is the client's side of a WebSocket that shares its connection.
 	WebSocket io.ReadCloser
 	// Trailers is true if the request announces trailers. They are complete when the body
@@ -64,7 +64,7 @@ func Note(w http.ResponseWriter, r *http.Request, tokenHeader string) (original 
 		original.WebSocket = r.Body
 	case r.Body != nil && r.Body != http.NoBody:
 		original.Trailers = len(r.Trailer) > 0
-		original.Body = &BodyReader{KeptBody: &KeptBody{Source: r.Body, Lost: r.ContentLength > MaxReplayedBody}, First: true}
+		original.Body = &bodyReader{keptBody: &keptBody{Source: r.Body, Lost: r.ContentLength > maxReplayedBody}, First: true}
 		r.Body = original.Body
 	}
 	return original, true

@@ -77,9 +77,9 @@ func isEventStream(header http.Header) bool {
 // sawWebSocket returns the connection of a WebSocket as one that can be ended. sent are the
 // bytes that the client has sent already.
 func (a *Watch) sawWebSocket(conn net.Conn, sent []byte) net.Conn {
-	watched := &WebSocketConn{Conn: conn, HangUp: a.hangUp}
-	watched.FromClient.ReadAll(sent)
-	watched.Closed = a.owner.OpenStream(watched.End)
+	watched := &webSocketConn{Conn: conn, hangUp: a.hangUp}
+	watched.fromClient.ReadAll(sent)
+	watched.closed = a.owner.OpenStream(watched.End)
 	return watched
 }
 

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// CloseTimeout is how long the end of a WebSocket may take: for the upstream to
+// closeTimeout is how long the end of a WebSocket may take: for the upstream to
 // finish the frame that it is sending, for the client to read it together with our
 // close frame, and for the client to answer with a close frame of its own. After that
 // the connection is cut.
-const CloseTimeout = 3 * time.Second
+const closeTimeout = 3 * time.Second
 
-// ErrStreamEnded is the error of reads and writes after the gateway has ended the stream.
-var ErrStreamEnded = errors.New("the stream was ended together with its session")
+// errStreamEnded is the error of reads and writes after the gateway has ended the stream.
+var errStreamEnded = errors.New("the stream was ended together with its session")
 
-// WebSocketConn is the client's side of a WebSocket. The gateway can end it between two
+// webSocketConn is the client's side of a WebSocket. The gateway can end it between two
 // frames, with a close frame that gives the reason. In the middle of a frame, a client
 // would read a close frame as a part of the message.
 //
 // The connection is closed only after the client's own close frame (RFC 6455 section
 // 7.1.1). If the connection ends earlier, browsers such as Firefox report that the
 // WebSocket was not closed cleanly.
-type WebSocketConn struct {
+type webSocketConn struct {
 	net.Conn
-	// HangUp ends the upstream's side.
-	HangUp func()
-	// Closed is called once, when the connection is not used any more.
-	Closed func()
+	// hangUp ends the upstream's side.
+	hangUp func()
+	// closed is called once, when the connection is not used any more.
+	closed func()
 	once   sync.Once
 	// said is true if the close frame was written, or cannot be written. Nothing is
 	// written after it.
@@ -41,47 +41,47 @@ type WebSocketConn struct {
 	frames frameReader
 	why    *End // if not nil: end the WebSocket after the current frame
 
-	reading    sync.Mutex // guards reads and FromClient
-	FromClient frameReader
+	reading    sync.Mutex // guards reads and fromClient
+	fromClient frameReader
 }
 
 // Read implements net.Conn. Bytes that the client sends after our close frame are not
 // passed to the upstream.
-func (c *WebSocketConn) Read(p []byte) (int, error) {
+func (c *webSocketConn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	if c.said.Load() {
-		return 0, ErrStreamEnded
+		return 0, errStreamEnded
 	}
 	return n, err
 }
 
 // read reads from the client, and follows its frames. After both sides have sent a
 // close frame it returns io.EOF.
-func (c *WebSocketConn) read(p []byte) (int, error) {
+func (c *webSocketConn) read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	if c.FromClient.closed && c.said.Load() {
+	if c.fromClient.closed && c.said.Load() {
 		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(p)
-	c.FromClient.ReadAll(p[:n])
+	c.fromClient.ReadAll(p[:n])
 	return n, err
 }
 
 // Write implements net.Conn.
-func (c *WebSocketConn) Write(p []byte) (int, error) {
+func (c *webSocketConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.said.Load():
-		return 0, ErrStreamEnded
+		return 0, errStreamEnded
 	case c.why != nil:
 		n, err := c.Conn.Write(p[:c.frames.read(p)])
 		if err == nil && !c.frames.between() {
 			return n, nil
 		}
 		c.sayGoodbye(err == nil)
-		return n, ErrStreamEnded
+		return n, errStreamEnded
 	}
 	n, err := c.Conn.Write(p)
 	c.frames.ReadAll(p[:n])
@@ -90,10 +90,10 @@ func (c *WebSocketConn) Write(p []byte) (int, error) {
 
 // End writes the close frame as soon as no other frame is under way, and closes the
 // connection.
-func (c *WebSocketConn) End(why End) {
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(CloseTimeout)) // also for a write that hangs
-	time.AfterFunc(CloseTimeout, func() {
-		c.HangUp()
+func (c *webSocketConn) End(why End) {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(closeTimeout)) // also for a write that hangs
+	time.AfterFunc(closeTimeout, func() {
+		c.hangUp()
 		_ = c.Conn.Close()
 	})
 	c.mu.Lock()
@@ -107,21 +107,21 @@ func (c *WebSocketConn) End(why End) {
 // sayGoodbye writes the close frame, and ends the upstream's side. It writes nothing if
 // understood is false (a frame is incomplete) or if the upstream has sent a close frame
 // already. The lock is held.
-func (c *WebSocketConn) sayGoodbye(understood bool) {
+func (c *webSocketConn) sayGoodbye(understood bool) {
 	if c.said.Swap(true) {
 		return
 	}
 	if understood && !c.frames.closed {
-		_, _ = c.Conn.Write(CloseFrame(*c.why))
+		_, _ = c.Conn.Write(closeFrame(*c.why))
 	}
-	c.HangUp()
+	c.hangUp()
 }
 
 // Close implements net.Conn. If our close frame was sent, Close first reads up to the
-// client's close frame, for at most CloseTimeout. A connection that is closed with unread
+// client's close frame, for at most closeTimeout. A connection that is closed with unread
 // data is reset, and our close frame would be lost.
-func (c *WebSocketConn) Close() error {
-	c.once.Do(c.Closed)
+func (c *webSocketConn) Close() error {
+	c.once.Do(c.closed)
 	if !c.said.Load() { // without the lock, which a hanging write holds; Close ends that write
 		return c.Conn.Close()
 	}
@@ -139,7 +139,7 @@ func (c *WebSocketConn) Close() error {
 
 // CloseWrite closes the direction to the client, if the connection can close one direction.
 // After our close frame it does nothing, because Close waits for the client's close frame.
-func (c *WebSocketConn) CloseWrite() error {
+func (c *webSocketConn) CloseWrite() error {
 	if c.said.Load() {
 		return nil
 	}
@@ -149,9 +149,9 @@ func (c *WebSocketConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// CloseFrame is a server's close frame (RFC 6455 section 5.5.1). It is never
+// closeFrame is a server's close frame (RFC 6455 section 5.5.1). It is never
 // compressed.
-func CloseFrame(why End) []byte {
+func closeFrame(why End) []byte {
 	const finalClose = 0x88
 	frame := []byte{finalClose, byte(2 + len(why.Reason))}
 	frame = binary.BigEndian.AppendUint16(frame, why.Code)

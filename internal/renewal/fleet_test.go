@@ -215,7 +215,7 @@ func TestFailingStoreSpendsNoRefreshToken(t *testing.T) {
 		t.Error("the token was spent though nothing can be written down")
 	}
 	storage.Full.Store(false)
-	time.Sleep(BackOffExpired)
+	time.Sleep(backOffExpired)
 	if _, err := renewals.Wait(t.Context(), s, how); err != nil || spent != 1 {
 		t.Errorf("afterwards: %v, spent %d times", err, spent)
 	}
@@ -351,7 +351,7 @@ func TestInvalidGrantEndsNoSessionWhileTheStoreFails(t *testing.T) {
 	if _, live := renewals.Sessions.Latest(s); !live {
 		t.Error("the session is taken for ended")
 	}
-	time.Sleep(BackOffExpired)
+	time.Sleep(backOffExpired)
 	if got, err := renewals.Wait(t.Context(), s, how); err != nil || got.Tokens.Refresh != "refresh_2" {
 		t.Errorf("afterwards: %+v, %v", got, err)
 	}

@@ -23,11 +23,11 @@ import (
 const (
 	// backOffValid applies while the access token is valid: no request waits for the retry.
 	backOffValid = 30 * time.Second
-	// BackOffExpired applies after the access token has expired: requests wait for the retry.
-	BackOffExpired = 2 * time.Second
-	// BackOffRefused applies after a definite refusal, whether or not the access token is
+	// backOffExpired applies after the access token has expired: requests wait for the retry.
+	backOffExpired = 2 * time.Second
+	// backOffRefused applies after a definite refusal, whether or not the access token is
 	// valid: no request waits for the retry, because users are sent to the sign-in.
-	BackOffRefused = 30 * time.Second
+	backOffRefused = 30 * time.Second
 )
 
 // Refresher sends each refresh token only once: for any number of concurrent requests,
@@ -44,8 +44,8 @@ type Refresher struct {
 	flying sync.Map // of ID
 	// restoring holds the sessions that Restore is saving.
 	restoring sync.Map // of ID
-	// Failures holds the last failed refresh of each session.
-	Failures *otter.Cache[session.ID, refreshFailure]
+	// failures holds the last failed refresh of each session.
+	failures *otter.Cache[session.ID, refreshFailure]
 	// Running counts the work that a shutdown waits for: refreshes, and tokens that are
 	// not saved yet.
 	Running flight.Counter
@@ -67,7 +67,7 @@ type refreshFailure struct {
 func New(sessions *session.Registry, now func() time.Time) *Refresher {
 	return &Refresher{
 		Sessions: sessions,
-		Failures: otter.Must(&otter.Options[session.ID, refreshFailure]{MaximumSize: session.MaxRemembered}),
+		failures: otter.Must(&otter.Options[session.ID, refreshFailure]{MaximumSize: session.MaxRemembered}),
 		closed:   make(chan struct{}),
 		now:      now,
 	}
@@ -172,14 +172,14 @@ func (r *Refresher) fly(ctx context.Context, s *session.Session, how How) <-chan
 func (r *Refresher) refresh(ctx context.Context, s *session.Session, how How) (renewed *session.Session, err error) {
 	renewed, err = r.refreshOnce(ctx, s, how)
 	if err == nil {
-		r.Failures.Invalidate(s.ID)
+		r.failures.Invalidate(s.ID)
 		return renewed, nil
 	}
 	if oauth.FailureOf(err) == oauth.FailureEnded || errors.Is(err, session.ErrEnded) {
 		r.Sessions.End(s, r.now())
 		return nil, errors.Join(session.ErrEnded, err)
 	}
-	r.Failures.Set(s.ID, refreshFailure{
+	r.failures.Set(s.ID, refreshFailure{
 		at:         r.now(),
 		generation: renewed.Generation,
 		err:        err,
@@ -204,17 +204,17 @@ func (r *Refresher) Spend(ctx context.Context, s *session.Session, how How) (*se
 // again while the access token is valid. After that there is nothing left to lose, and
 // only another try can save the session.
 func (r *Refresher) backingOff(s *session.Session) error {
-	last, ok := r.Failures.GetIfPresent(s.ID)
+	last, ok := r.failures.GetIfPresent(s.ID)
 	if !ok || last.generation != s.Generation {
 		return nil
 	}
 	now := r.now()
 	valid := s.Tokens.Valid(now)
-	pause := BackOffExpired
+	pause := backOffExpired
 	if _, asked := errors.AsType[*oauth.Error](last.err); valid && asked {
 		pause = backOffValid
 	} else if oauth.IsRefusedRefresh(last.err) {
-		pause = BackOffRefused
+		pause = backOffRefused
 	}
 	if (valid && last.unanswered) || flight.Within(now.Sub(last.at), pause) {
 		return last.err
@@ -224,7 +224,7 @@ func (r *Refresher) backingOff(s *session.Session) error {
 
 // IsRefused reports whether the provider refused the last refresh of s for good.
 func (r *Refresher) IsRefused(s *session.Session) bool {
-	last, ok := r.Failures.GetIfPresent(s.ID)
+	last, ok := r.failures.GetIfPresent(s.ID)
 	return ok && last.generation == s.Generation && oauth.IsRefusedRefresh(last.err)
 }
 
@@ -238,5 +238,5 @@ func (r *Refresher) Drain(timeout time.Duration) {
 // being served may use the refresher afterwards.
 func (r *Refresher) Close() {
 	close(r.closed)
-	r.Failures.StopAllGoroutines()
+	r.failures.StopAllGoroutines()
 }

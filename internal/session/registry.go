@@ -28,10 +28,10 @@ var ErrEnded = errors.New("the session has ended")
 // nothing else remembers them: the registry ends with the process, and above MaxRemembered
 // sessions it forgets the least used ones.
 type Registry struct {
-	// Newest holds the newest generation of each renewed session.
-	Newest *otter.Cache[ID, *Session]
+	// newest holds the newest generation of each renewed session.
+	newest *otter.Cache[ID, *Session]
 	ended  *otter.Cache[ID, ending]
-	// Version counts the changes of Newest and ended. While it is unchanged, a caller
+	// Version counts the changes of newest and ended. While it is unchanged, a caller
 	// need not check again.
 	Version atomic.Uint64
 	now     func() time.Time
@@ -51,7 +51,7 @@ func NewRegistry(now func() time.Time, onEnd func(id ID, from time.Time)) *Regis
 	return &Registry{
 		now:   now,
 		onEnd: onEnd,
-		Newest: otter.Must(&otter.Options[ID, *Session]{
+		newest: otter.Must(&otter.Options[ID, *Session]{
 			MaximumSize: MaxRemembered,
 			ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[ID, *Session]) time.Duration {
 				return e.Value.Created.Add(MaxLifetime).Sub(now())
@@ -71,7 +71,7 @@ func (r *Registry) Latest(s *Session) (latest *Session, ok bool) {
 	if end, ok := r.ended.GetIfPresent(s.ID); ok && !r.now().Before(end.from) {
 		return nil, false
 	}
-	if newest, ok := r.Newest.GetIfPresent(s.ID); ok && newest.Generation > s.Generation {
+	if newest, ok := r.newest.GetIfPresent(s.ID); ok && newest.Generation > s.Generation {
 		return newest, true
 	}
 	return s, true
@@ -102,7 +102,7 @@ func (r *Registry) IsEnding(s *Session) bool {
 // Remember makes s the newest known generation of its session, unless a newer one is known.
 func (r *Registry) Remember(s *Session) {
 	defer r.Version.Add(1)
-	r.Newest.Compute(s.ID, func(old *Session, found bool) (*Session, otter.ComputeOp) {
+	r.newest.Compute(s.ID, func(old *Session, found bool) (*Session, otter.ComputeOp) {
 		if found && old.Generation > s.Generation {
 			return old, otter.CancelOp
 		}
@@ -113,6 +113,6 @@ func (r *Registry) Remember(s *Session) {
 // Close stops the background work of the tables. Requests that are still being served may
 // use the registry afterwards.
 func (r *Registry) Close() {
-	r.Newest.StopAllGoroutines()
+	r.newest.StopAllGoroutines()
 	r.ended.StopAllGoroutines()
 }

@@ -20,7 +20,7 @@ const (
 	maxWholeDigits = 15
 	// maxWhole is the largest number of whole units with maxWholeDigits digits.
 	maxWhole = 999_999_999_999_999
-	// maxHoldWhole bounds what one request holds, in whole units. MaxHolds of them stay
+	// maxHoldWhole bounds what one request holds, in whole units. maxHolds of them stay
 	// below maxWhole.
 	maxHoldWhole = 100_000_000_000
 )

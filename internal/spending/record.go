@@ -72,10 +72,10 @@ func ParseState(b []byte) (s *State, ok bool) {
 	for range r.count(maxAccounts) {
 		s.accounts = append(s.accounts, account{key: r.Text(), window: Window(r.Byte()), start: r.Varint(), spent: r.amount()})
 	}
-	for range r.count(MaxHolds + restoredHolds) {
+	for range r.count(maxHolds + restoredHolds) {
 		r.hold(s)
 	}
-	for range r.count(MaxHolds) {
+	for range r.count(maxHolds) {
 		if s.lapsed == nil {
 			s.lapsed = map[ID]int64{}
 		}

@@ -86,7 +86,7 @@ const (
 	Insufficient
 	// OverBudget means that a budget does not cover the amount.
 	OverBudget
-	// Busy means that the user has MaxHolds requests running.
+	// Busy means that the user has maxHolds requests running.
 	Busy
 	// Unavailable means that the ledger has lost its data, and waits until every gateway
 	// has reported its running requests.
@@ -228,8 +228,8 @@ type Ledger interface {
 }
 
 const (
-	// MaxHolds is how many requests of one user may run at a time.
-	MaxHolds = 4096
+	// maxHolds is how many requests of one user may run at a time.
+	maxHolds = 4096
 	// DefaultLease is the usual lease: how long the hold of a gateway that has died is
 	// kept. It is renewed every third of that.
 	DefaultLease = 15 * time.Second

@@ -101,7 +101,7 @@ func (s *State) decide(now int64, r *Request) Result {
 		return result
 	}
 	switch {
-	case len(s.holds) >= MaxHolds:
+	case len(s.holds) >= maxHolds:
 		result.Outcome = Busy
 	case s.isOverBudget(now, r, &result):
 		result.Outcome = OverBudget
@@ -291,9 +291,9 @@ func (s *State) expire(now int64) {
 }
 
 // remember notes that the lease of a hold ended before its gateway settled it. It keeps at
-// most MaxHolds of these.
+// most maxHolds of these.
 func (s *State) remember(now int64, id ID) {
-	if len(s.lapsed) >= MaxHolds {
+	if len(s.lapsed) >= maxHolds {
 		return
 	}
 	if s.lapsed == nil {

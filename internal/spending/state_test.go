@@ -159,7 +159,7 @@ func TestCostAboveTheHoldIsBookedInFull(t *testing.T) {
 func TestUserCannotRunMoreThanMaxHolds(t *testing.T) {
 	t.Parallel()
 	s := NewState(0)
-	for i := range MaxHolds {
+	for i := range maxHolds {
 		if result := s.Admit(0, &Request{ID: ID{byte(i), byte(i >> 8)}}, time.Second); result.Outcome != Admitted {
 			t.Fatalf("%d: %+v", i, result)
 		}

@@ -41,12 +41,12 @@ func (s Site) Log(logger *zap.Logger) {
 		}
 	}
 	logger.Info("site is configured", zap.String("provider", s.Provider),
-		zap.String("store", s.Store), zap.String("secret_from", SecretOrigin(s.Secrets)), zap.Strings("on", on))
+		zap.String("store", s.Store), zap.String("secret_from", secretOrigin(s.Secrets)), zap.Strings("on", on))
 }
 
-// SecretOrigin says where the current secret comes from. A secret from `{$NAME}` counts as
+// secretOrigin says where the current secret comes from. A secret from `{$NAME}` counts as
 // config: Caddy has put it into the configuration.
-func SecretOrigin(texts []string) string {
+func secretOrigin(texts []string) string {
 	switch {
 	case len(texts) == 0:
 		return "storage"

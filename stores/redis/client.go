@@ -95,7 +95,7 @@ var redisClients = caddy.NewUsagePool()
 // do not wait for Redis.
 type Client struct {
 	Options   Options
-	Linger    time.Duration
+	linger    time.Duration
 	deadlines redisDeadlines
 
 	connected atomic.Pointer[flight.Lazy[rueidis.Client]]
@@ -105,8 +105,8 @@ type Client struct {
 	changing sync.Mutex
 	password string
 
-	Mu      sync.Mutex // guards what follows
-	Holders int
+	mu      sync.Mutex // guards what follows
+	holders int
 	closed  bool
 	open    rueidis.Client // nil before the first connection
 }
@@ -114,7 +114,7 @@ type Client struct {
 // NewClient returns a client that is not connected yet, for one holder. linger is how long
 // the connection stays open after the last holder has released it.
 func NewClient(options Options, linger time.Duration) *Client {
-	c := &Client{Options: options, Linger: linger, Holders: 1, password: options.Password}
+	c := &Client{Options: options, linger: linger, holders: 1, password: options.Password}
 	c.connected.Store(flight.NewLazy(time.Now, redisPause, c.Open))
 	return c
 }
@@ -137,25 +137,25 @@ func (c *Client) Destruct() error {
 
 // Hold keeps the client open until it is released.
 func (c *Client) Hold() (release func()) {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	c.Holders++
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holders++
 	return sync.OnceFunc(c.Release)
 }
 
-// Release ends one hold. The connection closes if no hold is left after Linger.
+// Release ends one hold. The connection closes if no hold is left after linger.
 func (c *Client) Release() {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	if c.Holders--; c.Holders == 0 {
-		time.AfterFunc(c.Linger, c.closeUnlessHeld)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holders--; c.holders == 0 {
+		time.AfterFunc(c.linger, c.closeUnlessHeld)
 	}
 }
 
 func (c *Client) closeUnlessHeld() {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	if c.Holders > 0 || c.closed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holders > 0 || c.closed {
 		return
 	}
 	c.closed = true
@@ -185,8 +185,8 @@ func (c *Client) SetPassword(password string) (changed bool, err error) {
 	if err != nil {
 		return false, redisError("connecting to Redis with the new password", err)
 	}
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
 		next.Close()
 		return false, rueidis.ErrClosing
@@ -205,8 +205,8 @@ func (c *Client) Open(context.Context) (rueidis.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
 		connected.Close()
 		return nil, rueidis.ErrClosing

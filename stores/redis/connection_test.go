@@ -387,3 +387,27 @@ func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectionsCloseAfterTheLastHolder(t *testing.T) {
+	server := redistest.Start(t)
+	client := NewClient(Options{Addresses: []string{server.Address()}}, 400*time.Millisecond)
+	release := client.Hold()
+	if _, err := client.use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client.Release() // the first holder
+	time.Sleep(600 * time.Millisecond)
+	if server.Connections() == "" {
+		t.Error("the connections were closed while somebody held them")
+	}
+	release()
+	time.Sleep(100 * time.Millisecond)
+	if server.Connections() == "" {
+		t.Error("the connections were closed at once, in the midst of requests")
+	}
+	for began := time.Now(); server.Connections() != ""; time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("after %v the connections are open: %s", time.Since(began), server.Connections())
+		}
+	}
+}

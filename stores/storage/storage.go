@@ -121,9 +121,9 @@ const (
 )
 
 const (
-	// StorageReadAge is how long a record that was read is cached. It is also how long
+	// storageReadAge is how long a record that was read is cached. It is also how long
 	// another process may take to notice that a session has ended.
-	StorageReadAge = 500 * time.Millisecond
+	storageReadAge = 500 * time.Millisecond
 	// maxReadBytes is the maximum size of that cache.
 	maxReadBytes = 32 << 20
 	// storageTimeout is the timeout of one access, and of the wait for a record's lock.
@@ -163,7 +163,7 @@ func NewRecords(storage certmagic.Storage) *Records {
 		Read: otter.Must(&otter.Options[string, readRecordText]{
 			MaximumWeight:    maxReadBytes,
 			Weigher:          func(_ string, r readRecordText) uint32 { return uint32(len(r.text)) + 256 },
-			ExpiryCalculator: otter.ExpiryWriting[string, readRecordText](StorageReadAge),
+			ExpiryCalculator: otter.ExpiryWriting[string, readRecordText](storageReadAge),
 		}),
 	}
 }
@@ -171,7 +171,7 @@ func NewRecords(storage certmagic.Storage) *Records {
 // Get implements records.Store.
 func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
 	if !fresh {
-		if known, ok := s.Read.GetIfPresent(name); ok && flight.Within(time.Since(known.at), StorageReadAge) {
+		if known, ok := s.Read.GetIfPresent(name); ok && flight.Within(time.Since(known.at), storageReadAge) {
 			return known.text, true, nil
 		}
 	}
