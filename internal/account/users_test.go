@@ -51,8 +51,9 @@ func TestAReadThatCannotBeginIsReported(t *testing.T) {
 				busy++
 			}
 		})
-		for range account.MaxReads {
-			users.Slots <- struct{}{}
+		for taken := false; !taken; { // TakeSlot fails after its timeout if no slot is free
+			_, err := users.TakeSlot()
+			taken = err != nil
 		}
 		s := &session.Session{User: userInfo("1", time.Now())}
 		time.Sleep(time.Hour)
