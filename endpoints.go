@@ -145,7 +145,7 @@ func sameOriginOnly(serve endpointFunc) endpointFunc {
 // no page to return to.
 func (rs *responses) denyScript(w http.ResponseWriter, r *http.Request, v *visit) error {
 	rs.sessions.deleteDead(w, v)
-	return respond.Unauthenticated(w, r, rs.settings.startURL(rs.returnPathOf(r)))
+	return respond.Unauthenticated(w, r, rs.settings.places.StartURL(rs.returnPathOf(r)))
 }
 
 // withSession serves an endpoint that needs a session, and denies requests without one.
@@ -175,7 +175,7 @@ func withSession(deny denyFunc, serve endpointFunc) endpointFunc {
 func (rs *responses) denyUserinfo(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if queryOf(r).Get("optional") != "1" {
 		rs.sessions.deleteDead(w, v)
-		return respond.WriteChallenge(w, r, respond.Problem{Error: respond.NotAuthenticated, LoginURL: rs.settings.startURL(rs.returnPathOf(r))})
+		return respond.WriteChallenge(w, r, respond.Problem{Error: respond.NotAuthenticated, LoginURL: rs.settings.places.StartURL(rs.returnPathOf(r))})
 	}
 	rs.sessions.deleteDead(w, v)
 	respond.SetOwnHeaders(w.Header())
@@ -266,7 +266,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		return nil
 	case query.Has(switchQuery):
 		// Not a redirect: form-action of the page would block the way to the provider.
-		start := h.settings.startURL(h.responses.returnPath(query.Get("return_to")))
+		start := h.settings.places.StartURL(h.settings.places.ReturnPath(query.Get("return_to")))
 		w.Header().Set("Refresh", "0;url="+start)
 		return h.responses.writePage(w, r, http.StatusOK, pageContinue, pageData{home: start})
 	case h.settings.afterLogout != "":

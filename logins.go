@@ -61,26 +61,9 @@ func (si *signIns) goneCallback(w http.ResponseWriter, r *http.Request, v *visit
 		return respond.Redirect(w, http.StatusSeeOther, gone.ReturnPath)
 	}
 	if answer.ErrorCode == "" && si.MayRestart(w, &v.sent, flow, gone) {
-		return respond.Redirect(w, http.StatusSeeOther, si.restartURL(gone))
+		return respond.Redirect(w, http.StatusSeeOther, si.settings.places.RestartURL(gone))
 	}
 	return si.showDropped(w, r, gone)
-}
-
-// restartURL is the address of `start` for a dropped login.
-func (si *signIns) restartURL(gone browser.Destination) string {
-	start := si.settings.startURL(gone.ReturnPath)
-	if !gone.Popup {
-		return start
-	}
-	separator := "?"
-	if start != si.settings.endpoints["start"] {
-		separator = "&"
-	}
-	start += separator + "popup=1"
-	if gone.Nonce != "" {
-		start += "&nonce=" + gone.Nonce
-	}
-	return start
 }
 
 // showDropped shows a page with a button that starts a dropped login again. This is no

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/charging"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
-	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/web"
 )
@@ -39,41 +37,18 @@ func (rs *responses) demandLogin(w http.ResponseWriter, r *http.Request, v *visi
 	returnTo := rs.returnPathOf(r)
 	switch {
 	case !browser.IsNavigation(r):
-		return respond.Unauthenticated(w, r, rs.settings.startURL(returnTo))
+		return respond.Unauthenticated(w, r, rs.settings.places.StartURL(returnTo))
 	case rs.settings.loginPage:
 		w.Header().Set("WWW-Authenticate", respond.Challenge)
 		return rs.writePage(w, r, http.StatusUnauthorized, pageSignIn, pageData{returnTo: returnTo})
 	default:
-		return respond.Redirect(w, http.StatusFound, rs.settings.startURL(returnTo))
+		return respond.Redirect(w, http.StatusFound, rs.settings.places.StartURL(returnTo))
 	}
 }
 
-// returnPathOf returns the path to go back to after the sign-in. For a page navigation it is
-// the requested page. For a script's request it is the page that runs the script, according
-// to the Referer header, so that the user does not end on JSON.
+// returnPathOf returns the path to go back to after the sign-in of a request.
 func (rs *responses) returnPathOf(r *http.Request) string {
-	target := ""
-	if browser.IsNavigation(r) {
-		target = originalURL(r).RequestURI()
-	} else if referer, err := url.Parse(r.Referer()); err == nil && origin.Of(referer) == rs.settings.origin {
-		target = referer.RequestURI()
-	}
-	return rs.returnPath(target)
-}
-
-// returnPath returns a safe return path, or after_login. The endpoints start and callback are
-// not allowed: going back to them would start another sign-in.
-func (rs *responses) returnPath(raw string) string {
-	cleaned, ok := origin.CleanPath(origin.WithoutOwnOrigin(raw, rs.settings.origin))
-	if !ok {
-		return rs.settings.afterLogin
-	}
-	path, _, _ := strings.Cut(cleaned, "?")
-	path, _, _ = strings.Cut(path, "#")
-	if path == rs.settings.endpoints["start"] || path == rs.settings.endpoints["callback"] {
-		return rs.settings.afterLogin
-	}
-	return cleaned
+	return rs.settings.places.ReturnPathOf(r, originalURL(r))
 }
 
 // The pages, under the names that this package uses.
@@ -124,7 +99,7 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 	if home == d.retry {
 		home = "" // the page that the user cannot see is no way back
 	}
-	start := s.startURL(d.returnTo)
+	start := s.places.StartURL(d.returnTo)
 	if d.signedIn {
 		start = ""
 	}
@@ -170,37 +145,13 @@ func (v *visit) userName() string {
 	return cmp.Or(v.session.User.Text(oauth.FieldUsername), v.session.User.Text(oauth.FieldEmail))
 }
 
-// maxStartQuery limits the escaped return path in the URL of `start`, in bytes. Servers and
-// proxies accept URLs of up to 8 KiB. A longer return path is dropped: the sign-in then leads
-// to after_login.
-const maxStartQuery = 7680
-
-// escapeLess escapes only the characters that would end or change a value in a query. A clean
-// return path contains no other character that is forbidden there.
-var escapeLess = strings.NewReplacer("%", "%25", "&", "%26", "#", "%23", "+", "%2B", ";", "%3B")
-
-// startURL returns the URL that starts a sign-in with the given return path.
-func (s *settings) startURL(returnTo string) string {
-	if returnTo == "" {
-		return s.endpoints["start"]
-	}
-	escaped := url.QueryEscape(returnTo)
-	if len(escaped) > maxStartQuery {
-		escaped = escapeLess.Replace(returnTo)
-	}
-	if len(escaped) > maxStartQuery {
-		return s.endpoints["start"]
-	}
-	return s.endpoints["start"] + "?return_to=" + escaped
-}
-
 // switchQuery marks the POST to `logout` that goes on to a sign-in with another account.
 const switchQuery = "sign_in"
 
 // switchURL returns the URL whose POST signs the user out and starts a sign-in with the given
 // return path.
 func (s *settings) switchURL(returnTo string) string {
-	_, query, _ := strings.Cut(s.startURL(returnTo), "?")
+	_, query, _ := strings.Cut(s.places.StartURL(returnTo), "?")
 	return strings.TrimSuffix(s.endpoints["logout"]+"?"+switchQuery+"=1&"+query, "&")
 }
 

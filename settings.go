@@ -47,6 +47,7 @@ type settings struct {
 	optional     []string
 	rules        policy.Rules
 	required     [][]string // the path patterns of each rule
+	places       browser.Places
 	loginPage    bool
 	afterLogin   string
 	afterLogout  string // empty: the signed-out page
@@ -84,6 +85,7 @@ func (h *Handler) resolve(repl *caddy.Replacer) (*settings, error) {
 	s.secrets = resolve.Secrets(r, h.Secret)
 	s.resolveEndpoints(r, h, redirectURI)
 	s.resolvePages(r, h)
+	s.places = browser.Places{Origin: s.origin, Start: s.endpoints["start"], Callback: s.endpoints["callback"], AfterLogin: s.afterLogin}
 	s.resolveBalance(r, h.Balance)
 	s.resolveIdentity(r, h.Identity)
 	s.resolveAssertion(r, h.Assertion)

@@ -58,7 +58,7 @@ func (si *signIns) start(w http.ResponseWriter, r *http.Request, v *visit) error
 		returnTo = asked
 	}
 	now := si.now()
-	l := browser.NewLogin(si.responses.returnPath(returnTo), query.Get("popup") == "1", "", now)
+	l := browser.NewLogin(si.settings.places.ReturnPath(returnTo), query.Get("popup") == "1", "", now)
 	if nonce := query.Get("nonce"); browser.IsNonce(nonce) {
 		l.Nonce = nonce
 	}
