@@ -22,6 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/caddy-tollgate/tollgate/internal/command"
@@ -678,5 +681,59 @@ func TestDoctorAcceptsUsualSitesWithUpstreams(t *testing.T) {
 				t.Errorf("the report of a good set-up:\n%s", r)
 			}
 		})
+	}
+}
+
+// listening is a handler that notes on how many TCP ports this process listens.
+type listening struct{}
+
+// noted is what the handler of the last request has noted. Tests run one after another.
+var noted int
+
+// CaddyModule implements caddy.Module.
+func (listening) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.doctor_tests", New: func() caddy.Module { return listening{} }}
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (listening) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	noted = listeners()
+	return next.ServeHTTP(w, r)
+}
+
+func init() {
+	caddy.RegisterModule(listening{})
+	httpcaddyfile.RegisterHandlerDirective("doctor_tests", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) { return listening{}, nil })
+	httpcaddyfile.RegisterDirectiveOrder("doctor_tests", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// listeners counts the TCP ports on which this process listens. Zero: it cannot be seen.
+func listeners() (n int) {
+	own := map[string]bool{}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		target, _ := os.Readlink(fd)
+		own[strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")] = true
+	}
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		text, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Fields(line); len(fields) > 9 && fields[3] == "0A" && own[fields[9]] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestTheCopyOfTheSiteListensNowhere: the copy has less protection than the site, and every
+// user of the machine can reach loopback.
+func TestTheCopyOfTheSiteListensNowhere(t *testing.T) {
+	c := newClinic(t)
+	c.change("public /open/*\n\t}", "public /open/*\n}\ndoctor_tests")
+	noted = 0
+	r, want := c.examine(), listeners()
+	if want == 0 || noted != want || r.Status != doctor.OK {
+		t.Errorf("while a request is served the process listens on %d ports, want %d as before:\n%s", noted, want, r)
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,9 +30,9 @@ const forged = "tollgate-doctor-forged"
 // maxProbes limits the paths that are tried. A configuration may name any number.
 const maxProbes = 40
 
-// checkUpstream serves the site's own routes on a free port of this machine. Its upstreams are
-// replaced with one of doctor's own, which writes down what it receives. Then the check sends
-// requests with forged identity headers, with and without a session.
+// checkUpstream sends requests through a copy of the site's own routes, inside this process. Its
+// upstreams are replaced with one of doctor's own, which writes down what it receives. The
+// requests have forged identity headers, and are sent with and without a session.
 func checkUpstream(ctx context.Context, e *examination) []Finding {
 	if len(e.configuration.reverseProxies(e.server.name)) == 0 {
 		return ok("no reverse_proxy in this site: no upstream receives headers")
@@ -56,11 +58,13 @@ func checkUpstream(ctx context.Context, e *examination) []Finding {
 	return ok("forged identity headers are removed: %s reached the upstream without them", counted(copied.reached, "request"))
 }
 
-// rehearsal is a copy of a site, served for a check.
+// rehearsal is a copy of a site for a check. Nobody else can send requests to it: the site
+// listens nowhere, and its upstreams listen on sockets in a folder of this user. The copy has
+// less protection than the site: no client certificates, for example, and a forward_auth that
+// lets every request pass.
 type rehearsal struct {
 	e       *examination
-	site    *http.Server
-	address string
+	site    http.Handler
 	cookies string // of the session
 	paths   []string
 	forged  http.Header
@@ -73,7 +77,7 @@ type rehearsal struct {
 	// requests that reached one in another way.
 	protected map[string]bool
 	bypasses  []bypass
-	folder    string // the storage of the copy
+	folder    string // for the storage of the copy, and for the sockets
 	clean     func()
 }
 
@@ -108,15 +112,17 @@ func (u *echo) take() *http.Request {
 	return last
 }
 
-// listen serves a handler on a free port of this machine.
-func listen(handler http.Handler) (*http.Server, string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// listen serves a handler on a socket with this name in the rehearsal's folder. address is for
+// Caddy's reverse_proxy.
+func (r *rehearsal) listen(name string, handler http.Handler) (s *http.Server, address string, err error) {
+	path := filepath.Join(r.folder, name)
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, "", err
 	}
-	s := &http.Server{Handler: handler, ReadHeaderTimeout: storeTimeout, ErrorLog: log.New(io.Discard, "", 0)}
+	s = &http.Server{Handler: handler, ReadHeaderTimeout: storeTimeout, ErrorLog: log.New(io.Discard, "", 0)}
 	go s.Serve(l) //nolint:errcheck // ends with Close
-	return s, l.Addr().String(), nil
+	return s, "unix/" + path, nil
 }
 
 func newRehearsal(e *examination) (r *rehearsal, err error) {
@@ -129,18 +135,14 @@ func newRehearsal(e *examination) (r *rehearsal, err error) {
 	if r.folder, err = os.MkdirTemp("", "tollgate-doctor-"); err != nil {
 		return r, err
 	}
-	if r.echo.Server, r.echo.address, err = listen(r.echo); err != nil {
+	if r.echo.Server, r.echo.address, err = r.listen("echo", r.echo); err != nil {
 		return r, err
 	}
-	if r.asked, r.askedAddress, err = listen(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})); err != nil {
+	if r.asked, r.askedAddress, err = r.listen("asked", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})); err != nil {
 		return r, err
 	}
 	secret := keys.NewSecret()
-	server, err := r.provision(secret)
-	if err != nil {
-		return r, err
-	}
-	if r.site, r.address, err = listen(server); err != nil {
+	if r.site, err = r.provision(secret); err != nil {
 		return r, err
 	}
 	if err := r.signIn(secret); err != nil {
@@ -156,7 +158,7 @@ func newRehearsal(e *examination) (r *rehearsal, err error) {
 
 func (r *rehearsal) close() {
 	r.clean()
-	for _, s := range []*http.Server{r.site, r.echo.Server, r.asked} {
+	for _, s := range []*http.Server{r.echo.Server, r.asked} {
 		if s != nil {
 			_ = s.Close()
 		}
@@ -277,7 +279,7 @@ func (r *rehearsal) rewriteTollgate(handler document, secret string) {
 	}
 	p["active_status"] = "any"
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint"} {
-		p[name] = "http://" + r.echo.address + "/" + name
+		p[name] = "http://127.0.0.1:1/" + name // where nothing listens
 	}
 	p["topup_endpoint"] = "off"
 	delete(p, "revocation_endpoint")
@@ -309,20 +311,18 @@ func (r *rehearsal) signIn(secret string) error {
 
 // send sends one request with forged headers, and judges what the upstream received.
 func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Finding {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.address+path, nil)
+	u, err := url.ParseRequestURI(path)
 	if err != nil {
 		return nil // no path that a client can send
 	}
-	request.Header = r.forged.Clone()
-	request.Host = r.e.probeHost()
+	request := (&http.Request{
+		Method: http.MethodGet, URL: u, RequestURI: path, Host: r.e.probeHost(), Header: r.forged.Clone(), Body: http.NoBody,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1",
+	}).WithContext(ctx)
 	if signedIn {
 		request.Header.Set("Cookie", r.cookies)
 	}
-	res, err := http.DefaultTransport.RoundTrip(request) // follows no redirect
-	if err != nil {
-		return warn("not checked: "+rootCause(err).Error(), "run doctor again")
-	}
-	_ = res.Body.Close()
+	serveQuietly(r.site, request)
 	received := r.echo.take()
 	if received == nil {
 		return nil
@@ -348,6 +348,28 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 	}
 	return nil
 }
+
+// serveQuietly serves a request, and drops the response.
+func serveQuietly(site http.Handler, request *http.Request) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // as in net/http
+			panic(p)
+		}
+	}()
+	site.ServeHTTP(&dropped{header: http.Header{}}, request)
+}
+
+// dropped is a response that nobody reads.
+type dropped struct{ header http.Header }
+
+// Header implements http.ResponseWriter.
+func (d *dropped) Header() http.Header { return d.header }
+
+// Write implements http.ResponseWriter.
+func (d *dropped) Write(p []byte) (int, error) { return len(p), nil }
+
+// WriteHeader implements http.ResponseWriter.
+func (d *dropped) WriteHeader(int) {}
 
 // judgeBypasses reports a path that does not come to tollgate. It is a failure if the path leads
 // to an upstream that tollgate protects on other paths: then it leads around tollgate. Otherwise
