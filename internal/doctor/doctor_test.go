@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,9 +24,11 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-tollgate/tollgate/internal/command"
 	"github.com/caddy-tollgate/tollgate/internal/command/commandtest"
@@ -304,7 +307,33 @@ func TestDoctorNamesWhatIsWrongAtTheProvider(t *testing.T) {
 		}, "userinfo endpoint", []string{"not from an authority that this machine trusts"}},
 		"host that does not exist": {func(c *clinic) {
 			c.change("base_url "+c.providerURL, "base_url "+c.providerURL+"\nuserinfo_endpoint https://provider.invalid/api/oauth2/userinfo")
-		}, "userinfo endpoint", []string{"the name provider.invalid"}},
+		}, "userinfo endpoint", []string{"the name provider.invalid does not exist in DNS"}},
+		"certificate of another host": {func(c *clinic) {
+			c.change("base_url "+c.providerURL, "base_url "+c.providerURL+"\nuserinfo_endpoint https://"+strings.Replace(c.serveTLS(validCertificate), "127.0.0.1", "localhost", 1)+"/api/oauth2/userinfo")
+		}, "userinfo endpoint", []string{"not for the host localhost"}},
+		"an error page instead of the sign-in": {func(c *clinic) {
+			c.answer(simulator.AuthorizePath, http.StatusFound, "")
+		}, "authorization endpoint", []string{"leads to an error page"}},
+		"a page instead of the token endpoint": {func(c *clinic) {
+			c.change("client_id", "token_endpoint /topup\nclient_id")
+		}, "token endpoint", []string{"a page", "not the token endpoint"}},
+		"a client that may not exchange codes": {func(c *clinic) {
+			c.answer(simulator.TokenPath, http.StatusBadRequest, `{"error":"unauthorized_client"}`)
+		}, "token endpoint", []string{"unauthorized_client", "authorization code grant"}},
+		"no response": {func(c *clinic) {
+			provider := c.provider
+			c.provider = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == simulator.TopUpPath { // the last endpoint
+					<-r.Context().Done()
+					return
+				}
+				provider.ServeHTTP(w, r)
+			})
+			c.change("timeout 2s", "timeout 1s")
+		}, "topup endpoint", []string{"no response within the timeout"}},
+		"401 without an error code": {func(c *clinic) {
+			c.answer(simulator.TokenPath, http.StatusUnauthorized, "")
+		}, "token endpoint", []string{"answers 401", "does not accept the client's id and secret"}},
 		"nothing listens": {func(c *clinic) {
 			c.change("base_url "+c.providerURL, "base_url http://127.0.0.1:1")
 		}, "authorization endpoint", []string{"connection is refused"}},
@@ -551,6 +580,7 @@ func TestDoctorNamesWhatIsWrongWithTheStore(t *testing.T) {
 		"Redis":                      {"", "store redis {\naddress " + redis.Address() + "\n}", nil},
 		"storage":                    {"", "store storage", nil},
 		"Redis is down":              {"", "store redis {\naddress 127.0.0.1:1\n}", []string{"cannot be used", "start the store"}},
+		"a full Redis":               {"", "store redis {\naddress " + redistest.Start(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction").Address() + "\n}", []string{"OOM", "give it room"}},
 		"a read-only Redis":          {"", "store redis {\naddress " + replica.Address() + "\n}", []string{"READONLY", "read-only replica"}},
 		"Redis has too few replicas": {"", "store redis {\naddress " + alone.Address() + "\n}", []string{"NOREPLICAS", "min-replicas-to-write"}},
 		"a read-only user":           {"", "store redis {\naddress " + redis.Address() + "\nusername reader\npassword password\n}", []string{"NOPERM", "ACL SETUSER"}},
@@ -735,5 +765,175 @@ func TestTheCopyOfTheSiteListensNowhere(t *testing.T) {
 	r, want := c.examine(), listeners()
 	if want == 0 || noted != want || r.Status != doctor.OK {
 		t.Errorf("while a request is served the process listens on %d ports, want %d as before:\n%s", noted, want, r)
+	}
+}
+
+// answer makes an endpoint of the provider give the same answer to everybody. A redirect leads
+// to an error page.
+func (c *clinic) answer(path string, status int, body string) {
+	provider := c.provider
+	c.provider = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path {
+			provider.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Location", "/error")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	})
+}
+
+func TestDoctorWarnsOfDoubtfulAnswersOfTheProvider(t *testing.T) {
+	for name, test := range map[string]struct {
+		breakIt func(c *clinic)
+		check   string
+		words   []string // nil: all is right
+	}{
+		"too many requests": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusTooManyRequests, "{}") },
+			"userinfo endpoint", []string{"429", "could not be checked"}},
+		"a user for every token": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusOK, `{"id":1}`) },
+			"userinfo endpoint", []string{"accepts a made-up access token"}},
+		"success is false": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusOK, `{"success": false}`) }, "", nil},
+		"tokens for every code": {func(c *clinic) {
+			c.answer(simulator.TokenPath, http.StatusOK, `{"access_token":"a","token_type":"Bearer","expires_in":60}`)
+		}, "token endpoint", []string{"gives tokens for a made-up code"}},
+		"an unknown error": {func(c *clinic) { c.answer(simulator.TokenPath, http.StatusBadRequest, `{"error":"odd"}`) },
+			"token endpoint", []string{"could not be seen"}},
+		"a clock that is half a minute slow": {func(c *clinic) { c.provider = withDate(c.provider, time.Now().Add(30*time.Second)) },
+			"clock", []string{"behind the provider's"}},
+		"the time of a cache": {func(c *clinic) {
+			provider := withDate(c.provider, time.Now().Add(-time.Hour))
+			c.provider = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Age", "3600")
+				provider.ServeHTTP(w, r)
+			})
+		}, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClinic(t)
+			test.breakIt(c)
+			if test.words != nil {
+				c.want(doctor.Warning, test.check, test.words...)
+			} else if r := c.examine(); r.Status != doctor.OK {
+				t.Errorf("the report of a good provider:\n%s", r)
+			}
+		})
+	}
+}
+
+func TestDoctorJudgesTheProxyThatEndsTLS(t *testing.T) {
+	inFront := func() *clinic {
+		c := newClinic(t)
+		c.serveAt("http://app.example.com")
+		c.register("https://app.example.com/oauth/callback")
+		return c
+	}
+	c := inFront()
+	c.wantAmong(doctor.Warning, "proxy buffers", "a proxy buffer of 4096 bytes")
+	c = inFront()
+	c.flags = []string{"--token-bytes", "9000"}
+	c.wantAmong(doctor.Failure, "proxy buffers", "9000 bytes do not fit into cookies", "store redis")
+}
+
+func TestDoctorExaminesOnlyTheNamedSite(t *testing.T) {
+	c := newClinic(t)
+	_, second, _ := strings.Cut(c.caddyfile, "}\n"+site)
+	c.caddyfile += "http://127.0.0.1:8081" + strings.Replace(second, c.redirectURI, "http://127.0.0.1:8081/oauth/callback", 1)
+	c.flags = []string{"--site", "127.0.0.1:8081"}
+	for _, f := range c.examine().Findings {
+		if f.Site != "" && f.Site != "http://127.0.0.1:8081" {
+			t.Errorf("a finding about %s", f.Site)
+		}
+	}
+}
+
+func TestDoctorSaysThatTollgateHasMadeASecret(t *testing.T) {
+	c := newClinic(t)
+	c.change("secret {file."+c.secretFile+"}", "session {\nstore storage\n}")
+	c.want(doctor.Warning, "secret", "makes one after its first start")
+	if err := os.MkdirAll(filepath.Join(c.storage, "tollgate"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.storage, keys.StoredSecretKey), []byte(keys.NewSecret()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.want(doctor.Warning, "secret", "has made one")
+}
+
+func TestTheUpstreamCheckKnowsWhatItHasSeen(t *testing.T) {
+	c := newClinic(t)
+	c.change("admin off", "admin off\norder tollgate after reverse_proxy")
+	c.change("public /open/*", "identity none")
+	c.want(doctor.Failure, "upstream", "receives the session cookie")
+	c = newClinic(t)
+	c.change("reverse_proxy 127.0.0.1:9", "respond 200\nreverse_proxy 127.0.0.1:9")
+	c.want(doctor.Warning, "upstream", "no request reached a reverse_proxy")
+
+	t.Setenv("TMPDIR", t.TempDir())
+	c = newClinic(t)
+	c.change("reverse_proxy 127.0.0.1:9", "abort /private/*\nreverse_proxy 127.0.0.1:9")
+	if r := c.examine(); r.Status != doctor.OK {
+		t.Errorf("a site that aborts some requests:\n%s", r)
+	}
+	if left, err := filepath.Glob(os.TempDir() + "/tollgate-doctor-*"); err != nil || left != nil {
+		t.Errorf("doctor has left %v (%v)", left, err)
+	}
+}
+
+// oddStorage is a storage that is slow, or returns other values than were written.
+type oddStorage struct {
+	certmagic.FileStorage
+	How string `json:"how"`
+}
+
+// CaddyModule implements caddy.Module.
+func (*oddStorage) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.storage.doctor_tests", New: func() caddy.Module { return &oddStorage{} }}
+}
+
+// UnmarshalCaddyfile reads how the storage is odd, and its folder.
+func (s *oddStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.Args(&s.How, &s.Path) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// CertMagicStorage implements caddy.StorageConverter.
+func (s *oddStorage) CertMagicStorage() (certmagic.Storage, error) { return s, nil }
+
+// Store implements certmagic.Storage.
+func (s *oddStorage) Store(ctx context.Context, key string, value []byte) error {
+	if s.How == "slow" {
+		time.Sleep(150 * time.Millisecond) // more than doctor accepts
+	}
+	return s.FileStorage.Store(ctx, key, value)
+}
+
+// Load implements certmagic.Storage.
+func (s *oddStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	value, err := s.FileStorage.Load(ctx, key)
+	if s.How == "other" && err == nil {
+		value = append(value, '!')
+	}
+	return value, err
+}
+
+func init() { caddy.RegisterModule(&oddStorage{}) }
+
+func TestDoctorMeasuresAndReadsTheStorage(t *testing.T) {
+	for how, test := range map[string]struct {
+		status doctor.Status
+		word   string
+	}{
+		"slow":  {doctor.Warning, "is slow: a write took"},
+		"other": {doctor.Failure, "returned another value than was written"},
+	} {
+		c := newClinic(t)
+		c.change("file_system "+c.storage, "doctor_tests "+how+" "+c.storage)
+		c.change("public /open/*", "session {\nstore storage\n}")
+		c.want(test.status, "session store", test.word)
 	}
 }
