@@ -253,8 +253,8 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		h.audit.Event(audit.Logout, r, v.session, "")
 	}
 	h.sessions.noteDisplaced(v)
-	for _, name := range h.sessions.cookiesToClear(v) {
-		w.Header().Add("Set-Cookie", h.settings.cookies.Remove(name))
+	for _, cookie := range h.settings.cookies.RemoveAll(&v.sent) {
+		w.Header().Add("Set-Cookie", cookie)
 	}
 	w.Header().Add("Set-Cookie", h.settings.cookies.SignedOut())
 	// Otherwise the back button shows cached pages of the signed-in user.
@@ -274,20 +274,6 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	default:
 		return respond.Redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"]+"?"+signedOutQuery)
 	}
-}
-
-func (ss *sessions) cookiesToClear(v *visit) []string {
-	names := []string{ss.settings.cookies.Name}
-	if v.sent.HasSecond {
-		names = append(names, ss.settings.cookies.Name+browser.SecondChunk)
-	}
-	if v.sent.Recent.Count > 0 {
-		names = append(names, ss.settings.cookies.RecentName())
-	}
-	for _, cookie := range v.sent.Logins[:min(len(v.sent.Logins), browser.MaxRemovals)] {
-		names = append(names, cookie.Name)
-	}
-	return names
 }
 
 // assertions signs who the user is, for the upstream and for other proxies.
@@ -407,24 +393,10 @@ func (s *settings) newSDK() (*web.SDK, error) {
 	})
 }
 
-// serveSDK serves the same bytes to every caller. Cross-Origin-Resource-Policy keeps pages
-// of other origins from loading it: there it would call the endpoints of the wrong origin.
+// serveSDK serves the same bytes to every caller.
 func (h *Handler) serveSDK(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	header := w.Header()
-	respond.SetOwnHeaders(header)
-	header.Set("Content-Type", "text/javascript; charset=utf-8")
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	header.Set("Vary", "Accept-Encoding")
-	body := h.sdk.Plain
-	if slices.Contains(encode.AcceptedEncodings(r, []string{"gzip"}), "gzip") {
-		// Compressed here, because Caddy's encode may come later in the chain.
-		header.Set("Content-Encoding", "gzip")
-		body = h.sdk.Gzipped
-	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		w.Write(body) // fails only if the client has gone away
-	}
+	respond.SetOwnHeaders(w.Header())
+	// Compressed by the script, because Caddy's encode may come later in the chain.
+	h.sdk.Write(w, r.Method, slices.Contains(encode.AcceptedEncodings(r, []string{"gzip"}), "gzip"))
 	return nil
 }

@@ -20,6 +20,8 @@ const (
 	maxPendingLogins = 5
 	maxLoginBytes    = 4096
 	maxAllBytes      = 8192
+	// maxRemovals is how many cookies of sign-ins one response deletes.
+	maxRemovals = 20
 	// maxLoginPath is the longest return path in the cookie of a sign-in.
 	maxLoginPath = 1024
 	// loopLogins is how many sign-ins for one page make a loop.

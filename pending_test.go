@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
@@ -223,7 +222,7 @@ func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 		// A sibling domain's cookies with a longer path come first.
 		planted := "Cookie: " + strings.Join(junk, "; ")
 		start := b.Visit("/oauth/start?return_to=/page", planted)
-		if n := len(start.Header.Values("Set-Cookie")); n != browser.MaxRemovals+1 {
+		if n := len(start.Header.Values("Set-Cookie")); n != maxRemovals+1 {
 			t.Errorf("%s: %d cookies are set or removed", name, n)
 		}
 		a := b.Visit(b.Visit(start.Location()).Location(), planted)
@@ -233,7 +232,7 @@ func TestJunkCookiesDoNotHideALogin(t *testing.T) {
 		if got := b.Visit("/page", planted).Seen(t); got.Header.Get("X-User-Id") != gatewaytest.UserID || got.Header.Get("Cookie") != "" {
 			t.Errorf("%s: the upstream saw %v", name, got.Header)
 		}
-		if a := b.Send("POST", "/oauth/logout", nil, planted, "Origin: "+s.URL); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > browser.MaxRemovals+4 {
+		if a := b.Send("POST", "/oauth/logout", nil, planted, "Origin: "+s.URL); a.StatusCode != http.StatusSeeOther || len(a.Header.Values("Set-Cookie")) > maxRemovals+4 {
 			t.Errorf("%s: logout answers %d with %d cookies", name, a.StatusCode, len(a.Header.Values("Set-Cookie")))
 		}
 	}

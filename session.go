@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-tollgate/tollgate/internal/audit"
-	"github.com/caddy-tollgate/tollgate/internal/browser"
 	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
 	"github.com/caddy-tollgate/tollgate/internal/session"
@@ -201,10 +200,7 @@ func (ss *sessions) deadCookies(v *visit) []string {
 	if first := ss.state.displaced.SetIfAbsent(v.cookieOf, struct{}{}); !first {
 		return nil
 	}
-	v.deletions = []string{ss.settings.cookies.Remove(ss.settings.cookies.Name)}
-	if v.sent.HasSecond {
-		v.deletions = append(v.deletions, ss.settings.cookies.Remove(ss.settings.cookies.Name+browser.SecondChunk))
-	}
+	v.deletions = ss.settings.cookies.RemoveSession(&v.sent)
 	return v.deletions
 }
 

@@ -7,7 +7,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -49,7 +51,7 @@ func withoutComments(script string) string {
 
 // SDK is the script that applications load into their pages.
 type SDK struct {
-	Plain, Gzipped []byte
+	plain, gzipped []byte
 }
 
 // Endpoints are the paths of the endpoints that the script calls. A path is empty if the
@@ -70,14 +72,32 @@ func NewSDK(endpoints Endpoints) (*SDK, error) {
 		return nil, fmt.Errorf("writing the endpoints into the SDK: %w", err)
 	}
 	line := "const endpoints = " + string(paths) + ";"
-	sdk := &SDK{Plain: []byte(endpointsLine.ReplaceAllLiteralString(servedScript, line))}
+	sdk := &SDK{plain: []byte(endpointsLine.ReplaceAllLiteralString(servedScript, line))}
 
 	var compressed bytes.Buffer
 	w := gzip.NewWriter(&compressed)
-	_, err = w.Write(sdk.Plain)
+	_, err = w.Write(sdk.plain)
 	if closed := w.Close(); err != nil || closed != nil {
 		return nil, fmt.Errorf("compressing the SDK: %w", cmp.Or(err, closed))
 	}
-	sdk.Gzipped = compressed.Bytes()
+	sdk.gzipped = compressed.Bytes()
 	return sdk, nil
+}
+
+// Write sends the script. Cross-Origin-Resource-Policy keeps pages of other origins from
+// loading it: there it would call the endpoints of the wrong origin.
+func (sdk *SDK) Write(w http.ResponseWriter, method string, compressed bool) {
+	header, body := w.Header(), sdk.plain
+	header.Set("Content-Type", "text/javascript; charset=utf-8")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Vary", "Accept-Encoding")
+	if compressed {
+		header.Set("Content-Encoding", "gzip")
+		body = sdk.gzipped
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	if method != http.MethodHead {
+		_, _ = w.Write(body) // fails only if the client has gone away
+	}
 }

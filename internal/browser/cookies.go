@@ -183,6 +183,27 @@ func (j *Jar) Remove(name string) string {
 	return j.make(name, "", -1, http.SameSiteLaxMode, false)
 }
 
+// RemoveSession returns the Set-Cookie values that delete the session cookie of a browser.
+func (j *Jar) RemoveSession(sent *Sent) []string {
+	removals := []string{j.Remove(j.Name)}
+	if sent.HasSecond {
+		removals = append(removals, j.Remove(j.Name+SecondChunk))
+	}
+	return removals
+}
+
+// RemoveAll returns the Set-Cookie values that delete the gateway's cookies of a browser.
+func (j *Jar) RemoveAll(sent *Sent) []string {
+	removals := j.RemoveSession(sent)
+	if sent.Recent.Count > 0 {
+		removals = append(removals, j.Remove(j.RecentName()))
+	}
+	for _, cookie := range sent.Logins[:min(len(sent.Logins), maxRemovals)] {
+		removals = append(removals, j.Remove(cookie.Name))
+	}
+	return removals
+}
+
 // Sent holds the gateway's own cookies of one request.
 type Sent struct {
 	First, Second       string // values of the session's cookies

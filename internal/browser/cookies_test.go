@@ -129,7 +129,7 @@ func TestThousandsOfCookiesAreRejectedCheaply(t *testing.T) {
 		t.Error("got a session, want none")
 	}
 	// No key is needed: none of these values is long enough to be opened.
-	if pending := readLogins(nil, sent.Logins, "", time.Now()); len(pending.live) != 0 || len(pending.removals()) != MaxRemovals {
-		t.Errorf("got %d logins and %d removals, want 0 and %d", len(pending.live), len(pending.removals()), MaxRemovals)
+	if pending := readLogins(nil, sent.Logins, "", time.Now()); len(pending.live) != 0 || len(pending.removals()) != maxRemovals {
+		t.Errorf("got %d logins and %d removals, want 0 and %d", len(pending.live), len(pending.removals()), maxRemovals)
 	}
 }

@@ -18,10 +18,10 @@ const (
 	// maxAllBytes is the maximum size of the login and session cookies together, in bytes.
 	maxAllBytes = 8192
 
-	// MaxRemovals is the maximum number of login cookies that one response deletes. A
+	// maxRemovals is the maximum number of login cookies that one response deletes. A
 	// sibling domain may set any number of them, and a proxy in front of the gateway limits
 	// the size of a response's header.
-	MaxRemovals = 20
+	maxRemovals = 20
 
 	// minLoginValue is shorter than every sealed login, in bytes. Shorter values are
 	// rejected without cryptography.
@@ -87,7 +87,7 @@ func (p *pendingLogins) keep(count, size int) {
 	}
 }
 
-// removals returns the names of the cookies to delete in one response, at most MaxRemovals.
+// removals returns the names of the cookies to delete in one response, at most maxRemovals.
 // Cookies that hold a login come first, because they certainly belong to the gateway.
 func (p *pendingLogins) removals() []string {
 	var names []string
@@ -95,7 +95,7 @@ func (p *pendingLogins) removals() []string {
 		names = append(names, l.name)
 	}
 	names = append(names, p.junk...)
-	return names[:min(len(names), MaxRemovals)]
+	return names[:min(len(names), maxRemovals)]
 }
 
 // loginRoom returns how many bytes the login cookies may take if the session's cookies take
