@@ -504,6 +504,9 @@ func TestSignInWithAnotherAccountLeadsToTheProvider(t *testing.T) {
 	if page := parsePage(t, refused); refused.StatusCode != http.StatusForbidden || page.attrs["form action"] != action || page.attrs["a href"] != "/" || !strings.Contains(page.words, "Signed in as user123") {
 		t.Fatalf("got %d %s", refused.StatusCode, refused.Text)
 	}
+	if link, ok := parsePage(t, b.Visit("/")).attrs["a href"]; ok {
+		t.Errorf("the page of / has a way back to %q, which is the same page", link)
+	}
 	if a := b.Send("POST", action, nil, "Origin: https://evil.example"); a.StatusCode != http.StatusForbidden {
 		t.Errorf("from another origin: got %d, want 403", a.StatusCode)
 	}
@@ -533,5 +536,19 @@ func TestSignInWithAnotherAccountLeadsToTheProvider(t *testing.T) {
 	}
 	if a := b.Send("POST", "/oauth/logout", nil, "Origin: "+s.URL); a.Location() != "/bye" {
 		t.Errorf("a sign-out without sign_in leads to %q, want after_logout", a.Location())
+	}
+}
+
+// A user who is not active gets no session, but can sign in with another account.
+func TestRefusedSignInKeepsTheReturnPath(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser()
+	callback := b.Authorize("?return_to=%2Fpage%3Fa%3D1")
+	if err := s.Provider.UpdateUser(12345, func(u *simulator.User) { u.Status = 2 }); err != nil {
+		t.Fatal(err)
+	}
+	a := b.Visit(callback)
+	if action := parsePage(t, a).attrs["form action"]; a.StatusCode != http.StatusForbidden || action != "/oauth/logout?sign_in=1&return_to=%2Fpage%3Fa%3D1" || strings.Contains(a.Text, "Signed in as") {
+		t.Errorf("got %d, the form posts to %q: %s", a.StatusCode, action, a.Text)
 	}
 }
