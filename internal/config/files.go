@@ -33,6 +33,21 @@ func FilesIn(raw ...string) []string {
 	return files
 }
 
+// namedPipeIn returns the first file that the placeholders of a text name and that is a named
+// pipe, or "". Reading a pipe ends only if another process writes to it, so Caddy would wait for
+// that at each start and reload.
+func namedPipeIn(raw string) string {
+	if !strings.Contains(raw, "{"+filePlaceholder) {
+		return ""
+	}
+	for _, name := range FilesIn(raw) {
+		if info, err := os.Stat(name); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+			return name
+		}
+	}
+	return ""
+}
+
 // NewRereader returns a Resolver for settings that are read again while the gateway runs. It
 // reads files as Caddy does, and writes no log line about a file that cannot be read: the
 // error of the Resolver says it.

@@ -75,6 +75,10 @@ func (r *Resolver) AnyText(setting, raw, byDefault string) string {
 	if raw == "" {
 		return byDefault
 	}
+	if pipe := namedPipeIn(raw); pipe != "" {
+		r.fail(setting, raw, fmt.Errorf("file %s is a named pipe: reading it may wait for ever; write the value into an ordinary file", Shown(pipe)))
+		return byDefault
+	}
 	text, err := r.Repl.ReplaceOrErr(raw, true, true)
 	if err == nil && strings.TrimSpace(text) == "" {
 		err = errors.New("is empty")
