@@ -790,18 +790,30 @@ func TestDoctorWarnsOfDoubtfulAnswersOfTheProvider(t *testing.T) {
 		check   string
 		words   []string // nil: all is right
 	}{
-		"too many requests": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusTooManyRequests, "{}") },
-			"userinfo endpoint", []string{"429", "could not be checked"}},
-		"a user for every token": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusOK, `{"id":1}`) },
-			"userinfo endpoint", []string{"accepts a made-up access token"}},
+		"too many requests": {
+			func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusTooManyRequests, "{}") },
+			"userinfo endpoint",
+			[]string{"429", "could not be checked"},
+		},
+		"a user for every token": {
+			func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusOK, `{"id":1}`) },
+			"userinfo endpoint",
+			[]string{"accepts a made-up access token"},
+		},
 		"success is false": {func(c *clinic) { c.answer(simulator.UserInfoPath, http.StatusOK, `{"success": false}`) }, "", nil},
 		"tokens for every code": {func(c *clinic) {
 			c.answer(simulator.TokenPath, http.StatusOK, `{"access_token":"a","token_type":"Bearer","expires_in":60}`)
 		}, "token endpoint", []string{"gives tokens for a made-up code"}},
-		"an unknown error": {func(c *clinic) { c.answer(simulator.TokenPath, http.StatusBadRequest, `{"error":"odd"}`) },
-			"token endpoint", []string{"could not be seen"}},
-		"a clock that is half a minute slow": {func(c *clinic) { c.provider = withDate(c.provider, time.Now().Add(30*time.Second)) },
-			"clock", []string{"behind the provider's"}},
+		"an unknown error": {
+			func(c *clinic) { c.answer(simulator.TokenPath, http.StatusBadRequest, `{"error":"odd"}`) },
+			"token endpoint",
+			[]string{"could not be seen"},
+		},
+		"a clock that is half a minute slow": {
+			func(c *clinic) { c.provider = withDate(c.provider, time.Now().Add(30*time.Second)) },
+			"clock",
+			[]string{"behind the provider's"},
+		},
 		"the time of a cache": {func(c *clinic) {
 			provider := withDate(c.provider, time.Now().Add(-time.Hour))
 			c.provider = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
