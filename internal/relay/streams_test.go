@@ -66,6 +66,7 @@ func TestASessionIsCheckedInTheShortestInterval(t *testing.T) {
 		}
 		streams := []*relay.Stream[int]{newStream(table, "a", 5, ended, look), newStream(table, "a", 0, ended, look)}
 		time.Sleep(2*time.Minute + 15*time.Second)
+		synctest.Wait()
 		// The first check sets the interval of those after the second.
 		if want := []time.Duration{time.Minute, 2 * time.Minute, 2*time.Minute + 10*time.Second}; !slices.Equal(checks, want) {
 			t.Errorf("checked at %v, want %v", checks, want)
@@ -75,6 +76,7 @@ func TestASessionIsCheckedInTheShortestInterval(t *testing.T) {
 		}
 		before := len(checks)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if got := len(checks); got != before {
 			t.Errorf("%d checks after the last stream, want none", got-before)
 		}
