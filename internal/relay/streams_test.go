@@ -57,8 +57,7 @@ func TestASessionIsCheckedInTheShortestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table, ended, began := relay.NewTable[int](), make(chan int, 10), time.Now()
 		var checks []time.Duration
-		var look func(string)
-		look = func(name string) {
+		look := func(name string) {
 			checks = append(checks, time.Since(began))
 			table.Check(name, func(s *relay.Stream[int]) (*relay.End, time.Duration) {
 				return nil, time.Duration(10+s.Owner) * time.Second
