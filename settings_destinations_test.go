@@ -45,9 +45,11 @@ func TestRiskySettingsAreWarnings(t *testing.T) {
 		"after_logout /bye\npublic /bye":    "",
 		"after_logout /bye\noptional /b*":   "",
 		"after_logout /oauth/logout?done=1": "",
+		"pass_access_token":                 "",
+		"pass_access_token X-Token":         "pass_access_token: Caddy hides",
 	} {
 		log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+block+"\n}\n}\n")
-		for _, text := range []string{"session.same_site none", "after_logout needs a login"} {
+		for _, text := range []string{"session.same_site none", "after_logout needs a login", "pass_access_token: Caddy hides"} {
 			if got := strings.Contains(log, text); got != (text == want) {
 				t.Errorf("%s: warned of %q: %v", block, text, got)
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/neighbours"
 	"github.com/caddy-tollgate/tollgate/internal/policy"
@@ -42,6 +43,9 @@ func (s *settings) warnings(matchers caddyhttp.MatcherSets) starting.Warnings {
 	}
 	if len(matchers) == 0 && resolve.NeedsLogin(s.afterLogout, s.endpoints, s.public, s.optional) && !s.loginPage {
 		w.LogoutNeedsLogin = s.afterLogout
+	}
+	if s.identity.Token != identity.DefaultTokenHeader {
+		w.LoggedToken = s.identity.Token
 	}
 	return w
 }
