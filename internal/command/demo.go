@@ -145,6 +145,7 @@ func (s *demoSite) chooseMetrics(address string, config *demoConfig) error {
 	}
 	host, _, _ := net.SplitHostPort(address)
 	config.metrics = originOf(l, host)
+	config.metricsAddress, _, _ = net.SplitHostPort(l.Addr().String())
 	s.metricsURL = config.metrics + "/metrics"
 	return l.Close()
 }
@@ -256,6 +257,7 @@ type demoConfig struct {
 	clientID, clientSecret string
 	secret                 string
 	metrics                string // origin of the site for metrics; empty without one
+	metricsAddress         string // IP address that this site listens on
 	upstream               string
 }
 
@@ -325,12 +327,13 @@ http://:%s {
 		port, c.origin, c.metricsSite())
 }
 
-// metricsSite returns the block of the site for metrics.
+// metricsSite returns the block of the site for metrics. It may listen on another address than
+// the demo.
 func (c *demoConfig) metricsSite() string {
 	if c.metrics == "" {
 		return ""
 	}
-	return c.metrics + " {\n\tmetrics /metrics\n}\n"
+	return fmt.Sprintf("%s {\n\tbind %s\n\tmetrics /metrics\n}\n", c.metrics, c.metricsAddress)
 }
 
 // run starts Caddy with folder for everything that it may store.

@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"html"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -43,7 +44,7 @@ func visit(t *testing.T, d command.Demo) *gatewaytest.Browser {
 // TestAlertsSeeThatTheProviderOfTheDemoIsSwitchedOff reads the metrics of the demo with a real
 // Prometheus. The demo keeps sessions in cookies, so the store's panels stay empty.
 func TestAlertsSeeThatTheProviderOfTheDemoIsSwitchedOff(t *testing.T) {
-	d := command.StartDemo(t)
+	d := command.StartDemo(t, "127.0.0.1:0")
 	use := func(what string, done func() bool) {
 		t.Helper()
 		b := visit(t, d)
@@ -81,4 +82,17 @@ func TestAlertsSeeThatTheProviderOfTheDemoIsSwitchedOff(t *testing.T) {
 
 	d.Provider.ClearFaults()
 	use("TollgateProviderDown is over", func() bool { return !slices.Contains(p.Firing(), "TollgateProviderDown") })
+}
+
+func TestDemoServesMetricsAtAnotherAddressThanItsOwn(t *testing.T) {
+	d := command.StartDemo(t, "127.0.0.2:0")
+	res, err := http.Get(d.MetricsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(text), "tollgate_") {
+		t.Errorf("%s: got %d and %d bytes (%v), want metrics of tollgate", d.MetricsURL, res.StatusCode, len(text), err)
+	}
 }

@@ -13,10 +13,11 @@ type Demo struct {
 	Provider                     *simulator.Provider
 }
 
-// StartDemo starts the demo as the command does, with metrics, until the end of the test.
-func StartDemo(t *testing.T) Demo {
+// StartDemo starts the demo as the command does, with metrics at an address, until the end of
+// the test.
+func StartDemo(t *testing.T, metrics string) Demo {
 	t.Helper()
-	site, err := startDemo(demoOptions{listen: "127.0.0.1:0", metrics: "127.0.0.1:0", accessLifetime: time.Hour})
+	site, err := startDemo(demoOptions{listen: "127.0.0.1:0", metrics: metrics, accessLifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
