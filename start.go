@@ -37,15 +37,13 @@ func (s *settings) warnings(matchers caddyhttp.MatcherSets) starting.Warnings {
 		TrustsEverybody: s.forwarding.Proxies.Everybody(),
 		Gaps:            policy.MatcherGaps(resolve.MatchedPaths(matchers), s.public, s.optional),
 		CrossSiteCookie: s.cookies.SameSite == http.SameSiteNoneMode,
+		TokenIsLogged:   s.identity.Token != "" && s.identity.Token != identity.DefaultTokenHeader,
 	}
 	for _, gap := range policy.RuleGaps(s.public, s.optional, s.required) {
 		w.Gaps = append(w.Gaps, gap.String())
 	}
 	if len(matchers) == 0 && resolve.NeedsLogin(s.afterLogout, s.endpoints, s.public, s.optional) && !s.loginPage {
 		w.LogoutNeedsLogin = s.afterLogout
-	}
-	if s.identity.Token != identity.DefaultTokenHeader {
-		w.LoggedToken = s.identity.Token
 	}
 	return w
 }
