@@ -48,6 +48,30 @@ func TestPageShowsTheIdentityHeaders(t *testing.T) {
 	}
 }
 
+func TestUserIsShownByTheFirstTextThatThereIs(t *testing.T) {
+	for _, test := range []struct {
+		user          user
+		initial, said string
+	}{
+		{user{Name: "ärger", Email: "b@example.com", ID: "7", Age: "0"}, "Ä", "read just now"},
+		{user{Email: "b@example.com", ID: "7", Age: "1"}, "B", "read 1 second ago"},
+		{user{ID: "7", Age: "61"}, "7", "read 61 seconds ago"},
+		{user{}, "?", "of unknown age"},
+	} {
+		if initial, said := test.user.Initial(), test.user.Since(); initial != test.initial || said != test.said {
+			t.Errorf("%+v: got %q, %q, want %q, %q", test.user, initial, said, test.initial, test.said)
+		}
+	}
+}
+
+func TestDamagedEncodingIsShownAsItCame(t *testing.T) {
+	for value, want := range map[string]string{"%E5%BC%A0": "张", "50%": "50%", "%zz": "%zz", "%FF": "%FF", "": ""} {
+		if got := decode(value); got != want {
+			t.Errorf("%q: got %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestUnknownBalanceIsNotUsedUp(t *testing.T) {
 	for balance, want := range map[string]bool{"": false, "soon": false, "0.50": false, "750.00": false, "0.49": true, "0": true, "-3.00": true} {
 		if got := (user{Balance: balance}).UsedUp(); got != want {
