@@ -57,8 +57,9 @@ type visit struct {
 	streaming bool
 }
 
-// ServeHTTP implements caddyhttp.MiddlewareHandler. A request walks through it in
-// one direction: target, strip, route, session, renew, rules, identity.
+// ServeHTTP implements caddyhttp.MiddlewareHandler. A request goes through it from top to
+// bottom: target, strip, route, session, refresh, rules, identity. A request with a refused
+// target is answered before its headers are stripped, because it is not passed on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	begun := time.Now()
 	if judged := policy.JudgeTarget(r, originalURL(r)); judged != policy.TargetOK {

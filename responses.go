@@ -19,7 +19,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/web"
 )
 
-// responses writes the gateway's own pages and problem documents.
+// responses writes the gateway's own pages. For requests that are not page navigations it has
+// package respond or charging write a problem document.
 type responses struct {
 	settings *settings
 	sessions *sessions

@@ -2,8 +2,10 @@
 // can be paid while others of the same user run, reads the user's balance if the ledger needs
 // that, and settles each request when its response has ended.
 //
+// It also writes the problem documents of a 402, in problems.go.
+//
 // It does not compute with amounts and keeps no ledger: internal/spending and the stores do.
-// It does not decide which rules apply: internal/policy does. Begin with Holds.
+// It does not decide which rules apply: internal/policy does. Begin with Holds.Admit.
 package charging
 
 import (

@@ -144,14 +144,15 @@ type claimStep int
 const (
 	stepWait  claimStep = iota // read the session again after a pause
 	stepEnded                  // the session has ended
-	stepUse                    // another process has refreshed it: use the result
-	stepLeave                  // the token may be used up, and it is not needed yet
+	stepUse                    // another process has refreshed it: use its tokens
+	stepLeave                  // the refresh token may be spent, and the access token is still valid
 	stepSpend                  // send the refresh token
 )
 
-// nextStep returns the next step for a session whose refresh is due. s is the session that
-// this process knows. standing is the session in the store, or nil. watched is how long
-// this process has been reading it.
+// nextStep returns the next step for a session whose refresh is due. It is the only place that
+// decides whether a refresh token may be sent while other processes may send it, too. s is the
+// session that this process knows. standing is the session that the store has now, or nil if it
+// has none. watched is how long this process has been waiting.
 func nextStep(s, standing *session.Session, locked bool, now time.Time, watched, lease time.Duration) claimStep {
 	switch {
 	case standing == nil:
@@ -167,7 +168,7 @@ func nextStep(s, standing *session.Session, locked bool, now time.Time, watched,
 	case flight.Within(now.Sub(standing.Kept.Pending), lease) || watched < settlePause:
 		return stepWait // another process may be refreshing it
 	default:
-		return stepSpend // there is nothing left to lose
+		return stepSpend // without new tokens the session is lost anyway
 	}
 }
 
