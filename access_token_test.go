@@ -46,12 +46,12 @@ func TestAClientsOwnTokenNeverReachesTheUpstream(t *testing.T) {
 					"POST "+path+" HTTP/1.1", "Host: gateway", cookies, name+": forged-value", "Connection: "+name,
 					"Transfer-Encoding: chunked", "", "0", name+": forged-value", "", "")
 				if s.Upstream.Last.Load() == nil {
-					continue // nobody signed in, at a protected path
+					continue // a protected path without a session: the request was not passed on
 				}
 				wantNoForgery(s, t, path+" as "+name)
 				seen := s.Upstream.Last.Swap(nil).Header.Get("X-User-Token")
 				if want := path != "/public/a" && cookies != "X-None: 1"; (seen != "") != want {
-					t.Errorf("%s as %s: a token passed: %v, want %v", path, name, seen != "", want)
+					t.Errorf("%s as %s: the upstream got an access token: %v, want %v", path, name, seen != "", want)
 				}
 			}
 		}

@@ -94,7 +94,7 @@ func TestNegativeBalanceInAnyNotationDoesNotPass(t *testing.T) {
 		}
 		if want == http.StatusPaymentRequired {
 			if told, there := a.JSON(t)["balance"]; !there || told != nil {
-				t.Errorf("%q: the problem document says %s", balance, a.Text)
+				t.Errorf("%q: the problem document is %s, want \"balance\": null", balance, a.Text)
 			}
 		}
 	}

@@ -202,7 +202,7 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 	if out := b.submit(home, "/oauth/logout", nil); out.StatusCode != http.StatusOK || out.Request.URL.Path != "/oauth/logout" {
 		t.Errorf("signing out ended at %s with %d", out.Request.URL, out.StatusCode)
 	}
-	// The first tab still shows its buttons.
+	// The first tab still shows the page from before the sign-out, with its buttons.
 	stale := b.ask(home)
 	if stale.StatusCode != http.StatusUnauthorized || !strings.Contains(stale.Text, "You are signed out") {
 		t.Errorf("asking after signing out: %d: %s", stale.StatusCode, stale.Text)

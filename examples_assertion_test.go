@@ -362,7 +362,8 @@ func (v *verifierSite) attacks(evil string) map[string]string {
 	return attacks
 }
 
-// withLooseBits adds a space where base64url would have no bits that say nothing.
+// withLooseBits makes the last character of text's base64url have unused bits. It adds a space if
+// there are none.
 func withLooseBits(text string) string {
 	if len(text)%3 == 0 {
 		return text + " "

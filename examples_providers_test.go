@@ -15,8 +15,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
 )
 
-// smallProvider is a server that answers as one of the servers in examples/ does. Each
-// person who comes is signed in already, and agrees.
+// smallProvider imitates one of the provider servers in examples/. It has no sign-in page: it
+// redirects every authorization request back with a code.
 type smallProvider struct {
 	*httptest.Server
 	mu sync.Mutex

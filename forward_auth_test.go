@@ -194,7 +194,7 @@ func TestStartReturnsToThePageForwardedByTheProxy(t *testing.T) {
 	for header, want := range map[string]string{
 		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                      "/page?a=1&b=2&c=/x",
 		"X-Original-URL: /page?a=1&b=2":                            "/page?a=1&b=2",
-		"X-Original-URL: " + s.URL + "/page":                       "/", // the path alone is missing
+		"X-Original-URL: " + s.URL + "/page":                       "/", // a full URL does not count unless another header has the same path alone
 		"X-Auth-Request-Redirect: /page":                           "/page",
 		"X-Original-URL: https://evil.example/page":                "/",
 		"X-Original-URL: " + s.URL + ".evil.example/page":          "/",

@@ -2,8 +2,8 @@ package tollgate_test
 
 import "time"
 
-// Limits of the gateway, as numbers. Tests do not read them from the code, so that they also
-// fail if a limit changes by mistake.
+// Limits of the gateway. They are repeated here and not read from the code, so that tests fail if
+// a limit changes by mistake.
 const (
 	// readTimeout is how long requests wait for a reading of user information, and maxReads
 	// is how many such readings run at a time.

@@ -10,7 +10,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// TestAMatcherSelectsEverySpellingOfAMethod: gunicorn runs `post` as POST.
+// TestAMatcherSelectsEverySpellingOfAMethod has a reason: gunicorn handles the method `post` as
+// POST.
 func TestAMatcherSelectsEverySpellingOfAMethod(t *testing.T) {
 	s := withMatcher(t, "@write", gatewaytest.Options{Before: "@write method GET POST"})
 	for line, want := range map[string]int{

@@ -100,8 +100,8 @@ func TestOptionsTableMatchesTheCode(t *testing.T) {
 	}
 }
 
-// TestEveryOptionHasAWordInTheCaddyfile: the same word as the JSON key, or one that
-// the syntax makes superfluous.
+// TestEveryOptionHasAWordInTheCaddyfile expects the JSON key as the word. The options in without
+// need no word: the syntax says which they are, as in `require <path>`.
 func TestEveryOptionHasAWordInTheCaddyfile(t *testing.T) {
 	without := map[string]bool{"match": true, "provider › preset": true, "identity › presets": true, "require › paths": true, "require › budget › amount": true, "require › budget › per": true}
 	for _, row := range optionRows(t) {

@@ -26,7 +26,7 @@ const (
 type outcome struct {
 	statuses map[int]int
 	slowest  time.Duration
-	cookies  int // answers with a session cookie
+	cookies  int // responses that set a session cookie
 }
 
 // burst sends n requests at once, each with the same cookies.

@@ -274,7 +274,8 @@ func (s *settings) resolveBudgets(r *config.Resolver, setting string, block *Req
 	return budgets.List
 }
 
-// resolveCharge checks what only all blocks together show.
+// resolveCharge resolves what requests hold and which budgets count. It checks the require
+// blocks against each other, and against forward_auth.
 func (s *settings) resolveCharge(r *config.Resolver, h *Handler) {
 	if r.Err != nil {
 		return

@@ -52,7 +52,7 @@ type siteState struct {
 	failingLoops, foreignIssuers, matcherFaults rare.Line
 	// oldSecretUses limits the log line about a previous secret that is still in use.
 	oldSecretUses rare.Line
-	// fullURLs limits the log line about a proxy that sends full URLs only.
+	// fullURLs limits the log line about a proxy in front whose only original URL is a full one.
 	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was recently deleted or replaced.
 	displaced *recent.Table[session.ID, struct{}]

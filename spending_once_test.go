@@ -239,8 +239,8 @@ func TestClientThatAbortsSettlesOnce(t *testing.T) {
 	}
 }
 
-// TestCostIsReadFromHeadersAndTrailers: the client sees no Tollgate-Cost, and the hold counts
-// if there are two of them.
+// TestCostIsReadFromHeadersAndTrailers also checks that the client sees no Tollgate-Cost. If the
+// upstream sends two of them, neither counts, and the user is charged what the request held.
 func TestCostIsReadFromHeadersAndTrailers(t *testing.T) {
 	said := func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()

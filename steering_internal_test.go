@@ -68,7 +68,7 @@ func FuzzTarget(f *testing.F) {
 		}
 		read := caddyhttp.PrepareRequest(seen, caddy.NewReplacer(), nil, &caddyhttp.Server{})
 		if read.URL.Opaque != "" || read.URL.Path != "" && read.URL.Path[0] != '/' {
-			t.Fatalf("%s %q arrives without a path: %q", method, target, sent)
+			t.Fatalf("%s %q: the upstream reads no path from it: %q", method, target, sent)
 		}
 		read.URL.Path = cmp.Or(read.URL.Path, "/")
 		due, ok := rt.Demand(originalURL(read), read)

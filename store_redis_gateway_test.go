@@ -27,7 +27,7 @@ func TestWithTheRedisStoreSigningOutIsFinal(t *testing.T) {
 	b := s.NewBrowser().SignIn()
 	for name, value := range b.Cookies() {
 		if len(value) > 300 {
-			t.Errorf("the cookie %s has %d bytes", name, len(value))
+			t.Errorf("the cookie %s has %d bytes, want at most 300", name, len(value))
 		}
 	}
 	copied := b.Copy()

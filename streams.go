@@ -78,8 +78,8 @@ const (
 	balanceLook = time.Second
 )
 
-// recheckStreams checks a session that has open streams, as a request of it would be
-// checked. It refreshes the tokens if that is due. It ends each stream whose request would
+// recheckStreams checks a session that has open streams in the same way as a new request of that
+// session. It refreshes the tokens if that is due. It ends each stream whose request would
 // not pass any more. After a reload the new configuration decides. The session is opened
 // once and the balance is read once, however many streams there are.
 func (s *siteState) recheckStreams(name string) {
@@ -206,7 +206,7 @@ func (l *streamLook) demandOf(owner *passing) policy.Demand {
 
 // streamEndOf gives the reason why a stream ends after this decision. It is nil if the stream
 // goes on. A stream also goes on while the store or the provider cannot be reached, and while
-// the balance is unknown, because it may not have fallen.
+// the balance is unknown, because an unknown balance may still be high enough.
 func streamEndOf(decided decision) *relay.End {
 	switch {
 	case decided.verdict == verdictLogin:

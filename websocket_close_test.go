@@ -14,10 +14,10 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// clientCloseFrame is a client's close frame without a code. The mask is of zeros.
+// clientCloseFrame is a client's close frame without a status code. All bytes of its mask are 0.
 var clientCloseFrame = []byte{0x88, 0x80, 0, 0, 0, 0}
 
-// What Firefox needs to call it a clean close.
+// Firefox reports a clean close only if the server waits for the client's close frame.
 func TestClosingAWebSocketWaitsForTheClientOverTheNetwork(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()

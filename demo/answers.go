@@ -170,7 +170,7 @@ func (a *app) speak(w http.ResponseWriter, r *http.Request, q *question) {
 	_, _ = w.Write([]byte(after))
 }
 
-// reply returns the answer of the make-believe model.
+// reply returns the text that the demo streams as the answer of a language model.
 func reply(question string) string {
 	return fmt.Sprintf("You asked: “%s” That makes %d letters, and this is as far as I can think: "+
 		"I am no model, but a few lines of code that answer slowly. Each of these words left the application by itself "+

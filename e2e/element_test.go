@@ -43,7 +43,7 @@ func TestElementShowsTheUserAndTheBalance(t *testing.T) {
 			{"200", "error", map[string]string{"retry": "Try again", "message": "That did not work"}}, // not ours
 			{"403", "error", map[string]string{"retry": "Try again", "logout": "Sign out", "message": "This account cannot be used here"}},
 		} {
-			w.goTo("/?" + c.answer + "#" + c.answer) // with the fragment alone it would be the same page
+			w.goTo("/?" + c.answer + "#" + c.answer) // the query changes, too: a new fragment alone would not load the page again
 			w.eventually(`document.querySelector("tollgate-user").dataset.state === "` + c.state + `"`)
 			if got := evaluate[map[string]string](w, visible); !maps.Equal(got, c.want) {
 				t.Errorf("%s: shows %v, want %v", c.answer, got, c.want)

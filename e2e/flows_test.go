@@ -7,9 +7,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// Where the provider asks nothing, a browser carries the fragment along the redirects
-// by itself, also that of a page which nobody may see before the sign-in.
-func TestTheFragmentOfAProtectedPageSurvivesAOneClickLogin(t *testing.T) {
+// The simulated provider redirects at once here, without a page. Browsers keep the fragment across
+// redirects, so it must still be there after the sign-in, also for a protected page.
+func TestFragmentSurvivesSignInWithoutAProviderPage(t *testing.T) {
 	s := newSite(t, siteOptions{
 		provider: simulator.Options{AutoLogin: "user123"},
 		pages:    map[string]string{"/private": document("", "Only for users")},

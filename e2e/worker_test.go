@@ -19,8 +19,8 @@ var workers = []struct{ name, fetch string }{
 	{"loaded in advance", "event.preloadResponse.then(answer => answer ?? fetch(event.request))"},
 }
 
-// workerPolicy lets a page load a worker. Trusted Types would ask for more than a text
-// as the worker's address.
+// workerPolicy is a Content-Security-Policy that lets a page load a worker. It leaves out Trusted
+// Types, which would refuse a plain string as the worker's URL.
 const workerPolicy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:"
 
 // newWorkerSite is a site with a service worker for all of its pages. The worker

@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
-// Five of a hundred refreshes get 503 and do nothing. One of two hundred is done, and its
-// response is cut off.
+// One refresh in refusedOf gets 503, and the provider does nothing. One in cutOf is done by the
+// provider, and its response is cut off.
 const (
 	refusedOf = 20
 	cutOf     = 200

@@ -17,8 +17,8 @@ var languageFiles embed.FS
 // translation holds the texts of all pages in one language, from the file
 // lang/<tag>.json. A text may contain placeholders such as {brand}.
 //
-// A key that ends in _brand is used if a brand is set, because the sentence is a different
-// one without a name. A key that ends in _one or _other is used for a number, by the rules
+// A key that ends in _brand is used if a brand is set: a sentence with the brand's name differs
+// from the one without it. A key that ends in _one or _other is used for a number, by the rules
 // of the language. The key dir is the direction of the script.
 type translation struct {
 	tag  language.Tag

@@ -59,7 +59,7 @@ func ownAddress(t *testing.T, address, site string) string {
 	return strings.ReplaceAll(text, "app.example.com", site)
 }
 
-// use repeats what users do until done, which is asked after each round.
+// use repeats what users do until done returns true. It calls done before each round.
 func use(t *testing.T, s *gatewaytest.Running, what string, b *gatewaytest.Browser, done func() bool) {
 	t.Helper()
 	for until := time.Now().Add(30 * time.Second); !done(); {

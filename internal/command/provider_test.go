@@ -36,7 +36,7 @@ func TestProviderCommandServesWhatItPrints(t *testing.T) {
 	}
 	res.Body.Close()
 	if to := res.Header.Get("Location"); res.StatusCode != http.StatusFound || !strings.HasPrefix(to, "https://app.example.com/cb?code=") {
-		t.Errorf("authorizing gave %d to %q", res.StatusCode, to)
+		t.Errorf("authorization endpoint: status %d, Location %q; want 302 to the callback with a code", res.StatusCode, to)
 	}
 	for _, want := range []int{http.StatusServiceUnavailable, http.StatusUnauthorized} {
 		res, err := client.Get(origin + "/api/oauth2/userinfo")
@@ -78,7 +78,7 @@ func TestProviderCommandEndsWhileARequestHangs(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-cut; err == nil {
-		t.Error("the hanging request was answered")
+		t.Error("the request was answered when the provider stopped, want a broken connection")
 	}
 }
 

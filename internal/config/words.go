@@ -298,8 +298,7 @@ func (p *Parser) Pair(target *map[string]string) Word {
 	}}
 }
 
-// PairsOrOff is like Pair, and also accepts `off` for an empty map, which differs from the
-// default.
+// PairsOrOff is like Pair, and also accepts `off`, which sets an empty map. nil means the default.
 func (p *Parser) PairsOrOff(target *map[string]string) Word {
 	w := p.Pair(target)
 	return Word{Parse: func(path string) error {

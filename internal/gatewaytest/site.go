@@ -244,7 +244,8 @@ func (s *Site) WantNoDoubleSpend() {
 	}
 }
 
-// Restart ends the process's memory of the site, as a restart does.
+// Restart unloads the site and loads it again, so that the process forgets the site's state, as
+// after a restart.
 func (s *Site) Restart() {
 	s.T.Helper()
 	for _, h := range s.Handlers {

@@ -37,8 +37,8 @@ const (
 type Sealer struct {
 	codecs []*securecookie.SecureCookie // one for each secret, the current one first
 	name   string
-	// noteOld is called when a value was opened that a previous secret sealed; nil if nobody
-	// wants to know.
+	// noteOld, if it is not nil, is called when a value was opened that a previous secret has
+	// sealed.
 	noteOld func()
 }
 

@@ -69,8 +69,8 @@ func TestSealedValuesHaveOneSpellingAndCannotChange(t *testing.T) {
 	}
 }
 
-// FuzzSealed: a sealed value opens as it was, and nothing else opens: no other
-// value, none that differs in a byte, and none for another purpose.
+// FuzzSealed checks that a sealed value opens unchanged. Every other value must be refused: random
+// text, a value with one changed byte, and a value that was sealed for another purpose.
 func FuzzSealed(f *testing.F) {
 	f.Add([]byte("plain"), 3, byte('x'), "made up")
 	f.Add([]byte{}, 0, byte('='), "")

@@ -35,9 +35,9 @@ type SecretStorage interface {
 // the storage may be on the network. A running site calls Ring after its start, when it looks
 // at its store.
 type Source struct {
-	// current is the ring of the configured secrets; nil without them.
+	// current is the ring of the configured secrets. nil if none are configured.
 	current atomic.Pointer[configured]
-	// stored is the ring of the secret in Caddy's storage; nil with configured secrets.
+	// stored is the ring of the secret in Caddy's storage. nil if secrets are configured.
 	stored                *flight.Lazy[*Ring]
 	clientID, redirectURI string
 	noteOld               func()

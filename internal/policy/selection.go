@@ -89,8 +89,8 @@ func asGET(r *http.Request) func(view) (view, bool) {
 	}
 }
 
-// inUpperCase returns the view with its method in upper case: some servers, such as gunicorn, ignore its
-// case.
+// inUpperCase returns the view with its method in upper case, and whether that differs. Some
+// servers, such as gunicorn, ignore the case of the method.
 func inUpperCase(v view) (view, bool) {
 	upper := strings.ToUpper(v.method)
 	differs := upper != v.method

@@ -50,7 +50,7 @@ func (p *pipedWebSocket) isOpen() bool {
 	}
 }
 
-func TestWebSocketIsClosedAfterTheClientscloseFrame(t *testing.T) {
+func TestWebSocketIsClosedAfterTheClientsCloseFrame(t *testing.T) {
 	closeWithCode := append([]byte{0x88, 0x82, 1, 2, 3, 4}, 0x11^1, 0x31^2)
 	for name, c := range map[string]struct {
 		sent   []byte   // before the session ended

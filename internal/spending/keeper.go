@@ -40,7 +40,7 @@ type Keeper struct {
 	// lost holds are restored. A hold that was just settled must not be restored.
 	settling sync.RWMutex
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	leased map[ID]*Held
 	queue  []queued
 	active bool // whether the goroutine runs

@@ -56,7 +56,7 @@ func (w Window) bounds(now int64) (start, end int64) {
 }
 
 // Budget is what a user may spend in a window. Budgets with the same key and window share
-// one account, so that the limit can change while the account goes on.
+// one account, so a changed limit does not reset what was spent.
 type Budget struct {
 	// Key names the account. It has letters, digits and `-_./` only, and at most 64 bytes.
 	Key    string

@@ -64,9 +64,9 @@ type tlsIdentity struct {
 	identity [sha256.Size]byte
 }
 
-// key is the key of the client in the pool. It is a hash, because the password is part of it.
-// A password from a file is not: sites with the same file share a client when the file
-// changes, too.
+// key returns the key of the client in the pool. It is a hash, because the password is part of it.
+// For a password from a file only the file's name is part of it, so that sites with the same
+// file still share a client after the file has changed.
 func (o *Options) key() [sha256.Size]byte {
 	password := "=" + o.Password
 	if o.PasswordFrom != "" {

@@ -67,9 +67,10 @@ type Ledger struct {
 	shelves [shelves]shelf
 }
 
-// shelf holds the newest number and epoch that this process has seen of a part of the ledger.
+// shelf remembers the newest number and epoch that this process has seen for one part of the
+// ledger.
 type shelf struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	number int64
 	epoch  uint64
 	at     time.Time

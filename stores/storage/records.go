@@ -50,8 +50,8 @@ const (
 // Records implements records.Store in a storage of Caddy's.
 type Records struct {
 	Storage certmagic.Storage
-	// writing holds locks for the writers of this process, by a hash of the name. They come
-	// before the storage's lock, which is slower because it has to be polled.
+	// writing holds locks for the writers of this process, by a hash of the name. A writer takes
+	// its lock here before the storage's lock, which is slower because it has to be polled.
 	writing [64]sync.Mutex
 	seed    maphash.Seed
 	Read    *otter.Cache[string, readRecordText]
