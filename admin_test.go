@@ -238,7 +238,7 @@ func TestEndedSessionIsRefusedByOtherProcessesWithinASecond(t *testing.T) {
 
 	value := strings.TrimPrefix(b.Cookies()["tollgate"], "1.") // of one part
 	if recordstest.MustLoad(t, elsewhere, value) == nil {
-		t.Fatal("the other process does not know the session")
+		t.Fatalf("the other process finds no session for the ticket of %d bytes", len(value))
 	}
 	o.wantEnded("/tollgate/sessions?user="+gatewaytest.UserID, `{"ended":1}`)
 	began := time.Now()
@@ -428,7 +428,7 @@ func (h *heldRecords) Hold() func() {
 
 func (h *heldRecords) Index(ctx context.Context, user string) ([]string, error) {
 	if h.held.Load() == 0 {
-		h.t.Error("the store was asked, and a reload might have closed it")
+		h.t.Errorf("Index(%s) was called without a Hold: got %d holds, want at least 1", user, h.held.Load())
 	}
 	return h.Store.Index(ctx, user)
 }

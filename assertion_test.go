@@ -74,8 +74,8 @@ func signingKey(s *gatewaytest.Site, t *testing.T) (private ed25519.PrivateKey, 
 	}
 	private = ed25519.NewKeyFromSeed(seed)
 	published := publicKeys(s, t).Keys[0]
-	if !private.Public().(ed25519.PublicKey).Equal(published.Key) {
-		t.Fatal("the gateway has another key")
+	if got := private.Public().(ed25519.PublicKey); !got.Equal(published.Key) {
+		t.Fatalf("the documented steps derive the public key %x, the gateway publishes %x", got, published.Key)
 	}
 	return private, published.KeyID
 }
@@ -123,15 +123,15 @@ func TestAssertionIsReusedForHalfItsLifetime(t *testing.T) {
 		t.Errorf("the claims are %v", claims)
 	}
 	s.Clock.Advance(19 * time.Second)
-	if assertion() != first {
-		t.Error("after 19s of 40s another one was signed")
+	if got := assertion(); got != first {
+		t.Errorf("after 19s of 40s: got the new assertion %s, want the first one, %s", got, first)
 	}
 	s.Clock.Advance(2 * time.Second)
-	if assertion() == first {
-		t.Error("after 21s of 40s it is still the same")
+	if got := assertion(); got == first {
+		t.Errorf("after 21s of 40s: got the first assertion %s, want a new one", got)
 	}
 	if other := s.NewBrowser().SignIn().Get("/").Seen(t).Header.Get("X-Who"); other == assertion() {
-		t.Error("two sessions have one assertion")
+		t.Errorf("two sessions got the same assertion: %s", other)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestSecretIsRotatedWithoutAGap(t *testing.T) {
 		}
 	}
 	if signer := steps[2].keys.Keys[0].KeyID; len(steps[0].keys.Key(signer)) != 0 {
-		t.Error("a verifier that was not waited for knows the new key: this test sees no gap")
+		t.Errorf("the keys of the first step include the new key %s: the test cannot see a verifier with old keys", signer)
 	}
 }
 
@@ -353,8 +353,8 @@ func TestAssertionIsInNoLogExceptTheDocumentedOne(t *testing.T) {
 
 func TestTwoSitesWithOneSecretSignWithDifferentKeys(t *testing.T) {
 	one, other := gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion"}), gatewaytest.New(t, gatewaytest.Options{InTollgate: "assertion"})
-	if publicKeys(one, t).Keys[0].KeyID == publicKeys(other, t).Keys[0].KeyID {
-		t.Error("two sites have one key")
+	if got := publicKeys(one, t).Keys[0].KeyID; got == publicKeys(other, t).Keys[0].KeyID {
+		t.Errorf("two sites sign with the same key, %s", got)
 	}
 }
 

@@ -187,7 +187,7 @@ func TestTheDemoFromSignInToSignOut(t *testing.T) {
 	home = b.Follow(b.url + "/")
 	b.wantBalance(home, "749.50")
 	if !strings.Contains(home.Text, "<code>demo_app=own-cookie</code>") {
-		t.Error("the application's own cookie does not arrive, or not alone")
+		t.Errorf("the page does not show demo_app=own-cookie as the only cookie: %s", home.Text)
 	}
 
 	// The second tab has the same cookies, and goes to the provider to top up.

@@ -431,8 +431,8 @@ func TestPathsOfEndpointsAreConfigurable(t *testing.T) {
 	if a := b.Get("/gate/health"); a.StatusCode != http.StatusOK || a.Text != `{"status":"ok"}` {
 		t.Errorf("health: %d %s", a.StatusCode, a.Text)
 	}
-	if a := b.Get("/oauth/userinfo"); a.Seen(t).URI != "/oauth/userinfo" {
-		t.Error("the default path is still ours")
+	if got := b.Get("/oauth/userinfo").Seen(t).URI; got != "/oauth/userinfo" {
+		t.Errorf("the default path: the upstream saw %q, want /oauth/userinfo", got)
 	}
 }
 

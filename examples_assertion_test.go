@@ -428,7 +428,7 @@ func readsTheKeysOnceInAWhile(t *testing.T, v *verifierSite) {
 		unknown.header = strings.Replace(f.header, v.kid, fmt.Sprint("unknown-", i), 1)
 		v.expect(t, http.StatusUnauthorized, unknown.signed())
 		if n := v.keys.count.Load(); n < 2 {
-			t.Fatal("an unknown key was not asked for")
+			t.Fatalf("unknown key %d: the verifier has read the keys %d times, want at least 2", i, n)
 		}
 	}
 	if n, most := v.keys.count.Load(), 2+int64(time.Since(began)/retryOfVerifiers); n > most {
@@ -515,7 +515,7 @@ RegExp.prototype.exec = function (text) {
 		v.expect(t, http.StatusUnauthorized, forgery{withLooseBits(header), `{}`, v.private}.signed())
 	}
 	if searched := manualtest.ReadFile(t, journal); strings.Contains(searched, "other text") {
-		t.Error("the verifier has searched text that is not JSON")
+		t.Errorf("the verifier has searched text that is not JSON: %q", searched)
 	}
 }
 
@@ -542,7 +542,7 @@ func followsAnotherSecret(t *testing.T, v *verifierSite) {
 	}
 	header, _, _ := strings.Cut(v.Upstream.Last.Load().Header.Get(assertionHeader), ".")
 	if header == encoded(fmt.Sprintf(`{"alg":"EdDSA","kid":"%s","typ":"tollgate+jwt"}`, v.kid)) {
-		t.Error("the old secret signs")
+		t.Errorf("with the new secret the header is still %s", header)
 	}
 	v.expect(t, http.StatusOK, old)
 	v.keys.work()

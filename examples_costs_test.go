@@ -26,7 +26,7 @@ func TestExamplesOfCosts(t *testing.T) {
 			t.Parallel()
 			path := "examples/costs/" + file
 			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+manualtest.ReadFile(t, path)+"```") {
-				t.Error("docs/spending.md shows another text")
+				t.Errorf("docs/spending.md does not contain the text of %s", path)
 			}
 			sample := "http://" + startSample(t, path, c.run)
 			body, response := getWhole(t, sample+"/answer")

@@ -156,7 +156,7 @@ func newExampleSite(t *testing.T, example string, addresses ...string) *gatewayt
 		text = strings.Replace(text, replace[0], replace[1], 1)
 	}
 	if replaced := strings.NewReplacer(addresses...).Replace(text); replaced == text {
-		t.Fatal("the provider's address is not in the example")
+		t.Fatalf("the example has none of the provider's addresses %q", addresses)
 	} else {
 		text = replaced
 	}

@@ -26,18 +26,18 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			text := manualtest.ReadFile(t, file)
 			if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
-				t.Error("it is not formatted: run `caddy fmt --overwrite`")
+				t.Errorf("%s is not formatted: run `caddy fmt --overwrite %s`", file, file)
 			}
 			_, handlers, err := gatewaytest.Provision(text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(handlers) == 0 {
-				t.Error("no tollgate in it")
+				t.Errorf("%s has no tollgate", file)
 			}
 			for _, h := range handlers {
 				if _, onServer := h.Internals().Store.(*records.Tickets); onServer && len(h.Secret) == 0 {
-					t.Error("sessions are on the server, and no secret is configured: it would lie beside them")
+					t.Errorf("%s keeps sessions on the server and sets no `secret`: the secret would be stored beside them", file)
 				}
 			}
 			for _, h := range handlers {
@@ -53,7 +53,7 @@ func TestExamplesAdaptAndLoad(t *testing.T) {
 func TestExampleProxyCaddyfileIsFormatted(t *testing.T) {
 	text := manualtest.ReadFile(t, "examples/forward-auth-caddy/proxy.Caddyfile")
 	if string(caddyfile.Format([]byte(text))) != text {
-		t.Error("it is not formatted: run `caddy fmt --overwrite`")
+		t.Error("examples/forward-auth-caddy/proxy.Caddyfile is not formatted: run `caddy fmt --overwrite` on it")
 	}
 }
 

@@ -28,7 +28,7 @@ func TestExamplesOfUpstreams(t *testing.T) {
 			t.Parallel()
 			text := manualtest.ReadFile(t, "examples/upstreams/"+file)
 			if !strings.Contains(manual, "```"+fenceOf(file)+"\n"+text+"```") {
-				t.Error("docs/headers.md shows another text")
+				t.Errorf("docs/headers.md does not contain the text of examples/upstreams/%s", file)
 			}
 			s, direct := newSampleSite(t, file, run)
 			keepsItsWord(s, t)

@@ -82,8 +82,8 @@ func TestAuthReturnsOnlyTheIdentity(t *testing.T) {
 		wantAuth(s.NewBrowser().Get("/oauth/auth", "Cookie: "+cookie), t, cookie, 401, "unauthenticated", "")
 	}
 	before := s.Upstream.Requests.Load()
-	if s.NewBrowser().Get("/oauth/authority"); s.Upstream.Requests.Load() != before {
-		t.Error("what is not below auth has reached the upstream without a session")
+	if a := s.NewBrowser().Get("/oauth/authority"); s.Upstream.Requests.Load() != before {
+		t.Errorf("/oauth/authority without a session has reached the upstream: status %d", a.StatusCode)
 	}
 	b.Send("POST", "/oauth/logout", nil)
 	wantAuth(b.Get("/oauth/auth"), t, "after the logout", 401, "unauthenticated", "")
@@ -270,8 +270,8 @@ func TestAuthRespondsInTimeAndTheRefreshContinues(t *testing.T) {
 	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 1500 * time.Millisecond})
 	a := promptly(b, "/oauth/auth")
 	wantAuth(a, t, "while the refresh is under way", 403, "unavailable", "")
-	if a.Header.Get("Set-Cookie") != "" {
-		t.Error("a cookie is touched")
+	if got := a.Header.Get("Set-Cookie"); got != "" {
+		t.Errorf("while the refresh is under way: got Set-Cookie %q, want none", got)
 	}
 	gatewaytest.Eventually(t, "the next question succeeds", func() bool { return b.Get("/oauth/auth").StatusCode == 200 })
 	if n := s.Provider.Count(simulator.Refresh); n != 1 || s.Provider.DoubleSpends() != 0 {

@@ -173,7 +173,7 @@ func TestEveryPresetSetsAllItsHeaders(t *testing.T) {
 				}
 			}
 			if _, other := seen.Header["X-User-Id"]; other != (preset == "default") {
-				t.Errorf("X-User-Id stands there: %v", other)
+				t.Errorf("X-User-Id is set: got %v, want %v", other, !other)
 			}
 		})
 	}
@@ -195,8 +195,8 @@ func TestOwnHeadersExpandOperatorTextOnce(t *testing.T) {
 	if got := seen.Header.Get("X-Balance"); got != "750.00/fresh" {
 		t.Errorf("X-Balance: got %q", got)
 	}
-	if _, ok := seen.Header["X-User-Id"]; ok {
-		t.Error("X-User-Id is set though the preset is none")
+	if got, ok := seen.Header["X-User-Id"]; ok {
+		t.Errorf("with the preset none: got X-User-Id %q, want no such header", got)
 	}
 }
 

@@ -28,7 +28,7 @@ func inBlock(t *testing.T, open string, options gatewaytest.Options) *gatewaytes
 	s := gatewaytest.New(t, options)
 	before, rest, found := strings.Cut(s.Caddyfile, "\ttollgate {")
 	if !found {
-		t.Fatal("no directive")
+		t.Fatalf("the Caddyfile has no tollgate directive:\n%s", s.Caddyfile)
 	}
 	s.Caddyfile = before + open + " {\n\ttollgate {" + strings.TrimRight(rest, "\n") + "\n}\n"
 	s.Load()

@@ -33,7 +33,7 @@ func TestWebSocketIsRetriedWithANewTokenOverHTTP2AndHTTP3(t *testing.T) {
 				t.Errorf("the upstream refused %d tokens, want 1", len(refused))
 			}
 			if !ws.echo() {
-				t.Error("no echo")
+				t.Error("after the retry the WebSocket does not echo")
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func TestAnAnswerWithOurCookieIsNotCached(t *testing.T) {
 	s.Clock.Advance(over)
 	a = b.Get("/")
 	if a.Header.Get("Set-Cookie") == "" {
-		t.Fatal("no cookie was written")
+		t.Fatalf("after the access token expired: got no Set-Cookie, want a new session cookie; header %v", a.Header)
 	}
 	if got := a.Header["Cache-Control"]; len(got) != 1 || got[0] != "private, no-store" || a.Header.Get("Expires") != "" || a.Header.Get("CDN-Cache-Control") != "" {
 		t.Errorf("with our cookie: %v", a.Header)
@@ -161,7 +161,7 @@ func TestEventStreamPassesAtOnceWithTheNewCookie(t *testing.T) {
 	}
 	defer res.Body.Close()
 	if res.Header.Get("Set-Cookie") == "" {
-		t.Error("the new cookie is missing")
+		t.Errorf("got no Set-Cookie, want the new session cookie; header %v", res.Header)
 	}
 	more <- struct{}{}
 	if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || line != "data: 1\n" {

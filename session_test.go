@@ -141,11 +141,11 @@ func TestSecretIsGeneratedAtFirstUseAndKept(t *testing.T) {
 	s.Load()
 	storage := s.Handlers[0].Internals().Storage
 	if storage.Exists(t.Context(), keys.StoredSecretKey) {
-		t.Fatal("the secret was made before its first use")
+		t.Fatalf("the storage has %s before the first sign-in", keys.StoredSecretKey)
 	}
 	b := s.NewBrowser().SignIn()
 	if !storage.Exists(t.Context(), keys.StoredSecretKey) {
-		t.Error("the secret was not kept")
+		t.Errorf("the storage does not have %s after the first sign-in", keys.StoredSecretKey)
 	}
 	s.Restart()
 	if a := b.Get("/"); a.StatusCode != http.StatusOK {

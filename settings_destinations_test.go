@@ -98,7 +98,7 @@ func TestATemplateThatFailsLogsNoURL(t *testing.T) {
 	}
 	log := manualtest.ReadFile(t, filepath.Join(r.Logs, "default.log")) + manualtest.ReadFile(t, filepath.Join(r.Logs, "access.log"))
 	if !strings.Contains(log, "a template of `pages` failed; showing the built-in page") {
-		t.Error("the log does not name the template that failed")
+		t.Errorf("the log does not say that a template failed: %s", log)
 	}
 	for _, secret := range append(secrets, "/oauth/callback?") {
 		if strings.Contains(log, secret) {

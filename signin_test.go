@@ -343,8 +343,8 @@ func TestSignInInAPopupReportsToItsOpener(t *testing.T) {
 	if a.StatusCode != http.StatusOK || !strings.Contains(a.Text, "abc-123") || !strings.Contains(a.Text, s.URL) {
 		t.Errorf("got %d: %s", a.StatusCode, a.Text)
 	}
-	if a.Header.Get("Cross-Origin-Opener-Policy") != "" {
-		t.Error("the popup's page would lose its opener")
+	if got := a.Header.Get("Cross-Origin-Opener-Policy"); got != "" {
+		t.Errorf("the popup's page: got Cross-Origin-Opener-Policy %q, want none, so that it keeps its opener", got)
 	}
 	if got := b.Get("/"); got.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", got.StatusCode)

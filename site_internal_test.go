@@ -24,7 +24,7 @@ func TestSiteThatIsGoneCountsNoStreams(t *testing.T) {
 				return family.GetMetric()[0].GetGauge().GetValue()
 			}
 		}
-		t.Fatal("there is no tollgate_streams_open")
+		t.Fatalf("tollgate_streams_open is not among the %d metrics", len(families))
 		return 0
 	}
 	state := newSiteState(time.Now, set)

@@ -230,7 +230,7 @@ func TestClientThatAbortsSettlesOnce(t *testing.T) {
 			<-reached
 			abort()
 			if err := <-left; err == nil {
-				t.Fatal("the response is complete")
+				t.Fatal("the client read the whole response, want an error after the abort")
 			}
 			available -= c.costs + c.held
 			spent += c.costs + c.held

@@ -91,7 +91,7 @@ func TestStartWarnsOfAStoreThatCannotBeReached(t *testing.T) {
 	}
 	session := "session {\nstore redis {\naddress " + porttest.Address() + "\n}\n}"
 	if log := startLog(t, "", "http:// {\ntollgate {\n"+minimalBlock+"secret "+gatewaytest.Secret+"\n"+session+"\n}\n}\n"); strings.Contains(log, warning) {
-		t.Error("provisioning alone looks at the store")
+		t.Errorf("a provisioned site that did not start has looked at its store: %s", log)
 	}
 }
 

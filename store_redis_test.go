@@ -71,8 +71,9 @@ func TestRedisConfigErrorNamesOptionAndLine(t *testing.T) {
 			t.Errorf("%q: %v, want %s", block, err, want)
 		}
 	}
-	if _, err := adaptHandler(minimalBlock + "session {\nstore redis a:1\n}"); err == nil {
-		t.Error("an argument after the store's name went unnoticed")
+	const redisWithArgument = "session {\nstore redis a:1\n}"
+	if _, err := adaptHandler(minimalBlock + redisWithArgument); err == nil {
+		t.Errorf("%q: got no error, want one about the argument after the store's name", redisWithArgument)
 	}
 }
 

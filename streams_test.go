@@ -113,7 +113,7 @@ func (e *eventStream) wantCut(within time.Duration) {
 	select {
 	case err := <-e.ended:
 		if err == nil {
-			e.t.Error("the event stream looks finished")
+			e.t.Error("the event stream ended without an error, want a broken connection")
 		}
 	case <-time.After(within):
 		e.t.Errorf("the event stream is open after %v", within)
@@ -414,14 +414,14 @@ func TestStreamsOfOneSessionShareOneStoreRead(t *testing.T) {
 		t.Errorf("%d reads in %d periods of %d sessions, want %d at most", n, periods, sessions, most)
 	}
 	if got := s.Upstream.Streams.Load(); got != sessions*streamsEach {
-		t.Errorf("%d streams are open", got)
+		t.Errorf("%d streams are open, want %d", got, sessions*streamsEach)
 	}
 	for i, b := range browsers {
 		b.Send("POST", "/oauth/logout", nil)
 		for _, conn := range conns[i] {
 			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatal("a stream is open after the logout")
+				t.Fatalf("browser %d: a stream is still open 10s after the logout", i)
 			}
 			conn.Close()
 		}
@@ -583,7 +583,7 @@ func TestAnEventStreamToAClientThatDoesNotReadEnds(t *testing.T) {
 	select {
 	case <-open:
 	case <-time.After(2 * time.Second):
-		t.Error("the upstream is still writing")
+		t.Error("the upstream is still writing 2s after the logout")
 	}
 	gatewaytest.Eventually(t, "the gateway writes no more", func() bool { return inside.Load() == 0 })
 }

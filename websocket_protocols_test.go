@@ -92,8 +92,8 @@ func (ws *http3WebSocket) cut() bool {
 	return err != nil
 }
 
-// TestWebSocketsWorkOverHTTP2AndHTTP3: the one CONNECT that passes, with the identity,
-// and to the end of its session.
+// TestWebSocketsWorkOverHTTP2AndHTTP3 opens WebSockets with the only CONNECT that passes. They carry
+// the identity, and end with their session.
 func TestWebSocketsWorkOverHTTP2AndHTTP3(t *testing.T) {
 	t.Parallel()
 	s := newProtocolSite(t, protocolOptions{})
@@ -112,7 +112,7 @@ func TestWebSocketsWorkOverHTTP2AndHTTP3(t *testing.T) {
 				t.Errorf("the upstream saw %+v", seen)
 			}
 			if !ws.echo() {
-				t.Fatal("no echo")
+				t.Fatal("with a session the WebSocket does not echo")
 			}
 			b.Send(http.MethodPost, "/oauth/logout", nil, "Origin: "+s.URL)
 			if !ws.cut() {
