@@ -50,7 +50,7 @@ func TestBackReloadsAPageWhoseUserIsSignedOut(t *testing.T) {
 				// A Firefox that is driven takes the page from its cache.
 				w.goTo("/page")
 				if in != firefox && !evaluate[bool](w, `sessionStorage.kept === "yes"`) {
-					t.Error("the browser did not keep the page: the test does not test")
+					t.Error("the browser did not keep the page, so the test proves nothing")
 				}
 			})
 		}
@@ -67,7 +67,7 @@ func TestBackKeepsAPageWhoseUserIsStillSignedIn(t *testing.T) {
 		w.goBack(1)
 		w.isIn("user123", "750.00")
 		if in != firefox && !evaluate[bool](w, "window.typed === true") {
-			t.Error("the page was loaded anew")
+			t.Error("going back loaded the page again, want the kept page")
 		}
 	})
 }

@@ -38,8 +38,8 @@ func (p *chromiumProcess) context() (context.Context, error) {
 	return p.ctx, p.err
 }
 
-// start runs Chromium with an empty profile, which chromedp removes again. Popups are
-// blocked as they are for people: where no click asked for them.
+// start runs Chromium with an empty profile, which chromedp removes at the end. Popups without a
+// click are blocked, as for people.
 func (p *chromiumProcess) start() error {
 	path, err := findChromium()
 	if err != nil {
@@ -142,8 +142,8 @@ func (c *chromiumProfile) opened(from window, open func()) (window, error) {
 	}
 }
 
-// watch attaches to a window, and notes from then on what goes wrong in it. What its
-// console holds already is told again.
+// watch attaches to a window, and from then on notes the errors in it. Chromium repeats what its
+// console already contains.
 func (c *chromiumProfile) watch(id target.ID) (window, error) {
 	ctx, cancel := chromedp.NewContext(c.ctx, chromedp.WithTargetID(id))
 	c.detach = append(c.detach, cancel)
@@ -152,7 +152,7 @@ func (c *chromiumProfile) watch(id target.ID) (window, error) {
 	return w, w.try(network.Enable(), audits.Enable(), security.SetIgnoreCertificateErrors(true))
 }
 
-// note looks at what the browser tells about a window.
+// note records an event of the browser if it reports an error in the window.
 func (p *person) note(event any) {
 	switch e := event.(type) {
 	case *runtime.EventConsoleAPICalled:
@@ -189,8 +189,8 @@ type chromiumWindow struct {
 	ctx     context.Context
 }
 
-// try gives up after stepTimeout. The first actions of a window open it, and must run in
-// its own context: it ends with the context.
+// try runs actions, and fails after stepTimeout. The first actions of a window open it. They run in
+// the window's own context, because the window closes when the context of these actions ends.
 func (w *chromiumWindow) try(actions ...chromedp.Action) error {
 	if chromedp.FromContext(w.ctx).Target == nil {
 		if err := chromedp.Run(w.ctx); err != nil {

@@ -49,7 +49,7 @@ func TestElementShowsTheUserAndTheBalance(t *testing.T) {
 				t.Errorf("%s: shows %v, want %v", c.answer, got, c.want)
 			}
 			if got := evaluate[string](w, part("box")+".ariaBusy"); got != fmt.Sprint(c.state == "loading") {
-				t.Errorf("%s: aria-busy is %s", c.answer, got)
+				t.Errorf("%s: aria-busy is %s, want %s", c.answer, got, fmt.Sprint(c.state == "loading"))
 			}
 		}
 		w.goTo("/")
@@ -70,7 +70,7 @@ func TestElementUsesTheLanguageOfThePage(t *testing.T) {
 	w := s.newPerson().open("/#204")
 	w.isOut()
 	if got := evaluate[map[string]string](w, visible)["login"]; got != "Iniciar sesión" {
-		t.Errorf("the page's language: says %q", got)
+		t.Errorf("the page's language: says %q, want %q", got, "Iniciar sesión")
 	}
 	for lang, want := range map[string]string{
 		"en": "Sign in", "en-GB": "Sign in", "pt-BR": "Entrar", "pt": "Entrar", "es-MX": "Iniciar sesión", "ja": "ログイン", "JA-jp": "ログイン",
@@ -96,10 +96,10 @@ func TestPageCanSetTextsAndStylesOfTheElement(t *testing.T) {
 	w := s.newPerson().open("/#204")
 	w.isOut()
 	if got := evaluate[string](w, part("login")+`.querySelector("slot").assignedNodes()[0].textContent`); got != "Continue" {
-		t.Errorf("the button says %q", got)
+		t.Errorf("the button says %q, want %q", got, "Continue")
 	}
 	if got := evaluate[string](w, `(s => s.backgroundColor + s.letterSpacing)(getComputedStyle(`+part("login")+`))`); got != "rgb(1, 2, 3)3px" {
-		t.Errorf("the button looks like %s", got)
+		t.Errorf("the button looks like %s, want %s", got, "rgb(1, 2, 3)3px")
 	}
 }
 
@@ -112,7 +112,7 @@ func TestElementEscapesNames(t *testing.T) {
 	w.popup(func() { w.click(part("login")) }).signIn(gatewaytest.UserID)
 	w.isIn(hostile, "1.00")
 	if evaluate[bool](w, `Boolean(document.querySelector("tollgate-user").shadowRoot.querySelector("img")) || document.title !== "A page"`) {
-		t.Error("a name became markup")
+		t.Errorf("the element has treated the name %s as HTML", hostile)
 	}
 }
 
@@ -124,12 +124,12 @@ func TestTheElementIsUsedByKeyboardAndKeepsTheFocus(t *testing.T) {
 	w.isIn("user123", "750.00")
 	focused := `document.activeElement.shadowRoot?.activeElement?.getAttribute("part")`
 	if got := evaluate[string](w, focused); got != "button refresh" {
-		t.Errorf("the focus is on %q", got)
+		t.Errorf("the focus is on %q, want %q", got, "button refresh")
 	}
 	w.run("signing out by keyboard", chromedp.KeyEvent(kb.Tab+kb.Tab+kb.Enter))
 	w.isOut()
 	if got := evaluate[string](w, focused); got != "button login" {
-		t.Errorf("the focus is on %q", got)
+		t.Errorf("the focus is on %q, want %q", got, "button login")
 	}
 	got := evaluate[[]string](w, "["+part("box")+".role, "+part("box")+".ariaLabel, "+part("message")+".role]")
 	if want := []string{"group", "Account", "status"}; !slices.Equal(got, want) {
@@ -143,10 +143,10 @@ func TestElementWithoutATopUpPageHasNoTopUpButton(t *testing.T) {
 	w := p.openSDK()
 	w.signInByClick()
 	if evaluate[bool](w, part("topup")+".checkVisibility()") {
-		t.Error("there is a button")
+		t.Error("the top-up button is visible, want none with `topup_endpoint off`")
 	}
 	w.act("tollgate.topUp()")
 	if got := w.result(); got != `{"error":"no_topup","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"error":"no_topup","name":"TollgateError"}`)
 	}
 }

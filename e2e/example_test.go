@@ -48,7 +48,7 @@ func TestThePageOfTheProvidersDocumentWorks(t *testing.T) {
 	w.signIn(gatewaytest.UserID)
 	w.eventually(account + ` === "user123,user@example.com,750.00"`)
 	if got := evaluate[string](w, "location.href"); got != s.url+"/" {
-		t.Errorf("came back to %s", got)
+		t.Errorf("came back to %s, want %s", got, s.url+"/")
 	}
 
 	if err := s.provider.Spend(12345, 50_00); err != nil {
@@ -70,7 +70,7 @@ func TestThePageOfTheProvidersDocumentWorks(t *testing.T) {
 	w.click(`button[value="allow"]`)
 	w.eventually(account + ` === "user123,user@example.com,700.00"`)
 	if evaluate[bool](w, `document.getElementById("error").checkVisibility()`) {
-		t.Error("the error of before is still seen")
+		t.Error("the error of the earlier sign-in is still visible")
 	}
 }
 
@@ -89,10 +89,10 @@ func TestThePageOfTheProvidersDocumentShowsErrorsAsText(t *testing.T) {
 		w.goTo(address)
 		w.eventually(`document.getElementById("error")?.textContent.startsWith("That")`)
 		if got := evaluate[string](w, `document.getElementById("error").textContent`); got != "That did not work: "+want {
-			t.Errorf("%s: the page says %q", address, got)
+			t.Errorf("%s: the page says %q, want %q", address, got, "That did not work: "+want)
 		}
 		if got := evaluate[string](w, "document.title"); got != "My application" {
-			t.Errorf("%s: the title is %q", address, got)
+			t.Errorf("%s: the title is %q, want %q", address, got, "My application")
 		}
 		w.eventually(`document.getElementById("login").checkVisibility()`)
 	}

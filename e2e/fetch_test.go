@@ -35,23 +35,23 @@ func TestCallIsNotRepeatedForAnotherUser(t *testing.T) {
 	popup.shows("Signed in as maria")
 	popup.click(`button[value="allow"]`)
 	if got := w.result(); got != `{"error":"user_changed","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"error":"user_changed","name":"TollgateError"}`)
 	}
 	if got := evaluate[string](w, "late"); got != "user_changed" {
-		t.Errorf("a call from before the sign-in: %s", got)
+		t.Errorf("a call from before the sign-in: %s, want %s", got, "user_changed")
 	}
 	if n := calls.Load(); n != 0 {
-		t.Errorf("%d calls reached the application", n)
+		t.Errorf("%d calls reached the application, want %d", n, 0)
 	}
 	w.isIn("maria", "3.20")
 	w.heard(`[["login","user123","750.00"],["expired",null,null],["login","maria","3.20"]]`)
 }
 
-// signOutElsewhere ends the session without a word to the page.
+// signOutElsewhere ends the session without telling the page.
 func (s *site) signOutElsewhere(w *tab) {
 	s.t.Helper()
 	if got := evaluate[int](w, `fetch("/oauth/logout", { method: "POST", headers: { Accept: "application/json" } }).then(r => r.status)`); got != http.StatusNoContent {
-		s.t.Fatalf("signing out: %d", got)
+		s.t.Fatalf("signing out: %d, want %d", got, http.StatusNoContent)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestAClosedPopupRejectsEveryCallThatWaits(t *testing.T) {
 	popup.shut()
 	w.click("body")
 	if got := w.result(); got != `{"value":["popup_closed","popup_closed","popup_closed"]}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"value":["popup_closed","popup_closed","popup_closed"]}`)
 	}
 }
 
@@ -80,10 +80,10 @@ func TestCallWithoutAClickDoesNotLeaveThePage(t *testing.T) {
 	w.goTo("/")
 	w.isOut()
 	if got := evaluate[string](w, `tollgate.fetch("/api/").catch(error => error.code)`); got != "popup_blocked" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want %s", got, "popup_blocked")
 	}
 	if got := evaluate[string](w, "location.pathname"); got != "/" {
-		t.Errorf("the page went to %s", got)
+		t.Errorf("the page went to %s, want %s", got, "/")
 	}
 }
 
@@ -96,10 +96,10 @@ func TestACallThatStaysUnauthorizedIsRepeatedOnce(t *testing.T) {
 	popup := w.popup(func() { w.act(`tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(r => r.status)`) })
 	popup.signIn(gatewaytest.UserID)
 	if got := w.result(); got != `{"value":403}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"value":403}`)
 	}
 	if n := p.sent("POST /api/send"); n != 2 {
-		t.Errorf("sent %d times", n)
+		t.Errorf("the call was sent %d times, want %d", n, 2)
 	}
 }
 
@@ -154,14 +154,14 @@ func TestInsufficientBalanceSendsAnEventAndOffersATopUp(t *testing.T) {
 	evaluate[any](w, `(tollgate.addEventListener("balance", e => window.lack = e.detail.insufficient ?? window.lack), null)`)
 	w.act(`tollgate.fetch("/api/send", { method: "POST", body: "x" }).then(async r => [r.status, (await r.json()).error])`)
 	if got := w.result(); got != `{"value":[402,"insufficient_balance"]}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"value":[402,"insufficient_balance"]}`)
 	}
 	if got := evaluate[string](w, "JSON.stringify(lack)"); got != `{"balance":"750.00","required":"1000"}` {
-		t.Errorf("lacking: %s", got)
+		t.Errorf("lacking: %s, want %s", got, `{"balance":"750.00","required":"1000"}`)
 	}
 	w.eventually(part("message") + `.textContent === "Your balance is not enough"`)
 	if !evaluate[bool](w, "!"+part("topup")+".hidden") {
-		t.Error("nothing leads to the top-up")
+		t.Error("the top-up button is hidden, want it visible after a 402")
 	}
 }
 
@@ -178,7 +178,7 @@ func TestSDKErrorsHaveCodes(t *testing.T) {
 	} {
 		w.act(c.act)
 		if got := w.result(); got != `{"error":"`+c.want+`","name":"TollgateError"}` {
-			t.Errorf("%s: %s", c.act, got)
+			t.Errorf("%s: %s, want %s", c.act, got, `{"error":"`+c.want+`","name":"TollgateError"}`)
 		}
 	}
 	w.signInByClick()
@@ -186,7 +186,7 @@ func TestSDKErrorsHaveCodes(t *testing.T) {
 		s.provider.SetFault(simulator.TopUp, simulator.Fault{Status: status, Body: fault})
 		w.act("tollgate.topUp()")
 		if got := w.result(); got != `{"error":"unavailable","name":"TollgateError"}` {
-			t.Errorf("%s: %s", fault, got)
+			t.Errorf("%s: %s, want %s", fault, got, `{"error":"unavailable","name":"TollgateError"}`)
 		}
 	}
 	s.provider.SetFault(simulator.UserInfo, simulator.Fault{Status: 503})

@@ -19,9 +19,9 @@ import (
 // firefox is the one Firefox of all tests.
 var firefox = &firefoxProcess{}
 
-// firefoxProcess is a Firefox that starts when it is first needed. It has one profile,
-// whose windows and cookies go after each test: what a site keeps otherwise is under an
-// origin that no other test has.
+// firefoxProcess is a Firefox that starts when it is first needed. All tests share its profile. After
+// each test its windows are closed and its cookies are removed. Other storage of a site does no
+// harm, because each test has an origin of its own.
 type firefoxProcess struct {
 	once    sync.Once
 	program *exec.Cmd
@@ -30,8 +30,8 @@ type firefoxProcess struct {
 	err     error
 }
 
-// firefoxSettings make Firefox block popups as it does for people, where Marionette
-// allows them, and keep it from asking its vendor for anything.
+// firefoxSettings make Firefox block popups as it does for people, although Marionette allows them
+// by default. They also prevent requests to Mozilla.
 const firefoxSettings = `user_pref("marionette.port", 0);
 user_pref("dom.disable_open_during_load", true);
 user_pref("network.connectivity-service.enabled", false);
@@ -76,7 +76,7 @@ func (f *firefoxProcess) start() error {
 	return err
 }
 
-// awaitFile waits until a file has a content.
+// awaitFile waits until a file is not empty, and returns its content.
 func awaitFile(name string) (string, error) {
 	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if text, err := os.ReadFile(name); err == nil && len(text) > 0 {
@@ -172,7 +172,7 @@ func (m *marionette) call(command command, parameters any) (json.RawMessage, err
 	return m.send("WebDriver:"+string(command), parameters)
 }
 
-// send sends a command and reads its answer. They come in order.
+// send sends a command and reads its response. Responses arrive in the order of the commands.
 func (m *marionette) send(name string, parameters any) (json.RawMessage, error) {
 	m.last++
 	text, err := json.Marshal([]any{0, m.last, name, parameters})
@@ -202,7 +202,7 @@ func (m *marionette) send(name string, parameters any) (json.RawMessage, error) 
 	return value, nil
 }
 
-// inChrome runs a script with the rights of Firefox itself.
+// inChrome runs a script with the privileges of Firefox's own interface ("chrome").
 func (m *marionette) inChrome(text string) error {
 	if _, err := m.send("Marionette:SetContext", parameters{"value": "chrome"}); err != nil {
 		return err

@@ -17,12 +17,11 @@ func TestFragmentSurvivesSignInWithoutAProviderPage(t *testing.T) {
 	w := s.newPerson().open("/private?a=1#part")
 	w.shows("Only for users")
 	if got := evaluate[string](w, "location.href"); got != s.url+"/private?a=1#part" {
-		t.Errorf("came to %s", got)
+		t.Errorf("ended at %s, want %s", got, s.url+"/private?a=1#part")
 	}
 }
 
-// A browser keeps pages that say nothing of caching, and shows them again without
-// asking anybody.
+// A browser keeps pages without caching headers, and shows them again without a request.
 func TestBackAfterALogoutShowsNoDataOfTheUser(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{
 		"/private": document("", `Only for users <a href="/page">On</a> <a href="/oauth/logout">Sign out</a>`),
@@ -37,7 +36,7 @@ func TestBackAfterALogoutShowsNoDataOfTheUser(t *testing.T) {
 	w.goBack(1)
 	w.shows("Only for users")
 	if !evaluate[bool](w, "window.kept === true") {
-		t.Fatal("the browser did not keep the page: the test does not test")
+		t.Fatal("the browser did not keep the page, so the test proves nothing")
 	}
 	evaluate[any](w, `(document.querySelector('[href="/oauth/logout"]').click(), null)`)
 	w.click(".button")
@@ -61,6 +60,6 @@ func TestTwoTabsThatSignInAsTwoUsersShowTheLastOne(t *testing.T) {
 	first.isIn("maria", "3.20")
 	first.heard(`[["login","user123","750.00"],["login","maria","3.20"]]`)
 	if got := evaluate[string](first, `fetch("/oauth/userinfo").then(r => r.json()).then(user => user.username)`); got != "maria" {
-		t.Errorf("signed in is %s", got)
+		t.Errorf("signed in is %s, want %s", got, "maria")
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The harness must see what goes wrong in a page, or no other test can fail by it.
+// The harness must notice the errors of a page: otherwise they would not fail any other test.
 func TestHarnessReportsErrorsInAPage(t *testing.T) {
 	s := newSite(t, siteOptions{pages: map[string]string{
 		"/": document(`<script src="/page.js"></script><script>"inline"</script>`, `<img src="http://127.0.0.1:1/x.png">`),
@@ -24,7 +24,7 @@ func TestHarnessReportsErrorsInAPage(t *testing.T) {
 		deadline := time.Now().Add(stepTimeout)
 		for !strings.Contains(strings.Join(p.unexpected(), "\n"), part) {
 			if time.Now().After(deadline) {
-				t.Fatalf("nobody saw %q in\n%s", part, strings.Join(p.unexpected(), "\n"))
+				t.Fatalf("the harness did not notice %q; it noticed\n%s", part, strings.Join(p.unexpected(), "\n"))
 			}
 			time.Sleep(10 * time.Millisecond)
 		}

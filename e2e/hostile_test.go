@@ -38,15 +38,15 @@ func (w *tab) isUnmoved(popup *tab, asked int) {
 	w.t.Helper()
 	time.Sleep(300 * time.Millisecond) // time for events that must not happen
 	if n := w.person.sent("GET /oauth/userinfo"); n != asked {
-		w.t.Errorf("the gateway was asked %d times because of that", n-asked)
+		w.t.Errorf("the messages caused %d requests to userinfo, want 0", n-asked)
 	}
 	if evaluate[bool](w, "Boolean(window.result)") || w.events() != "[]" {
-		w.t.Fatalf("a message of somebody else was believed: events %s", w.events())
+		w.t.Fatalf("a forged message had an effect: events %s, want []", w.events())
 	}
 	popup.signIn(gatewaytest.UserID)
 	popup.closed()
 	if got := w.result(); got != `{"value":"user123"}` {
-		w.t.Errorf("result %s", got)
+		w.t.Errorf("result: got %s, want %s", got, `{"value":"user123"}`)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestMessagesFromOtherWindowsAreIgnored(t *testing.T) {
 	popup, nonce := w.pending()
 	asked := p.sent("GET /oauth/userinfo")
 	if len(nonce) != 32 {
-		t.Errorf("the nonce is %q", nonce)
+		t.Errorf("the nonce is %q, want 32 characters", nonce)
 	}
 	for _, message := range hostileMessages {
 		evaluate[any](w, fmt.Sprintf(`(postMessage((%s), "*"), null)`, withNonce(message, nonce)))
@@ -93,7 +93,7 @@ func TestHostileFrameAndOpenerHaveNoEffect(t *testing.T) {
 	evaluate[any](popup, fmt.Sprintf(`(opener.postMessage({ type: "tollgate:login", ok: true, nonce: %q }, "*"), null)`, nonce))
 	w.isUnmoved(popup, asked)
 	if got := evaluate[string](outside, "JSON.stringify(heard)"); got != "[]" {
-		t.Errorf("the opener was told %s", got)
+		t.Errorf("the opener was told %s, want %s", got, "[]")
 	}
 }
 
@@ -106,11 +106,11 @@ func TestAMessageAloneSignsNobodyIn(t *testing.T) {
 	_, nonce := w.pending()
 	evaluate[any](other, fmt.Sprintf(`{ const c = new BroadcastChannel("tollgate"); c.postMessage({ type: "tollgate:login", ok: true, nonce: %q }); null }`, nonce))
 	if got := w.result(); got != `{"error":"not_signed_in","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"error":"not_signed_in","name":"TollgateError"}`)
 	}
 	w.isOut()
 	if got := w.events(); got != "[]" {
-		t.Errorf("events %s", got)
+		t.Errorf("events: got %s, want %s", got, "[]")
 	}
 }
 
@@ -125,7 +125,7 @@ func TestMessagesFromOtherTabsOnlyCauseARead(t *testing.T) {
 	evaluate[any](other, `{ const c = new BroadcastChannel("tollgate"); for (let i = 0; i < 2000; i++) c.postMessage({ type: "tollgate:changed", cause: ["logout", "expired", "login", {}][i % 4], user: null }); c.close(); null }`)
 	w.run("waiting", chromedp.Sleep(1500*time.Millisecond))
 	if n := p.sent("GET /oauth/userinfo") - asked; n == 0 || n > 3 {
-		t.Errorf("two thousand hints made %d requests", n)
+		t.Errorf("two thousand messages caused %d requests, want 1 to 3", n)
 	}
 	w.isIn("user123", "750.00")
 	w.heard(`[["login","user123","750.00"]]`)

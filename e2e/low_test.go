@@ -46,7 +46,7 @@ func TestLowBalanceSendsOneEventAndShowsAWarning(t *testing.T) {
 	w := openSpending(t)
 	warning := part("low") + ".textContent"
 	if got := evaluate[string](w, warning); got != "" {
-		t.Errorf("before: the element warns %q", got)
+		t.Errorf("before: the element warns %q, want %q", got, "")
 	}
 	w.call(`reply = { ...reply, url: "https://other.example/", headers: { "Tollgate-Balance-Low": "1" } }`)
 	w.hearsOf(`[]`) // a response of another origin is not used for the balance
@@ -54,7 +54,7 @@ func TestLowBalanceSendsOneEventAndShowsAWarning(t *testing.T) {
 	w.call(`0`)
 	w.hearsOf(`[["low",null]]`)
 	if got := evaluate[string](w, warning); got != "Your balance is low" {
-		t.Errorf("low: the element warns %q", got)
+		t.Errorf("low: the element warns %q, want %q", got, "Your balance is low")
 	}
 	for _, c := range []struct{ low, heard, warning string }{
 		{"true", `[["low",null]]`, "Your balance is low"},
@@ -70,7 +70,7 @@ func TestLowBalanceSendsOneEventAndShowsAWarning(t *testing.T) {
 	}
 	evaluate[any](w, `(document.documentElement.lang = "ja", tollgate.user().then(() => null))`)
 	if got := evaluate[map[string]string](w, visible)["low"]; got != "残高が少なくなっています" {
-		t.Errorf("in Japanese: the element warns %q", got)
+		t.Errorf("in Japanese: the element warns %q, want %q", got, "残高が少なくなっています")
 	}
 }
 

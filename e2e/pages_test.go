@@ -65,7 +65,7 @@ func TestARefusedUserSignsInWithAnotherAccount(t *testing.T) {
 		w.click(`button[value="allow"]`)
 		w.shows("Only for maria")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/private?a=1" {
-			t.Errorf("came to %s", got)
+			t.Errorf("ended at %s, want %s", got, s.url+"/private?a=1")
 		}
 	})
 }
@@ -104,7 +104,7 @@ func TestTheBalancePageLoadsAgainAfterATopUp(t *testing.T) {
 		w.toFront()
 		w.shows("Paid")
 		if got := evaluate[string](w, "location.href"); got != w.person.site.url+"/private?a=1#part" {
-			t.Errorf("came to %s", got)
+			t.Errorf("ended at %s, want %s", got, w.person.site.url+"/private?a=1#part")
 		}
 	})
 }

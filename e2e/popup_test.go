@@ -48,7 +48,7 @@ func TestPopupWithoutAnOpenerReportsOnTheChannel(t *testing.T) {
 	popup := w.popup(func() { w.click("button") })
 	popup.shows("Sign in as")
 	if !evaluate[bool](w, "window.popup.closed") || evaluate[bool](popup, "Boolean(window.opener)") {
-		t.Fatal("the provider did not cut the popup off: the test does not test")
+		t.Fatal("the provider's page did not cut the popup off from its opener, so the test proves nothing")
 	}
 	popup.signIn(gatewaytest.UserID)
 	popup.closed()
@@ -76,9 +76,9 @@ func TestHostileOpenerReceivesNoMessage(t *testing.T) {
 	popup.closed()
 	w.eventually("popup.closed")
 	if got := evaluate[string](w, `JSON.stringify([posted, heard])`); got != "[[],[]]" {
-		t.Errorf("the page of another site was told %s", got)
+		t.Errorf("the page of another site was told %s, want %s", got, "[[],[]]")
 	}
 	if p.open("/").shows("The page"); s.provider.Count(simulator.Exchange) != 1 {
-		t.Error("nobody signed in: the test does not test")
+		t.Error("nobody signed in, so the test proves nothing")
 	}
 }

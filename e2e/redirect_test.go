@@ -17,7 +17,7 @@ func TestARedirectLoginComesBackToThePageAndItsFragment(t *testing.T) {
 		w.signIn(gatewaytest.UserID)
 		w.shows("The page")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/page?a=1#part" {
-			t.Errorf("came back to %s", got)
+			t.Errorf("came back to %s, want %s", got, s.url+"/page?a=1#part")
 		}
 	})
 }
@@ -33,7 +33,7 @@ func TestSignInPageKeepsTheFragment(t *testing.T) {
 		w.signIn(gatewaytest.UserID)
 		w.shows("The account")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/account?a=1&b=%23#the%20part?x=y&z" {
-			t.Errorf("came back to %s", got)
+			t.Errorf("came back to %s, want %s", got, s.url+"/account?a=1&b=%23#the%20part?x=y&z")
 		}
 	})
 }

@@ -108,14 +108,14 @@ func TestOneClickSignsInInAPopup(t *testing.T) {
 		middle := evaluate[[2]float64](w, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
 		at := evaluate[[2]float64](popup, "[screenX + outerWidth / 2, screenY + outerHeight / 2]")
 		if math.Hypot(at[0]-middle[0], at[1]-middle[1]) > 50 {
-			t.Errorf("the popup is over %v, the middle is %v", at, middle)
+			t.Errorf("the popup's centre is at %v, the page's at %v, want at most 50 pixels between them", at, middle)
 		}
 		popup.signIn(gatewaytest.UserID)
 		popup.closed()
 		w.isIn("user123", "750.00")
 		w.heard(`[["login","user123","750.00"]]`)
 		if got := evaluate[string](w, "location.pathname"); got != "/" {
-			t.Errorf("the page went to %s", got)
+			t.Errorf("the page went to %s, want %s", got, "/")
 		}
 	})
 }
@@ -131,7 +131,7 @@ func TestAPopupThatIsOpenAlreadyIsNotOpenedAgain(t *testing.T) {
 		t.Errorf("result %s", got)
 	}
 	if n := s.provider.Count(simulator.Exchange); n != 1 {
-		t.Errorf("%d sign-ins", n)
+		t.Errorf("got %d sign-ins, want %d", n, 1)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestABlockedPopupSignsInInThePageItself(t *testing.T) {
 		w.signIn(gatewaytest.UserID)
 		w.isIn("user123", "750.00")
 		if got := evaluate[string](w, "location.href"); got != s.url+"/?a=1#part" {
-			t.Errorf("came back to %s", got)
+			t.Errorf("came back to %s, want %s", got, s.url+"/?a=1#part")
 		}
 	})
 }
@@ -169,12 +169,12 @@ func TestPopupWithoutAnOpenerSignsIn(t *testing.T) {
 		// Longer than the timeout for a closed window.
 		w.eventually("Date.now() - began > 1500")
 		if evaluate[bool](w, "Boolean(window.result)") {
-			t.Fatalf("given up while the window is open: %s", w.result())
+			t.Fatalf("the sign-in ended while its window was open: result %s", w.result())
 		}
 		popup.signIn(gatewaytest.UserID)
 		popup.closed()
 		if got := w.result(); got != `{"value":"user123"}` {
-			t.Errorf("result %s", got)
+			t.Errorf("result: got %s, want %s", got, `{"value":"user123"}`)
 		}
 		w.isIn("user123", "750.00")
 	})
@@ -188,7 +188,7 @@ func TestSignInThatIsFinishedLaterIsNoticed(t *testing.T) {
 	popup.shows("Sign in as")
 	w.click("body") // the user is back on the page, and the popup is still open
 	if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"error":"popup_closed","name":"TollgateError"}`)
 	}
 	popup.signIn(gatewaytest.UserID)
 	w.isIn("user123", "750.00")
@@ -207,7 +207,7 @@ func TestAPopupThatWasLostCanBeOpenedOnceMore(t *testing.T) {
 		second.shows("Sign in as")
 		[]*tab{first, second}[i].signIn(gatewaytest.UserID)
 		if got := w.result(); got != `{"value":["user123","user123"]}` {
-			t.Errorf("signing in in %s window: %s", name, got)
+			t.Errorf("signing in in %s window: %s, want %s", name, got, `{"value":["user123","user123"]}`)
 		}
 		w.isIn("user123", "750.00")
 	}
@@ -222,10 +222,10 @@ func TestAPopupThatIsClosedRejects(t *testing.T) {
 		popup.shut()
 		w.click("body") // the user is back on the page
 		if got := w.result(); got != `{"error":"popup_closed","name":"TollgateError"}` {
-			t.Errorf("result %s", got)
+			t.Errorf("result: got %s, want %s", got, `{"error":"popup_closed","name":"TollgateError"}`)
 		}
 		if got := w.events(); got != "[]" {
-			t.Errorf("events %s", got)
+			t.Errorf("events: got %s, want %s", got, "[]")
 		}
 		w.signInByClick() // the rejected sign-in has no effect on the next one
 	})
@@ -244,7 +244,7 @@ func TestDeniedSignInRejects(t *testing.T) {
 	popup.click(`button[value="deny"]`)
 	popup.closed()
 	if got := w.result(); got != `{"error":"access_denied","name":"TollgateError"}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"error":"access_denied","name":"TollgateError"}`)
 	}
 }
 
@@ -269,7 +269,7 @@ func TestToppingUpInANewTabChangesTheBalance(t *testing.T) {
 		money := w.popup(func() { w.click(part("topup")) })
 		money.shows("Balance of user123")
 		if evaluate[bool](money, "Boolean(window.opener)") {
-			t.Error("the provider's page can reach ours")
+			t.Error("the provider's page has window.opener, want null")
 		}
 		money.click(`button[value="50"]`)
 		money.shows("$50 added")
@@ -304,7 +304,7 @@ func TestTwoClicksOnSignOutAreOne(t *testing.T) {
 	w.act("Promise.all([tollgate.logout(), tollgate.logout()])")
 	w.result()
 	if n := w.person.sent("POST /oauth/logout"); n != 1 {
-		t.Errorf("signed out %d times", n)
+		t.Errorf("signed out %d times, want %d", n, 1)
 	}
 	w.heard(`[["login","user123","750.00"],["logout",null,null]]`)
 }
@@ -392,19 +392,19 @@ func TestManyCallsAtOnceOpenOnePopup(t *testing.T) {
 	})
 	popup.signIn(gatewaytest.UserID)
 	if got := w.result(); got != `{"value":20}` {
-		t.Errorf("result %s", got)
+		t.Errorf("result: got %s, want %s", got, `{"value":20}`)
 	}
 	if n := s.provider.Count(simulator.Authorize); n > 2 { // before and after the form
-		t.Errorf("the provider was asked %d times", n)
+		t.Errorf("the authorization endpoint got %d requests, want at most 2", n)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	for call, n := range seen {
 		if n != 1 {
-			t.Errorf("call %s reached the application %d times", call, n)
+			t.Errorf("call %s reached the application %d times, want once", call, n)
 		}
 	}
 	if len(seen) != 20 {
-		t.Errorf("%d calls reached the application", len(seen))
+		t.Errorf("%d calls reached the application, want 20", len(seen))
 	}
 }

@@ -83,14 +83,15 @@ func (s *site) newPerson() *person {
 	return p
 }
 
-// expect names a trouble that this test brings about on purpose: a part of its text.
+// expect names an error that the test causes on purpose, by a part of its text. The test fails if
+// the error does not occur.
 func (p *person) expect(part string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expected = append(p.expected, part)
 }
 
-// tolerate names a trouble that is in order where it comes in time to be seen.
+// tolerate names an error that may occur, and may also be missing.
 func (p *person) tolerate(part string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,8 +124,8 @@ func (p *person) sent(request string) int {
 	return n
 }
 
-// unexpected are the troubles that nobody has named, and the names of those that did
-// not come.
+// unexpected returns the errors that were neither expected nor tolerated, and the expected ones that
+// did not occur.
 func (p *person) unexpected() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -167,7 +168,7 @@ func (p *person) open(address string) *tab {
 	return w
 }
 
-// must ends the test if something could not be done in a window.
+// must ends the test if a step in a window failed.
 func (w *tab) must(what string, err error) {
 	w.t.Helper()
 	if err != nil {
@@ -175,17 +176,17 @@ func (w *tab) must(what string, err error) {
 	}
 }
 
-// run does in a window what only Chromium can do; what says what, where it fails.
+// run runs actions that only Chromium supports. what names them in the failure.
 func (w *tab) run(what string, actions ...chromedp.Action) {
 	w.t.Helper()
 	chromium, ok := w.window.(*chromiumWindow)
 	if !ok {
-		w.t.Fatalf("%s: only Chromium can", what)
+		w.t.Fatalf("%s: only Chromium supports this step", what)
 	}
 	w.must(what, chromium.try(actions...))
 }
 
-// describe tells where a window is, for messages.
+// describe returns the URL and the text of a window and its unexpected errors, for failures.
 func (w *tab) describe() string {
 	text, err := w.window.evaluate(`location.href.split("?")[0] + ": " + document.body?.innerText`)
 	if err != nil {
@@ -208,8 +209,8 @@ func (w *tab) goBack(steps int) {
 	w.must("going back", w.window.goBack(steps))
 }
 
-// click clicks as a person does: with the mouse, on what it is seen at. The element is
-// given by a selector, or by what JavaScript finds it with.
+// click clicks as a person does: with the mouse, on a visible element. The element is named by a
+// CSS selector, or by a JavaScript expression that returns it.
 func (w *tab) click(element string) {
 	w.t.Helper()
 	w.must("clicking "+element, w.window.click(w.find(element)))
@@ -222,7 +223,8 @@ func (w *tab) find(element string) string {
 	return fmt.Sprintf("document.querySelector(%q)", element)
 }
 
-// evaluate gives the value of an expression, or what its promise comes to.
+// evaluate returns the value of a JavaScript expression. For a promise it waits, and returns the
+// promise's value.
 func evaluate[T any](w *tab, expression string) T {
 	w.t.Helper()
 	var value T
@@ -232,8 +234,7 @@ func evaluate[T any](w *tab, expression string) T {
 	return value
 }
 
-// eventually waits until an expression is true, over all pages that the window goes to
-// meanwhile.
+// eventually waits until an expression is true. The window may load other pages meanwhile.
 func (w *tab) eventually(expression string) {
 	w.t.Helper()
 	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -241,7 +242,7 @@ func (w *tab) eventually(expression string) {
 			return
 		}
 	}
-	w.t.Fatalf("it never came to pass that %s\n%s", expression, w.describe())
+	w.t.Fatalf("timed out waiting until %s\n%s", expression, w.describe())
 }
 
 // shows waits until the page holds a text.
@@ -250,7 +251,7 @@ func (w *tab) shows(text string) {
 	w.eventually(fmt.Sprintf("document.body?.innerText.includes(%q)", text))
 }
 
-// popup does something that opens a window, and gives that window.
+// popup calls open, which has to open a window, and returns that window.
 func (w *tab) popup(open func()) *tab {
 	w.t.Helper()
 	opened, err := w.person.profile.opened(w.window, open)

@@ -47,7 +47,7 @@ func TestTypesMatchTheSDK(t *testing.T) {
 	} {
 		has := slices.DeleteFunc(evaluate[[]string](w, c.script), func(name string) bool { return slices.Contains(optional, name) })
 		if len(has) == 0 || !slices.Equal(c.declared, has) {
-			t.Errorf("%s: declared %q, there are %q", what, c.declared, has)
+			t.Errorf("%s: the types declare %q, the page has %q", what, c.declared, has)
 		}
 	}
 	source, err := os.ReadFile("../web/sdk.js")
@@ -56,7 +56,7 @@ func TestTypesMatchTheSDK(t *testing.T) {
 	}
 	for _, event := range names(declaredEvent, string(types)) {
 		if !regexp.MustCompile(`"` + event + `"`).Match(source) {
-			t.Errorf("nothing sends the event %s", event)
+			t.Errorf("the types declare the event %s, and sdk.js does not send it", event)
 		}
 	}
 }

@@ -10,12 +10,12 @@ import (
 )
 
 // driver sends the commands of WebDriver (https://www.w3.org/TR/webdriver2/) to one
-// session of a browser. Values come as the standard says.
+// session of a browser. It returns values in the form of the standard.
 type driver interface {
 	call(command command, parameters any) (json.RawMessage, error)
 }
 
-// command is a command of WebDriver, under Marionette's name.
+// command is a WebDriver command. Its value is Marionette's name for it.
 type command string
 
 const (
@@ -32,10 +32,10 @@ const (
 	elementClick  command = "ElementClick"
 )
 
-// parameters are those of a command.
+// parameters are the parameters of a command, by name.
 type parameters map[string]any
 
-// driverError is an answer that is an error.
+// driverError is the error response to a command.
 type driverError struct {
 	Code    string `json:"error"`
 	Message string `json:"message"`
@@ -49,7 +49,7 @@ func isGone(err error) bool {
 	return ok && answer.Code == "no such window"
 }
 
-// driverCapabilities are what the tests want of a session.
+// driverCapabilities are the capabilities that the tests request for a session.
 var driverCapabilities = parameters{
 	"acceptInsecureCerts": true,
 	"timeouts":            parameters{"script": stepTimeout.Milliseconds(), "pageLoad": stepTimeout.Milliseconds()},
@@ -83,7 +83,7 @@ func (p *drivenProfile) open() (window, error) {
 	return &drivenWindow{p.driver, opened.Handle}, nil
 }
 
-// handlesOf gives the open windows.
+// handlesOf returns the handles of the open windows.
 func handlesOf(d driver) ([]string, error) {
 	value, err := d.call(getHandles, parameters{})
 	if err != nil {
@@ -128,8 +128,8 @@ func (w *drivenWindow) call(command command, parameters any) (json.RawMessage, e
 	return w.driver.call(command, parameters)
 }
 
-// switchTo makes the window the one that commands are for, and the one that a person
-// sees, if focus is set.
+// switchTo directs the following commands to the window. If focus is set, it also brings the window
+// to the front.
 func (w *drivenWindow) switchTo(focus bool) error {
 	_, err := w.driver.call(switchTo, parameters{"handle": w.handle, "focus": focus})
 	return err
@@ -156,7 +156,7 @@ func (w *drivenWindow) click(element string) error {
 	id, err := w.element(element)
 	for deadline := time.Now().Add(stepTimeout); id == ""; id, err = w.element(element) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("nobody sees it: %w", cmp.Or(err, errors.New("it is not there")))
+			return fmt.Errorf("the element is not visible: %w", cmp.Or(err, errors.New("it does not exist")))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -166,7 +166,7 @@ func (w *drivenWindow) click(element string) error {
 	return nil
 }
 
-// element is the reference of an element that is seen.
+// element returns the reference of a visible element.
 func (w *drivenWindow) element(expression string) (string, error) {
 	value, err := w.call(executeAsync, script("const one = "+expression+"; done(one?.checkVisibility() ? one : null)"))
 	if err != nil {
@@ -209,7 +209,7 @@ func (w *drivenWindow) evaluate(expression string) (json.RawMessage, error) {
 	return outcome.Value, nil
 }
 
-// script runs in the page, and calls done with what it has found.
+// script runs in the page, and calls done with its result.
 func script(text string) parameters {
 	return parameters{"script": "const done = arguments[arguments.length - 1]; " + text, "args": []any{}, "sandbox": nil}
 }
@@ -229,7 +229,7 @@ func (w *drivenWindow) isOpen() (bool, error) {
 	return slices.Contains(handles, w.handle), err
 }
 
-// errNoProgram says what to install.
+// errNoProgram returns an error that names the missing program and its Debian package.
 func errNoProgram(name, debian string) error {
 	return fmt.Errorf("the browser tests need %s in the PATH; on Debian: apt-get install %s", name, debian)
 }

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// webKit is the one WebKitWebDriver of all tests. Each test has a MiniBrowser of its
-// own, WebKitGTK's small browser, which keeps nothing.
+// webKit is the one WebKitWebDriver of all tests. Each test starts its own MiniBrowser, WebKitGTK's
+// small browser, which saves nothing.
 var webKit = &webKitProcess{}
 
-// webKitProcess is a WebKitWebDriver that starts when it is first needed, with a screen
-// that nobody sees: WebKitGTK has no mode without one.
+// webKitProcess is a WebKitWebDriver that starts when it is first needed, with a virtual screen
+// (Xvfb), because WebKitGTK has no headless mode.
 type webKitProcess struct {
 	once    sync.Once
 	screen  *exec.Cmd
@@ -62,7 +62,7 @@ func (k *webKitProcess) start() error {
 	return fmt.Errorf("WebKitWebDriver does not listen at %s", address)
 }
 
-// startScreen lets Xvfb choose a display, and gives its number.
+// startScreen starts Xvfb on a free display, and returns the display's number.
 func (k *webKitProcess) startScreen() (string, error) {
 	number, write, err := os.Pipe()
 	if err != nil {

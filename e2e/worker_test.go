@@ -73,7 +73,7 @@ func wantPassed(t *testing.T, passed *sync.Map, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
 		if _, found := passed.Load(path); !found {
-			t.Errorf("the worker has not passed on the navigation to %s: the test does not test", path)
+			t.Errorf("the worker has not passed on the navigation to %s, so the test proves nothing", path)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func TestRefusalsThroughAServiceWorkerArePages(t *testing.T) {
 	})
 }
 
-// refuses goes to an address until a page of the gateway's says no.
+// refuses goes to an address until a page of the gateway refuses it.
 func (w *tab) refuses(address string) {
 	w.t.Helper()
 	for deadline := time.Now().Add(stepTimeout); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
@@ -127,5 +127,5 @@ func (w *tab) refuses(address string) {
 			w.t.Fatalf("%s: a person sees %s\n%s", address, got, w.describe())
 		}
 	}
-	w.t.Fatalf("nothing is refused\n%s", w.describe())
+	w.t.Fatalf("%s: no page of ours appeared within %v\n%s", address, stepTimeout, w.describe())
 }
