@@ -239,3 +239,11 @@ func TestAMatcherSelectsLettersThatAreEqualInUpperCase(t *testing.T) {
 		}
 	}
 }
+
+func TestFirstRequestPassesAMatcherOfTheLocalAddress(t *testing.T) {
+	const block = "@local vars {http.request.local.host} 127.0.0.1\nhandle @local"
+	s := inBlock(t, block, gatewaytest.Options{InTollgate: "public /page"})
+	if a := s.NewBrowser().Get("/page"); a.StatusCode != http.StatusOK {
+		t.Errorf("got %d, want 200", a.StatusCode)
+	}
+}

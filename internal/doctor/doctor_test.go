@@ -702,6 +702,11 @@ func TestDoctorAcceptsUsualSitesWithUpstreams(t *testing.T) {
 		"Redis and a proxy": func(c *clinic) {
 			c.change("public /open/*", "forward_auth {\ntrusted_proxies 192.0.2.1\n}\nsession {\nstore redis {\naddress "+redistest.Start(c.t).Address()+"\n}\n}")
 		},
+		"the local address": func(c *clinic) {
+			c.change("reverse_proxy 127.0.0.1:9", "reverse_proxy 127.0.0.1:9 {\nheader_up X-Port {http.request.local.port}\n}")
+			c.change("tollgate {", "@local vars {http.request.local.host} 127.0.0.1\nroute @local {\ntollgate {")
+			c.change("public /open/*\n\t}", "public /open/*\n}\n}")
+		},
 		"a reserve": func(c *clinic) { c.change("public /open/*", "require /paid/* {\nbalance 1\nreserve\n}") },
 	} {
 		t.Run(name, func(t *testing.T) {

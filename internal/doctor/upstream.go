@@ -322,7 +322,7 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 	if signedIn {
 		request.Header.Set("Cookie", r.cookies)
 	}
-	serveQuietly(r.site, request)
+	serveQuietly(r.site, r.e.Place().AsReceived(request))
 	received := r.echo.take()
 	if received == nil {
 		return nil

@@ -5,6 +5,8 @@
 package neighbours
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -310,7 +312,21 @@ func (s *Site) isReached(r *http.Request, path string) bool {
 		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, RemoteAddr: r.RemoteAddr,
 	}
 	repl := caddy.NewReplacer()
+	asked = asked.WithContext(r.Context()) // with the connection's addresses, for placeholders
 	return leadTo(s.Handler, server.Routes, caddyhttp.PrepareRequest(asked, repl, nil, server), repl)
+}
+
+// AsReceived returns a request that was never sent with the local address of a connection to
+// the site's server. Caddy's placeholders `{http.request.local.…}` fail without one.
+func (p Place) AsReceived(asked *http.Request) *http.Request {
+	local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	for _, address := range p.Server.Listen {
+		if listens, err := caddy.ParseNetworkAddress(address); err == nil && listens.StartPort != 0 {
+			local.Port = int(listens.StartPort)
+			break
+		}
+	}
+	return asked.WithContext(context.WithValue(asked.Context(), http.LocalAddrContextKey, local))
 }
 
 // Arrive takes a request that was never sent to the site's handler. It returns the request
@@ -321,7 +337,7 @@ func (s *Site) Arrive(asked *http.Request) (arrived *http.Request, ok bool) {
 		return asked, true
 	}
 	repl := caddy.NewReplacer()
-	arrived = caddyhttp.PrepareRequest(asked, repl, nil, s.place.Server)
+	arrived = caddyhttp.PrepareRequest(s.place.AsReceived(asked), repl, nil, s.place.Server)
 	return arrived, leadTo(s.Handler, s.place.Server.Routes, arrived, repl)
 }
 
