@@ -224,7 +224,12 @@ func asHTTP1(text string) string {
 		}
 		lines = append(lines, line)
 	}
-	if method := pseudo["method"]; method != "" {
+	method := pseudo["method"]
+	if method == http.MethodConnect && pseudo["protocol"] == "websocket" { // RFC 8441
+		method = http.MethodGet
+		lines = append(lines, "Connection: Upgrade", "Upgrade: websocket")
+	}
+	if method != "" {
 		lines = append([]string{method + " " + pseudo["path"] + " HTTP/1.1", "Host: " + pseudo["authority"]}, lines...)
 	}
 	if len(lines) > 0 {

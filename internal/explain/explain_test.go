@@ -235,6 +235,7 @@ func TestExplainReadsAWholeRequest(t *testing.T) {
 		"HTTP/3":         "GET /page?x=1 HTTP/3.0\n" + rest,
 		"with a body":    "POST /page HTTP/2\n" + rest + "\n:path: /other\nmore",
 		"pseudo headers": ":authority: " + host + "\n:method: GET\n:path: /page?x=1\n:scheme: http\nCookie: " + b.CookieLine(),
+		"WebSocket":      ":authority: " + host + "\n:method: CONNECT\n:path: /page\n:protocol: websocket\n:scheme: http\nCookie: " + b.CookieLine(),
 	} {
 		got := commands.Run("explain", "--config", e.config, "--request", write(t, "request", text))
 		if got.Err != nil || !strings.Contains(got.Out, "passes to the upstream as user 12345") || !strings.Contains(got.Out, "\nends by lifetime") ||
