@@ -11,10 +11,9 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-tollgate/tollgate/internal/configtest"
 )
 
 const assertionHeader = "X-Tollgate-Assertion"
@@ -34,65 +33,21 @@ const (
 	testUserID       = "12345"
 )
 
-// provision builds a Caddyfile through Caddy's own adapter and provisioning.
+// provision adapts and provisions a Caddyfile. It returns its first server, and the handlers in it,
+// which the test cleans up.
 func provision(text string) (*caddyhttp.Server, []*Handler, error) {
-	config, err := adapt(text)
+	config, err := configtest.Adapt(text)
 	if err != nil {
 		return nil, nil, err
 	}
-	return provisionJSON(config)
-}
-
-func adapt(text string) ([]byte, error) {
-	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
-	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
-	return config, err
-}
-
-func provisionJSON(config []byte) (*caddyhttp.Server, []*Handler, error) {
-	var parsed caddy.Config
-	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
-		return nil, nil, err
-	}
-	ctx, err := caddy.ProvisionContext(&parsed)
+	server, err := configtest.Provision(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	app, err := ctx.App("http")
-	if err != nil {
-		return nil, nil, err
-	}
-	server := app.(*caddyhttp.App).Servers["srv0"]
-	return server, handlersIn(server.Routes), nil
+	return server, configtest.HandlersIn[*Handler](server.Routes), nil
 }
 
-// handlersIn finds the tollgate handlers of a server, which a test cleans up itself:
-// a provisioned config that is not run has nobody who would.
-func handlersIn(routes caddyhttp.RouteList) []*Handler {
-	var found []*Handler
-	for _, route := range routes {
-		for _, handler := range route.Handlers {
-			switch h := handler.(type) {
-			case *Handler:
-				found = append(found, h)
-			case *caddyhttp.Subroute:
-				found = append(found, handlersIn(h.Routes)...)
-			}
-		}
-	}
-	return found
-}
-
-// plainProvider is the least that `provider oauth2` needs.
-const plainProvider = `provider oauth2 {
-	authorization_endpoint https://login.example.com/a
-	token_endpoint https://login.example.com/t
-	userinfo_endpoint https://login.example.com/u
-	client_id id
-	client_secret secret
-}
-redirect_uri https://app.example.com/oauth/callback
-`
+const plainProvider = configtest.PlainProvider
 
 // arriving is a request as net/http and quic-go hand it to Caddy.
 func arriving(method, target, protocol string, major int, body string) (*http.Request, bool) {

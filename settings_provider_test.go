@@ -6,20 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-tollgate/tollgate/internal/configtest"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 )
 
-// plainProvider is the least that `provider oauth2` needs.
-const plainProvider = `provider oauth2 {
-	authorization_endpoint https://login.example.com/a
-	token_endpoint https://login.example.com/t
-	userinfo_endpoint https://login.example.com/u
-	client_id id
-	client_secret secret
-}
-redirect_uri https://app.example.com/oauth/callback
-`
+const plainProvider = configtest.PlainProvider
 
 func TestPlainProviderNamesTheEndpointThatIsMissing(t *testing.T) {
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "userinfo_endpoint"} {

@@ -8,13 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/caddy-tollgate/tollgate"
+	"github.com/caddy-tollgate/tollgate/internal/configtest"
 	"github.com/caddy-tollgate/tollgate/simulator"
 )
 
@@ -190,47 +187,23 @@ func adaptWith(c *Clock, text string) ([]byte, error) {
 }
 
 // Adapt turns a Caddyfile into Caddy's JSON.
-func Adapt(text string) ([]byte, error) {
-	adapter := caddyfile.Adapter{ServerType: httpcaddyfile.ServerType{}}
-	config, _, err := adapter.Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
-	return config, err
-}
+func Adapt(text string) ([]byte, error) { return configtest.Adapt(text) }
 
 // ProvisionJSON is Provision for a configuration in JSON.
 func ProvisionJSON(config []byte) (*caddyhttp.Server, []*tollgate.Handler, error) {
 	Provisioning.Lock()
 	defer Provisioning.Unlock()
-	var parsed caddy.Config
-	if err := caddy.StrictUnmarshalJSON(config, &parsed); err != nil {
-		return nil, nil, err
-	}
-	ctx, err := caddy.ProvisionContext(&parsed)
+	server, err := configtest.Provision(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	app, err := ctx.App("http")
-	if err != nil {
-		return nil, nil, err
-	}
-	server := app.(*caddyhttp.App).Servers["srv0"]
 	return server, HandlersIn(server.Routes), nil
 }
 
 // HandlersIn returns the handlers of tollgate in routes. Caddy cleans them up only if it
 // runs the configuration.
 func HandlersIn(routes caddyhttp.RouteList) []*tollgate.Handler {
-	var found []*tollgate.Handler
-	for _, route := range routes {
-		for _, handler := range route.Handlers {
-			switch h := handler.(type) {
-			case *tollgate.Handler:
-				found = append(found, h)
-			case *caddyhttp.Subroute:
-				found = append(found, HandlersIn(h.Routes)...)
-			}
-		}
-	}
-	return found
+	return configtest.HandlersIn[*tollgate.Handler](routes)
 }
 
 // Refreshes returns how many refreshes the provider was asked for.
