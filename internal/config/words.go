@@ -205,7 +205,7 @@ func (p *Parser) Bare(target *bool) Word {
 	}}
 }
 
-// OnOff reads `on`, `off`, or nothing, which means on.
+// OnOff reads `on` or `off`.
 func (p *Parser) OnOff(target *bool) Word {
 	return Word{Once: true, Parse: func(path string) error {
 		if p.CountRemainingArgs() == 0 {
