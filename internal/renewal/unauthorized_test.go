@@ -19,14 +19,16 @@ type unauthorizedSite struct {
 	sessions  *session.Registry
 	session   *session.Session // its first generation
 	refreshes int
-	failure   error // of a refresh
+	failure   error  // of a refresh
+	during    func() // is called in a refresh
+	waiting   func() // is called when a request begins to wait for a refresh
 }
 
 func newUnauthorizedSite(t *testing.T) *unauthorizedSite {
 	t.Helper()
 	sessions := session.NewRegistry(time.Now, func(session.ID, time.Time) {})
 	refresher := renewal.New(sessions, time.Now)
-	site := &unauthorizedSite{Unauthorized: renewal.NewUnauthorized(refresher), sessions: sessions}
+	site := &unauthorizedSite{Unauthorized: renewal.NewUnauthorized(refresher), sessions: sessions, during: func() {}, waiting: func() {}}
 	t.Cleanup(func() {
 		site.Close()
 		refresher.Close()
@@ -41,8 +43,9 @@ func newUnauthorizedSite(t *testing.T) *unauthorizedSite {
 
 func (u *unauthorizedSite) how(*session.Session) renewal.How {
 	return renewal.How{
-		Store: &cookie.Sessions{}, Lease: time.Second, Timeout: time.Minute,
+		Store: &cookie.Sessions{}, Lease: time.Second, Timeout: time.Minute, Waiting: u.waiting,
 		Spend: func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) {
+			u.during()
 			if u.failure != nil {
 				return old, u.failure
 			}
@@ -131,6 +134,27 @@ func TestRefusedRefreshesUntilATokenIsDoubted(t *testing.T) {
 	u.wantRefreshes(t, "after that", 2)
 }
 
+func TestRefusedJoinsTheRefreshThatIsUnderWay(t *testing.T) {
+	u := newUnauthorizedSite(t)
+	waits, other := make(chan struct{}, 2), make(chan error, 1)
+	u.waiting = func() { waits <- struct{}{} }
+	u.during = func() {
+		<-waits
+		go func() { other <- u.refuse(t, "access_0") }()
+		select {
+		case <-waits:
+		case err := <-other:
+			t.Errorf("another 401 during the refresh: got %v at once, want it to wait", err)
+			other <- err
+		}
+	}
+	if err := u.refuse(t, "access_0"); err != nil {
+		t.Error(err)
+	}
+	<-other
+	u.wantRefreshes(t, "two 401s at a time", 1)
+}
+
 // TestFailedRefreshRaisesNoDoubt: the upstream has not seen another token.
 func TestFailedRefreshRaisesNoDoubt(t *testing.T) {
 	u := newUnauthorizedSite(t)
@@ -141,6 +165,18 @@ func TestFailedRefreshRaisesNoDoubt(t *testing.T) {
 	if err := u.refuse(t, "access_0"); !errors.Is(err, u.failure) {
 		t.Errorf("the next 401: got %v, want the error of the refresh", err)
 	}
+	u.failure = nil
+	other := u.session.Tokens
+	other.Access = "access_other"
+	u.sessions.Remember(u.session.Renewed(other)) // by a refresh for another reason
+	if err := u.refuse(t, "access_other"); err != nil {
+		t.Errorf("a 401 for tokens that were refreshed for another reason: %v", err)
+	}
+	u.wantRefreshes(t, "after that", 1)
+}
+
+func TestRefusedDoesNotRefreshWithoutNeed(t *testing.T) {
+	u := newUnauthorizedSite(t)
 	u.session.Tokens.Refresh = ""
 	if err := u.refuse(t, "access_0"); !errors.Is(err, renewal.ErrFutile) {
 		t.Errorf("without a refresh token: got %v, want ErrFutile", err)
