@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +132,37 @@ func TestThousandsOfCookiesAreRejectedCheaply(t *testing.T) {
 	// No key is needed: none of these values is long enough to be opened.
 	if pending := readLogins(nil, sent.Logins, "", time.Now()); len(pending.live) != 0 || len(pending.removals()) != maxRemovals {
 		t.Errorf("got %d logins and %d removals, want 0 and %d", len(pending.live), len(pending.removals()), maxRemovals)
+	}
+}
+
+func TestRemoveAllDeletesWhatTheBrowserHas(t *testing.T) {
+	jar := Jar{Name: "tollgate"}
+	many := ""
+	for i := range maxRemovals + 5 {
+		many += fmt.Sprintf("; %s=x", jar.LoginName(strconv.Itoa(i)))
+	}
+	for line, want := range map[string][]string{
+		"":                          {"tollgate"},
+		"tollgate=1.x":              {"tollgate"},
+		"tollgate=2.x; tollgate-2=": {"tollgate", "tollgate-2"},
+		"a=b; " + jar.RecentName() + "=" + Recent{}.Next("/").String(): {"tollgate", jar.RecentName()},
+		"tollgate=1.x; " + jar.LoginName("f") + "=x":                   {"tollgate", jar.LoginName("f")},
+	} {
+		sent := jar.Take(http.Header{"Cookie": {line}})
+		var got []string
+		for _, cookie := range jar.RemoveAll(&sent) {
+			parsed, err := http.ParseSetCookie(cookie)
+			if err != nil || parsed.Value != "" || parsed.MaxAge >= 0 {
+				t.Fatalf("%q: got %q, %v, want a deletion", line, cookie, err)
+			}
+			got = append(got, parsed.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: got deletions of %v, want %v", line, got, want)
+		}
+	}
+	sent := jar.Take(http.Header{"Cookie": {"tollgate=1.x" + many}})
+	if n := len(jar.RemoveAll(&sent)); n != 1+maxRemovals {
+		t.Errorf("got %d deletions, want the session's and %d of logins", n, maxRemovals)
 	}
 }
