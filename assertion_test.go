@@ -270,7 +270,7 @@ func TestPathOfThePublicKeysIsConfigurable(t *testing.T) {
 		t.Errorf("POST: %d", a.StatusCode)
 	}
 	if uri := b.Get("/oauth/jwks.json").Seen(t).URI; uri != "/oauth/jwks.json" {
-		t.Errorf("the path of before leads to %q", uri)
+		t.Errorf("the default path: the upstream saw %q", uri)
 	}
 }
 

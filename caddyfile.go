@@ -246,7 +246,8 @@ func (p *wordParser) require(target *[]*Require) config.Word {
 	}}
 }
 
-// reserve reads an amount, or the word alone.
+// reserve parses `reserve` with an amount or without one. Without one it sets bare, and the amount is
+// the balance of the block.
 func (p *wordParser) reserve(target *string, bare *bool) config.Word {
 	w := p.Text(target)
 	return config.Word{Once: true, Parse: func(path string) error {
@@ -258,7 +259,7 @@ func (p *wordParser) reserve(target *string, bare *bool) config.Word {
 	}}
 }
 
-// budget reads an amount and its window.
+// budget parses `budget <amount> per <window>`.
 func (p *wordParser) budget(target *[]*Budget) config.Word {
 	return config.Word{Parse: func(path string) error {
 		budget := new(Budget)

@@ -101,7 +101,8 @@ func (d *decider) decide(ctx context.Context, r *http.Request, v *visit, asked p
 	return decided
 }
 
-// judge decides whether the signed-in user meets these require blocks.
+// judge decides whether the signed-in user meets the given require blocks. If one of
+// them has `reserve`, it leaves the balance of an ordinary request to admit, which asks the ledger.
 func (d *decider) judge(ctx context.Context, v *visit, which policy.Blocks) decision {
 	rules := d.settings.rules.Among(which)
 	need := rules.Need(d.settings.passUnknown)

@@ -141,16 +141,16 @@ type Require struct {
 	// What a request holds of the user's money while it runs, such as `0.10`. The request
 	// passes only if the balance, minus what other requests hold and what was spent since the
 	// balance was read, covers the required `balance` and this amount. Otherwise the response
-	// is 402, or 503 if it cannot be known. Alone in the Caddyfile, the word means the
-	// `balance` of its block. At an `optional` path a request without enough money passes as
+	// is 402, or 503 if the balance cannot be checked. Without an amount in the Caddyfile,
+	// `reserve` holds the `balance` of its block. At an `optional` path a request without enough money passes as
 	// anonymous. Not with `forward_auth`, which does not see when a response ends. See
 	// docs/spending.md. Default: none.
 	Reserve string `json:"reserve,omitempty"`
 
 	// What one user may spend at these paths in each UTC hour, day or month, by the
 	// application's `Tollgate-Cost`. Above it the response is 402, `budget_exceeded`. Without
-	// `reserve` a budget can be exceeded by what runs at the same time. It may stand again
-	// with another window. Not with `forward_auth`. Default: none.
+	// `reserve`, requests that run at the same time can exceed the budget. A block may have
+	// several budgets with different windows. Not with `forward_auth`. Default: none.
 	Budget []*Budget `json:"budget,omitempty"`
 
 	// Allowed e-mail domains. The part after the only `@` must equal one of them;

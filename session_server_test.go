@@ -154,7 +154,7 @@ func TestFailingStoreSignsNobodyOut(t *testing.T) {
 		t.Errorf("health: %d", a.StatusCode)
 	}
 	if n := s.Provider.Count(simulator.Exchange); n != 1 {
-		t.Errorf("%d codes were spent, want the one of before", n)
+		t.Errorf("%d codes were spent, want only the one from before the outage", n)
 	}
 
 	kind.Broken.Store(false)

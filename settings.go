@@ -46,7 +46,7 @@ type settings struct {
 	public       []string
 	optional     []string
 	rules        policy.Rules
-	required     [][]string // the path patterns of each rule
+	required     [][]string // the path patterns of each require block
 	places       browser.Places
 	loginPage    bool
 	afterLogin   string

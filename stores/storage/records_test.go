@@ -113,7 +113,7 @@ func TestMigratingAnOldCookieWritesOnceAndDoesNotBlock(t *testing.T) {
 		t.Error("it moved in at once")
 	}
 	if took := time.Since(began); took > 2*timeout {
-		t.Errorf("whoever had no time was held up for %v", took)
+		t.Errorf("Load took %v, want at most %v", took, 2*timeout)
 	}
 	recordstest.Eventually(t, "it has moved in all the same", func() bool { return recordstest.MustLoad(t, store, moving) != nil })
 }
