@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
-	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 func TestFleetSharesOneRefresh(t *testing.T) {
@@ -143,7 +142,7 @@ func TestLostRecordIsWrittenAgain(t *testing.T) {
 	s, kind, _ := newStoredSite(t, gatewaytest.Options{})
 	b := s.NewBrowser().SignIn()
 	name := sessionOf(s, b).ID.Hash()
-	key := storage.StorageSessions + "/" + name
+	key := "tollgate/sessions/" + name
 	before, err := kind.Load(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/records/recordstest"
 	"github.com/caddy-tollgate/tollgate/internal/session"
 	"github.com/caddy-tollgate/tollgate/simulator"
-	"github.com/caddy-tollgate/tollgate/stores/storage"
 )
 
 // fromCookies is a storage store that takes sessions over from cookies for an hour.
@@ -242,7 +241,7 @@ func TestEndedSessionStaysEndedIfItsRecordComesBack(t *testing.T) {
 	again := b.Copy() // the response that denies a request deletes the browser's cookie
 	restarted := b.Copy()
 	name := sessionOf(s, b).ID.Hash()
-	file := filepath.Join(folder, storage.StorageSessions, name)
+	file := filepath.Join(folder, "tollgate/sessions", name)
 	backup := manualtest.ReadFile(t, file)
 	if ended, err := s.Handlers[0].EndNamed(httptest.NewRequest(http.MethodDelete, "/", nil), name, ""); !ended || err != nil {
 		t.Fatalf("ending the session: %v, %v", ended, err)

@@ -23,7 +23,7 @@ import (
 // Folders in the storage, and the names of locks. Records and index entries are named by
 // hashes.
 const (
-	StorageSessions = "tollgate/sessions"
+	storageSessions = "tollgate/sessions"
 	storageUsers    = "tollgate/users"
 	storageProbe    = "tollgate/probe"
 
@@ -107,7 +107,7 @@ func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 func (s *Records) readNow(ctx context.Context, name string) (string, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
-	text, ok, err := s.Load(ctx, path.Join(StorageSessions, name))
+	text, ok, err := s.Load(ctx, path.Join(storageSessions, name))
 	if err != nil {
 		return "", false, fmt.Errorf("reading the session from Caddy's storage: %w", err)
 	}
@@ -140,7 +140,7 @@ func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	key := path.Join(StorageSessions, name)
+	key := path.Join(storageSessions, name)
 	text, ok, err := s.Load(ctx, key)
 	if err != nil {
 		return false, err
@@ -172,7 +172,7 @@ func (s *Records) Remove(ctx context.Context, name string) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	defer s.Read.Invalidate(name)
-	return s.delete(ctx, path.Join(StorageSessions, name))
+	return s.delete(ctx, path.Join(storageSessions, name))
 }
 
 func (s *Records) delete(ctx context.Context, key string) error {
@@ -292,7 +292,7 @@ func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
 func (s *Records) Names(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
-	return s.list(ctx, StorageSessions)
+	return s.list(ctx, storageSessions)
 }
 
 // list returns the last path elements of the keys directly below a folder.
@@ -342,12 +342,12 @@ func (s *Records) sweepWhenDue() {
 // Sweep deletes expired records and their index entries. A record that cannot be read or
 // deleted now is left for the next sweep.
 func (s *Records) Sweep(ctx context.Context, now time.Time) {
-	names, err := s.list(ctx, StorageSessions)
+	names, err := s.list(ctx, storageSessions)
 	if err != nil {
 		return
 	}
 	for _, name := range names {
-		text, ok, err := s.Load(ctx, path.Join(StorageSessions, name))
+		text, ok, err := s.Load(ctx, path.Join(storageSessions, name))
 		if err != nil || !ok {
 			continue
 		}
