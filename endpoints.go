@@ -246,7 +246,8 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 		err = h.sessions.end(r.Context(), v.session, h.now())
 	}
 	if err != nil {
-		return h.responses.writeUnavailable(w, r, v, h.settings.endpoints["logout"], h.audit.Fault(r.Context(), r, err))
+		page := h.settings.endpoints["logout"]
+		return h.responses.writeRetry(w, r, pageData{visit: v, returnTo: page, home: page, cause: h.audit.Fault(r.Context(), r, err), ownForm: browser.IsForm(r)})
 	}
 	if v.session != nil {
 		h.tokens.revoke(r.Context(), v.session)

@@ -469,6 +469,12 @@ func TestLogoutPageKnowsWhoIsSignedIn(t *testing.T) {
 			t.Errorf("the store is down: the page says %q: %s", claim, page.Text)
 		}
 	}
+	for accept, want := range map[string]string{"text/html": "text/html; charset=utf-8", "application/json": "application/problem+json"} {
+		a := b.Send("POST", "/oauth/logout", nil, "Accept: "+accept)
+		if got := a.Header.Get("Content-Type"); a.StatusCode != http.StatusServiceUnavailable || got != want {
+			t.Errorf("the store is down: POST with Accept %s got %d %s, want 503 %s", accept, a.StatusCode, got, want)
+		}
+	}
 	if page := b.Visit("/"); page.StatusCode != http.StatusServiceUnavailable || !strings.Contains(page.Text, "If you were signed in") {
 		t.Errorf("the store is down: got %d %s, want 503 and no promise of a session", page.StatusCode, page.Text)
 	}

@@ -76,6 +76,9 @@ type pageData struct {
 	retryAfter int
 	// signedIn is true if the error page links to the site instead of a sign-in.
 	signedIn bool
+	// ownForm is true if the request is a form of our own pages. Trying it again with GET
+	// loses nothing.
+	ownForm bool
 	// signingIn is true if a sign-in could not continue. The user has no session then.
 	signingIn bool
 	// visit is the visit of the user who sees the page. nil: the page says nothing about the
@@ -212,7 +215,7 @@ func (rs *responses) writeSignInUnavailable(w http.ResponseWriter, r *http.Reque
 
 func (rs *responses) writeRetry(w http.ResponseWriter, r *http.Request, d pageData) error {
 	w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
-	if !browser.IsNavigation(r) {
+	if !browser.IsNavigation(r) && !d.ownForm {
 		return respond.WriteProblem(w, r, respond.Problem{Title: "Sign-in service unavailable", Status: http.StatusServiceUnavailable, Error: "unavailable", Cause: d.cause})
 	}
 	w.Header().Set("Refresh", strconv.Itoa(retrySeconds))

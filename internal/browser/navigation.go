@@ -11,9 +11,14 @@ import (
 // a prefetch are not navigations. A redirect would not help them, and would start logins
 // that the user did not request.
 func IsNavigation(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return false
-	}
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && isForWindow(r)
+}
+
+// IsForm reports whether a person has submitted a form, and sees the response as a page.
+func IsForm(r *http.Request) bool { return r.Method == http.MethodPost && isForWindow(r) }
+
+// isForWindow reports whether the response replaces the page of a window.
+func isForWindow(r *http.Request) bool {
 	if isPrefetch(r.Header) || r.Header.Get("Upgrade") != "" {
 		return false
 	}
