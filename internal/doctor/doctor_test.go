@@ -655,6 +655,32 @@ func TestDoctorFindsPathsThatDoNotComeToTollgate(t *testing.T) {
 	c = newClinic(t)
 	inBlock(c, "127.0.0.1:10")
 	c.want(doctor.Warning, "upstream", "/api/doctor does not come to tollgate", "upstream 127.0.0.1:10", "another application")
+	c = newClinic(t)
+	inBlock(c, "{\ndynamic srv api.example.com\n}")
+	c.change("reverse_proxy 127.0.0.1:9\n", "reverse_proxy {\ndynamic srv app.example.com\n}\n")
+	c.want(doctor.Warning, "upstream", "upstream dynamic srv api.example.com", "another application")
+}
+
+// panicking is a handler of another module that fails.
+type panicking struct{}
+
+func (panicking) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.doctor_test_panics", New: func() caddy.Module { return panicking{} }}
+}
+
+func (panicking) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
+	panic("the handler panics")
+}
+
+func TestDoctorGoesOnAfterAPanicOfAHandler(t *testing.T) {
+	caddy.RegisterModule(panicking{})
+	httpcaddyfile.RegisterHandlerDirective("doctor_test_panics", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return panicking{}, nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("doctor_test_panics", httpcaddyfile.Before, "reverse_proxy")
+	c := newClinic(t)
+	c.change("reverse_proxy 127.0.0.1:9", "doctor_test_panics\nreverse_proxy 127.0.0.1:9")
+	c.want(doctor.Warning, "upstream", "a handler of this site panics at a request for /", "look at its log")
 }
 
 func TestDoctorLoadsWithoutCaddysOwnAuthority(t *testing.T) {

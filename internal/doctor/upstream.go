@@ -214,6 +214,7 @@ func (r *rehearsal) copy(secret string) ([]byte, error) {
 			}
 			r.rewriteTollgate(handler, secret)
 		case "reverse_proxy":
+			tellUpstream(handler)
 			for _, option := range []string{"transport", "dynamic_upstreams", "health_checks", "load_balancing", "circuit_breaker"} {
 				delete(handler, option)
 			}
@@ -221,7 +222,6 @@ func (r *rehearsal) copy(secret string) ([]byte, error) {
 			if handler["handle_response"] != nil {
 				address = r.askedAddress
 			}
-			tellUpstream(handler)
 			handler["upstreams"] = []any{document{"dial": address}}
 		}
 	})
@@ -241,6 +241,10 @@ func tellUpstream(handler document) {
 	eachObject(handler["upstreams"], func(upstream document) {
 		addresses = append(addresses, fmt.Sprint(upstream["dial"]))
 	})
+	if dynamic, ok := handler["dynamic_upstreams"].(document); ok {
+		name, _ := dynamic["name"].(string)
+		addresses = append(addresses, strings.TrimSpace(fmt.Sprintf("dynamic %v %s", dynamic["source"], name)))
+	}
 	headers := member(handler, "headers")
 	set := member(member(headers, "request"), "set")
 	set[originalUpstream] = []any{strings.Join(addresses, ", ")}
@@ -322,7 +326,10 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 	if signedIn {
 		request.Header.Set("Cookie", r.cookies)
 	}
-	serveQuietly(r.site, r.e.Place().AsReceived(request))
+	if panics := serveQuietly(r.site, r.e.Place().AsReceived(request)); panics {
+		return warn(fmt.Sprintf("not checked: a handler of this site panics at a request for %s", path),
+			"send the request to the site, and look at its log; then send one with a forged X-User-Id, and look at what the upstream receives")
+	}
 	received := r.echo.take()
 	if received == nil {
 		return nil
@@ -349,14 +356,15 @@ func (r *rehearsal) send(ctx context.Context, path string, signedIn bool) []Find
 	return nil
 }
 
-// serveQuietly serves a request, and drops the response.
-func serveQuietly(site http.Handler, request *http.Request) {
+// serveQuietly serves a request, and drops the response. It reports whether a handler panics,
+// except to abort the response.
+func serveQuietly(site http.Handler, request *http.Request) (panics bool) {
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // as in net/http
-			panic(p)
-		}
+		p := recover()
+		panics = p != nil && p != http.ErrAbortHandler //nolint:errorlint // as in net/http
 	}()
 	site.ServeHTTP(&dropped{header: http.Header{}}, request)
+	return false
 }
 
 // dropped is a response that nobody reads.
