@@ -310,20 +310,24 @@ func (k *knownUser) awaitsMoney(now time.Time) bool {
 }
 
 // Reread reads the user information now, or joins the running read, and waits for the
-// result. If the read failed because another session of the same user has ended, Reread
-// tries once more.
-func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) (err error) {
-	for range 2 {
+// result. If it joined the read of another session of the same user, and that session has
+// ended, Reread reads again.
+func (u *Users) Reread(ctx context.Context, s *session.Session, read ReadFunc) error {
+	for {
+		mine := false // whether it is this session's read, and not one that it has joined
+		started := u.startRead(ctx, s, u.known(s), func(ctx context.Context) (oauth.UserInfo, error) {
+			mine = true
+			return read(ctx)
+		})
 		select {
-		case done := <-u.startRead(ctx, s, u.known(s), read):
-			if err = done.Err; !isOfOneSession(err) {
-				return err
+		case done := <-started:
+			if mine || !isOfOneSession(done.Err) {
+				return done.Err
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return err
 }
 
 var errPausing = errors.New("the user information could not be read a moment ago")

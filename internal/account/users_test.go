@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,33 @@ func TestAReadThatCannotBeginIsReported(t *testing.T) {
 		synctest.Wait()
 		if got := view.Info.Text(oauth.FieldBalance); got != "1" || view.State != "unknown" || busy != 1 {
 			t.Errorf("got the balance %q, %s, and %d reports, want 1, unknown and one", got, view.State, busy)
+		}
+	})
+}
+
+// TestEndedSessionsDoNotFailTheReadOfALiveOne: a live session joins the reads of several
+// sessions of its user that have ended. Each of these reads once.
+func TestEndedSessionsDoNotFailTheReadOfALiveOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		users := account.NewUsers(time.Now, nil)
+		s := &session.Session{User: userInfo("1", time.Now())}
+		var ended atomic.Int32
+		for range 4 {
+			go users.Reread(t.Context(), s, func(context.Context) (oauth.UserInfo, error) {
+				ended.Add(1)
+				time.Sleep(time.Second)
+				return oauth.UserInfo{}, session.ErrEnded
+			})
+			synctest.Wait()
+		}
+		err := users.Reread(t.Context(), s, func(context.Context) (oauth.UserInfo, error) { return userInfo("2", time.Now()), nil })
+		if err != nil {
+			t.Errorf("the live session: got %v, want no error", err)
+		}
+		time.Sleep(time.Minute) // the other reads end
+		if n := ended.Load(); n > 4 {
+			t.Errorf("sessions that have ended: got %d reads, want at most one each", n)
 		}
 	})
 }
