@@ -198,6 +198,7 @@ func TestNoJSONErrorShowsASecret(t *testing.T) {
 	for part, secret := range plantedSecrets {
 		t.Setenv("TOLLGATE_TEST_PLANTED", secret)
 		for _, plant := range []string{secret, "{env.TOLLGATE_TEST_PLANTED}"} {
+			p := planter{plant: plant, planted: planted, tried: map[string]bool{}}
 			for _, block := range echoBlocks() {
 				config, err := gatewaytest.Adapt(e.site("/x*", block))
 				if err != nil {
@@ -207,13 +208,14 @@ func TestNoJSONErrorShowsASecret(t *testing.T) {
 				if err := json.Unmarshal(config, &parsed); err != nil {
 					t.Fatal(err)
 				}
-				plantEach(handlerJSON(parsed), plant, planted, func(where string) {
+				p.try = func(where string) {
 					config, err := json.Marshal(parsed)
 					if err != nil {
 						t.Fatal(err)
 					}
 					e.check(where, part, e.Load(config))
-				})
+				}
+				p.each(handlerJSON(parsed), "handler")
 			}
 		}
 	}
@@ -243,32 +245,52 @@ func handlerJSON(value any) map[string]any {
 	return nil
 }
 
-// plantEach replaces, one after the other, each value and each key in a piece of JSON.
-func plantEach(value any, plant string, planted map[string]bool, try func(where string)) {
+// planter plants a secret at each place of a piece of JSON.
+type planter struct {
+	plant   string
+	planted map[string]bool // by key
+	tried   map[string]bool // by path and value, because the blocks share most of them
+	try     func(where string)
+}
+
+// each replaces, one after the other, each value and each key in value.
+func (p *planter) each(value any, path string) {
 	switch value := value.(type) {
 	case map[string]any:
 		for key, inner := range maps.Clone(value) {
 			if key == "handler" {
 				continue
 			}
-			planted[key] = true
-			value[key] = plant
-			try(key)
+			p.planted[key] = true
+			below := path + "." + key
+			if !p.isNew(below, inner) {
+				continue
+			}
+			value[key] = p.plant
+			p.try(below)
 			delete(value, key)
-			value[plant] = inner
-			try("the key " + key)
-			delete(value, plant)
+			value[p.plant] = inner
+			p.try("the key " + below)
+			delete(value, p.plant)
 			value[key] = inner
-			plantEach(inner, plant, planted, try)
+			p.each(inner, below)
 		}
 	case []any:
 		for i, inner := range value {
-			value[i] = plant
-			try("an element of a list")
+			value[i] = p.plant
+			p.try("an element of " + path)
 			value[i] = inner
-			plantEach(inner, plant, planted, try)
+			p.each(inner, path)
 		}
 	}
+}
+
+// isNew reports whether this value was not at this path before.
+func (p *planter) isNew(path string, value any) bool {
+	text, _ := json.Marshal(value)
+	key := path + string(text)
+	defer func() { p.tried[key] = true }()
+	return !p.tried[key]
 }
 
 // TestErrorsShowOrdinaryMistakes: a typing mistake must stay recognisable.
