@@ -208,7 +208,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, v *visit, asked p
 		h.settings.identity.Set(r.Header, id, func(template string) string { return placeholders.Expand(repl, template) })
 		h.tokens.setAccessToken(r.Header, id.Session)
 		if h.settings.retryUnauthorized {
-			next = h.retrying(next, v)
+			next = h.retrying(next, v, id)
 		}
 		rw.BalanceIsLow = h.settings.isLow(id) && browser.IsNavigation(r)
 		owner := &passing{handler: h, visit: v, request: r, asked: asked, original: originalURL(r), url: *r.URL}

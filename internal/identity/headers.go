@@ -342,6 +342,14 @@ func (h *Headers) Set(fields http.Header, id *Identity, expand func(string) stri
 	}
 }
 
+// SetAssertion replaces the assertion in a request's header. It does nothing if no assertion is
+// configured.
+func (h *Headers) SetAssertion(fields http.Header, text string) {
+	if h.assertion != "" {
+		fields[h.assertion] = []string{text}
+	}
+}
+
 // SetEmpty sets every identity header to an empty value.
 func (h *Headers) SetEmpty(header http.Header) {
 	for _, p := range h.preset {

@@ -125,6 +125,21 @@ type Gate struct {
 	Held bool
 }
 
+// Serve passes a request on to next, and the response through the gate. It does not matter how
+// a discarded response ends: an upstream that has not read the whole body may reset the
+// connection after its 401.
+func (g *Gate) Serve(next caddyhttp.Handler, r *http.Request) error {
+	defer func() {
+		if !g.Held {
+			return
+		}
+		if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
+			panic(fault)
+		}
+	}()
+	return next.ServeHTTP(g, r)
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (g *Gate) WriteHeader(status int) {
 	final := status >= 200 || status == http.StatusSwitchingProtocols
