@@ -72,7 +72,7 @@ func (c *Call) verdict(rw *relay.Writer, err error) (word spending.Word, cost sp
 	case cut:
 		return spending.Costs, c.held.Amount(), true
 	default: // a WebSocket ends in the middle of whatever the upstream does
-		return word, cost, status == http.StatusSwitchingProtocols
+		return word, cost, rw.IsWebSocket()
 	}
 }
 

@@ -195,6 +195,12 @@ func (w *Writer) takeCosts(name string) {
 // the response. The status is 0 if there was no response. Call it after End.
 func (w *Writer) Cost() (values []string, status int) { return w.costs, w.status }
 
+// IsWebSocket reports whether the response has opened a WebSocket. Over HTTP/2 and HTTP/3 the
+// status of such a response is 200.
+func (w *Writer) IsWebSocket() bool {
+	return w.upgraded || w.Streaming.connect && w.status == http.StatusOK
+}
+
 // End reads and removes the trailers that are for tollgate, announced or not. Call it when
 // the response is over, before its trailers are sent.
 func (w *Writer) End() {
