@@ -185,6 +185,7 @@ func TestEachCauseOfAFailedSignInIsShownAndLogged(t *testing.T) {
 	reached := map[string]bool{"store_unavailable": true} // below
 	for _, c := range failedSignIns() {
 		wantCause(t, logs, c.fail(s, s.NewBrowser()), c.cause, c.status)
+		s.Clock.Advance(time.Minute) // another failure with this cause gets a line again
 		reached[c.cause] = true
 	}
 	for _, row := range cause.All() {
@@ -321,6 +322,24 @@ func TestAFailedRefreshLogsItsCause(t *testing.T) {
 				t.Errorf("got status %d: %s", a.StatusCode, a.Text)
 			}
 		})
+	}
+}
+
+func TestACookieThatCannotBeWrittenIsOneLineAMinute(t *testing.T) {
+	s := gatewaytest.New(t, gatewaytest.Options{})
+	b := s.NewBrowser().SignIn()
+	logs := observe(s)
+	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Body: `{"id":12345,"status":1}`})
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Body: `{"access_token":"` + strings.Repeat("a", 5000) + `","token_type":"Bearer","expires_in":3600}`})
+	s.Clock.Advance(over)
+	for range 3 {
+		if a := b.Get("/"); a.StatusCode != http.StatusOK {
+			t.Errorf("got %d, want 200", a.StatusCode)
+		}
+	}
+	lines := logs.FilterMessage("cannot write the session cookie; the next response tries again").All()
+	if len(lines) != 1 || lines[0].ContextMap()["cause"] != "session_too_large" {
+		t.Errorf("got lines %v, want one", lines)
 	}
 }
 

@@ -105,7 +105,7 @@ func (h *Handler) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit
 	if err == nil {
 		return nil
 	}
-	h.logger.Error("endpoint failed", append(audit.RequestFields(r), zap.String("endpoint", name), zap.Error(err))...)
+	h.audit.Rarely(zap.ErrorLevel, "endpoint failed", name, append(audit.RequestFields(r), zap.String("endpoint", name), zap.Error(err))...)
 	return respond.WriteProblem(w, r, respond.Problem{Title: "Something went wrong here", Status: http.StatusInternalServerError, Error: "server_error"})
 }
 
@@ -285,7 +285,6 @@ type assertions struct {
 	settings *settings
 	audit    *audit.Log
 	now      func() time.Time
-	logger   *zap.Logger
 }
 
 // sign returns the signed assertion of id. Returns "" if assertions are off or the
@@ -301,7 +300,7 @@ func (a *assertions) sign(ctx context.Context, id *identity.Identity) string {
 	}
 	text, err := a.asserter.Assert(keys.Assertion, id, id.Session.End(a.settings.lifetime, 0), a.now())
 	if err != nil {
-		a.logger.Error("cannot sign the assertion; the request is forwarded without it", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
+		a.audit.Rarely(zap.ErrorLevel, "cannot sign the assertion; the request is forwarded without it", "", zap.String("session", id.Session.ID.Hash()), zap.Error(err))
 		return ""
 	}
 	return text

@@ -46,8 +46,7 @@ func (h *Handler) Internals() Internals {
 // SetLogger sets the logger, before the first request.
 func (h *Handler) SetLogger(logger *zap.Logger) {
 	h.logger, h.sessions.logger, h.tokens.logger = logger, logger, logger
-	h.signIns.logger, h.responses.logger, h.audit.Logger = logger, logger, logger
-	h.authChecks.logger, h.assertions.logger, h.place.Logger = logger, logger, logger
+	h.signIns.logger, h.audit.Logger, h.place.Logger = logger, logger, logger
 }
 
 // Renewal says how the handler refreshes the tokens of a session.

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-tollgate/tollgate/internal/audit"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
@@ -32,15 +33,13 @@ var authResponses = map[verdict]respond.AuthAnswer{
 type authChecks struct {
 	settings   *settings
 	routes     *policy.Routes
-	state      *siteState
 	decider    *decider
 	sessions   *sessions
 	tokens     *tokens
 	assertions *assertions
 	metrics    *metrics.Set
 	timeout    time.Duration // of one check
-	now        func() time.Time
-	logger     *zap.Logger
+	audit      *audit.Log
 }
 
 // serve tells another proxy whether a request may pass, and which user sent it. A
@@ -63,7 +62,7 @@ func (ac *authChecks) serve(w http.ResponseWriter, r *http.Request, v *visit) er
 	decided := ac.decider.decide(ctx, r, v, asked.Demand)
 	ac.decider.note(begun, decided, false)
 	if decided.verdict == verdictUnavailable && ctx.Err() != nil && r.Context().Err() == nil {
-		ac.logger.Warn("the auth check exceeded its time limit", zap.Duration("after", ac.timeout))
+		ac.audit.Rarely(zap.WarnLevel, "the auth check exceeded its time limit", "", zap.Duration("after", ac.timeout))
 	}
 	return ac.write(ctx, w, r, v, decided.verdict, decided.id)
 }
@@ -74,10 +73,8 @@ func (ac *authChecks) warnOfFullURL(r *http.Request) {
 	if !ac.settings.forwarding.IsOnlyFullURL(r) {
 		return
 	}
-	if requests, due := ac.state.fullURLs.Next(ac.now()); due {
-		ac.logger.Warn("the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query",
-			zap.String("proxy", r.RemoteAddr), zap.Int("requests", requests))
-	}
+	ac.audit.Rarely(zap.WarnLevel, "the proxy in front sends the original URL only as a full URL, so `auth` answers 401: make it set X-Forwarded-Uri to the path with the query", "",
+		zap.String("proxy", r.RemoteAddr))
 }
 
 // write writes an auth response. It always sets every identity header, so that the
@@ -89,7 +86,7 @@ func (ac *authChecks) write(ctx context.Context, w http.ResponseWriter, r *http.
 	answer := authResponses[decided]
 	respond.SetOwnHeaders(fields)
 	if size := header.Size(fields); size > respond.MaxAuthHeaders {
-		ac.logger.Error("the identity does not fit into the auth response: list fewer headers in `identity`",
+		ac.audit.Rarely(zap.ErrorLevel, "the identity does not fit into the auth response: list fewer headers in `identity`", "",
 			zap.Int("bytes", size), zap.Int("at_most", respond.MaxAuthHeaders), zap.String("largest", ac.settings.identity.Largest(fields)))
 		answer, cookies = respond.AuthUnavailable, nil
 		ac.setIdentity(fields, r, v, nil)

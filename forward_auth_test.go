@@ -374,10 +374,28 @@ func TestIdentityThatIsTooLargeIsANamedError(t *testing.T) {
 	s := gatewaytest.New(t, options)
 	b := s.NewBrowser().SignIn()
 	logs := observe(s)
-	wantAuth(b.Get("/oauth/auth"), t, "an overlong identity", 403, "unavailable", "")
+	for range 3 { // one line a minute
+		wantAuth(b.Get("/oauth/auth"), t, "an overlong identity", 403, "unavailable", "")
+	}
 	if found := logs.FilterLevelExact(zapcore.ErrorLevel).FilterFieldKey("largest").All(); len(found) != 1 ||
 		!strings.Contains(found[0].Message, "`identity`") || found[0].ContextMap()["largest"] != "X-User-Email" {
 		t.Errorf("logged: %v", logs.All())
+	}
+}
+
+func TestAuthChecksOverTheirTimeLimitAreOneLineAMinute(t *testing.T) {
+	options := asked(noPeer)
+	options.InProvider = "timeout 1s"
+	s := gatewaytest.New(t, options)
+	b := s.NewBrowser().SignIn()
+	logs := observe(s)
+	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Hang: true})
+	s.Clock.Advance(over)
+	for range 2 {
+		wantAuth(b.Get("/oauth/auth"), t, "during a refresh that hangs", 403, "unavailable", "")
+	}
+	if n := logs.FilterMessage("the auth check exceeded its time limit").Len(); n != 1 {
+		t.Errorf("got %d lines, want 1", n)
 	}
 }
 

@@ -287,9 +287,7 @@ func (h *Handler) leavesOut(r *http.Request) bool {
 	}
 	selected, err := policy.Selects(h.matchers.AnyMatchWithError, r, &sent)
 	if err != nil {
-		if requests, due := h.state.matcherFaults.Next(h.now()); due {
-			h.logger.Warn("cannot evaluate the matcher of tollgate; the request is treated as protected", zap.Int("requests", requests), zap.Error(err))
-		}
+		h.audit.Rarely(zap.WarnLevel, "cannot evaluate the matcher of tollgate; the request is treated as protected", "", zap.Error(err))
 	}
 	return err == nil && !selected
 }

@@ -21,10 +21,9 @@ func (si *signIns) goesRound(w http.ResponseWriter, v *visit) bool {
 	if !recent.IsLoop() {
 		return false
 	}
-	if requests, due := si.state.failingLoops.Next(si.now()); due { // the count is in a cookie that any client can write
-		si.logger.Warn("sign-in loop: sign-ins fail, and the page at error_redirect starts the next one",
-			zap.String("error_redirect", si.settings.errorPath), zap.Int("requests", requests))
-	}
+	// The count is in a cookie that any client can write.
+	si.audit.Rarely(zap.WarnLevel, "sign-in loop: sign-ins fail, and the page at error_redirect starts the next one", "",
+		zap.String("error_redirect", si.settings.errorPath))
 	return true
 }
 

@@ -339,15 +339,15 @@ func (h *Handler) assemble(site clock.Clock) {
 		h.tokens.noteReading = h.holds.NoteReading
 	}
 	h.sessions = &sessions{settings: h.settings, store: h.store, state: h.state, tokens: h.tokens, now: h.now, logger: h.logger, audit: h.audit}
-	h.responses = &responses{settings: h.settings, sessions: h.sessions, logger: h.logger}
+	h.responses = &responses{settings: h.settings, sessions: h.sessions, audit: h.audit}
 	h.decider = &decider{settings: h.settings, sessions: h.sessions, tokens: h.tokens, holds: h.holds, audit: h.audit, metrics: h.metrics}
-	h.assertions = &assertions{keys: h.keys, settings: h.settings, audit: h.audit, now: h.now, logger: h.logger}
+	h.assertions = &assertions{keys: h.keys, settings: h.settings, audit: h.audit, now: h.now}
 	if h.settings.assertion != nil {
 		h.assertions.asserter = identity.NewAsserter(h.settings.assertion, h.settings.origin)
 	}
 	h.authChecks = &authChecks{
-		settings: h.settings, routes: h.routes, state: h.state, decider: h.decider, sessions: h.sessions, tokens: h.tokens,
-		assertions: h.assertions, metrics: h.metrics, timeout: cmp.Or(site.AuthTimeout(), defaultAuthTimeout), now: h.now, logger: h.logger,
+		settings: h.settings, routes: h.routes, decider: h.decider, sessions: h.sessions, tokens: h.tokens,
+		assertions: h.assertions, metrics: h.metrics, timeout: cmp.Or(site.AuthTimeout(), defaultAuthTimeout), audit: h.audit,
 	}
 	h.signIns = &signIns{
 		Logins:   browser.NewLogins(h.settings.cookies, h.state.destinations, h.settings.afterLogin, h.now),

@@ -24,7 +24,7 @@ import (
 type responses struct {
 	settings *settings
 	sessions *sessions
-	logger   *zap.Logger
+	audit    *audit.Log
 }
 
 // demandLogin responds to a request that needs a session and has none. A page navigation is
@@ -173,7 +173,7 @@ func (rs *responses) writePage(w http.ResponseWriter, r *http.Request, status in
 	language := strings.Join(r.Header.Values("Accept-Language"), ",")
 	document, err := renderPage(rs.settings, page, d, language)
 	if err != nil && rs.settings.builtinPages != nil {
-		rs.logger.Error("a template of `pages` failed; showing the built-in page", zap.String("page", string(page)), zap.Error(err))
+		rs.audit.Rarely(zap.ErrorLevel, "a template of `pages` failed; showing the built-in page", string(page), zap.String("page", string(page)), zap.Error(err))
 		document, err = rs.settings.builtinPages.Render(page, rs.settings.pageContent(d, language))
 	}
 	if err != nil {

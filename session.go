@@ -32,7 +32,8 @@ func (ss *sessions) find(ctx context.Context, v *visit) error {
 	value, ok := v.sent.SessionValue()
 	if !ok {
 		if v.sent.Duplicate {
-			ss.logDuplicate()
+			ss.audit.Rarely(zap.WarnLevel, "two session cookies with the same name: a sibling domain may have planted one", "",
+				zap.String("cookie", ss.settings.cookies.Name))
 		}
 		return nil
 	}
@@ -66,15 +67,6 @@ func (ss *sessions) find(ctx context.Context, v *visit) error {
 	}
 	v.session, v.carried, v.rewrite, v.dead, v.known = newest, s.Generation, found.Rewrite, false, true
 	return nil
-}
-
-// logDuplicate writes down that a request brought two session cookies. Any client can send
-// such requests, so they share one line a minute.
-func (ss *sessions) logDuplicate() {
-	if requests, due := ss.state.duplicates.Next(ss.now()); due {
-		ss.logger.Warn("two session cookies with the same name: a sibling domain may have planted one",
-			zap.String("cookie", ss.settings.cookies.Name), zap.Int("requests", requests))
-	}
 }
 
 // open finds the session of a visit, and refreshes its tokens if that is due.
@@ -135,7 +127,7 @@ func (ss *sessions) renewedCookies(ctx context.Context, v *visit) []string {
 	cookies, err := ss.cookies(ctx, newest, v.sent.HasSecond)
 	if err != nil {
 		// The session stays in memory, and the next response tries again.
-		ss.logger.Error("cannot write the session cookie; the next response tries again", zap.String("session", newest.ID.Hash()), zap.Error(err))
+		ss.audit.StoreFailed("cannot write the session cookie; the next response tries again", newest, err)
 		return nil
 	}
 	return cookies

@@ -107,9 +107,7 @@ func (si *signIns) callback(w http.ResponseWriter, r *http.Request, v *visit) er
 		return si.refuseCallback(w, r, v, l, oauth.AuthorizationErrorCode(answer.ErrorCode))
 	}
 	if !si.settings.client.IsIssuer(answer.Issuer) {
-		if requests, due := si.state.foreignIssuers.Next(si.now()); due {
-			si.audit.Issuer(answer.Issuer, si.settings.client.Issuer, requests)
-		}
+		si.audit.Issuer(answer.Issuer, si.settings.client.Issuer)
 		return si.refuseCallback(w, r, v, l, cause.InvalidResponse)
 	}
 

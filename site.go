@@ -45,15 +45,8 @@ type siteState struct {
 	unconfirmed *recent.Table[session.ID, error]
 	// Hosts are the hosts under which sign-ins began that are not redirect_uri's.
 	otherHosts rare.Hosts
-	// duplicates limits the log line about two session cookies in one request.
-	duplicates rare.Line
-	// failingLoops, foreignIssuers and matcherFaults limit log lines about failed sign-ins that
-	// go round, callbacks with another issuer, and a matcher that cannot be evaluated.
-	failingLoops, foreignIssuers, matcherFaults rare.Line
 	// oldSecretUses limits the log line about a previous secret that is still in use.
 	oldSecretUses rare.Line
-	// fullURLs limits the log line about a proxy in front whose only original URL is a full one.
-	fullURLs rare.Line
 	// displaced holds the sessions whose cookie was recently deleted or replaced.
 	displaced *recent.Table[session.ID, struct{}]
 	// exchanges makes concurrent copies of one callback share one code exchange.

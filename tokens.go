@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-tollgate/tollgate/internal/account"
 	"github.com/caddy-tollgate/tollgate/internal/audit"
+	"github.com/caddy-tollgate/tollgate/internal/cause"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/metrics"
 	"github.com/caddy-tollgate/tollgate/internal/oauth"
@@ -130,7 +131,7 @@ func (t *tokens) revoke(ctx context.Context, s *session.Session) {
 	go func() {                             // ends with the request's own timeout
 		defer end()
 		if err := t.settings.client.Revoke(ctx, s.Tokens.Refresh); err != nil {
-			t.logger.Warn("cannot revoke a refresh token at the provider", zap.String("session", s.ID.Hash()), zap.Error(err))
+			t.audit.Rarely(zap.WarnLevel, "cannot revoke a refresh token at the provider", cause.Of(err), zap.String("session", s.ID.Hash()), zap.Error(err))
 		}
 	}()
 }

@@ -49,16 +49,8 @@ type Log struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	// storeFaults, unknownRefreshes and busyReads limit lines that every request could cause
-	// while the store or the provider is down.
-	storeFaults, unknownRefreshes, busyReads rare.Line
-	// storeFailures limits the lines of StoreFailed, by message.
-	storeFailures rare.Lines
-	// failedReads limits the lines of ReadFailed, by cause.
-	failedReads rare.Lines
-	// refusals limits the ERROR lines about codes in the callback's URL, by cause. Anybody
-	// with a pending sign-in can write such a URL.
-	refusals rare.Lines
+	// lines limits the lines that any client can cause, or every session during an outage.
+	lines rare.Lines
 }
 
 // about is what an audit event is about. Each event has all these fields; a text that is not
@@ -141,71 +133,86 @@ var levels = map[cause.Level]zapcore.Level{
 	cause.Info: zapcore.InfoLevel, cause.Warn: zapcore.WarnLevel, cause.Error: zapcore.ErrorLevel,
 }
 
-// SignInFailed writes the audit event and the line of a failed sign-in. status is the status of
-// the response. err is nil if the callback's URL is the reason. The line is written once a minute
-// while the store is down, and once a minute per cause if it is an ERROR about a URL.
-func (l *Log) SignInFailed(r *http.Request, code string, status int, err error, more ...zap.Field) {
-	l.event(LoginFailed, r, about{reason: code}, zap.Int("status", status))
-	l.Metrics.CountLogin(code)
-	more = append(append(RequestFields(r), zap.Int("status", status)), more...)
-	row, _ := cause.Find(code)
-	requests, due, limited := 0, true, true
-	switch {
-	case code == cause.StoreUnavailable:
-		requests, due = l.storeFaults.Next(l.Now())
-	case err == nil && row.Level == cause.Error:
-		requests, due = l.refusals.Next(code, l.Now())
-	default:
-		limited = false
-	}
-	if limited {
-		more = append(more, zap.Int("requests", requests))
-	}
-	if due {
-		l.failure("sign-in failed", code, err, more...)
+// due counts a line that any client can cause, or every session during an outage. due is true
+// for the first line with the message and about, and then once a minute. about comes from a
+// small fixed set, such as the causes. count is the field with the number since the last line.
+func (l *Log) due(message, about, counts string) (count zap.Field, due bool) {
+	n, due := l.lines.Next(message+"\x00"+about, l.Now())
+	return zap.Int(counts, n), due
+}
+
+// Rarely writes a line that any client can cause: at once, and then once a minute with the
+// number of requests since the last line. Lines with another about are counted apart; about
+// comes from a small fixed set.
+func (l *Log) Rarely(level zapcore.Level, message, about string, fields ...zap.Field) {
+	if requests, due := l.due(message, about, "requests"); due {
+		l.Logger.Log(level, message, append(fields, requests)...)
 	}
 }
 
-// StoreFailed writes what the session store could not do, once a minute per message: every
-// request could cause the line while the store is down. s may be nil.
+// SignInFailed writes the audit event and the line of a failed sign-in. status is the status of
+// the response. err is nil if the callback's URL is the reason. A line at WARN or ERROR is
+// written once a minute per cause. Causes in the URL are counted apart: anybody can write one,
+// and must not hide the line of an outage.
+func (l *Log) SignInFailed(r *http.Request, code string, status int, err error, more ...zap.Field) {
+	event, counted := []zap.Field{zap.Int("status", status)}, code+" in the URL"
+	if err != nil {
+		event, counted = append(event, zap.String("error", err.Error())), code
+	}
+	l.event(LoginFailed, r, about{reason: code}, event...)
+	l.Metrics.CountLogin(code)
+	const message = "sign-in failed"
+	more = append(append(RequestFields(r), zap.Int("status", status)), more...)
+	if row, _ := cause.Find(code); row.Level == cause.Info {
+		l.failure(message, code, err, more...)
+	} else if requests, due := l.due(message, counted, "requests"); due {
+		l.failure(message, code, err, append(more, requests)...)
+	}
+}
+
+// StoreFailed writes what the session store could not do, once a minute per message and cause.
+// s may be nil.
 func (l *Log) StoreFailed(message string, s *session.Session, err error) {
-	requests, due := l.storeFailures.Next(message, l.Now())
+	err = cause.Else(cause.StoreUnavailable, err)
+	requests, due := l.due(message, cause.Of(err), "requests")
 	if !due {
 		return
 	}
-	more := []zap.Field{zap.Int("requests", requests)}
+	more := []zap.Field{requests}
 	if s != nil {
 		more = append(more, zap.String("session", s.ID.Hash()))
 	}
-	err = cause.Else(cause.StoreUnavailable, err)
 	l.failure(message, cause.Of(err), err, more...)
 }
 
 // Refreshed writes the result of a request to refresh the tokens of s. It runs outside of any
-// request.
+// request. The audit event is written for each session, the line once a minute per cause.
 func (l *Log) Refreshed(s *session.Session, err error) {
 	if err == nil {
 		l.Metrics.CountRefresh(metrics.ResultOK)
 		l.Event(Refresh, nil, s, "")
 		return
 	}
-	l.Metrics.CountRefresh(cause.Of(err))
+	code := cause.Of(err)
+	l.Metrics.CountRefresh(code)
 	status := 0
 	if pe, ok := errors.AsType[*oauth.Error](err); ok {
 		status = pe.Status
 	}
-	l.Event(RefreshFailed, nil, s, cause.Of(err), zap.Int("status", status), zap.String("error", err.Error()))
-	l.failure("refresh failed", cause.Of(err), err, zap.String("session", s.ID.Hash()), zap.Int("status", status))
+	l.Event(RefreshFailed, nil, s, code, zap.Int("status", status), zap.String("error", err.Error()))
+	const message = "refresh failed"
+	if refreshes, due := l.due(message, code, "refreshes"); due {
+		l.failure(message, code, err, zap.String("session", s.ID.Hash()), zap.Int("status", status), refreshes)
+	}
 }
 
-// NotBegun implements renewal.Reporter. The line is written once a minute while the store is
-// down.
+// NotBegun implements renewal.Reporter. The line is written once a minute per cause.
 func (l *Log) NotBegun(s *session.Session, err error) {
 	err = cause.Else(cause.StoreUnavailable, err)
 	l.Event(RefreshFailed, nil, s, cause.Of(err), zap.String("error", err.Error()))
-	if sessions, due := l.unknownRefreshes.Next(l.Now()); due {
-		l.failure("refresh failed before the refresh token was sent", cause.Of(err), err,
-			zap.String("session", s.ID.Hash()), zap.Int("refreshes", sessions))
+	const message = "refresh failed before the refresh token was sent"
+	if refreshes, due := l.due(message, cause.Of(err), "refreshes"); due {
+		l.failure(message, cause.Of(err), err, zap.String("session", s.ID.Hash()), refreshes)
 	}
 }
 
@@ -222,14 +229,12 @@ func (l *Log) Saved(s *session.Session) {
 
 // TooLarge implements renewal.Reporter.
 func (l *Log) TooLarge(s *session.Session, err error) {
-	l.failure("refreshed tokens cannot be saved; the user must sign in again after a restart of this process",
-		cause.Of(err), err, zap.String("session", s.ID.Hash()))
+	l.StoreFailed("refreshed tokens cannot be saved; the user must sign in again after a restart of this process", s, err)
 }
 
 // NotEnded implements renewal.Reporter.
 func (l *Log) NotEnded(s *session.Session, err error) {
-	l.failure("the provider ended a session, and the session store could not be told; this process refuses the session",
-		cause.Of(cause.Else(cause.StoreUnavailable, err)), err, zap.String("session", s.ID.Hash()))
+	l.StoreFailed("the provider ended a session, and the session store could not be told; this process refuses the session", s, err)
 }
 
 // NotRestored implements renewal.Reporter.
@@ -243,18 +248,22 @@ func (l *Log) ReadFailed(s *session.Session, err error) {
 	if errors.Is(err, session.ErrEnded) {
 		return // the session's end is logged already
 	}
-	key, code := cause.Of(err), cause.Of(err)
+	const message = "cannot read the user information"
+	about := cause.Of(err)
 	if errors.Is(err, account.ErrReadsBusy) {
-		key = "busy"
+		about = "busy" // apart from the timeouts, which have the same cause
 	}
-	if reads, due := l.failedReads.Next(key, l.Now()); due {
-		l.failure("cannot read the user information", code, err, zap.String("session", s.ID.Hash()), zap.Int("reads", reads))
+	if reads, due := l.due(message, about, "reads"); due {
+		l.failure(message, cause.Of(err), err, zap.String("session", s.ID.Hash()), reads)
 	}
 }
 
-// TopupFailed writes that the provider gave no usable top-up URL.
+// TopupFailed writes that the provider gave no usable top-up URL, once a minute per cause.
 func (l *Log) TopupFailed(r *http.Request, s *session.Session, err error) {
-	l.failure("the provider gave no usable top-up URL", cause.Of(err), err, append(RequestFields(r), zap.String("session", s.ID.Hash()))...)
+	const message = "the provider gave no usable top-up URL"
+	if requests, due := l.due(message, cause.Of(err), "requests"); due {
+		l.failure(message, cause.Of(err), err, append(RequestFields(r), zap.String("session", s.ID.Hash()), requests)...)
+	}
 }
 
 // Fault writes that a session could not be read, and returns the cause. It writes nothing about
@@ -264,19 +273,19 @@ func (l *Log) Fault(ctx context.Context, r *http.Request, err error) (code strin
 	err = cause.Else(cause.StoreUnavailable, err)
 	code = cause.Of(err)
 	_, asked := errors.AsType[*oauth.Error](err)
-	line, message := &l.storeFaults, "cannot read sessions: the session store does not answer"
+	message := "cannot read sessions: the session store does not answer"
 	switch {
 	case ctx.Err() != nil:
 		return code
 	case errors.Is(err, renewal.ErrRefreshUnknown):
-		line, message = &l.unknownRefreshes, "the result of a refresh is not known yet; requests of its session get 503"
+		message = "the result of a refresh is not known yet; requests of its session get 503"
 	case asked:
 		return code
 	case errors.Is(err, account.ErrReadsBusy):
-		line, message = &l.busyReads, "cannot confirm the user of a session from a cookie yet; its requests get 503"
+		message = "cannot confirm the user of a session from a cookie yet; its requests get 503"
 	}
-	if requests, due := line.Next(l.Now()); due {
-		l.failure(message, code, err, append(RequestFields(r), zap.Int("requests", requests))...)
+	if requests, due := l.due(message, code, "requests"); due {
+		l.failure(message, code, err, append(RequestFields(r), requests)...)
 	}
 	return code
 }
@@ -302,14 +311,14 @@ const maxLoggedIssuer = 256
 // Issuer writes that a callback named an issuer that is not the configured one: either the
 // provider's issuer is on another host, or it is an attack (RFC 9207 section 4). An attacker
 // can write anything into the callback's URL, so a value that does not have the form of an
-// issuer is not written, and the caller limits the line. requests counts the callbacks.
-func (l *Log) Issuer(issuer, expected string, requests int) {
+// issuer is not written, and the line is written once a minute.
+func (l *Log) Issuer(issuer, expected string) {
 	u, err := url.Parse(issuer)
 	if err != nil || len(issuer) > maxLoggedIssuer || !origin.IsSecure(u) || u.User != nil || strings.ContainsAny(issuer, "?#") {
 		issuer = "(not an issuer identifier)"
 	}
-	l.Logger.Warn("the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block",
-		zap.String("iss", issuer), zap.String("expected", expected), zap.Int("requests", requests))
+	l.Rarely(zap.WarnLevel, "the callback's iss differs from the configured issuer; if the provider is right, set `issuer` in the provider block", "",
+		zap.String("iss", issuer), zap.String("expected", expected))
 }
 
 // Interface guard.
