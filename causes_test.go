@@ -358,6 +358,10 @@ func TestAFailedReadAndTopUpLogTheirCause(t *testing.T) {
 		lines := logs.FilterMessage(message).All()
 		if len(lines) != 1 || lines[0].ContextMap()["cause"] != code {
 			t.Errorf("%s: got %v, want cause %s", message, lines, code)
+			continue
+		}
+		if id, _ := lines[0].ContextMap()["request_id"].(string); !requestID.MatchString(id) {
+			t.Errorf("%s: got request id %q", message, id)
 		}
 	}
 	if !strings.Contains(page.Text, "Error code: temporarily_unavailable") {

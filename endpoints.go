@@ -210,7 +210,7 @@ func (h *Handler) serveUser(w http.ResponseWriter, r *http.Request, v *visit, de
 // it answers with the cached user information.
 func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if first := h.state.rereads.SetIfAbsent(v.session.ID, struct{}{}); first {
-		err := h.tokens.users.Reread(r.Context(), v.session, h.tokens.userReader(v.session))
+		err := h.tokens.users.Reread(audit.WithRequestID(r), v.session, h.tokens.userReader(v.session))
 		v.dead = errors.Is(err, session.ErrEnded)
 		switch {
 		case v.dead, h.tokens.needsSignInAfter(err, v.session):

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -163,7 +164,7 @@ func (s *siteState) newestLogger() *zap.Logger {
 // noteBusyRead logs that a read of the user information could not begin.
 func (s *siteState) noteBusyRead(of *session.Session, err error) {
 	if h := s.newest(); h != nil {
-		h.audit.ReadFailed(of, err)
+		h.audit.ReadFailed(context.Background(), of, err)
 	}
 }
 

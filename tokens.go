@@ -95,7 +95,7 @@ func (t *tokens) userReader(s *session.Session) account.ReadFunc {
 			return err
 		})
 		if err != nil {
-			t.audit.ReadFailed(s, err)
+			t.audit.ReadFailed(ctx, s, err)
 		} else if end != nil && info.ID() == s.User.ID() {
 			end(ctx, &info)
 		}

@@ -116,6 +116,15 @@ func RequestID(r *http.Request) string {
 	return id
 }
 
+// requestIDKey is the key of the request id that WithRequestID puts into a context.
+type requestIDKey struct{}
+
+// WithRequestID returns the context of r with the id of r, for calls that go on after r has
+// ended. They must not read the id from r itself: Caddy keeps it in a map of the request.
+func WithRequestID(r *http.Request) context.Context {
+	return context.WithValue(r.Context(), requestIDKey{}, RequestID(r))
+}
+
 // failure writes the line of a failure, with the level and the hint of its cause. err may be nil.
 func (l *Log) failure(message, code string, err error, more ...zap.Field) {
 	row, ok := cause.Find(code)
@@ -243,8 +252,9 @@ func (l *Log) NotRestored(s *session.Session, err error) {
 }
 
 // ReadFailed writes that the user information of s could not be read, once a minute per cause:
-// each user who is signed in causes the line while the provider is down.
-func (l *Log) ReadFailed(s *session.Session, err error) {
+// each user who is signed in causes the line while the provider is down. The line has the
+// request id if ctx is from WithRequestID.
+func (l *Log) ReadFailed(ctx context.Context, s *session.Session, err error) {
 	if errors.Is(err, session.ErrEnded) {
 		return // the session's end is logged already
 	}
@@ -253,9 +263,15 @@ func (l *Log) ReadFailed(s *session.Session, err error) {
 	if errors.Is(err, account.ErrReadsBusy) {
 		about = "busy" // apart from the timeouts, which have the same cause
 	}
-	if reads, due := l.due(message, about, "reads"); due {
-		l.failure(message, cause.Of(err), err, zap.String("session", s.ID.Hash()), reads)
+	reads, due := l.due(message, about, "reads")
+	if !due {
+		return
 	}
+	more := []zap.Field{zap.String("session", s.ID.Hash()), reads}
+	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
+		more = append(more, zap.String("request_id", id))
+	}
+	l.failure(message, cause.Of(err), err, more...)
 }
 
 // TopupFailed writes that the provider gave no usable top-up URL, once a minute per cause.

@@ -51,7 +51,7 @@ var limited = map[string]struct {
 	"the provider ended a session, and the session store could not be told; this process refuses the session": {"requests", func(l *audit.Log, _ *http.Request, err error) {
 		l.NotEnded(newSession(), err)
 	}},
-	"cannot read the user information":                        {"reads", func(l *audit.Log, _ *http.Request, err error) { l.ReadFailed(newSession(), err) }},
+	"cannot read the user information":                        {"reads", func(l *audit.Log, _ *http.Request, err error) { l.ReadFailed(context.Background(), newSession(), err) }},
 	"the provider gave no usable top-up URL":                  {"requests", func(l *audit.Log, r *http.Request, err error) { l.TopupFailed(r, newSession(), err) }},
 	"cannot read sessions: the session store does not answer": {"requests", func(l *audit.Log, r *http.Request, err error) { l.Fault(context.Background(), r, err) }},
 }
@@ -124,8 +124,8 @@ func TestACodeInTheURLDoesNotHideTheLineOfAnOutage(t *testing.T) {
 
 func TestBusyReadsDoNotHideTimeouts(t *testing.T) {
 	l, lines, _ := newLog()
-	l.ReadFailed(newSession(), account.ErrReadsBusy)
-	l.ReadFailed(newSession(), failure(cause.Timeout))
+	l.ReadFailed(context.Background(), newSession(), account.ErrReadsBusy)
+	l.ReadFailed(context.Background(), newSession(), failure(cause.Timeout))
 	if n := lines.FilterMessage("cannot read the user information").Len(); n != 2 {
 		t.Errorf("got %d lines, want 2", n)
 	}
