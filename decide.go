@@ -135,6 +135,12 @@ func (d *decider) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 	return decision{verdict: verdictPass, id: id, charge: charge}
 }
 
+// costs reports whether a rule about money applies to a request that passes: it may spend the
+// user's money.
+func (d *decider) costs(asked policy.Demand, decided decision) bool {
+	return decided.charge != nil || d.settings.rules.Among(asked.Blocks).Need(d.settings.passUnknown) != nil
+}
+
 // admit asks the ledger whether a request that meets the rules can be paid. With dry it takes
 // no hold.
 func (d *decider) admit(r *http.Request, v *visit, asked policy.Demand, decided decision, dry bool) decision {

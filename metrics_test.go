@@ -91,10 +91,11 @@ var metricsCases = []metricsCase{
 			b.Get("/open/..%2fadmin")
 			b.Send(http.MethodTrace, "/", nil)
 			b.Get("/chat", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Origin: https://other.example")
+			b.Send(http.MethodPost, "/", nil, "Early-Data: 1")
 		},
 		grow: map[string]float64{
 			`tollgate_requests_total{outcome="refused"}`: 1, `tollgate_requests_total{outcome="bad_request"}`: 2,
-			`tollgate_requests_total{outcome="cross_origin"}`: 1,
+			`tollgate_requests_total{outcome="cross_origin"}`: 1, `tollgate_requests_total{outcome="too_early"}`: 1,
 		},
 	},
 	{

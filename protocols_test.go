@@ -295,3 +295,64 @@ func (s *protocolSite) connectRequest(protocol, path string, headers ...string) 
 	}
 	return req
 }
+
+// http3Front serves a site over HTTP/3.
+type http3Front struct {
+	t       *testing.T
+	address string
+	// handled gets the path of each request that the gateway has handled.
+	handled chan string
+}
+
+// inHTTP3 serves a site over HTTP/3 as well, in this process.
+func inHTTP3(t *testing.T, s *gatewaytest.Site) *http3Front {
+	t.Helper()
+	secure := httptest.NewTLSServer(nil)
+	secure.Close()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := &http3Front{t: t, address: conn.LocalAddr().String(), handled: make(chan string, 10)}
+	server := &http3.Server{
+		TLSConfig: &tls.Config{Certificates: secure.TLS.Certificates},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { front.handled <- r.URL.Path }()
+			s.Server.ServeHTTP(w, r)
+		}),
+	}
+	go server.Serve(conn) // ends with Close
+	t.Cleanup(func() {
+		server.Close()
+		conn.Close()
+	})
+	return front
+}
+
+// dial connects to the site. cache may be nil.
+func (f *http3Front) dial(cache tls.ClientSessionCache) *quic.Conn {
+	f.t.Helper()
+	conn, err := quic.DialAddr(f.t.Context(), f.address, http3Client(cache), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { conn.CloseWithError(0, "") })
+	return conn
+}
+
+func http3Client(cache tls.ClientSessionCache) *tls.Config {
+	return http3.ConfigureTLSConfig(&tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1", ClientSessionCache: cache})
+}
+
+// sendOverHTTP3 sends a request without a body, and leaves the stream open.
+func sendOverHTTP3(t *testing.T, conn *quic.Conn, req *http.Request) *http3.RequestStream {
+	t.Helper()
+	stream, err := (&http3.Transport{}).NewClientConn(conn).OpenRequestStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.SendRequestHeader(req); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}

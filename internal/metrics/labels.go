@@ -28,6 +28,7 @@ const (
 	Endpoint
 	BadRequest
 	CrossOrigin
+	TooEarly
 	outcomeCount
 )
 
@@ -35,6 +36,7 @@ var outcomeNames = [outcomeCount]string{
 	Passed: "passed", Anonymous: "anonymous", Unauthenticated: "unauthenticated", Refused: "refused",
 	InsufficientBalance: "insufficient_balance", OverBudget: "over_budget", Unavailable: "unavailable",
 	DryRun: "dry_run", Endpoint: "endpoint", BadRequest: "bad_request", CrossOrigin: "cross_origin",
+	TooEarly: "too_early",
 }
 
 // Shortage is why the user's money was not enough.
