@@ -372,6 +372,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		return fmt.Errorf("session.store: %T is not a session store", module)
 	}
 	h.storeName = module.(caddy.Module).CaddyModule().ID.Name()
+	site := clock.Of(ctx)
 	h.store = store.Open(session.Env{
 		Keys:        h.keys.Ring,
 		SecretGiven: len(h.settings.secrets) > 0,
@@ -381,7 +382,8 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		Takeover:    h.state.takeover,
 		Lifetime:    h.settings.lifetime,
 		IdleTimeout: h.settings.idleTimeout,
-		Lease:       clock.Of(ctx).Lease(),
+		Lease:       site.Lease(),
+		Timeout:     site.StoreTimeout(),
 		Now:         h.now,
 	})
 	if h.storeName != "cookie" { // sessions in cookies are read and written without a request

@@ -23,6 +23,9 @@ type Clock interface {
 	Lease() time.Duration
 	// AuthTimeout returns how long an auth check may take, or 0 for the usual time.
 	AuthTimeout() time.Duration
+	// StoreTimeout returns how long one access of a store on a server may take, or 0 for the
+	// usual time.
+	StoreTimeout() time.Duration
 	// SecretsInterval returns how often the files of secrets are looked at, or 0 for the
 	// usual interval.
 	SecretsInterval() time.Duration
@@ -44,4 +47,5 @@ type system struct{}
 func (system) Now() time.Time                 { return time.Now() }
 func (system) Lease() time.Duration           { return 0 }
 func (system) AuthTimeout() time.Duration     { return 0 }
+func (system) StoreTimeout() time.Duration    { return 0 }
 func (system) SecretsInterval() time.Duration { return 0 }

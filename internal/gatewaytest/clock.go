@@ -1,6 +1,7 @@
 package gatewaytest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -13,15 +14,19 @@ import (
 	siteclock "github.com/caddy-tollgate/tollgate/internal/clock"
 )
 
+// AsShipped is a timeout of a Clock that is the one that users have.
+const AsShipped time.Duration = -1
+
 // Clock is the clock of a site. It changes only when a test moves it on, so that a slow
 // machine changes no result. Set the fields before the configuration is loaded.
 type Clock struct {
 	// Lease is how long a lock between processes lasts that is not renewed. 0: as usual.
 	Lease time.Duration
-	// AuthTimeout is how long an auth check may take. 0: as usual.
-	AuthTimeout time.Duration
-	began       time.Time // zero: the clock runs
-	moved       atomic.Int64
+	// AuthTimeout is how long an auth check may take, and StoreTimeout an access of the store.
+	// 0: longer than a busy machine takes.
+	AuthTimeout, StoreTimeout time.Duration
+	began                     time.Time // zero: the clock runs
+	moved                     atomic.Int64
 }
 
 // NewClock returns a clock that shows the present time.
@@ -91,7 +96,12 @@ func (a *clockApp) Now() time.Time { return a.clock.Now() }
 func (a *clockApp) Lease() time.Duration { return a.clock.Lease }
 
 // AuthTimeout returns the clock's.
-func (a *clockApp) AuthTimeout() time.Duration { return a.clock.AuthTimeout }
+func (a *clockApp) AuthTimeout() time.Duration { return timeout(a.clock.AuthTimeout) }
+
+// StoreTimeout returns the clock's.
+func (a *clockApp) StoreTimeout() time.Duration { return timeout(a.clock.StoreTimeout) }
+
+func timeout(d time.Duration) time.Duration { return max(0, cmp.Or(d, Patience)) }
 
 // SecretsInterval is short, so that no test waits long for a changed file.
 func (a *clockApp) SecretsInterval() time.Duration { return 20 * time.Millisecond }

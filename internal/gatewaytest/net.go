@@ -13,16 +13,18 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 
+// Patience is how long tests wait for what has to happen. It is far longer than a busy
+// machine takes.
+const Patience = 30 * time.Second
+
 // Eventually waits until ok returns true. It is for what no response shows.
 func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
-		if ok() {
-			return
+	for end := time.Now().Add(Patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("timed out waiting until %s", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("timed out waiting until %s", what)
 }
 
 // WriteCertificate writes the certificate of net/http/httptest, which is for 127.0.0.1,

@@ -188,6 +188,9 @@ type Env struct {
 	// Lease is how long what a request holds lives in a ledger without being renewed. Zero
 	// is the usual time of the store.
 	Lease time.Duration
+	// Timeout is how long one access of a store on a server may take. Zero is the usual time
+	// of the store.
+	Timeout time.Duration
 	// Now is the clock.
 	Now func() time.Time
 }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -21,9 +22,9 @@ import (
 )
 
 const (
-	// redisTimeout is the timeout of every command and of opening a connection. A healthy
-	// Redis responds in a few milliseconds, even over a bad network. A user should not wait
-	// long for a page that says to try again.
+	// redisTimeout is the usual timeout of every command and of opening a connection. A
+	// healthy Redis responds in a few milliseconds, even over a bad network. A user should
+	// not wait long for a page that says to try again.
 	redisTimeout = time.Second
 	// redisPause is the pause after a failure to connect. Until it is over, commands fail
 	// at once.
@@ -32,9 +33,9 @@ const (
 	// uses it. Requests of that configuration may still run, and a reload may need the
 	// connection again.
 	redisLinger = time.Minute
-	// redisRetire is how long connections with a previous password stay open for the commands
-	// that were sent on them. It is longer than any command takes.
-	redisRetire = 10 * redisTimeout
+	// redisRetire is how many timeouts connections with a previous password stay open for the
+	// commands that were sent on them. It is longer than any command takes.
+	redisRetire = 10
 	// redisTopologyInterval is how often the sentinels are queried for the master, in case
 	// their message about a new master was missed.
 	redisTopologyInterval = 5 * time.Second
@@ -56,7 +57,11 @@ type Options struct {
 	sentinel     string
 	cluster      bool
 	ClientCache  bool
+	// Timeout is the timeout of every command and of opening a connection. 0: as usual.
+	Timeout time.Duration
 }
+
+func (o *Options) timeout() time.Duration { return cmp.Or(o.Timeout, redisTimeout) }
 
 // tlsIdentity is a TLS configuration, and a hash of everything that it was made from.
 type tlsIdentity struct {
@@ -80,7 +85,7 @@ func (o *Options) key() [sha256.Size]byte {
 		b = wire.AppendText(b, text)
 	}
 	b = binary.AppendVarint(b, int64(o.database))
-	b = fmt.Appendf(b, "%t %t", o.cluster, o.ClientCache)
+	b = fmt.Appendf(b, "%t %t %d", o.cluster, o.ClientCache, o.timeout())
 	if o.tls != nil {
 		b = append(b, o.tls.identity[:]...)
 	}
@@ -115,6 +120,7 @@ type Client struct {
 // the connection stays open after the last holder has released it.
 func NewClient(options Options, linger time.Duration) *Client {
 	c := &Client{Options: options, linger: linger, holders: 1, password: options.Password}
+	c.deadlines.timeout = options.timeout()
 	c.connected.Store(flight.NewLazy(time.Now, redisPause, c.Open))
 	return c
 }
@@ -183,7 +189,7 @@ func (c *Client) SetPassword(password string) (changed bool, err error) {
 	options.Password = password
 	next, err := options.connect()
 	if err != nil {
-		return false, redisError("connecting to Redis with the new password", err)
+		return false, c.error("connecting to Redis with the new password", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +198,7 @@ func (c *Client) SetPassword(password string) (changed bool, err error) {
 		return false, rueidis.ErrClosing
 	}
 	if previous := c.open; previous != nil {
-		time.AfterFunc(redisRetire, previous.Close)
+		time.AfterFunc(redisRetire*c.Options.timeout(), previous.Close)
 	}
 	c.open, c.password = next, password
 	c.connected.Store(flight.Obtained(next))
@@ -249,7 +255,8 @@ func newRueidis(option rueidis.ClientOption) (rueidis.Client, error) {
 }
 
 func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
-	dialer := net.Dialer{Timeout: redisTimeout, KeepAlive: redisTimeout / 2}
+	timeout := o.timeout()
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: timeout / 2}
 	option := rueidis.ClientOption{
 		InitAddress: o.Addresses,
 		Username:    o.Username,
@@ -262,7 +269,7 @@ func (o *Options) client(sentinelsKnowUs bool) rueidis.ClientOption {
 		// If nothing arrives on a connection for twice the dialer's KeepAlive, the library
 		// sends a ping. The connection is closed, and its cache is dropped, if no reply
 		// arrives within this time.
-		ConnWriteTimeout:  redisTimeout,
+		ConnWriteTimeout:  timeout,
 		CacheSizeEachConn: maxRedisCache,
 		DisableCache:      !o.ClientCache,
 		// With retries the library would try again until the timeout.
@@ -314,11 +321,14 @@ func isBrokenConnection(err error) bool {
 	return !ok || dialing.Op != "dial"
 }
 
-// redisDeadlines returns contexts that end after redisTimeout, or up to a tenth of it
+// redisDeadlines returns contexts that end after timeout, or up to a tenth of it
 // later. All callers within that tenth share one context, because making a context costs
 // more than reading a cached session. A context does not end with a request: other requests
 // may wait for the same reply.
-type redisDeadlines struct{ current atomic.Pointer[redisDeadline] }
+type redisDeadlines struct {
+	timeout time.Duration
+	current atomic.Pointer[redisDeadline]
+}
 
 type redisDeadline struct {
 	context.Context
@@ -327,22 +337,22 @@ type redisDeadline struct {
 }
 
 func (d *redisDeadlines) context() context.Context {
-	const tenth = redisTimeout / 10
+	tenth := d.timeout / 10
 	now := time.Now()
 	if current := d.current.Load(); current != nil && flight.Within(now.Sub(current.begun), tenth) {
 		return current
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout+tenth) //nolint:gosec // G118: it ends with its timeout
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout+tenth) //nolint:gosec // G118: it ends with its timeout
 	next := &redisDeadline{ctx, cancel, now}
 	d.current.Store(next)
 	return next
 }
 
-// redisError describes an error of Redis without the arguments of the command. An old Redis
+// error describes an error of Redis without the arguments of the command. An old Redis
 // repeats the arguments of an unknown command, which may include the password.
-func redisError(doing string, err error) error {
+func (c *Client) error(doing string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: no response within %v", doing, redisTimeout)
+		return fmt.Errorf("%s: no response within %v", doing, c.Options.timeout())
 	}
 	if errors.Is(err, rueidis.ErrNoCache) {
 		return fmt.Errorf("%s: this Redis does not support client-side caching: set `client_cache off`", doing)

@@ -48,7 +48,9 @@ func storeFor(t *testing.T, block string) *records.Tickets {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(s.Connection()) }}
+	options, prefix := s.Connection()
+	options.Timeout = testTimeout
+	p := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(options, prefix) }}
 	return p.Store(t)
 }
 
@@ -337,7 +339,7 @@ func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := newBreakingProxy(t, server.Address())
-	options := Options{Addresses: []string{proxy.Addr().String()}}
+	options := Options{Addresses: []string{proxy.Addr().String()}, Timeout: testTimeout}
 	for _, clientCache := range []bool{true, false} {
 		options.ClientCache = clientCache
 		store := opened(t, options)
@@ -390,24 +392,22 @@ func TestBrokenRedisConnectionCausesNoError(t *testing.T) {
 
 func TestConnectionsCloseAfterTheLastHolder(t *testing.T) {
 	server := redistest.Start(t)
-	client := NewClient(Options{Addresses: []string{server.Address()}}, 400*time.Millisecond)
+	const linger = 400 * time.Millisecond
+	client := NewClient(optionsOf(server), linger)
 	release := client.Hold()
 	if _, err := client.use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	client.Release() // the first holder
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(linger + linger/2)
 	if server.Connections() == "" {
 		t.Error("the connections were closed while somebody held them")
 	}
+	released := time.Now()
 	release()
-	time.Sleep(100 * time.Millisecond)
-	if server.Connections() == "" {
+	time.Sleep(linger / 4)
+	if server.Connections() == "" && time.Since(released) < linger {
 		t.Error("the connections were closed at once, in the midst of requests")
 	}
-	for began := time.Now(); server.Connections() != ""; time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > 10*time.Second {
-			t.Fatalf("after %v the connections are open: %s", time.Since(began), server.Connections())
-		}
-	}
+	recordstest.Eventually(t, "the connections are closed", func() bool { return server.Connections() == "" })
 }

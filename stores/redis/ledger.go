@@ -165,7 +165,7 @@ func (l *Ledger) run(script *rueidis.Lua, user, doing string, values int, args .
 	}).AsIntSlice()
 	switch {
 	case err != nil:
-		return reply{}, redisError(doing, err)
+		return reply{}, l.client.error(doing, err)
 	case len(answer) < 3+values:
 		return reply{}, fmt.Errorf("%s: %w", doing, errLedgerReply)
 	}

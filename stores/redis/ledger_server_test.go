@@ -23,7 +23,7 @@ func startServer(t testing.TB, flags ...string) *server {
 // gateway returns the ledger of another process: it has a connection of its own, and has
 // seen nothing.
 func (s *server) gateway(lease time.Duration, now func() time.Time) *redis.Ledger {
-	client := redis.NewClient(redis.Options{Addresses: []string{s.Address()}}, 0)
+	client := redis.NewClient(redis.Options{Addresses: []string{s.Address()}, Timeout: 30 * time.Second}, 0)
 	s.t.Cleanup(client.Release)
 	return redis.NewLedger(client, "tollgate:", lease, now)
 }

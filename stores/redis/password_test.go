@@ -35,6 +35,7 @@ func openWithFile(t *testing.T, file, block string) *passwordFile {
 	env := recordstest.Place{Open: func(*testing.T) records.Store { return newApartRecords(s.Connection()) }}.Store(t).Env
 	env.SecretGiven = true
 	env.WatchSecret = func(secret secretfiles.Secret) { p.secret = secret }
+	env.Timeout = testTimeout
 	env.Takeover = func(time.Duration) session.Takeover { return session.Takeover{} }
 	p.store = s.Open(env).(*records.Tickets)
 	p.client = p.store.Records.(*Records).Client
@@ -80,6 +81,9 @@ func TestANewRedisPasswordFromItsFile(t *testing.T) {
 	here, shared := openWithFile(t, file, block), openWithFile(t, file, block)
 	if here.secret.Option != "session.store.password" || len(here.secret.Files) != 1 || here.secret.Files[0] != file {
 		t.Fatalf("the site is told of %+v", here.secret)
+	}
+	if got := here.client.Options.Timeout; got != testTimeout {
+		t.Errorf("the client has a timeout of %v, want the site's %v", got, testTimeout)
 	}
 	if here.client != shared.client {
 		t.Fatal("two sites with one file have two clients")

@@ -76,8 +76,8 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`)
 )
 
-// Records implements records.Store in Redis. Its calls end after redisTimeout, and not with
-// their context, because other requests may wait for the same reply.
+// Records implements records.Store in Redis. Its calls end after the client's timeout, and not
+// with their context, because other requests may wait for the same reply.
 type Records struct {
 	Client  *Client
 	Release func() // releases Client
@@ -93,7 +93,7 @@ func NewRecords(options Options, prefix string) *Records {
 
 // Get implements records.Store.
 func (r *Records) Get(ctx context.Context, name string, fresh bool) (string, bool, error) {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < redisTimeout {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < r.Client.Options.timeout() {
 		return r.getUntil(ctx, name, fresh)
 	}
 	return r.read(name, fresh)
@@ -107,7 +107,7 @@ func (r *Records) getUntil(ctx context.Context, name string, fresh bool) (string
 		err  error
 	}
 	done := make(chan answer, 1)
-	go func() { // ends with redisTimeout
+	go func() { // ends with the timeout of the client
 		text, ok, err := r.read(name, fresh)
 		done <- answer{text, ok, err}
 	}()
@@ -131,7 +131,7 @@ func (r *Records) read(name string, fresh bool) (string, bool, error) {
 	case rueidis.IsRedisNil(err):
 		return "", false, nil
 	case err != nil:
-		return "", false, redisError("reading the session from Redis", err)
+		return "", false, r.Client.error("reading the session from Redis", err)
 	}
 	return text, true, nil
 }
@@ -161,7 +161,7 @@ func (r *Records) run(script *rueidis.Lua, key, doing string, args ...string) (b
 		return script.Exec(ctx, c, []string{r.Prefix + key}, args)
 	}).AsInt64()
 	if err != nil {
-		return false, redisError(doing, err)
+		return false, r.Client.error(doing, err)
 	}
 	return answer == 1, nil
 }
@@ -180,7 +180,7 @@ func (r *Records) Remove(_ context.Context, name string) error {
 		return c.Do(ctx, c.B().Del().Key(r.Prefix+redisSession+name).Build())
 	}).Error()
 	if err != nil {
-		return redisError("deleting from Redis", err)
+		return r.Client.error("deleting from Redis", err)
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (r *Records) RemoveFromIndex(_ context.Context, user, name string) error {
 		return c.Do(ctx, c.B().Zrem().Key(r.Prefix+redisUser+user).Member(name).Build())
 	}).Error()
 	if err != nil {
-		return redisError("deleting from Redis", err)
+		return r.Client.error("deleting from Redis", err)
 	}
 	return nil
 }
@@ -209,7 +209,7 @@ func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 		return c.Do(ctx, c.B().Zrange().Key(r.Prefix+redisUser+user).Min("0").Max("-1").Build())
 	}).AsStrSlice()
 	if err != nil {
-		return nil, redisError("listing sessions in Redis", err)
+		return nil, r.Client.error("listing sessions in Redis", err)
 	}
 	return names, nil
 }
@@ -219,22 +219,22 @@ func (r *Records) Index(_ context.Context, user string) ([]string, error) {
 func (r *Records) Names(ctx context.Context) ([]string, error) {
 	client, err := r.Client.use(ctx)
 	if err != nil {
-		return nil, redisError("listing sessions in Redis", err)
+		return nil, r.Client.error("listing sessions in Redis", err)
 	}
 	found := make(map[string]bool) // a scan may return a key twice, and replicas have the same keys
 	prefix := r.Prefix + redisSession
 	for _, node := range client.Nodes() {
-		if err := scan(ctx, node, prefix, func(key string) { found[strings.TrimPrefix(key, prefix)] = true }); err != nil {
-			return nil, redisError("listing sessions in Redis", err)
+		if err := scan(ctx, node, r.Client.Options.timeout(), prefix, func(key string) { found[strings.TrimPrefix(key, prefix)] = true }); err != nil {
+			return nil, r.Client.error("listing sessions in Redis", err)
 		}
 	}
 	return slices.Collect(maps.Keys(found)), nil
 }
 
-// scan calls visit for the keys of a node that begin with prefix.
-func scan(ctx context.Context, node rueidis.Client, prefix string, visit func(key string)) error {
+// scan calls visit for the keys of a node that begin with prefix. Each step has the timeout.
+func scan(ctx context.Context, node rueidis.Client, timeout time.Duration, prefix string, visit func(key string)) error {
 	for cursor := uint64(0); ; {
-		limited, cancel := context.WithTimeout(ctx, redisTimeout)
+		limited, cancel := context.WithTimeout(ctx, timeout)
 		entry, err := node.Do(limited, node.B().Scan().Cursor(cursor).Match(globEscape.Replace(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
 		cancel()
 		if err != nil {
@@ -293,7 +293,7 @@ func (r *Records) Ready(context.Context) error {
 		return c.Do(ctx, c.B().Set().Key(r.Prefix+redisProbe).Value("").Px(redisProbeAge).Build())
 	}).Error()
 	if err != nil {
-		return redisError("writing to Redis", err)
+		return r.Client.error("writing to Redis", err)
 	}
 	return nil
 }

@@ -303,7 +303,9 @@ func (s *Store) Open(env session.Env) session.Store {
 		s.logger.Warn("store redis without secret: each gateway that does not share Caddy's storage " +
 			"makes its own secret, and cannot open the sessions of the others; give all of them the same `secret`")
 	}
-	kept := NewRecords(s.Connection())
+	options, prefix := s.Connection()
+	options.Timeout = env.Timeout
+	kept := NewRecords(options, prefix)
 	if env.WatchSecret != nil && s.options.PasswordFrom != "" {
 		env.WatchSecret(s.passwordFile(kept.Client))
 	}

@@ -57,7 +57,7 @@ const epoch = 1
 // change reads the State of a user, changes it, and writes it, under the user's lock.
 func (l *Ledger) change(ctx context.Context, user string, apply func(s *spending.State, now int64)) (err error) {
 	// The change goes on if the request ends: it must not be done by half.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.records.Timeout)
 	defer cancel()
 	unlock, err := l.records.lock(ctx, storageSpendingLock+user)
 	if err != nil {

@@ -37,7 +37,7 @@ const (
 	storageReadAge = 500 * time.Millisecond
 	// maxReadBytes is the maximum size of that cache.
 	maxReadBytes = 32 << 20
-	// storageTimeout is the timeout of one access, and of the wait for a record's lock.
+	// storageTimeout is the usual timeout of one access, and of the wait for a record's lock.
 	storageTimeout = 5 * time.Second
 	// lockPause is the pause between two attempts to take a lock.
 	lockPause = 20 * time.Millisecond
@@ -50,6 +50,8 @@ const (
 // Records implements records.Store in a storage of Caddy's.
 type Records struct {
 	Storage certmagic.Storage
+	// Timeout is the timeout of one access, and of the wait for a record's lock.
+	Timeout time.Duration
 	// writing holds locks for the writers of this process, by a hash of the name. A writer takes
 	// its lock here before the storage's lock, which is slower because it has to be polled.
 	writing [64]sync.Mutex
@@ -70,6 +72,7 @@ type readRecordText struct {
 func NewRecords(storage certmagic.Storage) *Records {
 	return &Records{
 		Storage: storage,
+		Timeout: storageTimeout,
 		seed:    maphash.MakeSeed(),
 		Read: otter.Must(&otter.Options[string, readRecordText]{
 			MaximumWeight:    maxReadBytes,
@@ -105,7 +108,7 @@ func (s *Records) Get(ctx context.Context, name string, fresh bool) (string, boo
 }
 
 func (s *Records) readNow(ctx context.Context, name string) (string, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	text, ok, err := s.Load(ctx, path.Join(storageSessions, name))
 	if err != nil {
@@ -132,7 +135,7 @@ func (s *Records) Load(ctx context.Context, key string) (string, bool, error) {
 // Replace implements records.Store. A storage has no atomic compare-and-write, so Replace
 // takes the storage's lock.
 func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *records.Record) (replaced bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	unlock, err := s.lockRecord(ctx, name)
 	if err != nil {
@@ -164,7 +167,7 @@ func (s *Records) Replace(ctx context.Context, name string, revision uint64, r *
 
 // Remove implements records.Store.
 func (s *Records) Remove(ctx context.Context, name string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	unlock, err := s.lockRecord(ctx, name)
 	if err != nil {
@@ -238,7 +241,7 @@ func (s *Records) tryLockStorage(ctx context.Context, name string) (bool, error)
 
 // TryLock implements records.Store.
 func (s *Records) TryLock(ctx context.Context, name string, lease time.Duration) (session.Lock, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	ok, err := s.tryLockStorage(ctx, storageSessionLock+name)
 	if err != nil || !ok {
@@ -269,21 +272,21 @@ func (l *storageLock) Release(ctx context.Context) error { return l.storage.Unlo
 // AddToIndex implements records.Store. An index entry is a key below the user's folder. Its
 // name is the name of the record.
 func (s *Records) AddToIndex(ctx context.Context, user, name string, expires time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	return s.Storage.Store(ctx, path.Join(storageUsers, user, name), []byte(strconv.FormatInt(expires.UnixMilli(), 10)))
 }
 
 // RemoveFromIndex implements records.Store.
 func (s *Records) RemoveFromIndex(ctx context.Context, user, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	return s.delete(ctx, path.Join(storageUsers, user, name))
 }
 
 // Index implements records.Store.
 func (s *Records) Index(ctx context.Context, user string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	return s.list(ctx, path.Join(storageUsers, user))
 }
@@ -313,7 +316,7 @@ func (s *Records) list(ctx context.Context, place string) ([]string, error) {
 // Ready implements records.Store. It writes a small value and reads it back, which fails if
 // the disk is full or read-only.
 func (s *Records) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	if err := s.Storage.Store(ctx, storageProbe, []byte("tollgate writes here to see whether it can\n")); err != nil {
 		return fmt.Errorf("writing to Caddy's storage: %w", err)

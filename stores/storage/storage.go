@@ -6,6 +6,7 @@
 package storage
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -95,7 +96,9 @@ func (s *Store) Open(env session.Env) session.Store {
 		s.logger.Warn("store storage without secret: the secret is kept in Caddy's storage, beside the sessions; " +
 			"a copy of the storage is enough to open every cookie of the site; set `secret` to a value that `caddy tollgate keygen` prints")
 	}
-	return records.NewTickets(env, NewRecords(s.storage), env.Takeover(time.Duration(s.FromCookies)))
+	kept := NewRecords(s.storage)
+	kept.Timeout = cmp.Or(env.Timeout, kept.Timeout)
+	return records.NewTickets(env, kept, env.Takeover(time.Duration(s.FromCookies)))
 }
 
 // Interface guards.

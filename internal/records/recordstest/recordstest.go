@@ -86,14 +86,25 @@ func MustLoad(t *testing.T, store session.Store, value string) *session.Session 
 	return found.Session
 }
 
-// Eventually waits until something has happened in the background.
-func Eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for range 500 {
-		if ok() {
+// InTime tries what has to be over before a time has passed. While the machine was too slow, it
+// tries again with twice the time. left reports whether the time has not passed yet.
+func InTime(d time.Duration, try func(d time.Duration, left func() bool)) {
+	for ; ; d *= 2 {
+		end := time.Now().Add(d)
+		left := func() bool { return time.Now().Before(end) }
+		if try(d, left); left() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("timed out waiting until %s", what)
+}
+
+// Eventually waits until something has happened in the background, for longer than a busy
+// machine takes.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("timed out waiting until %s", what)
+		}
+	}
 }

@@ -125,13 +125,9 @@ func testEndIsFinal(t *testing.T, p Place) {
 	if err := here.End(t.Context(), s, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	Eventually(t, "the session is over everywhere", func() bool {
 		return MustLoad(t, here, value) == nil && MustLoad(t, there, value) == nil
 	})
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %v", took)
-	}
 	if _, err := there.Save(t.Context(), s.Renewed(s.Tokens)); !errors.Is(err, session.ErrMoved) {
 		t.Errorf("a late write: %v", err)
 	}
@@ -145,16 +141,23 @@ func testEndIsFinal(t *testing.T, p Place) {
 
 func testEndToCome(t *testing.T, p Place) {
 	store := p.Store(t)
-	s, value := Keep(t, store, FreshSession("12345"))
-	at := time.Now().Add(700 * time.Millisecond).Truncate(time.Millisecond)
-	if err := store.End(t.Context(), s, at); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := store.Reread(t.Context(), s); got == nil || err != nil {
-		t.Fatalf("before its end: %v, %v", got, err)
-	} else if _, err := store.Save(t.Context(), got.Renewed(got.Tokens)); err != nil {
-		t.Fatal(err)
-	}
+	var at time.Time
+	var value string
+	InTime(700*time.Millisecond, func(d time.Duration, left func() bool) {
+		var s *session.Session
+		s, value = Keep(t, store, FreshSession("12345"))
+		at = time.Now().Add(d).Truncate(time.Millisecond)
+		if err := store.End(t.Context(), s, at); err != nil {
+			t.Fatal(err)
+		}
+		got, err := store.Reread(t.Context(), s)
+		if got != nil && err == nil {
+			_, err = store.Save(t.Context(), got.Renewed(got.Tokens))
+		}
+		if (got == nil || err != nil) && left() {
+			t.Fatalf("before its end: %v, %v", got, err)
+		}
+	})
 	Eventually(t, "the session ends", func() bool { return MustLoad(t, store, value) == nil })
 	if time.Now().Before(at) {
 		t.Error("it ended too early")
@@ -163,11 +166,15 @@ func testEndToCome(t *testing.T, p Place) {
 
 func testExpiry(t *testing.T, p Place) {
 	store := p.Store(t)
-	store.Lifetime = 500 * time.Millisecond
-	s, value := Keep(t, store, FreshSession("12345"))
-	if MustLoad(t, store, value) == nil {
-		t.Fatal("it is gone already")
-	}
+	var s *session.Session
+	var value string
+	InTime(500*time.Millisecond, func(lifetime time.Duration, left func() bool) {
+		store.Lifetime = lifetime
+		s, value = Keep(t, store, FreshSession("12345"))
+		if MustLoad(t, store, value) == nil && left() {
+			t.Fatal("it is gone already")
+		}
+	})
 	Eventually(t, "the record expires", func() bool {
 		got, err := store.Reread(t.Context(), s)
 		return got == nil && err == nil && MustLoad(t, store, value) == nil
