@@ -180,12 +180,17 @@ func wantCause(t *testing.T, logs *observer.ObservedLogs, a *gatewaytest.Answer,
 }
 
 func TestEachCauseOfAFailedSignInIsShownAndLogged(t *testing.T) {
-	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 1s"})
-	logs := observe(s)
+	s, impatient := gatewaytest.New(t, gatewaytest.Options{}), gatewaytest.New(t, gatewaytest.Options{})
+	hurry(impatient)
+	logs := map[*gatewaytest.Site]*observer.ObservedLogs{s: observe(s), impatient: observe(impatient)}
 	reached := map[string]bool{"store_unavailable": true} // below
 	for _, c := range failedSignIns() {
-		wantCause(t, logs, c.fail(s, s.NewBrowser()), c.cause, c.status)
-		s.Clock.Advance(time.Minute) // another failure with this cause gets a line again
+		at := s
+		if c.cause == "timeout" {
+			at = impatient
+		}
+		wantCause(t, logs[at], c.fail(at, at.NewBrowser()), c.cause, c.status)
+		at.Clock.Advance(time.Minute) // another failure with this cause gets a line again
 		reached[c.cause] = true
 	}
 	for _, row := range cause.All() {
@@ -281,12 +286,18 @@ func TestLinesAboutAFailedStoreAreWrittenOnceAMinute(t *testing.T) {
 }
 
 func TestErrorRedirectNamesTheCause(t *testing.T) {
-	s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 1s", InTollgate: "public /failed\nerror_redirect /failed"})
+	options := gatewaytest.Options{InTollgate: "public /failed\nerror_redirect /failed"}
+	s, impatient := gatewaytest.New(t, options), gatewaytest.New(t, options)
+	hurry(impatient)
 	for _, c := range failedSignIns() {
 		if slices.Contains([]string{"login_loop", "expired"}, c.cause) {
 			continue // always a page: see the loop's and the late callback's tests
 		}
-		if a := c.fail(s, s.NewBrowser()); a.StatusCode != http.StatusSeeOther || a.Location() != "/failed?error="+c.cause {
+		at := s
+		if c.cause == "timeout" {
+			at = impatient
+		}
+		if a := c.fail(at, at.NewBrowser()); a.StatusCode != http.StatusSeeOther || a.Location() != "/failed?error="+c.cause {
 			t.Errorf("%s: got %d to %q", c.cause, a.StatusCode, a.Location())
 		}
 	}
@@ -302,8 +313,11 @@ func TestAFailedRefreshLogsItsCause(t *testing.T) {
 		"invalid_response":        {Body: "<html>"},
 	} {
 		t.Run(code, func(t *testing.T) {
-			s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 1s"})
+			s := gatewaytest.New(t, gatewaytest.Options{})
 			b := s.NewBrowser().SignIn()
+			if fault.Hang {
+				hurry(s)
+			}
 			logs := observe(s)
 			s.Provider.SetFault(simulator.Refresh, fault)
 			s.Clock.Advance(over)

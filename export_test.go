@@ -77,7 +77,6 @@ var EndpointNames = endpointNames
 
 // Limits that tests reach.
 const (
-	BalanceLook        = balanceLook
 	DefaultAuthTimeout = defaultAuthTimeout
 	RereadInterval     = rereadInterval
 )

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
@@ -72,12 +73,8 @@ func TestAuthReturnsOnlyTheIdentity(t *testing.T) {
 		res := rawRequest(t, s, "GET "+path+" HTTP/1.1", "Host: gateway", b.CookieLine(), "", "")
 		wantAuth((&gatewaytest.Answer{Response: res}), t, path, 401, "unauthenticated", "")
 	}
-	began := time.Now()
 	res := rawRequest(t, s, "POST /oauth/auth HTTP/1.1", "Host: gateway", b.CookieLine(), "Content-Length: 10", "", "")
 	wantAuth((&gatewaytest.Answer{Response: res}), t, "a body that never comes", 200, "", gatewaytest.UserID)
-	if took := time.Since(began); took > 200*time.Millisecond {
-		t.Errorf("the body that never comes was waited for: %v", took)
-	}
 	for _, cookie := range []string{"tollgate=", "tollgate=1.x", "tollgate=1.%zz; tollgate=2", "tollgate-2=x", strings.Repeat("x=1; ", 1000), "=;;=,\"tollgate"} {
 		wantAuth(s.NewBrowser().Get("/oauth/auth", "Cookie: "+cookie), t, cookie, 401, "unauthenticated", "")
 	}
@@ -264,49 +261,46 @@ func TestAuthPathIsConfigurableAndOffByDefault(t *testing.T) {
 }
 
 func TestAuthRespondsInTimeAndTheRefreshContinues(t *testing.T) {
-	s := gatewaytest.New(t, asked(noPeer))
+	s := gatewaytest.New(t, patientOptions(asked(noPeer)))
 	b := s.NewBrowser().SignIn()
+	s.Clock.AuthTimeout = gatewaytest.AsShipped
+	s.Load()
 	s.Clock.Advance(3 * time.Hour)
-	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Delay: 1500 * time.Millisecond})
-	a := promptly(b, "/oauth/auth")
+	release := s.HoldBack(simulator.Refresh, simulator.Fault{})
+	a := b.Get("/oauth/auth")
 	wantAuth(a, t, "while the refresh is under way", 403, "unavailable", "")
 	if got := a.Header.Get("Set-Cookie"); got != "" {
 		t.Errorf("while the refresh is under way: got Set-Cookie %q, want none", got)
 	}
+	release()
 	gatewaytest.Eventually(t, "the next question succeeds", func() bool { return b.Get("/oauth/auth").StatusCode == 200 })
 	if n := s.Provider.Count(simulator.Refresh); n != 1 || s.Provider.DoubleSpends() != 0 {
 		t.Errorf("%d refreshes, %d double spends", n, s.Provider.DoubleSpends())
 	}
 	// The same of user information that is too old to be used.
+	s.Clock.AuthTimeout = readTimeout / 2
+	s.Load()
 	s.Clock.Advance(20 * time.Minute)
-	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Delay: 1500 * time.Millisecond})
-	began := time.Now()
+	s.HoldBack(simulator.UserInfo, simulator.Fault{})
 	wantAuth(b.Get("/oauth/auth"), t, "old information", 200, "", gatewaytest.UserID)
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %v", took)
+}
+
+// TestAuthRespondsWithinTheTimeoutOfEnvoy, which is 200 ms. The tests of auth checks hold back
+// what a check waits for until it has responded. A slow machine would fail a measurement.
+func TestAuthRespondsWithinTheTimeoutOfEnvoy(t *testing.T) {
+	if limit := tollgate.DefaultAuthTimeout; limit > 150*time.Millisecond {
+		t.Errorf("an auth check may wait for %v, want at most 150ms", limit)
 	}
 }
 
-// promptly asks a few times, as the machine has other work, too: the fastest answer,
-// the last one of which is given, has to come within Envoy's 200 ms.
-func promptly(b *gatewaytest.Browser, target string, headers ...string) (a *gatewaytest.Answer) {
-	b.T.Helper()
-	fastest := time.Hour
-	for range 4 {
-		began := time.Now()
-		a = b.Get(target, headers...)
-		fastest = min(fastest, time.Since(began))
-	}
-	if fastest > 200*time.Millisecond {
-		b.T.Errorf("%s: the fastest answer took %v", target, fastest)
-	}
-	return a
+// patientOptions lets the gateway wait for the provider for longer than a busy machine takes.
+func patientOptions(options gatewaytest.Options) gatewaytest.Options {
+	options.InProvider += "\ntimeout 1m"
+	return options
 }
 
 func TestParallelAuthChecksShareOneRefresh(t *testing.T) {
 	s := gatewaytest.New(t, asked(noPeer))
-	s.Clock.AuthTimeout = time.Minute // all questions wait for one refresh, on a busy machine, too
-	s.Load()
 	b := s.NewBrowser().SignIn()
 	for _, later := range []time.Duration{2*time.Hour - time.Minute, 3 * time.Hour} {
 		s.Provider.ResetCounts()
@@ -327,12 +321,14 @@ func TestFailingOrHangingStoreDoesNotDemandASignIn(t *testing.T) {
 	s, kind, _ := newStoredSite(t, asked(anyPeer, "public /public/*\noptional /optional/*"))
 	defer close(kind.Hang)
 	b := s.NewBrowser().SignIn()
+	s.Clock.AuthTimeout = gatewaytest.AsShipped
+	s.Load()
 	// The one that hangs comes last: its reads outlive their questions.
 	for _, what := range []string{"broken", "hanging"} {
 		kind.Broken.Store(what == "broken")
 		kind.Hangs.Store(what == "hanging")
 		s.Handlers[0].Internals().Store.(*records.Tickets).Records.(*storage.Records).Read.InvalidateAll()
-		a := promptly(b, "/oauth/auth", "X-Forwarded-Uri: /page")
+		a := b.Get("/oauth/auth", "X-Forwarded-Uri: /page")
 		wantAuth(a, t, what, 403, "unavailable", "")
 		if a.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: a cookie is touched", what)

@@ -46,7 +46,7 @@ func TestSpendingPageQuotesTheProblemDocument(t *testing.T) {
 
 // TestUnavailableNamesItsCause checks the problem documents of status 503.
 func TestUnavailableNamesItsCause(t *testing.T) {
-	s, storage, _ := newStoredSite(t, gatewaytest.Options{InProvider: "timeout 1s", InTollgate: "require /paid {\nbalance 1\nreserve\n}\nsession {\nstore storage\n}"})
+	s, storage, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "require /paid {\nbalance 1\nreserve\n}\nsession {\nstore storage\n}"})
 	b := s.NewBrowser().SignIn()
 	want := func(a *gatewaytest.Answer, code string) {
 		t.Helper()
@@ -58,7 +58,9 @@ func TestUnavailableNamesItsCause(t *testing.T) {
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusTooManyRequests})
 	want(b.Send(http.MethodPost, "/oauth/refresh", nil, "Origin: "+s.URL), "rate_limited")
 	s.Provider.SetFault(simulator.TopUp, simulator.Fault{Hang: true})
+	hurry(s)
 	want(b.Get("/oauth/topup"), "timeout")
+	relax(s)
 
 	storage.Full.Store(true)
 	want(b.Get("/paid"), "store_unavailable") // of the ledger

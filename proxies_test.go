@@ -177,7 +177,7 @@ func startLoggingProxy(t *testing.T, listen, log, name string, args ...string) {
 		command.Process.Kill()
 		<-ended
 	})
-	for range 500 {
+	for end := time.Now().Add(gatewaytest.Patience); time.Now().Before(end); {
 		if conn, err := net.Dial("tcp", listen); err == nil {
 			conn.Close()
 			return

@@ -16,7 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
 
-	"github.com/caddy-tollgate/tollgate"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
 	"github.com/caddy-tollgate/tollgate/internal/manualtest"
@@ -370,12 +369,15 @@ func TestUseDuringARefreshIsRecorded(t *testing.T) {
 func TestAuthCheckCountsAsUseEvenWithASlowStore(t *testing.T) {
 	s, kind, _ := newStoredSite(t, gatewaytest.Options{InTollgate: "session {\n\t\t\tstore storage\n\t\t\tidle_timeout 20m\n\t\t}\n\t\tforward_auth"})
 	b := s.NewBrowser().SignIn()
-	kind.Slow.Store(int64(2 * tollgate.DefaultAuthTimeout))
-	for i := range 6 {
-		s.Clock.Advance(4 * time.Minute)
+	s.Clock.AuthTimeout = time.Second
+	s.Load()
+	kind.Slow.Store(int64(2 * s.Clock.AuthTimeout))
+	for i := range 2 {
+		before := sessionOf(s, b).LastSeen
+		s.Clock.Advance(15 * time.Minute)
 		if a := b.Get("/oauth/auth"); a.StatusCode != http.StatusOK {
-			t.Errorf("asked every 4 of 20 minutes, after %d minutes: %d, %s", 4*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
+			t.Errorf("asked every 15 of 20 minutes, after %d minutes: %d, %s", 15*(i+1), a.StatusCode, a.Header.Get("Tollgate-Reason"))
 		}
-		time.Sleep(2*tollgate.DefaultAuthTimeout + storageReadAge)
+		gatewaytest.Eventually(t, "the use is written down", func() bool { return sessionOf(s, b).LastSeen.After(before) })
 	}
 }

@@ -318,7 +318,10 @@ func TestProviderFailureDuringSignInGetsAnErrorPage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := gatewaytest.New(t, gatewaytest.Options{InProvider: "timeout 500ms"})
+			s := gatewaytest.New(t, gatewaytest.Options{})
+			if c.fault.Hang {
+				hurry(s)
+			}
 			b := s.NewBrowser()
 			callback := b.Authorize("?return_to=/page")
 			s.Provider.SetFault(c.endpoint, c.fault)

@@ -28,7 +28,11 @@ func TestPathWithoutReserveAllocatesNothingMore(t *testing.T) {
 			}
 		}
 		ask()
-		return testing.AllocsPerRun(200, ask)
+		least := testing.AllocsPerRun(200, ask)
+		for range 9 { // what runs in the background allocates, too, so the least is the request's own
+			least = min(least, testing.AllocsPerRun(50, ask))
+		}
+		return least
 	}
 	const rule = "require /paid/* {\nbalance 0.10\nreserve\nbudget 1000.00 per day\n}"
 	without, elsewhere, paid := allocations("", "/free/page"), allocations(rule, "/free/page"), allocations(rule, "/paid/page")

@@ -56,7 +56,7 @@ func TestThreeGatewaysPassWhatCanBePaid(t *testing.T) {
 func TestVaryingCostsNeverOverdraw(t *testing.T) {
 	var f *gatewaytest.Fleet
 	var overdrawn, calls atomic.Int64
-	f = spendingFleet(t, 2, inRedis(redistest.Start(t)), "require /paid {\nbalance 10.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
+	f = spendingFleet(t, 2, shortLease, inRedis(redistest.Start(t)), "require /paid {\nbalance 10.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/paid" {
 			costs(w, r)
 			return
@@ -90,7 +90,7 @@ func TestVaryingCostsNeverOverdraw(t *testing.T) {
 // TestTwentyCallsAtTwoGatewaysWithMoneyForThree: the provider takes 250.00 for each call.
 func TestTwentyCallsAtTwoGatewaysWithMoneyForThree(t *testing.T) {
 	var f *gatewaytest.Fleet
-	f = spendingFleet(t, 2, inRedis(redistest.Start(t)), "require /paid {\nbalance 250.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
+	f = spendingFleet(t, 2, shortLease, inRedis(redistest.Start(t)), "require /paid {\nbalance 250.00\nreserve\n}", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/paid" {
 			if err := f.Provider.Spend(12345, 25000); err != nil {
 				t.Errorf("a call reached the upstream that cannot be paid: %v", err)

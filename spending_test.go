@@ -1,6 +1,7 @@
 package tollgate_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -71,7 +72,7 @@ func wantMoney(t *testing.T, b *gatewaytest.Browser, available any, spent string
 	t.Helper()
 	got := ""
 	want := fmt.Sprint(available, " ", spent)
-	for range 300 {
+	for end := time.Now().Add(gatewaytest.Patience); time.Now().Before(end); {
 		answer := b.Get("/oauth/userinfo").JSON(t)
 		first := ""
 		if budgets, _ := answer["budgets"].([]any); len(budgets) > 0 {
@@ -198,10 +199,17 @@ func TestHoldEndsHoweverTheResponseEnds(t *testing.T) {
 	// A client that leaves does not get its call for nothing: its hold stays until the
 	// balance was read.
 	s.Provider.SetFault(simulator.UserInfo, simulator.Fault{Status: http.StatusServiceUnavailable})
-	c := b.Copy()
-	c.Client.Timeout = 100 * time.Millisecond
-	if res, err := c.Client.Get(s.URL + "/paid"); err == nil {
-		t.Fatalf("got status %d, want a timeout after %v", res.StatusCode, c.Client.Timeout)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	left := make(chan error, 1)
+	go func() {
+		_, err := http.DefaultClient.Do(paidRequest(ctx, b, http.MethodGet, s.URL+"/paid"))
+		left <- err
+	}()
+	gatewaytest.Eventually(t, "the request is there", func() bool { return u.reached.Load() > 0 })
+	leave()
+	if err := <-left; err == nil {
+		t.Fatal("the request was answered, want its client to leave before")
 	}
 	wantMoney(t, b, "9.00", "")
 	s.Upstream.Close()
@@ -211,9 +219,15 @@ func TestHoldEndsHoweverTheResponseEnds(t *testing.T) {
 	wantMoney(t, b, "9.00", "") // nothing reached the upstream, so nothing is kept
 }
 
+// untilTomorrow is how long the site's day lasts.
+func untilTomorrow(s *gatewaytest.Site) time.Duration {
+	now := s.Clock.Now().UTC()
+	return now.Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
+}
+
 func TestBudgetIsCountedInItsWindow(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "require /paid {\nbudget 1.00 per hour\nbudget 1.50 per day\n}", Handler: costs})
-	s.Clock.Advance(time.Until(time.Now().UTC().Truncate(24 * time.Hour).Add(24*time.Hour + time.Minute)))
+	s.Clock.Advance(untilTomorrow(s) + time.Minute)
 	b := s.NewBrowser().SignIn()
 	for range 2 {
 		if a := b.Get("/paid?cost=0.50"); a.StatusCode != http.StatusOK {

@@ -53,6 +53,9 @@ type Fault struct {
 	// the work is done all the same, as by a server that does not notice.
 	Delay time.Duration
 
+	// Until makes the client wait until the channel is closed, like Delay.
+	Until <-chan struct{}
+
 	// DelayAfterWork does the work first and waits then: a client that gives up
 	// has lost tokens that were really issued.
 	DelayAfterWork bool
@@ -141,14 +144,14 @@ func (t *faultTable) take(endpoints []Endpoint) (Fault, bool) {
 // serve serves a request as the fault describes.
 func (f Fault) serve(w http.ResponseWriter, r *http.Request, work http.HandlerFunc) {
 	if !f.DelayAfterWork {
-		wait(r.Context(), f.Delay)
+		f.wait(r.Context())
 	}
 	var real answer
 	if f.AfterWork || f.sendsRealAnswer() {
 		real = capture(work, r)
 	}
 	if f.DelayAfterWork {
-		wait(r.Context(), f.Delay)
+		f.wait(r.Context())
 	}
 
 	switch {
@@ -170,16 +173,21 @@ func (f Fault) sendsRealAnswer() bool {
 	return f.Status == 0 && f.Body == "" && !f.Hang && !f.Endless && f.Cut != CutBeforeAnswer
 }
 
-// wait returns after the delay, or when the client leaves.
-func wait(ctx context.Context, delay time.Duration) {
-	if delay <= 0 {
-		return
+// wait returns after Delay and Until, or when the client leaves.
+func (f Fault) wait(ctx context.Context) {
+	if f.Delay > 0 {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	if f.Until != nil {
+		select {
+		case <-f.Until:
+		case <-ctx.Done():
+		}
 	}
 }
 

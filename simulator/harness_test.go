@@ -1,6 +1,7 @@
 package simulator_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -111,7 +112,7 @@ func (w *world) browser() *browser {
 	jar, _ := cookiejar.New(nil)
 	return &browser{w: w, Client: &http.Client{
 		Jar:           jar,
-		Timeout:       10 * time.Second,
+		Timeout:       30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -127,10 +128,15 @@ func (b *browser) send(method, path string, header http.Header, body string) rep
 }
 
 func (b *browser) try(method, path string, header http.Header, body string) (reply, error) {
+	return b.tryUntil(b.w.t.Context(), method, path, header, body)
+}
+
+// tryUntil is try with a client that leaves when ctx ends.
+func (b *browser) tryUntil(ctx context.Context, method, path string, header http.Header, body string) (reply, error) {
 	if strings.HasPrefix(path, "/") {
 		path = b.w.url + path
 	}
-	r, err := http.NewRequest(method, path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, path, strings.NewReader(body))
 	if err != nil {
 		return reply{}, err
 	}

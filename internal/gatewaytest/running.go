@@ -74,7 +74,6 @@ http://%s {
 			base_url %s
 			client_id %s
 			client_secret %s
-			timeout 1s
 		}
 		redirect_uri http://%s/oauth/callback
 		secret %s

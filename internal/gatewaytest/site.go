@@ -206,6 +206,17 @@ func HandlersIn(routes caddyhttp.RouteList) []*tollgate.Handler {
 	return configtest.HandlersIn[*tollgate.Handler](routes)
 }
 
+// HoldBack makes requests to an endpoint of the provider wait until release is called, and
+// then fail as the fault says.
+func (s *Site) HoldBack(endpoint simulator.Endpoint, fault simulator.Fault) (release func()) {
+	held := make(chan struct{})
+	release = sync.OnceFunc(func() { close(held) })
+	s.T.Cleanup(release)
+	fault.Until = held
+	s.Provider.SetFault(endpoint, fault)
+	return release
+}
+
 // Refreshes returns how many refreshes the provider was asked for.
 func (s *Site) Refreshes() int { return s.Provider.Count(simulator.Refresh) }
 

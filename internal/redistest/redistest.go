@@ -81,7 +81,7 @@ func (s *Server) tryStart() bool {
 	}
 	exited := make(chan struct{})
 	go func() { process.Wait(); close(exited) }()
-	for range 500 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
 		select {
 		case <-exited:
 			return false
@@ -104,7 +104,7 @@ func (s *Server) answers() bool {
 		return false
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprint(conn, "PING\r\n")
 	answer := make([]byte, 8)
 	n, err := conn.Read(answer)
@@ -151,7 +151,7 @@ func (s *Server) Command(words ...string) rueidis.RedisResult {
 		}
 		s.admin = client
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return s.admin.Do(ctx, s.admin.B().Arbitrary(words...).Build())
 }

@@ -76,7 +76,7 @@ func sharedSession(t *testing.T, p recordstest.Place) (*records.Tickets, *sessio
 
 func renewalWith(t *testing.T, store *records.Tickets, spend func(old oauth.Tokens) (oauth.Tokens, error)) How {
 	return How{
-		Store: store, Timeout: 5 * time.Second, Lease: time.Second,
+		Store: store, Timeout: 30 * time.Second, Lease: time.Second,
 		Spend:     func(_ context.Context, old oauth.Tokens) (oauth.Tokens, error) { return spend(old) },
 		Report:    &reports{},
 		Abandoned: func(_ context.Context, s *session.Session) { t.Log("abandoned:", s.Generation) },
@@ -144,7 +144,7 @@ func TestUnsavedTokensAreServedFromMemoryAndSavedLater(t *testing.T) {
 		standing, err := store.Reread(t.Context(), s)
 		return err == nil && standing.Tokens.Refresh == "refresh_2" && standing.Kept.Pending.IsZero()
 	})
-	renewals.Drain(5 * time.Second)
+	renewals.Drain(30 * time.Second)
 	if n := renewals.Running.Count(); n != 0 {
 		t.Errorf("%d still run", n)
 	}
@@ -157,7 +157,7 @@ func TestARefreshInTheBackgroundReportsAStoreThatFails(t *testing.T) {
 	how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) { return rotated(old), nil })
 	storage.Full.Store(true)
 	renewals.Start(t.Context(), s, how)
-	renewals.Drain(5 * time.Second)
+	renewals.Drain(30 * time.Second)
 	wantReports(t, how, "not begun")
 }
 
@@ -169,7 +169,7 @@ func TestRestoreReportsAStoreThatFails(t *testing.T) {
 	newest.Generation, newest.Tokens = s.Generation+1, rotated(s.Tokens)
 	storage.Full.Store(true)
 	renewals.Restore(t.Context(), &newest, s, how)
-	renewals.Drain(5 * time.Second)
+	renewals.Drain(30 * time.Second)
 	wantReports(t, how, "not restored")
 }
 
@@ -181,15 +181,15 @@ func TestLockIsHeldUntilTheProviderResponds(t *testing.T) {
 			store, s, renewals := sharedSession(t, p)
 			other := p.Store(t)
 			how := renewalWith(t, store, func(old oauth.Tokens) (oauth.Tokens, error) {
-				for range 8 {
-					time.Sleep(200 * time.Millisecond)
+				for range 10 {
+					time.Sleep(300 * time.Millisecond)
 					if _, ok, err := other.Records.TryLock(t.Context(), s.ID.Hash(), time.Second); ok || err != nil {
 						t.Errorf("somebody else took the lock: %v, %v", ok, err)
 					}
 				}
 				return rotated(old), nil
 			})
-			how.Lease = 600 * time.Millisecond // longer than a busy machine may leave us alone
+			how.Lease = 2 * time.Second // renewed each 667 ms, which a busy machine delays
 			if _, err := renewals.Wait(t.Context(), s, how); err != nil {
 				t.Fatal(err)
 			}
@@ -368,7 +368,7 @@ func TestTokensThatAreTooLargeAreNotRetriedForEver(t *testing.T) {
 	if renewed, err := renewals.Wait(t.Context(), s, how); err != nil || len(renewed.Tokens.Access) != records.MaxRecord {
 		t.Fatalf("the process that has them does not use them: %v", err)
 	}
-	renewals.Drain(time.Second)
+	renewals.Drain(30 * time.Second)
 	if n := renewals.Running.Count(); n != 0 {
 		t.Error("it is tried again")
 	}
@@ -400,7 +400,7 @@ var places = []struct {
 		return place
 	}},
 	{"redis", func(t *testing.T) recordstest.Place {
-		options := redis.Options{Addresses: []string{redistest.Start(t).Address()}, ClientCache: true}
+		options := redis.Options{Addresses: []string{redistest.Start(t).Address()}, ClientCache: true, Timeout: 30 * time.Second}
 		return recordstest.Place{Open: func(*testing.T) records.Store { return redis.NewRecords(options, "tollgate:") }}
 	}},
 }

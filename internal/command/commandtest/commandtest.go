@@ -70,6 +70,10 @@ func (o *Output) String() string {
 	return o.text.String()
 }
 
+// patience is how long a test waits for a command, which is far longer than a busy machine
+// takes.
+const patience = time.Minute
+
 // Running is a command that runs until it is stopped.
 type Running struct {
 	t    *testing.T
@@ -86,7 +90,7 @@ func (c Commands) Start(t *testing.T, ready string, args ...string) *Running {
 	r := &Running{t: t, Out: &Output{}, Stop: cancel, done: make(chan error, 1)}
 	cmd := c.root(r.Out, r.Out, args...)
 	go func() { r.done <- cmd.ExecuteContext(ctx) }()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for !strings.Contains(r.Out.String(), ready) {
 		select {
 		case err := <-r.done:
@@ -100,7 +104,7 @@ func (c Commands) Start(t *testing.T, ready string, args ...string) *Running {
 		cancel()
 		select {
 		case <-r.done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%v does not end", args)
 		}
 	})
@@ -114,7 +118,7 @@ func (r *Running) Ended() error {
 	case err := <-r.done:
 		r.done <- err
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		r.t.Fatalf("the command does not end:\n%s", r.Out)
 		return nil
 	}
