@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,10 +29,11 @@ var chromium = &chromiumProcess{}
 
 // chromiumProcess is a Chromium that starts when it is first needed.
 type chromiumProcess struct {
-	once sync.Once
-	ctx  context.Context // of chromedp, for the whole browser
-	stop func()
-	err  error
+	once   sync.Once
+	folder string
+	ctx    context.Context // of chromedp, for the whole browser
+	stop   func()
+	err    error
 }
 
 func (p *chromiumProcess) context() (context.Context, error) {
@@ -38,15 +41,21 @@ func (p *chromiumProcess) context() (context.Context, error) {
 	return p.ctx, p.err
 }
 
-// start runs Chromium with an empty profile, which chromedp removes at the end. Popups without a
-// click are blocked, as for people.
+// start runs Chromium with an empty profile. The profile and all that Chromium leaves are in a
+// folder that close removes. Popups without a click are blocked, as for people.
 func (p *chromiumProcess) start() error {
 	path, err := findChromium()
 	if err != nil {
 		return err
 	}
+	if p.folder, err = os.MkdirTemp("", "tollgate-chromium-"); err != nil {
+		return err
+	}
 	allocator, freeAllocator := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(path),
+		chromedp.UserDataDir(filepath.Join(p.folder, "profile")),
+		chromedp.Env("TMPDIR="+p.folder),
+		chromedp.WSURLReadTimeout(stepTimeout),
 		chromedp.Headless,
 		chromedp.NoSandbox, // tests run as root
 		chromedp.DisableGPU,
@@ -62,6 +71,7 @@ func (p *chromiumProcess) start() error {
 	ctx, closeBrowser := chromedp.NewContext(allocator)
 	p.ctx = ctx
 	p.stop = func() {
+		_ = chromedp.Cancel(ctx) // with time to end its processes
 		closeBrowser()
 		freeAllocator()
 	}
@@ -76,6 +86,9 @@ func (p *chromiumProcess) start() error {
 func (p *chromiumProcess) close() {
 	if p.stop != nil {
 		p.stop()
+	}
+	if p.folder != "" {
+		os.RemoveAll(p.folder)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // stepTimeout is the timeout of one step in a browser. It is long enough for a busy machine.
-const stepTimeout = 20 * time.Second
+const stepTimeout = time.Minute
 
 // browser is a program that people use. Each test has profiles of its own in it.
 type browser interface {

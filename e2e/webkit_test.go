@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
 // webKit is the one WebKitWebDriver of all tests. Each test starts its own MiniBrowser, WebKitGTK's
@@ -43,10 +45,7 @@ func (k *webKitProcess) start() error {
 	if err != nil {
 		return fmt.Errorf("starting Xvfb: %w", err)
 	}
-	address, err := unusedAddress()
-	if err != nil {
-		return err
-	}
+	address := porttest.Address()
 	k.url = "http://" + address
 	k.program = exec.Command("WebKitWebDriver", "--port="+portOf(address))
 	k.program.Env = append(os.Environ(), "HOME="+k.folder, "XDG_RUNTIME_DIR="+k.folder, "DISPLAY=:"+display,
@@ -79,14 +78,6 @@ func (k *webKitProcess) startScreen() (string, error) {
 	number.SetReadDeadline(time.Now().Add(stepTimeout))
 	text, err := bufio.NewReader(number).ReadString('\n')
 	return strings.TrimSpace(text), err
-}
-
-func unusedAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 func (k *webKitProcess) close() {

@@ -26,7 +26,7 @@ var axeCore = sync.OnceValues(func() (string, error) {
 	if source, err := os.ReadFile(file); err == nil {
 		return string(source), nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	npm := exec.CommandContext(ctx, "npm", "ci")
 	npm.Dir = axeFolder

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -28,14 +29,26 @@ func TestMain(m *testing.M) {
 var (
 	endChromium   = func() {}
 	startChromium = sync.OnceValues(func() (context.Context, error) {
+		folder, err := os.MkdirTemp("", "tollgate-chromium-")
+		if err != nil {
+			return nil, err
+		}
 		options := append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.UserDataDir(filepath.Join(folder, "profile")),
+			chromedp.Env("TMPDIR="+folder),
+			chromedp.WSURLReadTimeout(2*time.Minute),
 			chromedp.NoSandbox, // which needs rights that containers do not give
 			chromedp.DisableGPU,
 			chromedp.WindowSize(1200, 900),
 		)
 		allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 		browser, endBrowser := chromedp.NewContext(allocator)
-		endChromium = func() { endBrowser(); endAllocator() }
+		endChromium = func() {
+			_ = chromedp.Cancel(browser) // with time to end its processes
+			endBrowser()
+			endAllocator()
+			os.RemoveAll(folder)
+		}
 		return browser, chromedp.Run(browser)
 	})
 )
@@ -97,7 +110,7 @@ func newTab(t *testing.T) *tab {
 	}
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	ctx, stop := context.WithTimeout(ctx, time.Minute)
+	ctx, stop := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(stop)
 	b := &tab{t: t, ctx: ctx, server: newPageServer(t)}
 	chromedp.ListenTarget(ctx, b.listen)
