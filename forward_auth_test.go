@@ -380,12 +380,12 @@ func TestIdentityThatIsTooLargeIsANamedError(t *testing.T) {
 }
 
 func TestAuthChecksOverTheirTimeLimitAreOneLineAMinute(t *testing.T) {
-	options := asked(noPeer)
-	options.InProvider = "timeout 1s"
-	s := gatewaytest.New(t, options)
+	s := gatewaytest.New(t, patientOptions(asked(noPeer)))
 	b := s.NewBrowser().SignIn()
+	s.Clock.AuthTimeout = gatewaytest.AsShipped
+	s.Load()
 	logs := observe(s)
-	s.Provider.SetFault(simulator.Refresh, simulator.Fault{Hang: true})
+	s.HoldBack(simulator.Refresh, simulator.Fault{})
 	s.Clock.Advance(over)
 	for range 2 {
 		wantAuth(b.Get("/oauth/auth"), t, "during a refresh that hangs", 403, "unavailable", "")
