@@ -302,20 +302,20 @@ func TestTheDemoAnswersThreeOfTwentyCallsWithMoneyForThree(t *testing.T) {
 func TestDemoStreamsAnswersWordByWord(t *testing.T) {
 	_, b := startDemoCommand(t)
 	home := b.signInAs("/", gatewaytest.UserID)
-	page := b.target(b.post(home, "/ask", aQuestion))
-	began := time.Now()
-	resp := b.Open(page)
-	defer resp.Body.Close()
-	if _, err := resp.Body.Read(make([]byte, 64)); err != nil {
-		t.Fatal(err)
-	}
-	first := time.Since(began)
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	if whole := time.Since(began); whole < 3*first {
-		t.Errorf("the first byte came after %v of %v: the answer did not come word by word", first, whole)
-	}
+	// A busy machine may see many words at once. If the answer is buffered, all of it is there
+	// with its first byte, whenever one looks.
+	gatewaytest.Eventually(t, "the first byte of an answer comes before its last word", func() bool {
+		resp := b.Open(b.target(b.post(home, "/ask", aQuestion)))
+		defer resp.Body.Close()
+		if _, err := resp.Body.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began) > time.Second
+	})
 }
 
 func TestTheDemoSaysWhenTheBalanceIsUsedUp(t *testing.T) {

@@ -31,43 +31,48 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/porttest"
 )
 
-// retryOfVerifiers is how long the samples wait between two readings of the keys, in
-// these tests.
-const retryOfVerifiers = 100 * time.Millisecond
+const (
+	// retryOfVerifiers is how long the samples wait between two readings of the keys, in these
+	// tests.
+	retryOfVerifiers = 100 * time.Millisecond
+	// refreshOfVerifiers is the age at which they read the keys again.
+	refreshOfVerifiers = 500 * time.Millisecond
+	// maxAgeOfHasty is how old the keys of the hasty ones may be.
+	maxAgeOfHasty = 3 * time.Second
+)
 
 // TestExamplesOfVerifiers runs the samples as the upstream of a gateway, and attacks
 // them past it (RFC 8725).
 func TestExamplesOfVerifiers(t *testing.T) {
-	verifiers := newVerifiers(t, 500*time.Millisecond, 3*time.Second)
+	// On a busy machine the keys come late, so most tests need verifiers that wait for them.
 	patient := newVerifiers(t, time.Minute, 15*time.Minute)
-	tests := map[string]func(*testing.T, *verifierSite){
-		"knows who is there":                believesTheGateway,
-		"refuses every attack":              refusesEveryAttack,
-		"reads the keys once in a while":    readsTheKeysOnceInAWhile,
-		"follows another secret":            followsAnotherSecret,
-		"waits for keys":                    waitsForKeys,
-		"forgets keys that it cannot renew": forgetsOldKeys,
-		"bounds the answer with the keys":   boundsTheAnswer,
+	hasty := newVerifiers(t, 500*time.Millisecond, maxAgeOfHasty)
+	tests := map[string]struct {
+		verifiers map[string][]string
+		test      func(*testing.T, *verifierSite)
+	}{
+		"knows who is there":                        {patient, believesTheGateway},
+		"refuses every attack":                      {patient, refusesEveryAttack},
+		"reads the keys once in a while":            {patient, readsTheKeysOnceInAWhile},
+		"follows another secret":                    {patient, followsAnotherSecret},
+		"waits for keys":                            {patient, waitsForKeys},
+		"forgets keys that it cannot renew":         {hasty, forgetsOldKeys},
+		"bounds the answer with the keys":           {hasty, boundsTheAnswer},
+		"serves known keys while the gateway hangs": {patient, servesKnownKeysMeanwhile},
 	}
-	for language, command := range verifiers {
-		for name, test := range tests {
+	for name, c := range tests {
+		for language, command := range c.verifiers {
 			t.Run(language+" "+name, func(t *testing.T) {
 				t.Parallel()
-				test(t, newVerifierSite(t, command))
+				c.test(t, newVerifierSite(t, command))
 			})
 		}
 	}
 	t.Run("node searches well-formed JSON only", func(t *testing.T) {
 		t.Parallel()
-		searchesWellFormedJSONOnly(t, verifiers["node"])
+		searchesWellFormedJSONOnly(t, patient["node"])
 	})
 	for language, command := range patient {
-		t.Run(language+" serves known keys while the gateway hangs", func(t *testing.T) {
-			t.Parallel()
-			servesKnownKeysMeanwhile(t, newVerifierSite(t, command))
-		})
-	}
-	for language, command := range verifiers {
 		t.Run(language+" needs its settings", func(t *testing.T) {
 			t.Parallel()
 			startsWithAllSettingsOnly(t, command)
@@ -83,9 +88,9 @@ func newVerifiers(t *testing.T, fetchTimeout, maxAge time.Duration) map[string][
 	inNode := func(d time.Duration) string { return fmt.Sprintf("= %d;", d.Milliseconds()) }
 	writeFile(t, source, render(t, "examples/assertion/go/verify.go",
 		"= 3 * time.Second", inGo(fetchTimeout), "= 5 * time.Second", inGo(retryOfVerifiers),
-		"= 5 * time.Minute", inGo(500*time.Millisecond), "= 15 * time.Minute", inGo(maxAge)))
+		"= 5 * time.Minute", inGo(refreshOfVerifiers), "= 15 * time.Minute", inGo(maxAge)))
 	writeFile(t, script, render(t, "examples/assertion/node/verify.mjs",
-		"= 3_000;", inNode(fetchTimeout), "= 5_000;", inNode(retryOfVerifiers), "= 300_000;", "= 500;", "= 900_000;", inNode(maxAge)))
+		"= 3_000;", inNode(fetchTimeout), "= 5_000;", inNode(retryOfVerifiers), "= 300_000;", inNode(refreshOfVerifiers), "= 900_000;", inNode(maxAge)))
 	if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -192,6 +197,7 @@ func (f forgery) sign(input string) string {
 }
 
 func believesTheGateway(t *testing.T, v *verifierSite) {
+	began := time.Now()
 	if a := v.signInHere(t); a.Text != gatewaytest.UserID+" is user123\n" {
 		t.Errorf("signed in: status %d: %q", a.StatusCode, a.Text)
 	}
@@ -201,8 +207,8 @@ func believesTheGateway(t *testing.T, v *verifierSite) {
 	if a := v.ask(t); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without an assertion: status %d", a.StatusCode)
 	}
-	if n := v.keys.count.Load(); n != 1 {
-		t.Errorf("the keys were read %d times", n)
+	if n, most := v.keys.count.Load(), 1+int64(time.Since(began)/refreshOfVerifiers); n < 1 || n > most {
+		t.Errorf("the keys were read %d times, want 1 to %d", n, most)
 	}
 }
 
@@ -331,7 +337,6 @@ func (v *verifierSite) attacks(evil string) map[string]string {
 		"exp without end":            {claims, fmt.Sprint(now + 60), `1e400`},
 		"exp null":                   {claims, fmt.Sprint(now + 60), `null`},
 		"no exp":                     {claims, fmt.Sprintf(`,"exp":%d`, now+60), ``},
-		"issued in the future":       {claims, fmt.Sprintf(`"iat":%d`, now), fmt.Sprintf(`"iat":%d`, now+30)},
 		"issued in a far future":     {claims, fmt.Sprintf(`"iat":%d,"exp":%d`, now, now+60), `"iat":9223372036854775807,"exp":9223372036854775807`},
 		"issued before the epoch":    {claims, fmt.Sprintf(`"iat":%d`, now), `"iat":-9223372036854775808`},
 		"issued an hour ago":         {claims, fmt.Sprintf(`"iat":%d`, now), fmt.Sprintf(`"iat":%d`, now-3600)},
@@ -407,12 +412,15 @@ func refusesEveryAttack(t *testing.T, v *verifierSite) {
 		t.Errorf("two at once: status %d", a.StatusCode)
 	}
 	v.expect(t, http.StatusOK, good)
+	now := time.Now().Unix() // just now, because a busy machine takes long for all attacks
+	future := v.good(now)
+	future.claims = strings.Replace(future.claims, fmt.Sprintf(`"iat":%d`, now), fmt.Sprintf(`"iat":%d`, now+30), 1)
+	v.expect(t, http.StatusUnauthorized, future.signed())
 	if n := led.Load(); n > 0 {
 		t.Errorf("the verifier followed an address in an assertion %d times", n)
 	}
-	early, late := v.good(time.Now().Unix()+3), v.good(time.Now().Unix()-62)
-	v.expect(t, http.StatusOK, early.signed())
-	v.expect(t, http.StatusOK, late.signed())
+	v.expect(t, http.StatusOK, v.good(time.Now().Unix()+3).signed())
+	v.expect(t, http.StatusOK, v.good(time.Now().Unix()-61).signed())
 	if a := v.signInHere(t); a.StatusCode != http.StatusOK {
 		t.Errorf("after all that: status %d: %s", a.StatusCode, a.Text)
 	}
@@ -568,13 +576,23 @@ func waitsForKeys(t *testing.T, v *verifierSite) {
 }
 
 func forgetsOldKeys(t *testing.T, v *verifierSite) {
-	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
-	v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
-	gatewaytest.Eventually(t, "a reading of the keys fails", func() bool {
-		v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
-		return v.keys.count.Load() > 1
+	var read time.Time
+	gatewaytest.Eventually(t, "the verifier has the keys", func() bool {
+		read = time.Now()
+		return v.ask(t, v.good(time.Now().Unix()).signed()).StatusCode == http.StatusOK
 	})
-	v.expect(t, http.StatusOK, v.good(time.Now().Unix()).signed())
+	v.keys.failWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	serves := func() {
+		if a := v.ask(t, v.good(time.Now().Unix()).signed()); a.StatusCode != http.StatusOK && time.Since(read) < maxAgeOfHasty {
+			t.Errorf("with keys of %v: status %d", time.Since(read), a.StatusCode)
+		}
+	}
+	before := v.keys.count.Load()
+	gatewaytest.Eventually(t, "a reading of the keys fails", func() bool {
+		serves()
+		return v.keys.count.Load() > before
+	})
+	serves()
 	gatewaytest.Eventually(t, "the keys are too old", func() bool {
 		return v.ask(t, v.good(time.Now().Unix()).signed()).StatusCode == http.StatusServiceUnavailable
 	})
@@ -633,7 +651,7 @@ func startsWithAllSettingsOnly(t *testing.T, command []string) {
 		settings := append([]string(nil), all...)
 		settings[i], _, _ = strings.Cut(left, "=")
 		settings[i] += "="
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		out, err := exec.CommandContext(ctx, "env", append(settings, command...)...).CombinedOutput()
 		cancel()
 		if err == nil || !strings.Contains(string(out), settings[i][:len(settings[i])-1]+" is not set") {

@@ -156,7 +156,7 @@ func TestContainerGatewayIsReadyWithTheRedisOfCompose(t *testing.T) {
 // moment to start and to end.
 func wantStatus(t *testing.T, url string, want int) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		response, err := http.Get(url)
 		if err != nil {

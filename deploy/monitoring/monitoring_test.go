@@ -62,7 +62,7 @@ func ownAddress(t *testing.T, address, site string) string {
 // use repeats what users do until done returns true. It calls done before each round.
 func use(t *testing.T, s *gatewaytest.Running, what string, b *gatewaytest.Browser, done func() bool) {
 	t.Helper()
-	for until := time.Now().Add(30 * time.Second); !done(); {
+	for until := time.Now().Add(time.Minute); !done(); {
 		if time.Now().After(until) {
 			t.Fatalf("timed out waiting until %s", what)
 		}

@@ -48,7 +48,7 @@ func TestAlertsSeeThatTheProviderOfTheDemoIsSwitchedOff(t *testing.T) {
 	use := func(what string, done func() bool) {
 		t.Helper()
 		b := visit(t, d)
-		for until := time.Now().Add(30 * time.Second); !done(); {
+		for until := time.Now().Add(time.Minute); !done(); {
 			if time.Now().After(until) {
 				t.Fatalf("timed out waiting until %s", what)
 			}

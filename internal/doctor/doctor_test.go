@@ -56,6 +56,8 @@ type clinic struct {
 	redirectURI string
 	caddyfile   string
 	flags       []string
+	// isSlow is true if the test is about a slow store.
+	isSlow bool
 }
 
 const site = "http://127.0.0.1:8080"
@@ -81,7 +83,7 @@ func newClinic(t *testing.T) *clinic {
 			base_url ` + c.providerURL + `
 			client_id ` + gatewaytest.ClientID + `
 			client_secret {file.` + c.clientFile + `}
-			timeout 2s
+			timeout 30s
 		}
 		redirect_uri ` + c.redirectURI + `
 		secret {file.` + c.secretFile + `}
@@ -130,12 +132,30 @@ func (c *clinic) examine() report {
 	if failed := r.Status == doctor.Failure; failed != (got.Err != nil) {
 		c.t.Errorf("the status is %s, and the command ended with %v", r.Status, got.Err)
 	}
+	if !c.isSlow {
+		r.forgetLatency()
+	}
 	for _, secret := range []string{gatewaytest.ClientSecret, c.read(c.secretFile)} {
 		if strings.Contains(got.All(), secret) {
 			c.t.Errorf("the report shows a secret:\n%s", got.All())
 		}
 	}
 	return r
+}
+
+// forgetLatency makes a store that is slow a good one: on a busy machine every store is slow.
+func (r *report) forgetLatency() {
+	warnings := 0
+	for i, f := range r.Findings {
+		if before, after, slow := strings.Cut(f.Text, " is slow: a write took "); slow {
+			r.Findings[i].Status, r.Findings[i].Text = doctor.OK, before+" can be written, in "+after
+		} else if f.Status == doctor.Warning {
+			warnings++
+		}
+	}
+	if r.Status == doctor.Warning && warnings == 0 {
+		r.Status = doctor.OK
+	}
 }
 
 func (c *clinic) read(path string) string {
@@ -329,7 +349,7 @@ func TestDoctorNamesWhatIsWrongAtTheProvider(t *testing.T) {
 				}
 				provider.ServeHTTP(w, r)
 			})
-			c.change("timeout 2s", "timeout 1s")
+			c.change("timeout 30s", "timeout 2s")
 		}, "topup endpoint", []string{"no response within the timeout"}},
 		"401 without an error code": {func(c *clinic) {
 			c.answer(simulator.TokenPath, http.StatusUnauthorized, "")
@@ -672,12 +692,15 @@ func (panicking) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler
 	panic("the handler panics")
 }
 
-func TestDoctorGoesOnAfterAPanicOfAHandler(t *testing.T) {
+func init() {
 	caddy.RegisterModule(panicking{})
 	httpcaddyfile.RegisterHandlerDirective("doctor_test_panics", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		return panicking{}, nil
 	})
 	httpcaddyfile.RegisterDirectiveOrder("doctor_test_panics", httpcaddyfile.Before, "reverse_proxy")
+}
+
+func TestDoctorGoesOnAfterAPanicOfAHandler(t *testing.T) {
 	c := newClinic(t)
 	c.change("reverse_proxy 127.0.0.1:9", "doctor_test_panics\nreverse_proxy 127.0.0.1:9")
 	c.want(doctor.Warning, "upstream", "a handler of this site panics at a request for /", "look at its log")
@@ -977,6 +1000,7 @@ func TestDoctorMeasuresAndReadsTheStorage(t *testing.T) {
 		c := newClinic(t)
 		c.change("file_system "+c.storage, "doctor_tests "+how+" "+c.storage)
 		c.change("public /open/*", "session {\nstore storage\n}")
+		c.isSlow = how == "slow"
 		c.want(test.status, "session store", test.word)
 	}
 }

@@ -211,7 +211,7 @@ func TestExplainTellsWhatTheProviderHasToConfirm(t *testing.T) {
 	b := e.NewBrowser().SignIn()
 	e.config = write(t, "Caddyfile", e.Caddyfile)
 	cookies := e.cookieOf(b)
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(gatewaytest.Patience); ; {
 		got := e.explain("/", cookies...)
 		if text := strings.Join(got.Notes, "; "); strings.Contains(text, "the access token has ended") && got.Status == 0 {
 			break
