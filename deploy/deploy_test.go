@@ -3,11 +3,13 @@
 package deploy_test
 
 import (
+	"encoding/json"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -54,6 +56,31 @@ func TestGatewayCaddyfilesLoad(t *testing.T) {
 		}
 		for _, h := range handlers {
 			h.Cleanup()
+		}
+	}
+}
+
+// TestGatewaysStopWhileStreamsAreOpen: without a grace period Caddy waits for the end of every
+// stream, until whoever has stopped it kills it. A refresh that is under way is then lost.
+func TestGatewaysStopWhileStreamsAreOpen(t *testing.T) {
+	for _, file := range []string{"container/Caddyfile", "debian/Caddyfile"} {
+		adapted, err := gatewaytest.Adapt(manualtest.ReadFile(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var config struct {
+			Apps struct {
+				HTTP struct {
+					Grace time.Duration `json:"grace_period"`
+				}
+			}
+		}
+		if err := json.Unmarshal(adapted, &config); err != nil {
+			t.Fatal(err)
+		}
+		// systemd and Compose kill after 30 seconds.
+		if got := config.Apps.HTTP.Grace; got <= 0 || got > 20*time.Second {
+			t.Errorf("%s: the grace period is %v, want one of at most 20s", file, got)
 		}
 	}
 }
