@@ -23,9 +23,6 @@ type Configuration struct {
 	cleanups []caddy.CleanerUpper
 }
 
-// document is a JSON object of a configuration.
-type document = map[string]any
-
 // Provision provisions a configuration in Caddy's JSON, as `caddy validate` does, and returns
 // its sites. It opens no log files, listens nowhere, and manages no certificates: loading
 // these parts of a configuration can write files.
