@@ -222,9 +222,6 @@ func (h *Handler) serveRefresh(w http.ResponseWriter, r *http.Request, v *visit)
 	return h.serveUser(w, r, v, (*responses).denyScript)
 }
 
-// signedOutQuery is the query parameter that a logout adds to the URL of the logout page.
-const signedOutQuery = "done"
-
 // serveLogoutPage asks before it signs out. To a user who is signed out it says so.
 func (h *Handler) serveLogoutPage(w http.ResponseWriter, r *http.Request, v *visit) error {
 	err := h.sessions.find(r.Context(), v)
@@ -273,7 +270,7 @@ func (h *Handler) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) 
 	case h.settings.afterLogout != "":
 		return respond.Redirect(w, http.StatusSeeOther, h.settings.afterLogout)
 	default:
-		return respond.Redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"]+"?"+signedOutQuery)
+		return respond.Redirect(w, http.StatusSeeOther, h.settings.endpoints["logout"])
 	}
 }
 

@@ -301,7 +301,7 @@ func TestLogoutInvalidatesEveryCopyOfTheCookie(t *testing.T) {
 		t.Errorf("GET signed the user out: %d", a.StatusCode)
 	}
 	a := b.Send("POST", "/oauth/logout", nil, "Origin: "+s.URL)
-	if a.StatusCode != http.StatusSeeOther || a.Location() != "/oauth/logout?done" || a.Header.Get("Clear-Site-Data") != `"cache"` {
+	if a.StatusCode != http.StatusSeeOther || a.Location() != "/oauth/logout" || a.Header.Get("Clear-Site-Data") != `"cache"` {
 		t.Errorf("POST: %d to %q, %v", a.StatusCode, a.Location(), a.Header)
 	}
 	if page := b.Visit(a.Location()); page.StatusCode != http.StatusOK || !strings.Contains(page.Text, "/oauth/start") {
@@ -455,7 +455,7 @@ func TestLogoutPageKnowsWhoIsSignedIn(t *testing.T) {
 		t.Errorf("signed out: got %s", page.Text)
 	}
 	b.SignIn()
-	if page := b.Visit("/oauth/logout?done"); !strings.Contains(page.Text, "Stay signed in") || !strings.Contains(page.Text, "Signed in as <bdi>user123</bdi>") {
+	if page := b.Visit("/oauth/logout"); !strings.Contains(page.Text, "Stay signed in") || !strings.Contains(page.Text, "Signed in as <bdi>user123</bdi>") {
 		t.Errorf("signed in: got %s", page.Text)
 	}
 	s.Restart() // otherwise the process remembers the session

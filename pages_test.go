@@ -219,7 +219,7 @@ func TestTextOfARequestNeverBecomesMarkup(t *testing.T) {
 			return signedIn.Visit("/only/"+url.PathEscape(text)+"?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
 		"signed out": func(text, headerText string) *gatewaytest.Answer {
-			return s.NewBrowser().Visit("/oauth/logout?done="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
+			return s.NewBrowser().Visit("/oauth/logout?text="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)
 		},
 		"logout": func(text, headerText string) *gatewaytest.Answer {
 			return signedIn.Visit("/oauth/logout?q="+url.QueryEscape(text), "Referer: "+headerText, "Accept-Language: "+headerText)

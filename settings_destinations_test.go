@@ -44,7 +44,7 @@ func TestRiskySettingsAreWarnings(t *testing.T) {
 		"after_logout /\nlogin_page on":     "",
 		"after_logout /bye\npublic /bye":    "",
 		"after_logout /bye\noptional /b*":   "",
-		"after_logout /oauth/logout?done=1": "",
+		"after_logout /oauth/logout?page=1": "",
 		"pass_access_token":                 "",
 		"pass_access_token X-Token":         "pass_access_token: Caddy hides",
 	} {
