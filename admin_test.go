@@ -227,11 +227,10 @@ func TestEndedSessionIsRefusedByOtherProcessesWithinASecond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := keys.NewRing([][]byte{secret}, gatewaytest.ClientID, o.URL+"/oauth/callback")
+	source, err := keys.NewSource([][]byte{secret}, nil, gatewaytest.ClientID, o.URL+"/oauth/callback", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := keys.SourceOf(ring)
 	elsewhere := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now},
 		storage.NewRecords(&certmagic.FileStorage{Path: o.Storage}), session.Takeover{})
 	t.Cleanup(elsewhere.Close)

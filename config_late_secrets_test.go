@@ -6,9 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-tollgate/tollgate/internal/config"
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
+
+// hidden stands in an error in the place of a value that may be a secret.
+const hidden = "… (hidden: it may be a secret)"
 
 func TestARedisAddressIsRefusedWithoutItsSecret(t *testing.T) {
 	for _, address := range []string{
@@ -123,11 +125,11 @@ func TestAnUnknownJSONFieldIsShownIfItIsAWord(t *testing.T) {
 		"redirekt_uri":                         `"redirekt_uri"; did you mean 'redirect_uri'?`,
 		"ClientID":                             `did you mean 'client_id'?`,
 		"discovery":                            `"discovery"`,
-		"hunter2SECRETpw":                      config.Hidden,
-		"hunter2":                              config.Hidden,
-		"password=hunter":                      config.Hidden,
-		`hunter\"secret`:                       config.Hidden,
-		"hunterhunterhunterhunterhunterhunter": config.Hidden,
+		"hunter2SECRETpw":                      hidden,
+		"hunter2":                              hidden,
+		"password=hunter":                      hidden,
+		`hunter\"secret`:                       hidden,
+		"hunterhunterhunterhunterhunterhunter": hidden,
 	} {
 		for place, object := range map[string]string{
 			"the handler":      `{%s:1}`,

@@ -67,9 +67,9 @@ func getWhole(t *testing.T, url string) (string, *http.Response) {
 // wantCost reads the cost as the gateway does: four words at 0.0002.
 func wantCost(t *testing.T, header http.Header) {
 	t.Helper()
-	want, _, _ := spending.ParseCost([]string{"0.0008"})
-	got, told, err := spending.ParseCost(header.Values("Tollgate-Cost"))
-	if err != nil || !told || got != want {
+	_, want, _ := spending.Verdict([]string{"0.0008"}, http.StatusOK)
+	word, got, err := spending.Verdict(header.Values("Tollgate-Cost"), http.StatusOK)
+	if err != nil || word != spending.Costs || got != want {
 		t.Errorf("the cost is %q (error %v), want 0.0008", header.Values("Tollgate-Cost"), err)
 	}
 }

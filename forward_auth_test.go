@@ -19,7 +19,6 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/header"
 	"github.com/caddy-tollgate/tollgate/internal/identity"
 	"github.com/caddy-tollgate/tollgate/internal/keys"
-	"github.com/caddy-tollgate/tollgate/internal/origin"
 	"github.com/caddy-tollgate/tollgate/internal/records"
 	"github.com/caddy-tollgate/tollgate/internal/respond"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -189,18 +188,18 @@ func TestTheOriginalURLDecidesAsInTheProxyMode(t *testing.T) {
 func TestStartReturnsToThePageForwardedByTheProxy(t *testing.T) {
 	s := gatewaytest.New(t, asked(anyPeer))
 	for header, want := range map[string]string{
-		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                      "/page?a=1&b=2&c=/x",
-		"X-Original-URL: /page?a=1&b=2":                            "/page?a=1&b=2",
-		"X-Original-URL: " + s.URL + "/page":                       "/", // a full URL does not count unless another header has the same path alone
-		"X-Auth-Request-Redirect: /page":                           "/page",
-		"X-Original-URL: https://evil.example/page":                "/",
-		"X-Original-URL: " + s.URL + ".evil.example/page":          "/",
-		"X-Forwarded-Uri: //evil.example/page":                     "/",
-		"X-Forwarded-Uri: /\\evil.example":                         "/",
-		"X-Forwarded-Uri: /.//evil.example":                        "/evil.example",
-		"X-Forwarded-Uri: /oauth/start":                            "/",
-		"X-Forwarded-Uri: %zz":                                     "/",
-		"X-Forwarded-Uri: /" + strings.Repeat("a", origin.MaxPath): "/",
+		"X-Forwarded-Uri: /page?a=1&b=2&c=/x":                   "/page?a=1&b=2&c=/x",
+		"X-Original-URL: /page?a=1&b=2":                         "/page?a=1&b=2",
+		"X-Original-URL: " + s.URL + "/page":                    "/", // a full URL does not count unless another header has the same path alone
+		"X-Auth-Request-Redirect: /page":                        "/page",
+		"X-Original-URL: https://evil.example/page":             "/",
+		"X-Original-URL: " + s.URL + ".evil.example/page":       "/",
+		"X-Forwarded-Uri: //evil.example/page":                  "/",
+		"X-Forwarded-Uri: /\\evil.example":                      "/",
+		"X-Forwarded-Uri: /.//evil.example":                     "/evil.example",
+		"X-Forwarded-Uri: /oauth/start":                         "/",
+		"X-Forwarded-Uri: %zz":                                  "/",
+		"X-Forwarded-Uri: /" + strings.Repeat("a", longestPath): "/",
 	} {
 		b := s.NewBrowser()
 		a := b.Visit("/oauth/start", header)

@@ -300,8 +300,8 @@ func TestErrorsShowOrdinaryMistakes(t *testing.T) {
 		"http://app.example.com/oauth/callback": "http://app.example.com/oauth/callback", "/public/%61": "/public/%61", "/@me/*": "/@me/*",
 		"pay2.shop.example.com": "pay2.shop.example.com", "10.0.0.0/33": "10.0.0.0/33", "2001:db8::/129": "2001:db8::/129", "testdata/logo2.final.svg": "testdata/logo2.final.svg",
 		"https://:pw@host/x": "https://…@host/x", "user:pw@host:1": "…@host:1", "//user@host": "//…@host",
-		"https://host.example/" + strings.Repeat("0f", 16): config.Hidden, "a1b2c3d4e5f6a7b8": config.Hidden, "/x/secret_1": config.Hidden,
-		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl": config.Hidden,
+		"https://host.example/" + strings.Repeat("0f", 16): hidden, "a1b2c3d4e5f6a7b8": hidden, "/x/secret_1": hidden,
+		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl": hidden,
 	} {
 		if got := config.Shown(value); got != want {
 			t.Errorf("%s: got %s, want %s", value, got, want)

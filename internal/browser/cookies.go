@@ -16,9 +16,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/session"
 )
 
-// SecondChunk is the suffix of the second session cookie's name. The second cookie exists
+// secondChunk is the suffix of the second session cookie's name. The second cookie exists
 // only if the session does not fit into one.
-const SecondChunk = "-2"
+const secondChunk = "-2"
 
 // Jar makes and reads all cookies of one site. No other code does.
 type Jar struct {
@@ -62,8 +62,8 @@ func (j *Jar) LoginName(flow string) string { return j.Name + "-login-" + flow }
 // sign-in.
 func (j *Jar) SignedOutName() string { return j.Name + "-signed-out" }
 
-// RecentName returns the name of the cookie that counts recent sign-ins.
-func (j *Jar) RecentName() string { return j.Name + "-recent" }
+// recentName returns the name of the cookie that counts recent sign-ins.
+func (j *Jar) recentName() string { return j.Name + "-recent" }
 
 // Owns reports whether a cookie with this name belongs to this site's gateway. The
 // comparison is exact and case-sensitive.
@@ -72,7 +72,7 @@ func (j *Jar) Owns(name string) bool {
 	if !ok {
 		return false
 	}
-	return rest == "" || rest == SecondChunk || rest == "-signed-out" || rest == "-recent" || strings.HasPrefix(rest, "-login-")
+	return rest == "" || rest == secondChunk || rest == "-signed-out" || rest == "-recent" || strings.HasPrefix(rest, "-login-")
 }
 
 // maxCookieName is the maximum length of a configured cookie name, in bytes.
@@ -91,7 +91,7 @@ func (n CookieNames) own(name string) bool {
 	if n.has(name) {
 		return true
 	}
-	for _, suffix := range [...]string{SecondChunk, "-signed-out", "-recent"} {
+	for _, suffix := range [...]string{secondChunk, "-signed-out", "-recent"} {
 		if base, ok := strings.CutSuffix(name, suffix); ok && n.has(base) {
 			return true
 		}
@@ -149,13 +149,13 @@ func (j *Jar) Session(value string, maxAge time.Duration, hasSecond bool) []stri
 	if len(value) <= fits {
 		cookies := []string{j.make(j.Name, "1."+value, maxAge, j.SameSite, j.Partitioned)}
 		if hasSecond {
-			cookies = append(cookies, j.make(j.Name+SecondChunk, "", -1, j.SameSite, j.Partitioned))
+			cookies = append(cookies, j.make(j.Name+secondChunk, "", -1, j.SameSite, j.Partitioned))
 		}
 		return cookies
 	}
 	return []string{
 		j.make(j.Name, "2."+value[:fits], maxAge, j.SameSite, j.Partitioned),
-		j.make(j.Name+SecondChunk, value[fits:], maxAge, j.SameSite, j.Partitioned),
+		j.make(j.Name+secondChunk, value[fits:], maxAge, j.SameSite, j.Partitioned),
 	}
 }
 
@@ -172,12 +172,12 @@ func (j *Jar) SignedOut() string {
 
 // Recent returns the Set-Cookie value that stores the count of recent sign-ins.
 func (j *Jar) Recent(l Recent) string {
-	return j.make(j.RecentName(), l.String(), loopWindow, http.SameSiteLaxMode, false)
+	return j.make(j.recentName(), l.String(), loopWindow, http.SameSiteLaxMode, false)
 }
 
 // Remove returns the Set-Cookie value that deletes one of the gateway's cookies.
 func (j *Jar) Remove(name string) string {
-	if name == j.Name || name == j.Name+SecondChunk {
+	if name == j.Name || name == j.Name+secondChunk {
 		return j.make(name, "", -1, j.SameSite, j.Partitioned)
 	}
 	return j.make(name, "", -1, http.SameSiteLaxMode, false)
@@ -187,7 +187,7 @@ func (j *Jar) Remove(name string) string {
 func (j *Jar) RemoveSession(sent *Sent) []string {
 	removals := []string{j.Remove(j.Name)}
 	if sent.HasSecond {
-		removals = append(removals, j.Remove(j.Name+SecondChunk))
+		removals = append(removals, j.Remove(j.Name+secondChunk))
 	}
 	return removals
 }
@@ -196,7 +196,7 @@ func (j *Jar) RemoveSession(sent *Sent) []string {
 func (j *Jar) RemoveAll(sent *Sent) []string {
 	removals := j.RemoveSession(sent)
 	if sent.Recent.Count > 0 {
-		removals = append(removals, j.Remove(j.RecentName()))
+		removals = append(removals, j.Remove(j.recentName()))
 	}
 	for _, cookie := range sent.Logins[:min(len(sent.Logins), maxRemovals)] {
 		removals = append(removals, j.Remove(cookie.Name))
@@ -294,12 +294,12 @@ func (s *Sent) add(j *Jar, name, value string) {
 	case j.Name:
 		s.Duplicate = s.Duplicate || s.hasFirst
 		s.First, s.hasFirst = value, true
-	case j.Name + SecondChunk:
+	case j.Name + secondChunk:
 		s.Duplicate = s.Duplicate || s.HasSecond
 		s.Second, s.HasSecond = value, true
 	case j.SignedOutName():
 		s.SignedOut = true
-	case j.RecentName():
+	case j.recentName():
 		s.Recent = parseRecentLogins(value)
 	default:
 		s.Logins = append(s.Logins, sentLogin{name, value})

@@ -145,7 +145,7 @@ func TestRemoveAllDeletesWhatTheBrowserHas(t *testing.T) {
 		"":                          {"tollgate"},
 		"tollgate=1.x":              {"tollgate"},
 		"tollgate=2.x; tollgate-2=": {"tollgate", "tollgate-2"},
-		"a=b; " + jar.RecentName() + "=" + Recent{}.Next("/").String(): {"tollgate", jar.RecentName()},
+		"a=b; " + jar.recentName() + "=" + Recent{}.Next("/").String(): {"tollgate", jar.recentName()},
 		"tollgate=1.x; " + jar.LoginName("f") + "=x":                   {"tollgate", jar.LoginName("f")},
 	} {
 		sent := jar.Take(http.Header{"Cookie": {line}})

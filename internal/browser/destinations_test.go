@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/caddy-tollgate/tollgate/internal/origin"
 )
 
 func TestMemoryForDestinationsIsBounded(t *testing.T) {
 	d := NewDestinations()
 	defer d.Close()
-	path := "/" + strings.Repeat("a", origin.MaxPath-1)
+	path := "/" + strings.Repeat("a", 6143)
 	for i := range 20_000 {
 		d.Remember(fmt.Sprint(i), Destination{ReturnPath: path})
 	}

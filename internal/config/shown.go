@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Hidden replaces a value that may be a secret in an error.
-const Hidden = "… (hidden: it may be a secret)"
+// hidden replaces a value that may be a secret in an error.
+const hidden = "… (hidden: it may be a secret)"
 
 // shownError is an error whose text shows no secret. Unwrap returns the original error.
 type shownError struct {
@@ -127,11 +127,11 @@ func shownRead(value, raw string) string {
 // looks like a generated secret.
 func Shown(value string) string {
 	if name := assignedSecret.FindString(value); name != "" && len(name) < len(value) {
-		return name + Hidden
+		return name + hidden
 	}
 	value = withoutUser(value)
 	if looksGenerated(value) {
-		return Hidden
+		return hidden
 	}
 	return value
 }

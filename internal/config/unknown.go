@@ -30,7 +30,7 @@ func (p *Parser) unknownWord(name string, known Words) error {
 	}
 	shown := "'" + name + "'"
 	if !isShownName(name, words, !slices.ContainsFunc(words, isPasswordSetting)) {
-		shown = Hidden
+		shown = hidden
 	}
 	return p.Errf("unknown word %s%s", shown, DidYouMean(name, words))
 }
@@ -40,7 +40,7 @@ func (p *Parser) unknownWord(name string, known Words) error {
 func UnknownName(name string, known []string) string {
 	shown := fmt.Sprintf("%q", name)
 	if !isShownName(name, known, true) {
-		shown = Hidden
+		shown = hidden
 	}
 	return shown + DidYouMean(name, known)
 }

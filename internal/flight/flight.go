@@ -112,11 +112,3 @@ func (l *Lazy[V]) Get(ctx context.Context) (V, error) {
 	}
 	return *got, nil
 }
-
-// Peek returns the value if it is there already. ok is false before the first success.
-func (l *Lazy[V]) Peek() (value V, ok bool) {
-	if got := l.got.Load(); got != nil {
-		return *got, true
-	}
-	return value, false
-}

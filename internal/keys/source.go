@@ -77,13 +77,6 @@ func NewSource(secrets [][]byte, storage SecretStorage, clientID, redirectURI st
 // OnMade sets what is called when this process has made a secret. Call it before Ring.
 func (s *Source) OnMade(made func()) { s.made = made }
 
-// SourceOf returns a source with the given ring.
-func SourceOf(ring *Ring) *Source {
-	s := &Source{}
-	s.current.Store(&configured{ring: ring})
-	return s
-}
-
 // Replace replaces the configured secrets, the current one first. The next value is sealed
 // with the new current secret, and values open if any of the new secrets sealed them. It
 // reports whether the secrets have changed.

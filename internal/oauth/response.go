@@ -14,9 +14,9 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/cause"
 )
 
-// MaxResponse is the maximum size of a provider's response in bytes. The largest legitimate one
+// maxResponse is the maximum size of a provider's response in bytes. The largest legitimate one
 // is a token response of a few kilobytes.
-const MaxResponse = 256 << 10
+const maxResponse = 256 << 10
 
 var (
 	errResponseTooLarge = cause.Else(cause.InvalidResponse, errors.New("the response is too large"))
@@ -24,16 +24,16 @@ var (
 	errResponseSlow     = cause.Else(cause.Timeout, errors.New("timeout: the response did not end in time"))
 )
 
-// readResponse reads a whole response of at most MaxResponse bytes.
+// readResponse reads a whole response of at most maxResponse bytes.
 func readResponse(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, MaxResponse+1))
+	body, err := io.ReadAll(io.LimitReader(r, maxResponse+1))
 	switch {
 	case isTimeout(err):
 		return body, errResponseSlow
 	case err != nil:
 		return body, errResponseCut
 	}
-	if len(body) > MaxResponse {
+	if len(body) > maxResponse {
 		return nil, errResponseTooLarge
 	}
 	return body, nil

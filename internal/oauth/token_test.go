@@ -153,7 +153,7 @@ func TestRefreshResponsesAreClassified(t *testing.T) {
 		{"a form: slow_down", 200, `error=slow_down`, FailureTransient, "r1", "a1"},
 		{"a form: success=false", 200, `success=false`, FailureRefused, "r1", "a1"},
 		{"a form of something else", 200, `a2=1&b=2`, FailureUnanswered, "r1", "a1"},
-		{"a long form", 200, `access_token=a2&x=` + strings.Repeat("a", MaxResponse), FailureUnanswered, "r1", "a1"},
+		{"a long form", 200, `access_token=a2&x=` + strings.Repeat("a", maxResponse), FailureUnanswered, "r1", "a1"},
 		{"HTML", 200, `<html>`, FailureUnanswered, "r1", "a1"},
 		{"nothing", 200, ``, FailureUnanswered, "r1", "a1"},
 		{"an access token that is a number", 200, `{"access_token":5}`, FailureUnanswered, "r1", "a1"},
@@ -187,7 +187,7 @@ func TestRefreshResponsesAreClassified(t *testing.T) {
 		{"success:false under 503", 503, `{"success":false}`, FailureTransient, "r1", "a1"},
 		{"500", 500, `{"error":"server_error"}`, FailureTransient, "r1", "a1"},
 		{"503 with tokens", 503, `{"access_token":"a2"}`, FailureTransient, "r1", "a1"},
-		{"too long", 200, `{"access_token":"` + strings.Repeat("a", MaxResponse) + `"}`, FailureUnanswered, "r1", "a1"},
+		{"too long", 200, `{"access_token":"` + strings.Repeat("a", maxResponse) + `"}`, FailureUnanswered, "r1", "a1"},
 		{"a member twice", 200, `{"access_token":"a1","refresh_token":"r0","access_token":"a2","refresh_token":"r2"}`, none, "r2", "a2"},
 		{"deeply nested", 200, `{"x":` + strings.Repeat("[", 100_000) + `,"access_token":"a2"}`, FailureUnanswered, "r1", "a1"},
 	} {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// MaxPath is the maximum length of a return path in bytes. Links of search and report
+// maxPath is the maximum length of a return path in bytes. Links of search and report
 // pages have a few thousand bytes, and some proxies refuse longer ones.
-const MaxPath = 6144
+const maxPath = 6144
 
 // CleanPath returns the path (with query and fragment) to which a browser may be sent
 // after a sign-in or sign-out. ok is false if raw is not safely a path of this origin.
@@ -19,7 +19,7 @@ const MaxPath = 6144
 // path can turn it into "//host" (oauth2-proxy's three rounds of the same fix; Caddy
 // CVE-2022-28923).
 func CleanPath(raw string) (cleaned string, ok bool) {
-	if raw == "" || len(raw) > MaxPath || raw[0] != '/' {
+	if raw == "" || len(raw) > maxPath || raw[0] != '/' {
 		return "", false
 	}
 	if strings.HasPrefix(raw, "//") || strings.ContainsFunc(raw, isUnsafeInPath) {
@@ -44,7 +44,7 @@ func CleanPath(raw string) (cleaned string, ok bool) {
 	if hasFragment {
 		cleaned += "#" + escapeOdd(fragment)
 	}
-	if len(cleaned) > MaxPath {
+	if len(cleaned) > maxPath {
 		return "", false
 	}
 	return cleaned, true
@@ -56,7 +56,7 @@ func CleanPath(raw string) (cleaned string, ok bool) {
 // refuses it.
 func WithoutOwnOrigin(raw, origin string) string {
 	scheme, rest, found := strings.Cut(raw, "://")
-	if !found || len(raw) > MaxPath+len(origin) {
+	if !found || len(raw) > maxPath+len(origin) {
 		return raw
 	}
 	end := strings.IndexAny(rest, "/?#")

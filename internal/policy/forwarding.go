@@ -36,7 +36,7 @@ func (f Forwarding) Question(routes *Routes, r *http.Request, sent *url.URL) (q 
 	original.URL = asked
 	demand, ok := routes.Demand(asked, original) // the path of `auth` itself does not count
 	forms, complete := Readings(asked)
-	isOurs := slices.ContainsFunc(forms, func(path string) bool { return routes.EndpointAt(path) != "" })
+	isOurs := slices.ContainsFunc(forms, func(path string) bool { return routes.endpointAt(path) != "" })
 	return Question{demand, complete && !isOurs}, ok
 }
 

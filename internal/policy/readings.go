@@ -49,7 +49,7 @@ func Readings(u *url.URL) (forms []string, complete bool) {
 			complete = false
 			forms = addForm(forms, form[:cut]) // may name an endpoint
 		}
-		forms = addForm(forms, CleanPath(form))
+		forms = addForm(forms, cleanPath(form))
 		if strings.HasPrefix(form, "//") {
 			forms = addForm(forms, belowHost(form[2:]))
 			forms = addForm(forms, belowHost(strings.TrimLeft(form, "/")))
@@ -175,8 +175,8 @@ func isOverlong(first, second byte) bool {
 	}
 }
 
-// CleanPath resolves dots and doubled slashes, and keeps a slash at the end.
-func CleanPath(p string) string {
+// cleanPath resolves dots and doubled slashes, and keeps a slash at the end.
+func cleanPath(p string) string {
 	if p == "" || p[0] != '/' {
 		return p
 	}

@@ -51,18 +51,18 @@ func NewRoutes(endpoints map[string]string, public, optional Patterns, required 
 // "auth", because auth refuses requests in its own way.
 func (rt *Routes) Endpoint(u *url.URL) (name string, ok bool) {
 	if isOrdinary(u) {
-		return rt.EndpointAt(u.Path), true
+		return rt.endpointAt(u.Path), true
 	}
 	forms, complete := Readings(u)
-	name, ok = agree(forms, rt.EndpointAt)
-	if !ok && slices.ContainsFunc(forms, func(path string) bool { return rt.EndpointAt(path) == "auth" }) {
+	name, ok = agree(forms, rt.endpointAt)
+	if !ok && slices.ContainsFunc(forms, func(path string) bool { return rt.endpointAt(path) == "auth" }) {
 		name = "auth"
 	}
 	return name, ok && complete
 }
 
-// EndpointAt returns the name of the endpoint at a decoded path, or "".
-func (rt *Routes) EndpointAt(path string) string {
+// endpointAt returns the name of the endpoint at a decoded path, or "".
+func (rt *Routes) endpointAt(path string) string {
 	if rt.belowAuth != "" && strings.HasPrefix(path, rt.belowAuth) {
 		return "auth"
 	}

@@ -47,7 +47,7 @@ func viewsOf(r, original *http.Request) (views []view, plain bool) {
 			return nil, false
 		}
 		for _, form := range forms {
-			if CleanPath(form) != form {
+			if cleanPath(form) != form {
 				return nil, false
 			}
 			read := *v.url

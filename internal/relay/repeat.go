@@ -39,7 +39,7 @@ type Original struct {
 // is in the header tokenHeader. ok is false if it carries no access token or cannot be sent
 // again.
 func Note(w http.ResponseWriter, r *http.Request, tokenHeader string) (original *Original, ok bool) {
-	groups, known := r.Context().Value(RouteGroups).(map[string]struct{})
+	groups, known := r.Context().Value(routeGroups).(map[string]struct{})
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	token, carries := r.Header[tokenHeader]
 	if !known || !carries {
@@ -70,10 +70,10 @@ func Note(w http.ResponseWriter, r *http.Request, tokenHeader string) (original 
 	return original, true
 }
 
-// RouteGroups is the context key of Caddy's map of exclusive routes that a request has
+// routeGroups is the context key of Caddy's map of exclusive routes that a request has
 // entered. If the map were not put back, the repeated request would enter none of them, and
 // its response would be empty.
-const RouteGroups = caddy.CtxKey("route_group")
+const routeGroups = caddy.CtxKey("route_group")
 
 // Rewind makes the body ready to be read again. ok is false if that is impossible.
 func (o *Original) Rewind() (ok bool) {
@@ -105,7 +105,7 @@ func (o *Original) PutBack(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	clear(header)
 	maps.Copy(header, o.Answer)
-	groups := r.Context().Value(RouteGroups).(map[string]struct{})
+	groups := r.Context().Value(routeGroups).(map[string]struct{})
 	clear(groups)
 	maps.Copy(groups, o.Groups)
 	// Give the retry its own map of variables: a dial left over from the first attempt may

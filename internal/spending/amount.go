@@ -123,11 +123,11 @@ func BalanceOf(d decimal.Decimal) Amount {
 	}
 }
 
-// ParseCost reads the values of Tollgate-Cost in one response. told is false without a
+// parseCost reads the values of Tollgate-Cost in one response. told is false without a
 // value. It rounds up what is beyond twelve decimal places: programs that compute with binary
 // fractions write 0.1 + 0.2 as 0.30000000000000004. An error is a fault of the upstream:
 // several values, a negative value, too many digits before the point, or not a decimal number.
-func ParseCost(values []string) (cost Amount, told bool, err error) {
+func parseCost(values []string) (cost Amount, told bool, err error) {
 	switch len(values) {
 	case 0:
 		return Amount{}, false, nil

@@ -44,15 +44,15 @@ func TestBalancesRoundDown(t *testing.T) {
 func TestCostIsReadRoundedUpOrRefused(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"0.0213": "0.0213", "0": "0.00", " 7 ": "7.00", "0.0000000000010": "0.000000000001", "999999999999999.999999999999": "999999999999999.999999999999", "0.30000000000000004": "0.300000000001", "0.0000000000001": "0.000000000001", "999999999999999.9999999999999": "999999999999999.999999999999"} {
-		if a, told, err := ParseCost([]string{text}); err != nil || !told || a.String() != want {
+		if a, told, err := parseCost([]string{text}); err != nil || !told || a.String() != want {
 			t.Errorf("%s: got %s %v %v, want %s", text, a, told, err, want)
 		}
 	}
-	if _, told, err := ParseCost(nil); told || err != nil {
+	if _, told, err := parseCost(nil); told || err != nil {
 		t.Errorf("no cost: %v %v", told, err)
 	}
 	for _, values := range [][]string{{""}, {"-0.01"}, {"-0.0000000000001"}, {"1", "1"}, {"1000000000000000"}, {"1e9"}, {"NaN"}, {"0x1"}, {"1;2"}, {strings.Repeat("9", 300)}} {
-		if a, told, err := ParseCost(values); err == nil || told {
+		if a, told, err := parseCost(values); err == nil || told {
 			t.Errorf("%q was read as %s", values, a)
 		}
 	}

@@ -142,7 +142,7 @@ const (
 // no response. A value that cannot be used is an error, a fault of the upstream: the
 // caller then assumes a cost, or keeps the hold until a reading.
 func Verdict(values []string, status int) (word Word, cost Amount, err error) {
-	cost, told, err := ParseCost(values)
+	cost, told, err := parseCost(values)
 	switch {
 	case err != nil:
 		return Unsaid, Amount{}, err

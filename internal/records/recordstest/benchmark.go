@@ -12,11 +12,10 @@ import (
 
 // BenchmarkLoad is what finding a session costs that was read a moment ago.
 func BenchmarkLoad(b *testing.B, open records.Store) {
-	ring, err := keys.NewRing([][]byte{[]byte(strings.Repeat("s", 32))}, "client", "https://app.example.com/cb")
+	source, err := keys.NewSource([][]byte{[]byte(strings.Repeat("s", 32))}, nil, "client", "https://app.example.com/cb", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	source := keys.SourceOf(ring)
 	store := records.NewTickets(session.Env{Keys: source.Ring, Ended: session.NewEndedNames(time.Now), Lifetime: time.Hour, Now: time.Now}, open, session.Takeover{})
 	defer store.Close()
 	s, err := store.Create(b.Context(), FreshSession("12345"))

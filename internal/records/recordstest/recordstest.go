@@ -38,11 +38,10 @@ func (p Place) Store(t *testing.T, secrets ...string) *records.Tickets {
 	for _, secret := range secrets {
 		raw = append(raw, []byte(strings.Repeat(secret, 32)))
 	}
-	ring, err := keys.NewRing(raw, "client", "https://app.example.com/cb")
+	source, err := keys.NewSource(raw, nil, "client", "https://app.example.com/cb", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := keys.SourceOf(ring)
 	store := records.NewTickets(session.Env{
 		Keys:     source.Ring,
 		Latest:   func(s *session.Session) (*session.Session, bool) { return s, true },
