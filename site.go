@@ -191,6 +191,7 @@ func (s *siteState) Destruct() error {
 	s.streams.EndAll(relay.GoingAway)
 	s.renewals.Drain(time.Duration(s.timeout.Load()))
 	s.renewals.Close()
+	s.sessions.Close()
 	s.endedNames.Close()
 	s.unconfirmed.Close()
 	s.displaced.Close()
