@@ -135,10 +135,14 @@ func (d *decider) judge(ctx context.Context, v *visit, which policy.Blocks) deci
 	return decision{verdict: verdictPass, id: id, charge: charge}
 }
 
-// costs reports whether a rule about money applies to a request that passes: it may spend the
-// user's money.
-func (d *decider) costs(asked policy.Demand, decided decision) bool {
-	return decided.charge != nil || d.settings.rules.Among(asked.Blocks).Need(d.settings.passUnknown) != nil
+// isTooEarly reports whether a request that would pass with an identity may be a replay, and may
+// change something or cost money.
+func (d *decider) isTooEarly(r *http.Request, asked policy.Demand, decided decision) bool {
+	if decided.id == nil || !policy.IsEarly(r) {
+		return false
+	}
+	costs := decided.charge != nil || d.settings.rules.Among(asked.Blocks).Need(d.settings.passUnknown) != nil
+	return costs || !policy.IsSafe(r.Method)
 }
 
 // admit asks the ledger whether a request that meets the rules can be paid. With dry it takes

@@ -167,6 +167,10 @@ func (x *explaining) decide(r *http.Request, asked policy.Demand) {
 		}
 		decided.id = nil
 	}
+	if h.decider.isTooEarly(r, asked, decided) && x.Endpoint == "" {
+		x.Refuse(http.StatusTooEarly, "refused: the request came in early data, which can be replayed; the client has to send it again after the TLS handshake")
+		return
+	}
 	switch decided.verdict {
 	case verdictPass:
 		userID := ""

@@ -99,7 +99,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		decided.id = nil
 	}
-	if decided.id != nil && !dry && policy.IsEarly(r) && (!policy.IsSafe(r.Method) || h.decider.costs(demand, decided)) {
+	if !dry && h.decider.isTooEarly(r, demand, decided) {
 		h.metrics.CountRequest(metrics.TooEarly)
 		return respond.WriteProblem(w, r, respond.Problem{Title: "Too early: send the request again when the TLS handshake is complete", Status: http.StatusTooEarly, Error: "too_early"})
 	}

@@ -103,7 +103,7 @@ func runExplain(cmd *cobra.Command, f explainFlags) error {
 }
 
 // shownRequest is the host and the path of a request. The query may contain a code.
-func shownRequest(r *http.Request) string { return r.Host + r.URL.EscapedPath() }
+func shownRequest(r *http.Request) string { return explain.Printable(r.Host + r.URL.EscapedPath()) }
 
 // receiverOf finds the tollgate that receives a request, and the request as it is there. A
 // server on the request's own port comes first.
@@ -196,7 +196,7 @@ func (f *explainFlags) beginRequest(in io.Reader) (*http.Request, error) {
 		r.Host = address.Host
 	}
 	if address == nil || address.Scheme == "https" {
-		r.TLS = &tls.ConnectionState{}
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	}
 	return r, nil
 }
@@ -246,7 +246,7 @@ func requestTo(address *url.URL, method string) (*http.Request, error) {
 		return nil, fmt.Errorf("--url, --method: %w", err)
 	}
 	if address.Scheme == "https" {
-		r.TLS = &tls.ConnectionState{}
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	}
 	return r, nil
 }

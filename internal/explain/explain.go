@@ -118,7 +118,7 @@ func masked(token string) string {
 func (e *Explanation) Print(out io.Writer, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	line := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...))) // Flush returns the error
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, Printable(fmt.Sprintf(format, args...))) // Flush returns the error
 	}
 	line("site", "%s", e.Site)
 	for _, p := range e.Paths {
@@ -147,9 +147,9 @@ func (e *Explanation) Print(out io.Writer, now time.Time) error {
 	return w.Flush()
 }
 
-// printable replaces what is no visible character. Users choose their names, and a terminal
+// Printable replaces what is no visible character. Users choose their names, and a terminal
 // would obey control characters in them, or show a name as further lines of the explanation.
-func printable(text string) string {
+func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r

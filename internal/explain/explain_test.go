@@ -105,6 +105,7 @@ func TestExplainNamesTheRuleThatDecides(t *testing.T) {
 		{"/oauth/userinfo", e.cookieOf(b), 0, "the gateway's own endpoint `userinfo` responds", "", []string{"\nsession ", "12345 (user123, user@example.com)"}},
 		{"/oauth/refresh", nil, 405, "the endpoint `refresh` accepts only POST", "", nil},
 		{"/x", []string{"--method", "TRACE"}, 405, "refused before anything else", "", nil},
+		{"/x", []string{"--method", "POST", "--header", "Early-Data: 1", e.cookieOf(b)[0], e.cookieOf(b)[1]}, 425, "early data", "protected", nil},
 		{"/x", []string{"--header", "Upgrade: websocket", "--header", "Origin: https://other.example.com", e.cookieOf(b)[0], e.cookieOf(b)[1]}, 403, "another origin opens this WebSocket", "protected", nil},
 		{"/", []string{"--cookie", "tollgate=1.nonsense"}, 401, "needs a sign-in", "protected", []string{"not sealed by this site"}},
 		{"/", []string{"--cookie", "tollgate=1.a; tollgate=1.b"}, 401, "needs a sign-in", "protected", []string{"two cookies named tollgate"}},
@@ -314,4 +315,23 @@ func TestExplainAnswersForAProxyThatAsks(t *testing.T) {
 	if got := e.explain("/oauth/auth", asked...); got.Access != "protected" || got.Status != 401 {
 		t.Errorf("another address: %+v", got)
 	}
+}
+
+// TestExplainedRequestsAreNoEarlyData: a request in a file counts as one over TLS.
+func TestExplainedRequestsAreNoEarlyData(t *testing.T) {
+	e := newExamined(t, gatewaytest.Options{})
+	b := e.NewBrowser().SignIn()
+	request := write(t, "request", "POST /x HTTP/1.1\r\nHost: "+strings.TrimPrefix(e.URL, "http://")+"\r\n"+b.CookieLine()+"\r\n\r\n")
+	got := commands.Run("explain", "--config", e.config, "--request", request)
+	if got.Err != nil || !strings.Contains(got.Out, "passes to the upstream as user 12345") {
+		t.Errorf("%v\n%s", got.Err, got.All())
+	}
+}
+
+// TestExplainShowsNoInvisibleCharacters: a request may come from anybody.
+func TestExplainShowsNoInvisibleCharacters(t *testing.T) {
+	e := newExamined(t, gatewaytest.Options{})
+	config := strings.Replace(e.Caddyfile, "http:// {", "http://app.example.com {", 1)
+	got := commands.Run("explain", "--config", write(t, "Caddyfile", config), "--request", write(t, "request", "GET /x HTTP/1.1\r\nHost: a\u202eb\r\n\r\n"))
+	commandtest.WantError(t, got, "no tollgate of this configuration receives a\ufffdb/x")
 }
