@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -186,7 +187,11 @@ func (f *explainFlags) beginRequest(in io.Reader) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--request: %w", err)
 	}
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(asHTTP1(string(text)))))
+	head, first := headOf(string(text))
+	if err := checkHeaders(head, first); err != nil {
+		return nil, fmt.Errorf("--request: %w", err)
+	}
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(asHTTP1(head))))
 	if err != nil {
 		// The error may quote the line with the cookies.
 		return nil, errors.New("--request: this is not an HTTP request: it must begin with a line such as GET /page HTTP/1.1, and go on with headers such as Host: app.example.com")
@@ -201,22 +206,51 @@ func (f *explainFlags) beginRequest(in io.Reader) (*http.Request, error) {
 	return r, nil
 }
 
+// headOf returns the lines of a request's head, and the number of the first one. Empty lines
+// before it are left out.
+func headOf(text string) (head []string, first int) {
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		switch {
+		case line != "":
+			head = append(head, line)
+		case len(head) > 0:
+			return head, first + 1 // the body follows
+		default:
+			first++
+		}
+	}
+	return head, first + 1
+}
+
+// checkHeaders returns an error if a line of a head, whose first line has the number first, is
+// not a whole header: developer tools may copy the name and the value of a header as two lines.
+// net/http reads a continued header as one line, but RFC 9112 section 5.2 forbids clients to send
+// one. The error does not show the line, which may have the cookies.
+func checkHeaders(head []string, first int) error {
+	hasMethod := slices.ContainsFunc(head, func(line string) bool { return strings.HasPrefix(line, ":method:") })
+	for i, line := range head {
+		name, value, isHeader := strings.Cut(strings.TrimPrefix(line, ":"), ":")
+		switch isPseudo := strings.HasPrefix(line, ":"); {
+		case i == 0 && !hasMethod: // the first line of HTTP/1.1
+		case strings.HasPrefix(line, " "), strings.HasPrefix(line, "\t"):
+			return fmt.Errorf("line %d continues the header above it, which RFC 9112 section 5.2 forbids: write each header on one line, as 'Name: value'", first+i)
+		case !isHeader, name == "", isPseudo && strings.TrimSpace(value) == "":
+			return fmt.Errorf("line %d is not a whole header: write each header on one line, as 'Name: value'", first+i)
+		}
+	}
+	return nil
+}
+
 // laterVersion matches the version in the first line of a request of HTTP/2 or HTTP/3.
 var laterVersion = regexp.MustCompile(`HTTP/[23](\.0)?$`)
 
 // asHTTP1 turns the head of a request into one of HTTP/1.1. The developer tools of a browser
 // show a request of HTTP/2 with its version, or with pseudo headers such as `:path: /page`. A
 // copied request may lack the empty line at its end.
-func asHTTP1(text string) string {
+func asHTTP1(head []string) string {
 	lines, pseudo := []string{}, map[string]string{}
-	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
-			if len(lines) > 0 {
-				break // the body follows
-			}
-			continue
-		}
+	for _, line := range head {
 		if header, ok := strings.CutPrefix(line, ":"); ok {
 			name, value, _ := strings.Cut(header, ":")
 			pseudo[name] = strings.TrimSpace(value)
