@@ -488,6 +488,8 @@ func TestPagesShowUserNamesAsText(t *testing.T) {
 		"محمد (admin)":   "محمد (admin)",
 		"a\u202eb\tc":    "ab c",
 		"{user} {brand}": "{user} {brand}",
+		"\u202e\u2066":   "12345",
+		" \t\u200b":      "12345",
 	} {
 		options := gatewaytest.Options{InTollgate: "require {\nuser nobody\n}"}
 		options.Provider.Users = []simulator.User{{ID: 12345, Username: name, Status: simulator.StatusEnabled}}

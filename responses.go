@@ -141,12 +141,13 @@ func (s *settings) pageContent(d pageData, acceptLanguage string) web.Data {
 }
 
 // userName returns the name of the signed-in user as pages show it: the user name, or else the
-// e-mail address. Returns "" if the visit has no session.
+// e-mail address, or else the id. Returns "" if the visit has no session.
 func (v *visit) userName() string {
 	if v.session == nil {
 		return ""
 	}
-	return cmp.Or(v.session.User.Text(oauth.FieldUsername), v.session.User.Text(oauth.FieldEmail))
+	user := v.session.User
+	return web.FirstVisible(user.Text(oauth.FieldUsername), user.Text(oauth.FieldEmail), user.ID())
 }
 
 // switchQuery marks the POST to `logout` that goes on to a sign-in with another account.

@@ -14,6 +14,7 @@ import (
 	"html/template"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -101,7 +102,7 @@ type Data struct {
 	SigningIn bool
 
 	// SignedIn is true if it is known that the user is signed in. User is then the name of
-	// the user, or empty if the provider gave none.
+	// the user, or empty if nobody is signed in.
 	SignedIn bool
 	User     string
 
@@ -307,6 +308,18 @@ func oneLine(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 	return strings.Join(strings.Fields(s), " ")
+}
+
+// FirstVisible returns the first of the texts that a page shows something of: a letter, a digit,
+// a punctuation mark or a symbol. Returns "" if there is none.
+func FirstVisible(texts ...string) string {
+	i := slices.IndexFunc(texts, func(text string) bool {
+		return strings.ContainsFunc(oneLine(text), func(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) })
+	})
+	if i < 0 {
+		return ""
+	}
+	return texts[i]
 }
 
 // isPath reports whether a browser that follows s stays on this origin. A
