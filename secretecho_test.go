@@ -1,16 +1,18 @@
 package tollgate_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-tollgate/tollgate/internal/config"
@@ -44,17 +46,43 @@ var plantedSecrets = map[string]string{
 	"pa55word":         "https://user:pa55word@host/x",
 }
 
+// echoLog is a log in memory. Thousands of configurations would wait for the disk.
+type echoLog struct{}
+
+var echoed struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (echoLog) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.writers.tollgate_tests", New: func() caddy.Module { return new(echoLog) }}
+}
+
+func (echoLog) String() string                                   { return "tollgate_tests" }
+func (echoLog) WriterKey() string                                { return "tollgate_tests" }
+func (echoLog) OpenWriter() (io.WriteCloser, error)              { return echoLog{}, nil }
+func (*echoLog) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nil }
+func (echoLog) Close() error                                     { return nil }
+
+func (echoLog) Write(line []byte) (int, error) {
+	echoed.mu.Lock()
+	defer echoed.mu.Unlock()
+	return echoed.text.Write(line)
+}
+
+func init() { caddy.RegisterModule(echoLog{}) }
+
 // echoTest plants secrets into configurations, and reads what is said of them.
 type echoTest struct {
 	t      *testing.T
-	log    string // a file
 	folder string
 	faults int // how many configurations were refused
+	logged int // how many bytes were logged
 }
 
 func newEchoTest(t *testing.T) *echoTest {
-	e := &echoTest{t: t, log: filepath.Join(t.TempDir(), "log"), folder: t.TempDir()}
-	e.check("nothing", "-", e.Load([]byte(`{"logging":{"logs":{"default":{"writer":{"output":"file","filename":"`+e.log+`"},"level":"DEBUG"}}}}`)))
+	e := &echoTest{t: t, folder: t.TempDir()}
+	e.check("nothing", "-", e.Load([]byte(`{"logging":{"logs":{"default":{"writer":{"output":"tollgate_tests"},"level":"DEBUG"}}}}`)))
 	t.Cleanup(func() { provisionEach(t, "http:// {\nrespond ok\n}\n") }) // the log goes back to where it was
 	return e
 }
@@ -94,21 +122,26 @@ func (e *echoTest) check(where, part string, err error) {
 			e.t.Errorf("%s: the error shows it: %v", where, err)
 		}
 	}
-	log, readErr := os.ReadFile(e.log)
-	if readErr == nil && strings.Contains(strings.ToLower(string(log)), part) {
+	echoed.mu.Lock()
+	defer echoed.mu.Unlock()
+	if log := echoed.text.String(); strings.Contains(strings.ToLower(log), part) {
 		e.t.Errorf("%s: the log shows it: %s", where, log)
 	}
-	if readErr != nil {
-		return
-	}
-	if err := os.Truncate(e.log, 0); err != nil {
-		e.t.Fatalf("%s: cannot empty the log: %v", where, err)
+	e.logged += echoed.text.Len()
+	echoed.text.Reset()
+}
+
+// wantFaults fails the test if too few configurations were refused, or nothing was logged.
+func (e *echoTest) wantFaults() {
+	e.t.Helper()
+	if e.faults < 500 || e.logged == 0 {
+		e.t.Errorf("%d configurations were refused, and %d bytes were logged", e.faults, e.logged)
 	}
 }
 
 // site is a Caddyfile that logs into the file.
 func (e *echoTest) site(matcher, block string) string {
-	return "{\nadmin off\nauto_https off\nlog {\noutput file " + e.log + "\nlevel DEBUG\n}\nstorage file_system " + e.folder +
+	return "{\nadmin off\nauto_https off\nlog {\noutput tollgate_tests\nlevel DEBUG\n}\nstorage file_system " + e.folder +
 		"\n}\nhttp:// {\ntollgate " + matcher + " {\n" + block + "\n}\n}\n"
 }
 
@@ -175,9 +208,7 @@ func TestNoCaddyfileErrorShowsASecret(t *testing.T) {
 		}
 	}
 	wantEveryOption(t, planted)
-	if e.faults < 500 {
-		t.Errorf("only %d configurations were refused", e.faults)
-	}
+	e.wantFaults()
 }
 
 // wantEveryOption fails the test if an option was forgotten.
@@ -220,9 +251,7 @@ func TestNoJSONErrorShowsASecret(t *testing.T) {
 		}
 	}
 	wantEveryOption(t, planted)
-	if e.faults < 500 {
-		t.Errorf("only %d configurations were refused", e.faults)
-	}
+	e.wantFaults()
 }
 
 // handlerJSON finds the handler in a configuration.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 )
 
 const (
@@ -72,6 +73,30 @@ func (own ownFiles) style() (string, error) {
 		return "", fmt.Errorf("%s:%d: </style would end the style sheet", styleName, lineAt(style, i))
 	}
 	return style, nil
+}
+
+// templates returns the templates of all pages.
+func (own ownFiles) templates() (map[Page]*template.Template, error) {
+	if len(own) == 0 {
+		return ourTemplates()
+	}
+	return own.parseAll()
+}
+
+// ourTemplates are the templates of sites without a folder. They are parsed once, because all
+// these sites have the same.
+var ourTemplates = sync.OnceValues(ownFiles{}.parseAll)
+
+func (own ownFiles) parseAll() (map[Page]*template.Template, error) {
+	templates := map[Page]*template.Template{}
+	for _, page := range allPages {
+		t, err := own.parse(page)
+		if err != nil {
+			return nil, err
+		}
+		templates[page] = t
+	}
+	return templates, nil
 }
 
 // parse reads the templates of a page: the layout, our parts, and the page itself.

@@ -165,12 +165,12 @@ func New(o Options) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{templates: map[Page]*template.Template{}, policies: map[Page]string{}, style: style + o.Accent.css, logo: o.Logo}
+	p := &Pages{policies: map[Page]string{}, style: style + o.Accent.css, logo: o.Logo}
 	for _, page := range allPages {
 		p.policies[page] = contentSecurityPolicy(p.style, scripts[page])
-		if p.templates[page], err = own.parse(page); err != nil {
-			return nil, err
-		}
+	}
+	if p.templates, err = own.templates(); err != nil {
+		return nil, err
 	}
 	return p, p.rehearse(own)
 }
