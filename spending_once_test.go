@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 	"github.com/caddy-tollgate/tollgate/simulator"
@@ -184,8 +185,8 @@ func paidRequest(ctx context.Context, b *gatewaytest.Browser, method, target str
 	return req
 }
 
-// TestClientThatAbortsSettlesOnce: over HTTP/2 the client sends RST_STREAM, over HTTP/1.1 it
-// closes the connection.
+// TestClientThatAbortsSettlesOnce: over HTTP/2 and HTTP/3 the client resets the stream, over
+// HTTP/1.1 it closes the connection.
 func TestClientThatAbortsSettlesOnce(t *testing.T) {
 	reached := make(chan struct{}, 1)
 	aborted := func(w http.ResponseWriter, r *http.Request) {
@@ -206,6 +207,9 @@ func TestClientThatAbortsSettlesOnce(t *testing.T) {
 	}
 	s, b := newPaidSite(t, gatewaytest.Options{Handler: aborted}, nil)
 	second, at := overHTTP2(t, s)
+	front := inHTTP3(t, s)
+	third := &http3.Transport{TLSClientConfig: http3Client(nil)}
+	t.Cleanup(func() { third.Close() })
 	available, spent := 10.0, 0.0
 	for _, c := range []struct {
 		target      string
@@ -214,7 +218,7 @@ func TestClientThatAbortsSettlesOnce(t *testing.T) {
 		for _, way := range []struct {
 			client *http.Client
 			url    string
-		}{{&http.Client{Transport: &http.Transport{}}, s.URL}, {second, at}} {
+		}{{&http.Client{Transport: &http.Transport{}}, s.URL}, {second, at}, {&http.Client{Transport: third}, "https://" + front.address}} {
 			ctx, abort := context.WithCancel(t.Context())
 			left := make(chan error, 1)
 			go func() {
