@@ -116,6 +116,15 @@ func TestElementEscapesNames(t *testing.T) {
 	}
 }
 
+func TestElementShowsTheIDOfAUserWithoutAVisibleName(t *testing.T) {
+	s := newSite(t, siteOptions{pages: sdkPage, provider: simulator.Options{Users: []simulator.User{
+		{ID: 12345, Username: "\u202e\u200b", BalanceCents: 100, Status: simulator.StatusEnabled},
+	}}})
+	w := s.newPerson().openSDK()
+	w.popup(func() { w.click(part("login")) }).signIn(gatewaytest.UserID)
+	w.isIn("12345", "1.00")
+}
+
 func TestTheElementIsUsedByKeyboardAndKeepsTheFocus(t *testing.T) {
 	s := newSite(t, siteOptions{pages: sdkPage})
 	w := s.newPerson().openSDK()

@@ -504,6 +504,9 @@ function textsFor(element) {
  */
 const errorTexts = { not_signed_in: "again", popup_closed: "unfinished", access_denied: "unfinished", refused: "refused" };
 
+/** A name with such a character shows something. */
+const visible = /[\p{L}\p{N}\p{P}\p{S}]/u;
+
 const style = `
 :host { display: inline-block; font: var(--tollgate-font, inherit); color: var(--tollgate-color, inherit); }
 [hidden] { display: none !important; }
@@ -626,7 +629,8 @@ class TollgateUser extends HTMLElement {
 		parts.box.setAttribute("aria-label", words.account);
 		parts.box.setAttribute("aria-busy", String(state === "loading"));
 		for (const name of ["loading", "login", "refresh", "topup", "logout", "retry"]) parts[name + "Text"].textContent = words[name];
-		parts.name.textContent = user?.username ?? String(user?.id ?? "");
+		const name = user?.username ?? "";
+		parts.name.textContent = visible.test(name) ? name : String(user?.id ?? "");
 		parts.email.textContent = user?.email ?? "";
 		parts.label.textContent = words.balance;
 		parts.value.textContent = user?.balance.value ?? words.unknown;
