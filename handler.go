@@ -189,9 +189,10 @@ func (h *Handler) refuseTarget(w http.ResponseWriter, r *http.Request, judged po
 // targetRefusals are the responses to requests whose target is refused. DenyMethod writes the
 // one for the method.
 var targetRefusals = map[policy.Target]respond.Problem{
-	policy.TargetMethod: {Title: "The method is not allowed", Status: http.StatusMethodNotAllowed},
-	policy.TargetHost:   {Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"},
-	policy.TargetNoPath: {Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"},
+	policy.TargetMethod:   {Title: "The method is not allowed", Status: http.StatusMethodNotAllowed},
+	policy.TargetProtocol: {Title: "The request names a protocol, and is not a CONNECT", Status: http.StatusBadRequest, Error: "bad_request"},
+	policy.TargetHost:     {Title: "The Host header is not a host", Status: http.StatusBadRequest, Error: "bad_request"},
+	policy.TargetNoPath:   {Title: "The request target has no path", Status: http.StatusBadRequest, Error: "bad_request"},
 }
 
 // pass forwards the request to the upstream: with the identity, or as anonymous if there is

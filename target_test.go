@@ -146,6 +146,34 @@ func TestTraceAndConnectAreRefused(t *testing.T) {
 	}
 }
 
+// TestHTTP2RequestsThatNoUpstreamCanGetAreRefused: Go's HTTP/2 server accepts them. Caddy would
+// answer 502, and count a failure of the upstream.
+func TestHTTP2RequestsThatNoUpstreamCanGetAreRefused(t *testing.T) {
+	t.Parallel()
+	log := &requestLog{}
+	s := newProtocolSite(t, protocolOptions{handler: log.serve})
+	for _, c := range []struct {
+		method string
+		more   [][2]string
+		want   string
+	}{
+		{"GET", nil, "200"},
+		{"GET /admin", nil, "405"},
+		{"POST ", nil, "405"},
+		{`a"b`, nil, "405"},
+		{"GET", [][2]string{{":protocol", "websocket"}}, "400"},
+	} {
+		header := append([][2]string{{":method", c.method}, {":scheme", "https"}, {":authority", s.secure}, {":path", "/public/a"}}, c.more...)
+		before := len(log.seen())
+		stream := s.openHTTP2(true, frames{header: header})
+		stream.send(nil, true)
+		stream.read(func() bool { return stream.status != "" })
+		if reached := len(log.seen()) > before; stream.status != c.want || reached != (c.want == "200") {
+			t.Errorf("%q %v: got %q, reached the upstream: %t, want %s", c.method, c.more, stream.status, reached, c.want)
+		}
+	}
+}
+
 func TestTargetsWithoutAPathAreRefused(t *testing.T) {
 	s := gatewaytest.New(t, gatewaytest.Options{InTollgate: "public /public/*\nrequire /api/* {\nuser 7\n}"})
 	b := s.NewBrowser().SignIn()

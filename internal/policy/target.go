@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/caddy-tollgate/tollgate/internal/header"
 )
 
 // Target says whether a request is one that rules by path can decide about.
@@ -12,12 +14,15 @@ type Target int
 const (
 	// TargetOK: the request asks for a path.
 	TargetOK Target = iota
-	// TargetMethod: the method opens a tunnel, or makes the upstream send the request back.
+	// TargetMethod: the method opens a tunnel, makes the upstream send the request back, or is
+	// no method.
 	TargetMethod
 	// TargetNoPath: the target is not a path, or does not begin with one.
 	TargetNoPath
 	// TargetHost: the Host header is not a host.
 	TargetHost
+	// TargetProtocol: the request names a protocol like the CONNECT of a WebSocket, and is none.
+	TargetProtocol
 )
 
 // JudgeTarget decides about a request before anything else looks at it.
@@ -30,6 +35,10 @@ const (
 // because its response shows the client all headers that the upstream received, and
 // TRACK is Microsoft's name for TRACE.
 //
+// Over HTTP/2 Go's server accepts methods that are no tokens (`POST `, `GET /x`), and a
+// ":protocol" without CONNECT. Caddy cannot send either to an HTTP upstream: it answers 502,
+// and counts a failure of the upstream. Both are refused.
+//
 // A target without a path (`GET *`, `GET a:http://x/api`) is refused, because no rule
 // applies to it while the upstream may find a path in it. An absolute target without a
 // path, such as `http://host`, means "/" (RFC 9110 section 4.2.3).
@@ -39,8 +48,10 @@ const (
 // see the same path.
 func JudgeTarget(r *http.Request, original *url.URL) Target {
 	switch {
-	case IsConnect(r.Method) && !isWebSocketConnect(r), isTrace(r.Method):
+	case IsConnect(r.Method) && !isWebSocketConnect(r), isTrace(r.Method), !header.IsName(r.Method):
 		return TargetMethod
+	case r.Header[":protocol"] != nil && !IsConnect(r.Method):
+		return TargetProtocol
 	case !hasPath(original) || original.Path == "" && original.Host == "":
 		return TargetNoPath
 	case !hasPath(r.URL): // empty where a directive has stripped all of it
@@ -98,9 +109,9 @@ var forwardedMethodHeaders = []string{"X-Forwarded-Method", "X-Original-Method"}
 
 // ForwardsTunnel reports whether a proxy asks about a CONNECT or a TRACE. Such a
 // request is refused even if the proxy is not trusted: it would pass the request on.
-func ForwardsTunnel(header http.Header) bool {
+func ForwardsTunnel(fields http.Header) bool {
 	for _, name := range forwardedMethodHeaders {
-		for _, method := range header[name] {
+		for _, method := range fields[name] {
 			if method = strings.TrimSpace(method); IsConnect(method) || isTrace(method) {
 				return true
 			}
