@@ -297,10 +297,12 @@ func (p *planter) each(value any, path string) {
 			}
 			value[key] = p.plant
 			p.try(below)
-			delete(value, key)
-			value[p.plant] = inner
-			p.try("the key " + below)
-			delete(value, p.plant)
+			if !strings.HasPrefix(p.plant, "{env.") { // a key is never replaced, so it cannot show the value
+				delete(value, key)
+				value[p.plant] = inner
+				p.try("the key " + below)
+				delete(value, p.plant)
+			}
 			value[key] = inner
 			p.each(inner, below)
 		}

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	_ "embed"
 	"encoding/json"
@@ -11,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed sdk.js
@@ -21,6 +21,14 @@ var endpointsLine = regexp.MustCompile(`(?m)^const endpoints = \{.*\};$`)
 
 // servedScript is sdk.js as it is served, with the endpoints still unset.
 var servedScript = withoutComments(sdkFile)
+
+// scriptBefore and scriptAfter are the parts of servedScript around endpointsLine.
+var scriptBefore, scriptAfter = aroundEndpoints(servedScript)
+
+func aroundEndpoints(script string) (before, after string) {
+	line := endpointsLine.FindStringIndex(script)
+	return script[:line[0]], script[line[1]:]
+}
 
 // withoutComments removes the comments that have lines of their own, which are a fifth of
 // the bytes. The code stays readable for developers who want to know what runs in their
@@ -51,7 +59,8 @@ func withoutComments(script string) string {
 
 // SDK is the script that applications load into their pages.
 type SDK struct {
-	plain, gzipped []byte
+	plain   []byte
+	gzipped func() []byte // compresses when it is first called
 }
 
 // Endpoints are the paths of the endpoints that the script calls. A path is empty if the
@@ -71,17 +80,16 @@ func NewSDK(endpoints Endpoints) (*SDK, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the endpoints into the SDK: %w", err)
 	}
-	line := "const endpoints = " + string(paths) + ";"
-	sdk := &SDK{plain: []byte(endpointsLine.ReplaceAllLiteralString(servedScript, line))}
+	plain := []byte(scriptBefore + "const endpoints = " + string(paths) + ";" + scriptAfter)
+	return &SDK{plain: plain, gzipped: sync.OnceValue(func() []byte { return compress(plain) })}, nil
+}
 
+func compress(text []byte) []byte {
 	var compressed bytes.Buffer
 	w := gzip.NewWriter(&compressed)
-	_, err = w.Write(sdk.plain)
-	if closed := w.Close(); err != nil || closed != nil {
-		return nil, fmt.Errorf("compressing the SDK: %w", cmp.Or(err, closed))
-	}
-	sdk.gzipped = compressed.Bytes()
-	return sdk, nil
+	_, _ = w.Write(text) // fails only if the buffer does
+	_ = w.Close()
+	return compressed.Bytes()
 }
 
 // Write sends the script. Cross-Origin-Resource-Policy keeps pages of other origins from
@@ -93,7 +101,7 @@ func (sdk *SDK) Write(w http.ResponseWriter, method string, compressed bool) {
 	header.Set("Vary", "Accept-Encoding")
 	if compressed {
 		header.Set("Content-Encoding", "gzip")
-		body = sdk.gzipped
+		body = sdk.gzipped()
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
