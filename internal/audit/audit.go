@@ -160,21 +160,23 @@ func (l *Log) Rarely(level zapcore.Level, message, about string, fields ...zap.F
 }
 
 // SignInFailed writes the audit event and the line of a failed sign-in. status is the status of
-// the response. err is nil if the callback's URL is the reason. A line at WARN or ERROR is
-// written once a minute per cause. Causes in the URL are counted apart: anybody can write one,
-// and must not hide the line of an outage.
+// the response. err is nil if the callback's URL is the reason. The page and the line share a
+// request id, so each failure has a line of its own. Only two kinds are written once a minute
+// per cause: every request to `start` fails while the store is down, and anybody can write a
+// code that is an ERROR into the callback's URL.
 func (l *Log) SignInFailed(r *http.Request, code string, status int, err error, more ...zap.Field) {
-	event, counted := []zap.Field{zap.Int("status", status)}, code+" in the URL"
+	event := []zap.Field{zap.Int("status", status)}
 	if err != nil {
-		event, counted = append(event, zap.String("error", err.Error())), code
+		event = append(event, zap.String("error", err.Error()))
 	}
 	l.event(LoginFailed, r, about{reason: code}, event...)
 	l.Metrics.CountLogin(code)
 	const message = "sign-in failed"
 	more = append(append(RequestFields(r), zap.Int("status", status)), more...)
-	if row, _ := cause.Find(code); row.Level == cause.Info {
+	row, _ := cause.Find(code)
+	if code != cause.StoreUnavailable && (err != nil || row.Level != cause.Error) {
 		l.failure(message, code, err, more...)
-	} else if requests, due := l.due(message, counted, "requests"); due {
+	} else if requests, due := l.due(message, code, "requests"); due {
 		l.failure(message, code, err, append(more, requests)...)
 	}
 }
@@ -274,12 +276,10 @@ func (l *Log) ReadFailed(ctx context.Context, s *session.Session, err error) {
 	l.failure(message, cause.Of(err), err, more...)
 }
 
-// TopupFailed writes that the provider gave no usable top-up URL, once a minute per cause.
+// TopupFailed writes that the provider gave no usable top-up URL. There is no audit event, so
+// this line is the only one with the request id that the page shows.
 func (l *Log) TopupFailed(r *http.Request, s *session.Session, err error) {
-	const message = "the provider gave no usable top-up URL"
-	if requests, due := l.due(message, cause.Of(err), "requests"); due {
-		l.failure(message, cause.Of(err), err, append(RequestFields(r), zap.String("session", s.ID.Hash()), requests)...)
-	}
+	l.failure("the provider gave no usable top-up URL", cause.Of(err), err, append(RequestFields(r), zap.String("session", s.ID.Hash()))...)
 }
 
 // Fault writes that a session could not be read, and returns the cause. It writes nothing about

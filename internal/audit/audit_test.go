@@ -38,8 +38,7 @@ var limited = map[string]struct {
 	counts string
 	write  func(l *audit.Log, r *http.Request, err error)
 }{
-	"sign-in failed": {"requests", func(l *audit.Log, r *http.Request, err error) { l.SignInFailed(r, cause.Of(err), 503, err) }},
-	"cannot do it":   {"requests", func(l *audit.Log, _ *http.Request, err error) { l.StoreFailed("cannot do it", newSession(), err) }},
+	"cannot do it": {"requests", func(l *audit.Log, _ *http.Request, err error) { l.StoreFailed("cannot do it", newSession(), err) }},
 	"a line of others": {"requests", func(l *audit.Log, _ *http.Request, err error) {
 		l.Rarely(zap.ErrorLevel, "a line of others", cause.Of(err))
 	}},
@@ -52,7 +51,6 @@ var limited = map[string]struct {
 		l.NotEnded(newSession(), err)
 	}},
 	"cannot read the user information":                        {"reads", func(l *audit.Log, _ *http.Request, err error) { l.ReadFailed(context.Background(), newSession(), err) }},
-	"the provider gave no usable top-up URL":                  {"requests", func(l *audit.Log, r *http.Request, err error) { l.TopupFailed(r, newSession(), err) }},
 	"cannot read sessions: the session store does not answer": {"requests", func(l *audit.Log, r *http.Request, err error) { l.Fault(context.Background(), r, err) }},
 }
 
@@ -108,17 +106,44 @@ func TestEachFailedRefreshIsAnAuditEvent(t *testing.T) {
 	}
 }
 
-// A visitor can write each code into the callback's URL.
-func TestACodeInTheURLDoesNotHideTheLineOfAnOutage(t *testing.T) {
+// The page of each failure shows a request id. An operator must find it in the log.
+func TestEachFailureThatAPageShowsHasALine(t *testing.T) {
 	l, lines, _ := newLog()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	l.SignInFailed(r, cause.TemporarilyUnavailable, 400, nil)
-	l.SignInFailed(r, cause.TemporarilyUnavailable, 503, failure(cause.TemporarilyUnavailable))
-	if n := lines.FilterMessage("sign-in failed").FilterFieldKey("error").Len(); n != 1 {
-		t.Errorf("got %d lines with the error, want 1", n)
+	for range 3 {
+		l.SignInFailed(r, cause.Timeout, 503, failure(cause.Timeout))
+		l.TopupFailed(r, newSession(), failure(cause.Timeout))
 	}
-	if events := lines.FilterMessage(audit.LoginFailed).FilterFieldKey("error").All(); len(events) != 1 {
-		t.Errorf("got audit events %v, want one with the error", events)
+	for _, message := range []string{"sign-in failed", "the provider gave no usable top-up URL"} {
+		if n := lines.FilterMessage(message).Len(); n != 3 {
+			t.Errorf("%s: got %d lines of three failures, want 3", message, n)
+		}
+	}
+	if events := lines.FilterMessage(audit.LoginFailed).FilterFieldKey("error").All(); len(events) != 3 {
+		t.Errorf("got audit events %v, want three with the error", events)
+	}
+}
+
+// Anybody can write each code into the callback's URL.
+func TestACodeInTheURLDoesNotFillTheLog(t *testing.T) {
+	l, lines, _ := newLog()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for range 3 {
+		l.SignInFailed(r, cause.InvalidClient, 400, nil)
+	}
+	l.SignInFailed(r, cause.InvalidClient, 502, failure(cause.InvalidClient))
+	if n := lines.FilterMessage("sign-in failed").Len(); n != 2 {
+		t.Errorf("got %d lines, want one of the URLs, and one of the provider", n)
+	}
+}
+
+func TestAStoreThatIsDownDoesNotFillTheLogWithSignIns(t *testing.T) {
+	l, lines, _ := newLog()
+	for range 3 {
+		l.SignInFailed(httptest.NewRequest(http.MethodGet, "/", nil), cause.StoreUnavailable, 503, failure(cause.StoreUnavailable))
+	}
+	if n := lines.FilterMessage("sign-in failed").Len(); n != 1 {
+		t.Errorf("got %d lines, want 1", n)
 	}
 }
 
