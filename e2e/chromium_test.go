@@ -223,9 +223,16 @@ func (w *chromiumWindow) goBack(steps int) error {
 	return w.try(chromedp.Evaluate(fmt.Sprintf("history.go(%d)", -steps), nil))
 }
 
-// click implements window.
+// click implements window. chromedp gives the nodes of a page new ids when it learns that the page
+// has loaded, which may be after the element was found. Nothing was clicked then, and the element
+// has to be found again.
 func (w *chromiumWindow) click(element string) error {
-	return w.try(chromedp.Click(element, chromedp.ByJSPath, chromedp.NodeVisible))
+	for deadline := time.Now().Add(stepTimeout); ; {
+		err := w.try(chromedp.Click(element, chromedp.ByJSPath, chromedp.NodeVisible))
+		if err == nil || !strings.Contains(err.Error(), "Could not find node with given id") || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // evaluate implements window.
