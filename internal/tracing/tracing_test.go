@@ -213,6 +213,9 @@ func TestCallsHaveSpansUnderTheRequestThatStartedThem(t *testing.T) {
 	failed := 0
 	for _, s := range c.ours() {
 		checkSpan(t, s)
+		if s.attributes["error.type"] == "401" && (s.Name == "GET userinfo" || s.Name == "GET topup") {
+			continue // its token of two seconds had just ended, so it was sent again with the next one
+		}
 		if s.attributes["error.type"] != "" {
 			failed++
 			if s.Name != "GET topup" || s.attributes["error.type"] != "503" || s.attributes["http.response.status_code"] != "503" || s.Status.GetCode() != otlp.Status_STATUS_CODE_ERROR || s.Status.GetMessage() != "" {
