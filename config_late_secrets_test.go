@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-tollgate/tollgate/internal/gatewaytest"
 )
 
-// hidden stands in an error in the place of a value that may be a secret.
+// hidden is what an error shows instead of a value that may be a secret.
 const hidden = "… (hidden: it may be a secret)"
 
 func TestARedisAddressIsRefusedWithoutItsSecret(t *testing.T) {

@@ -61,7 +61,7 @@ func TestGatewayCaddyfilesLoad(t *testing.T) {
 }
 
 // TestGatewaysStopWhileStreamsAreOpen: without a grace period Caddy waits for the end of every
-// stream, until whoever has stopped it kills it. A refresh that is under way is then lost.
+// stream, until the service manager kills Caddy. A refresh that is under way is then lost.
 func TestGatewaysStopWhileStreamsAreOpen(t *testing.T) {
 	for _, file := range []string{"container/Caddyfile", "debian/Caddyfile"} {
 		adapted, err := gatewaytest.Adapt(manualtest.ReadFile(t, file))

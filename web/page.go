@@ -310,8 +310,8 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// FirstVisible returns the first of the texts that a page shows something of: a letter, a digit,
-// a punctuation mark or a symbol. Returns "" if there is none.
+// FirstVisible returns the first text that has a visible character: a letter, a digit, a
+// punctuation mark or a symbol. It returns "" if no text has one.
 func FirstVisible(texts ...string) string {
 	i := slices.IndexFunc(texts, func(text string) bool {
 		return strings.ContainsFunc(oneLine(text), func(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) })

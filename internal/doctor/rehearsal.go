@@ -221,8 +221,8 @@ func addPath(paths map[string]bool, pattern string) {
 	}
 }
 
-// rewriteTollgate makes a site of the copy accept the check's own session. It asks no provider
-// and no store.
+// rewriteTollgate makes a site of the copy accept the check's own session. The site then sends
+// no request to a provider or a store.
 func (r *rehearsal) rewriteTollgate(handler document, secret string) {
 	handler["secret"] = []any{secret}
 	if s, ok := handler["session"].(document); ok {

@@ -21,7 +21,8 @@ const (
 	TargetNoPath
 	// TargetHost: the Host header is not a host.
 	TargetHost
-	// TargetProtocol: the request names a protocol like the CONNECT of a WebSocket, and is none.
+	// TargetProtocol: the request names a protocol, as the CONNECT of a WebSocket does, and is not
+	// a CONNECT.
 	TargetProtocol
 )
 

@@ -70,9 +70,8 @@ func (o *Output) String() string {
 	return o.text.String()
 }
 
-// patience is how long a test waits for a command, which is far longer than a busy machine
-// takes.
-const patience = time.Minute
+// timeout is how long a test waits for a command. A command on a busy machine takes far less.
+const timeout = time.Minute
 
 // Running is a command that runs until it is stopped.
 type Running struct {
@@ -90,7 +89,7 @@ func (c Commands) Start(t *testing.T, ready string, args ...string) *Running {
 	r := &Running{t: t, Out: &Output{}, Stop: cancel, done: make(chan error, 1)}
 	cmd := c.root(r.Out, r.Out, args...)
 	go func() { r.done <- cmd.ExecuteContext(ctx) }()
-	deadline := time.After(patience)
+	deadline := time.After(timeout)
 	for !strings.Contains(r.Out.String(), ready) {
 		select {
 		case err := <-r.done:
@@ -104,7 +103,7 @@ func (c Commands) Start(t *testing.T, ready string, args ...string) *Running {
 		cancel()
 		select {
 		case <-r.done:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Errorf("%v does not end", args)
 		}
 	})
@@ -118,7 +117,7 @@ func (r *Running) Ended() error {
 	case err := <-r.done:
 		r.done <- err
 		return err
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		r.t.Fatalf("the command does not end:\n%s", r.Out)
 		return nil
 	}
